@@ -1,0 +1,1 @@
+"""Datasets, teacher dumps, projection, augmentation and the input pipeline."""

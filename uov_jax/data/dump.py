@@ -1,0 +1,327 @@
+"""A folder of teacher dumps: one file a keyframe, a manifest, the embeddings of the words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from uov_jax.data.dump_file import (
+    DAMAGE,
+    FORMAT_VERSION,
+    CameraMasks,
+    DumpError,
+    TeacherDump,
+    read_dump,
+    write_dump,
+)
+from uov_jax.data.mask_runs import MaskRuns
+from uov_jax.vocabulary import Vocabulary
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CameraMasks",
+    "DumpError",
+    "DumpFolder",
+    "DumpManifest",
+    "DumpSource",
+    "MaskRuns",
+    "MissingDumpError",
+    "TeacherDump",
+    "expected_bytes",
+    "read_dump",
+    "write_dump",
+]
+
+MANIFEST = "dump.json"
+TEXT_EMBEDDINGS = "text_embeddings.npz"
+
+
+class MissingDumpError(FileNotFoundError):
+    """Keyframes have no dump; the message says how many, which, and how to make them."""
+
+
+class KeyframeLike(Protocol):
+    """What a folder of dumps needs to know of a keyframe (`uov_jax.data.nuscenes.Keyframe`)."""
+
+    @property
+    def token(self) -> str:
+        """The `sample` token."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[Any, ...]:
+        """Camera images with `channel` and `token`."""
+        ...
+
+
+class DumpSource(Protocol):
+    """What training reads dumps from: `DumpFolder`, or `ReferenceDumpFolder`."""
+
+    root: Path
+    teacher: str
+    embedding_size: int
+
+    @property
+    def text_embeddings(self) -> np.ndarray | None:
+        """float32[W, D], a unit row for every word, or None for a teacher without words."""
+        ...
+
+    def read(self, keyframe: KeyframeLike) -> TeacherDump:
+        """The dump of one keyframe."""
+        ...
+
+    def check(self, keyframes: Sequence[KeyframeLike]) -> None:
+        """MissingDumpError unless every keyframe has a dump."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DumpManifest:
+    """What all dumps of a folder have in common, kept in its `dump.json`.
+
+    Attributes:
+        teacher: name of the teacher.
+        weights_hash: sha256 of its weights, "" where it has none.
+        vocabulary: name of the dictionary, "" for a teacher without words.
+        vocabulary_hash: `Vocabulary.hash` of it, "" likewise.
+        embedding_size: dimensions of the mask embeddings.
+        image_size: height and width of the images, in pixels.
+        format_version: of the files.
+    """
+
+    teacher: str
+    weights_hash: str
+    vocabulary: str
+    vocabulary_hash: str
+    embedding_size: int
+    image_size: tuple[int, int] = (900, 1600)
+    format_version: int = FORMAT_VERSION
+
+
+class DumpFolder:
+    """A folder of dumps of one teacher, written by `scripts/dump_teacher.py` or the simulator."""
+
+    def __init__(self, root: str | Path, vocabulary: Vocabulary | None = None) -> None:
+        """Open an existing folder.
+
+        Args:
+            root: the folder with `dump.json`.
+            vocabulary: if given, a folder made with another dictionary is refused.
+
+        Raises:
+            FileNotFoundError: no such folder, or no manifest in it.
+            DumpError: a manifest that cannot be read, of a newer format or another vocabulary.
+        """
+        self.root = Path(root)
+        self.manifest = _read_manifest(self.root / MANIFEST)
+        self.teacher = self.manifest.teacher
+        self.embedding_size = self.manifest.embedding_size
+        self._vocabulary = vocabulary
+        self._text_embeddings: np.ndarray | None = None
+        expected = self.manifest.vocabulary_hash
+        if vocabulary is not None and expected and expected != vocabulary.hash:
+            raise DumpError(
+                f"{self.root / MANIFEST}: made with another vocabulary "
+                f"({self.manifest.vocabulary!r}, hash {expected[:12]}..., expected "
+                f"{vocabulary.name!r}, {vocabulary.hash[:12]}...): dump again with this one"
+            )
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        manifest: DumpManifest,
+        text_embeddings: np.ndarray | None = None,
+    ) -> DumpFolder:
+        """Make a folder, or go on with one that an earlier run left with the same manifest.
+
+        Args:
+            root: the folder; made with its parents where missing.
+            manifest: what its dumps have in common.
+            text_embeddings: float[W, D], a row for every word, of any norm.
+
+        Raises:
+            DumpError: the folder holds dumps of another teacher, weights or vocabulary, or the
+                text embeddings do not fit the manifest.
+        """
+        root = Path(root)
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / MANIFEST
+        if path.is_file():
+            earlier = _read_manifest(path)
+            if earlier != manifest:
+                raise DumpError(
+                    f"{path}: the folder holds dumps of {earlier}, not of {manifest}: give another "
+                    "folder"
+                )
+        if text_embeddings is not None:
+            rows = _unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
+            _write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
+        content = json.dumps(dataclasses.asdict(manifest), indent=1).encode()
+        _write_atomically(path, lambda file: file.write(content))
+        return cls(root)
+
+    def path(self, keyframe: str | KeyframeLike) -> Path:
+        """Where the dump of a keyframe lies, or will lie."""
+        return self.root / f"{_token(keyframe)}.npz"
+
+    def __contains__(self, keyframe: str | KeyframeLike) -> bool:
+        """Whether a keyframe has its dump."""
+        return self.path(keyframe).is_file()
+
+    def read(self, keyframe: str | KeyframeLike) -> TeacherDump:
+        """Read one keyframe's dump; keyframe is a `sample` token, or what has one.
+
+        Raises:
+            MissingDumpError: it has none.
+            DumpError: the file is corrupt or does not belong into this folder.
+        """
+        if keyframe not in self:
+            raise self._missing([_token(keyframe)], 1)
+        path = self.path(keyframe)
+        dump = read_dump(path, embedding_size=self.embedding_size)
+        self._check_belongs(dump, _token(keyframe), str(path))
+        return dump
+
+    def write(self, dump: TeacherDump) -> int:
+        """Write one dump and return its bytes; DumpError if it does not belong into this folder."""
+        path = self.path(dump.keyframe)
+        self._check_belongs(dump, dump.keyframe, f"dump for {path}")
+        return write_dump(path, dump)
+
+    def check(self, keyframes: Sequence[str | KeyframeLike], contents: bool = False) -> None:
+        """MissingDumpError unless every keyframe has a dump; with `contents`, read each as well."""
+        present = set(os.listdir(self.root))
+        missing = [_token(k) for k in keyframes if self.path(k).name not in present]
+        if missing:
+            raise self._missing(missing, len(keyframes))
+        if contents:
+            for keyframe in keyframes:
+                self.read(keyframe)
+
+    @property
+    def text_embeddings(self) -> np.ndarray | None:
+        """float32[W, D]: a unit row for every word; None for a teacher without words.
+
+        Raises:
+            DumpError: the file is missing though the teacher has words, is corrupt, or has another
+                number of rows or dimensions.
+        """
+        if not self.manifest.vocabulary_hash:
+            return None
+        if self._text_embeddings is None:
+            self._text_embeddings = self._read_text_embeddings()
+        return self._text_embeddings
+
+    def _read_text_embeddings(self) -> np.ndarray:
+        path = self.root / TEXT_EMBEDDINGS
+        if not path.is_file():
+            raise DumpError(f"{path}: missing, though the teacher {self.teacher!r} has words")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                rows = archive["text"]
+        except DAMAGE as error:
+            raise DumpError(f"{path}: corrupt or truncated: {error}") from error
+        if self._vocabulary is not None and len(rows) != len(self._vocabulary):
+            raise DumpError(
+                f"{path}: {len(rows)} rows, expected one for each of the {len(self._vocabulary)} "
+                f"words of the vocabulary {self._vocabulary.name!r}"
+            )
+        return _unit_rows(rows, self.embedding_size, str(path))
+
+    def _check_belongs(self, dump: TeacherDump, token: str, place: str) -> None:
+        found: dict[str, Any] = {
+            "keyframe": dump.keyframe,
+            "teacher": dump.teacher,
+            "weights_hash": dump.weights_hash,
+            "vocabulary_hash": dump.vocabulary_hash,
+            "embedding_size": dump.embedding_size,
+        }
+        expected = {"keyframe": token} | dataclasses.asdict(self.manifest)
+        for name, value in found.items():
+            if value != expected[name]:
+                raise DumpError(
+                    f"{place}: {name} is {value!r}, expected {expected[name]!r} as in "
+                    f"{self.root / MANIFEST}"
+                )
+        for camera in dump.cameras:
+            if camera.image_size != self.manifest.image_size:
+                raise DumpError(
+                    f"{place}: masks of {camera.channel} are {camera.image_size} pixels (height, "
+                    f"width), expected {self.manifest.image_size} as in {self.root / MANIFEST}"
+                )
+
+    def _missing(self, missing: list[str], total: int) -> MissingDumpError:
+        return MissingDumpError(
+            f"{self.root}: {len(missing)} of {total} keyframes have no dump of the teacher "
+            f"{self.teacher!r}, the first one is {missing[0]}: run scripts/dump_teacher.py again "
+            "with this folder as --output (it goes on where it stopped)"
+        )
+
+
+def expected_bytes(
+    num_keyframes: int,
+    embedding_size: int,
+    masks_per_image: float = 20.0,
+    num_cameras: int = 6,
+) -> int:
+    """Expected size in bytes of the dumps of some keyframes, before the first is written.
+
+    Per image of 1600 x 900 pixels: the masks take about 5 kB + 120 B a mask (fitted on teachers'
+    maps with 12 to 175 masks), the embeddings 1.8 B a number, the word 2 B.
+    """
+    image = 5000 + masks_per_image * (120 + 1.8 * embedding_size + 2)
+    return round(num_keyframes * (num_cameras * image + 2000))
+
+
+def _token(keyframe: str | KeyframeLike) -> str:
+    return keyframe if isinstance(keyframe, str) else keyframe.token
+
+
+def _read_manifest(path: Path) -> DumpManifest:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no teacher dumps here: write them with scripts/dump_teacher.py, or give the "
+            "folder that holds a dump.json"
+        )
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        version = content["format_version"]
+        if version > FORMAT_VERSION:
+            raise DumpError(
+                f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}: "
+                "update uov_jax"
+            )
+        height, width = content["image_size"]
+        return DumpManifest(**(content | {"image_size": (height, width)}))
+    except DumpError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise DumpError(f"{path}: not a manifest of teacher dumps: {error}") from error
+
+
+def _unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
+    rows = np.asarray(rows, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != embedding_size:
+        raise DumpError(f"{place}: shape {rows.shape}, expected [words, {embedding_size}]")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if wrong.size:
+        raise DumpError(f"{place}: row {wrong[0]} has the norm {norms[wrong[0], 0]}")
+    return rows / norms
+
+
+def _write_atomically(path: Path, write: Any) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,354 @@
+"""Teacher dumps: what a 2D teacher says of one keyframe's images, one compact file a keyframe.
+
+The file is an npz (a zip of .npy arrays; `np.load(path, allow_pickle=False)` opens it):
+
+    header          uint8[n]    JSON: format version, teacher, hashes, keyframe, cameras
+    run_length      uint8[4, R] lengths of the mask runs of all cameras, bytes of little-endian
+                                uint32 as planes (low first): planes of like bytes deflate well
+    run_mask        uint8[2, R] their mask ids, byte planes of uint16
+    word            int32[M]    word of every mask of all cameras, -1 for none
+    embedding_low   uint8[M, D] low bytes of the float16 embeddings (noise, so stored as it is)
+    embedding_high  uint8[M, D] high bytes: sign, exponent, two bits (deflated)
+
+Cameras follow each other in the order of `header["cameras"]`, which gives for each one its
+channel, token, image size, number of runs and number of masks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uov_jax.data.mask_runs import MaskRuns
+
+FORMAT_VERSION = 1
+
+
+# What zipfile, zlib, numpy and json raise on a damaged file.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    SyntaxError,
+    EOFError,
+    OSError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class DumpError(ValueError):
+    """A dump is corrupt, or not the one that was asked for; the message names file and cause."""
+
+
+class CameraMasks:
+    """The masks of one camera image.
+
+    Attributes:
+        channel: the camera, such as "CAM_FRONT".
+        token: the image's `sample_data` token.
+        runs: the mask image, run-length coded; 0 is void, 1..M are masks.
+        words: int32[M], index into the vocabulary, -1 where the teacher has no words.
+        embeddings: float16[M, D], row i - 1 belongs to mask i; of any norm.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        token: str,
+        masks: np.ndarray | MaskRuns,
+        words: np.ndarray,
+        embeddings: np.ndarray,
+    ) -> None:
+        """Take masks uint16[H, W] (or coded), words [M], embeddings [M, D]; check and narrow them.
+
+        Raises:
+            ValueError: shapes disagree, an id is beyond M, an embedding is not finite in half
+                precision.
+        """
+        self.channel = channel
+        self.token = token
+        self.runs = masks if isinstance(masks, MaskRuns) else MaskRuns.from_image(masks)
+        self.words = np.asarray(words, np.int32)
+        with np.errstate(over="ignore"):  # found by the check of finiteness below
+            self.embeddings = np.asarray(embeddings).astype(np.float16, copy=False)
+        self._check()
+
+    def _check(self) -> None:
+        if self.words.ndim != 1 or self.embeddings.ndim != 2:
+            raise ValueError(
+                f"{self.channel}: words must be [M] and embeddings [M, D], found shapes "
+                f"{self.words.shape} and {self.embeddings.shape}"
+            )
+        if len(self.words) != len(self.embeddings):
+            raise ValueError(
+                f"{self.channel}: {len(self.words)} words but {len(self.embeddings)} embeddings, "
+                "expected one of each per mask"
+            )
+        if self.runs.largest_id > len(self.words):
+            raise ValueError(
+                f"{self.channel}: mask id {self.runs.largest_id} in the image, but only "
+                f"{len(self.words)} masks are described"
+            )
+        if len(self.words) and self.words.min() < -1:
+            raise ValueError(f"{self.channel}: word index {self.words.min()} is below -1 (no word)")
+        if not np.isfinite(self.embeddings).all():
+            mask = int(np.flatnonzero(~np.isfinite(self.embeddings).all(axis=1))[0]) + 1
+            raise ValueError(
+                f"{self.channel}: the embedding of mask {mask} is not finite in half precision"
+            )
+
+    @property
+    def masks(self) -> np.ndarray:
+        """uint16[H, W]: the mask image, decoded at every call."""
+        return self.runs.to_image()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.runs.height, self.runs.width
+
+    @property
+    def num_masks(self) -> int:
+        """M, the number of masks."""
+        return len(self.words)
+
+    def lookup(self, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """uint16[n]: mask ids at integer rows v and columns u, without decoding the image."""
+        return self.runs.lookup(v, u)
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return (
+            f"CameraMasks({self.channel}, {width} x {height} pixels, {self.num_masks} masks, "
+            f"{self.embeddings.shape[1]} dimensions)"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TeacherDump:
+    """What one teacher says of all images of one keyframe.
+
+    Attributes:
+        teacher: name of the teacher.
+        weights_hash: sha256 of its weights, "" where it has none.
+        vocabulary_hash: `Vocabulary.hash` of the dictionary it was prompted with, "" if none.
+        keyframe: `sample` token.
+        cameras: one entry per camera.
+        format_version: of the file it was read from.
+    """
+
+    teacher: str
+    weights_hash: str
+    vocabulary_hash: str
+    keyframe: str
+    cameras: tuple[CameraMasks, ...]
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Refuse a dump whose cameras do not fit together."""
+        if not self.cameras:
+            raise ValueError(f"dump of keyframe {self.keyframe}: no camera")
+        channels = [camera.channel for camera in self.cameras]
+        if len(set(channels)) != len(channels):
+            raise ValueError(f"dump of keyframe {self.keyframe}: a camera twice in {channels}")
+        sizes = {camera.embeddings.shape[1] for camera in self.cameras}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"dump of keyframe {self.keyframe}: embeddings of different sizes {sorted(sizes)}"
+            )
+        if not self.vocabulary_hash and any((camera.words >= 0).any() for camera in self.cameras):
+            raise ValueError(
+                f"dump of keyframe {self.keyframe}: it has words, but no vocabulary hash"
+            )
+
+    @property
+    def embedding_size(self) -> int:
+        """D, the number of dimensions of the embeddings."""
+        return self.cameras[0].embeddings.shape[1]
+
+    def camera(self, channel: str) -> CameraMasks:
+        """The masks of one camera; DumpError if the dump has none."""
+        for camera in self.cameras:
+            if camera.channel == channel:
+                return camera
+        raise DumpError(
+            f"dump of keyframe {self.keyframe}: no camera {channel}, it has "
+            f"{', '.join(camera.channel for camera in self.cameras)}"
+        )
+
+
+def write_dump(path: str | Path, dump: TeacherDump) -> int:
+    """Write one keyframe's dump; nothing incomplete ever carries the final name.
+
+    Returns:
+        The size of the file in bytes. Equal dumps give equal bytes.
+    """
+    path = Path(path)
+    lengths = np.concatenate([camera.runs.lengths for camera in dump.cameras])
+    ids = np.concatenate([camera.runs.ids for camera in dump.cameras])
+    embeddings = np.concatenate([camera.embeddings for camera in dump.cameras])
+    embedding_bytes = np.ascontiguousarray(embeddings, "<f2").view(np.uint8)
+    embedding_bytes = embedding_bytes.reshape(*embeddings.shape, 2)
+    content = {
+        "header": np.frombuffer(json.dumps(_header(dump)).encode(), np.uint8),
+        "run_length": _byte_planes(lengths, "<u4"),
+        "run_mask": _byte_planes(ids, "<u2"),
+        "word": np.concatenate([camera.words for camera in dump.cameras]).astype("<i4"),
+        "embedding_low": embedding_bytes[..., 0],
+        "embedding_high": embedding_bytes[..., 1],
+    }
+    # The name is unique to the process, so that two writers of one keyframe do not mix.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        _write_npz(temporary, content, stored={"header", "embedding_low"})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.stat().st_size
+
+
+def read_dump(
+    path: str | Path,
+    *,
+    vocabulary_hash: str | None = None,
+    embedding_size: int | None = None,
+) -> TeacherDump:
+    """Read one keyframe's dump; masks stay run-length coded until `CameraMasks.masks` is asked for.
+
+    Args:
+        path: the file.
+        vocabulary_hash: if given, a dump with words made with another dictionary is refused.
+        embedding_size: if given, a dump with embeddings of another size is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DumpError: the file is corrupt or truncated, of a newer format, or not the one asked for.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such teacher dump")
+    if not zipfile.is_zipfile(path):
+        raise DumpError(
+            f"{path}: corrupt or truncated teacher dump: {path.stat().st_size} bytes without the "
+            "directory that ends every complete file"
+        )
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(archive["header"].tobytes())
+            _check_header(path, header, vocabulary_hash, embedding_size)
+            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        return _assemble(header, arrays)
+    except DumpError:
+        raise
+    except DAMAGE as error:
+        raise DumpError(f"{path}: corrupt or truncated teacher dump: {error}") from error
+
+
+def _header(dump: TeacherDump) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "teacher": dump.teacher,
+        "weights_hash": dump.weights_hash,
+        "vocabulary_hash": dump.vocabulary_hash,
+        "keyframe": dump.keyframe,
+        "embedding_size": dump.embedding_size,
+        "cameras": [
+            {
+                "channel": camera.channel,
+                "token": camera.token,
+                "height": camera.runs.height,
+                "width": camera.runs.width,
+                "runs": len(camera.runs.ids),
+                "masks": camera.num_masks,
+            }
+            for camera in dump.cameras
+        ],
+    }
+
+
+def _check_header(
+    path: Path, header: dict[str, Any], vocabulary_hash: str | None, embedding_size: int | None
+) -> None:
+    version = header["format_version"]
+    if version > FORMAT_VERSION:
+        raise DumpError(
+            f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}: "
+            "update uov_jax"
+        )
+    found = header["vocabulary_hash"]
+    if vocabulary_hash is not None and found and found != vocabulary_hash:
+        raise DumpError(
+            f"{path}: made with another vocabulary (hash {found[:12]}..., expected "
+            f"{vocabulary_hash[:12]}...): its word indices mean other words; dump again, or load "
+            "the vocabulary it was made with"
+        )
+    if embedding_size is not None and header["embedding_size"] != embedding_size:
+        raise DumpError(
+            f"{path}: embeddings have {header['embedding_size']} dimensions, expected "
+            f"{embedding_size}"
+        )
+
+
+def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherDump:
+    lengths = _from_byte_planes(arrays["run_length"], "<u4")
+    ids = _from_byte_planes(arrays["run_mask"], "<u2")
+    low, high, words = arrays["embedding_low"], arrays["embedding_high"], arrays["word"]
+    num_masks = sum(camera["masks"] for camera in header["cameras"])
+    num_runs = sum(camera["runs"] for camera in header["cameras"])
+    expected = (num_masks, header["embedding_size"])
+    if low.shape != expected or high.shape != expected or words.shape != (num_masks,):
+        raise ValueError(
+            f"arrays of {words.shape} words and {low.shape} embeddings, the header says {expected}"
+        )
+    if len(lengths) != num_runs or len(ids) != num_runs:
+        raise ValueError(f"{len(lengths)} mask runs, the header says {num_runs}")
+    embeddings = np.stack([low, high], axis=-1).view("<f2")[..., 0].astype(np.float16, copy=False)
+
+    cameras = []
+    run = mask = 0
+    for camera in header["cameras"]:
+        runs = slice(run, run := run + camera["runs"])
+        masks = slice(mask, mask := mask + camera["masks"])
+        coded = MaskRuns.from_lengths(camera["height"], camera["width"], lengths[runs], ids[runs])
+        cameras.append(
+            CameraMasks(camera["channel"], camera["token"], coded, words[masks], embeddings[masks])
+        )
+    names = ("teacher", "weights_hash", "vocabulary_hash", "keyframe", "format_version")
+    return TeacherDump(cameras=tuple(cameras), **{name: header[name] for name in names})
+
+
+def _byte_planes(values: np.ndarray, dtype: str) -> np.ndarray:
+    width = np.dtype(dtype).itemsize
+    return np.ascontiguousarray(values.astype(dtype).view(np.uint8).reshape(-1, width).T)
+
+
+def _from_byte_planes(planes: np.ndarray, dtype: str) -> np.ndarray:
+    if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) != np.dtype(dtype).itemsize:
+        raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make {dtype}")
+    return np.ascontiguousarray(planes.T).view(dtype)[:, 0]
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray], stored: Sequence[str] | set[str]) -> None:
+    # np.savez compresses all or nothing and writes the clock into the file.
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_STORED if name in stored else zipfile.ZIP_DEFLATED
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(entry, buffer.getbuffer())

@@ -1,0 +1,286 @@
+#include "core/gather_gemm.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/kernels.h"
+
+namespace uov {
+namespace {
+
+// An output block is sized to stay in the second-level cache while all offsets pass over it, but
+// there are at least this many blocks, so that few rows still give every thread work.
+constexpr int64_t kBlockBytes = 512 * 1024;
+constexpr int64_t kBlocksAtLeast = 32;
+constexpr int64_t kBlockRowsAtLeast = 64;
+// Pairs of one weight-gradient task; a fixed number, so that sums do not depend on the threads.
+constexpr int64_t kPairsPerTask = 3072;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t rows_per_block(int64_t rows, int64_t channels) {
+  const int64_t cached = kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels;
+  const int64_t shared = ceil_div(rows, kBlocksAtLeast);
+  return std::max(kBlockRowsAtLeast, std::min(cached, shared));
+}
+
+struct AlignedFree {
+  void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
+
+AlignedFloats aligned_floats(int64_t n) {
+  return AlignedFloats(static_cast<float*>(::operator new[](n * sizeof(float),
+                                                            std::align_val_t{64})));
+}
+
+// Per-thread scratch, kept between calls; zeroed once, so that channels beyond a panel's width
+// never hold numbers that are slow to multiply.
+float* thread_panel(int which, int64_t panels) {
+  thread_local AlignedFloats storage[2];
+  thread_local int64_t size[2] = {0, 0};
+  const int64_t wanted = panels * kPanelRows * kPanelStride;
+  if (size[which] < wanted) {
+    storage[which] = aligned_floats(wanted);
+    std::fill_n(storage[which].get(), wanted, 0.0f);
+    size[which] = wanted;
+  }
+  return storage[which].get();
+}
+
+float* thread_accumulator(int64_t floats) {
+  thread_local std::vector<float> storage;
+  if (static_cast<int64_t>(storage.size()) < floats) storage.resize(floats);
+  return storage.data();
+}
+
+// Weights of every slot as slabs of `tile_columns` columns, one run per panel of input channels.
+template <typename T>
+class PackedWeights {
+ public:
+  PackedWeights(const GatherGemmShape& shape, WeightView view, const T* w, int tile_columns,
+                const ParallelFor& parallel_for)
+      : shape_(shape),
+        padded_columns_(ceil_div(shape.channels_out, tile_columns) * tile_columns),
+        packed_(aligned_floats(shape.kernel * shape.channels_in * padded_columns_)) {
+    parallel_for(shape.kernel, [&](int64_t k) {
+      const int64_t source = view.mirrored ? shape.kernel - 1 - k : k;
+      pack_slot(w + source * shape.channels_in * shape.channels_out, view.transposed, tile_columns,
+                packed_.get() + k * shape.channels_in * padded_columns_);
+    });
+  }
+
+  const float* slot(int64_t k, int64_t first_channel) const {
+    return packed_.get() + (k * shape_.channels_in + first_channel) * padded_columns_;
+  }
+
+ private:
+  void pack_slot(const T* w, bool transposed, int tile_columns, float* out) const {
+    const int64_t row_step = transposed ? 1 : shape_.channels_out;
+    const int64_t column_step = transposed ? shape_.channels_in : 1;
+    for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
+      const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
+      for (int64_t j = 0; j < padded_columns_; j += tile_columns) {
+        const int64_t width = std::min<int64_t>(tile_columns, shape_.channels_out - j);
+        for (int64_t d = 0; d < depth; ++d, out += tile_columns) {
+          const T* row = w + (first + d) * row_step + j * column_step;
+          for (int64_t c = 0; c < width; ++c) out[c] = to_float(row[c * column_step]);
+          std::fill(out + width, out + tile_columns, 0.0f);
+        }
+      }
+    }
+  }
+
+  GatherGemmShape shape_;
+  int64_t padded_columns_;
+  AlignedFloats packed_;
+};
+
+[[noreturn]] void refuse_entry(int64_t k, int64_t n, int32_t row, int64_t rows) {
+  throw std::out_of_range("neighbour map entry [" + std::to_string(k) + ", " + std::to_string(n) +
+                          "] is " + std::to_string(row) + ", but the input has " +
+                          std::to_string(rows) + " rows");
+}
+
+// The existing entries of map[begin, end): their output rows (relative to begin) and input rows.
+int64_t existing_pairs(const GatherGemmShape& shape, const int32_t* map, int64_t k, int64_t begin,
+                       int64_t end, int32_t* target, int32_t* source) {
+  const int32_t* entries = map + k * shape.rows_out;
+  int64_t count = 0;
+  for (int64_t n = begin; n < end; ++n) {
+    // Written always, kept only if it exists: no branch to mispredict.
+    target[count] = static_cast<int32_t>(n - begin);
+    source[count] = entries[n];
+    count += entries[n] >= 0;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    if (source[i] >= shape.rows_in) refuse_entry(k, begin + target[i], source[i], shape.rows_in);
+  }
+  return count;
+}
+
+template <typename T>
+void copy_rows(const T* x, int64_t channels, int64_t first, int64_t depth, const int32_t* rows,
+               int64_t count, float* panel) {
+  for (int64_t i = 0; i < count; ++i) {
+    copy_to_float(x + int64_t{rows[i]} * channels + first, depth, panel + i * kPanelStride);
+  }
+}
+
+template <typename T>
+void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weights, const T* x,
+                    const int32_t* map, int64_t begin, int64_t end, float* y) {
+  const Kernels& inner = kernels();
+  thread_local std::vector<int32_t> target, source;
+  target.resize(end - begin + 1);
+  source.resize(end - begin + 1);
+  float* panel = thread_panel(0, 1);
+  std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
+  for (int64_t k = 0; k < shape.kernel; ++k) {
+    const int64_t pairs = existing_pairs(shape, map, k, begin, end, target.data(), source.data());
+    for (int64_t first = 0; first < shape.channels_in; first += kPanelChannels) {
+      const int64_t depth = std::min<int64_t>(kPanelChannels, shape.channels_in - first);
+      for (int64_t i = 0; i < pairs; i += kPanelRows) {
+        const int64_t rows = std::min<int64_t>(kPanelRows, pairs - i);
+        copy_rows(x, shape.channels_in, first, depth, source.data() + i, rows, panel);
+        inner.product(panel, static_cast<int>(rows), static_cast<int>(depth),
+                      weights.slot(k, first), static_cast<int>(shape.channels_out), y,
+                      target.data() + i, shape.channels_out);
+      }
+    }
+  }
+}
+
+// The float32 rows a block accumulates in: the result itself, or scratch when that is narrower.
+inline float* accumulator(float* y, int64_t) { return y; }
+inline float* accumulator(bfloat16*, int64_t floats) { return thread_accumulator(floats); }
+inline void finish(const float*, float*, int64_t) {}
+inline void finish(const float* from, bfloat16* y, int64_t floats) {
+  for (int64_t i = 0; i < floats; ++i) y[i] = from_float<bfloat16>(from[i]);
+}
+
+// All existing pairs of a map by slot, compacted.
+struct PairLists {
+  std::vector<std::vector<int32_t>> target, source;
+
+  PairLists(const GatherGemmShape& shape, const int32_t* map, const ParallelFor& parallel_for)
+      : target(shape.kernel), source(shape.kernel) {
+    parallel_for(shape.kernel, [&](int64_t k) {
+      target[k].resize(shape.rows_out + 1);
+      source[k].resize(shape.rows_out + 1);
+      const int64_t count = existing_pairs(shape, map, k, 0, shape.rows_out, target[k].data(),
+                                           source[k].data());
+      target[k].resize(count);
+      source[k].resize(count);
+    });
+  }
+};
+
+// dw += x[source]^T dy[target] over `pairs` pairs.
+template <typename T>
+void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
+                        const int32_t* source, const int32_t* target, int64_t pairs, float* dw) {
+  const Kernels& inner = kernels();
+  const int64_t panels_in = ceil_div(shape.channels_in, kPanelChannels);
+  const int64_t panels_out = ceil_div(shape.channels_out, kPanelChannels);
+  constexpr int64_t kPanelFloats = int64_t{kPanelRows} * kPanelStride;
+  float* a = thread_panel(0, panels_in);
+  float* b = thread_panel(1, panels_out);
+  auto width = [](int64_t channels, int64_t panel) {
+    return static_cast<int>(std::min<int64_t>(kPanelChannels, channels - panel * kPanelChannels));
+  };
+  for (int64_t i = 0; i < pairs; i += kPanelRows) {
+    const int64_t rows = std::min<int64_t>(kPanelRows, pairs - i);
+    for (int64_t p = 0; p < panels_in; ++p) {
+      copy_rows(x, shape.channels_in, p * kPanelChannels, width(shape.channels_in, p), source + i,
+                rows, a + p * kPanelFloats);
+    }
+    for (int64_t p = 0; p < panels_out; ++p) {
+      copy_rows(dy, shape.channels_out, p * kPanelChannels, width(shape.channels_out, p),
+                target + i, rows, b + p * kPanelFloats);
+    }
+    for (int64_t p = 0; p < panels_in; ++p) {
+      for (int64_t q = 0; q < panels_out; ++q) {
+        inner.outer(a + p * kPanelFloats, width(shape.channels_in, p), b + q * kPanelFloats,
+                    width(shape.channels_out, q), static_cast<int>(rows),
+                    dw + p * kPanelChannels * shape.channels_out + q * kPanelChannels,
+                    shape.channels_out);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
+                 const int32_t* map, T* y, const ParallelFor& parallel_for) {
+  const PackedWeights<T> weights(shape, view, w, kernels().tile_columns, parallel_for);
+  const int64_t block = rows_per_block(shape.rows_out, shape.channels_out);
+  parallel_for(ceil_div(shape.rows_out, block), [&](int64_t i) {
+    const int64_t begin = i * block;
+    const int64_t end = std::min(begin + block, shape.rows_out);
+    T* out = y + begin * shape.channels_out;
+    const int64_t floats = (end - begin) * shape.channels_out;
+    float* sums = accumulator(out, floats);
+    convolve_block(shape, weights, x, map, begin, end, sums);
+    finish(sums, out, floats);
+  });
+}
+
+template <typename T>
+void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
+                    float* dw, const ParallelFor& parallel_for) {
+  const PairLists pairs(shape, map, parallel_for);
+  const int64_t matrix = shape.channels_in * shape.channels_out;
+  struct Task {
+    int64_t slot, begin, end;
+    float* sum;  // the slot's own gradient for its first task, scratch for the others
+  };
+  std::vector<Task> tasks;
+  int64_t extra = 0;
+  for (int64_t k = 0; k < shape.kernel; ++k) {
+    const auto count = static_cast<int64_t>(pairs.source[k].size());
+    for (int64_t begin = 0; begin == 0 || begin < count; begin += kPairsPerTask) {
+      tasks.push_back({k, begin, std::min(begin + kPairsPerTask, count), nullptr});
+      extra += begin > 0;
+    }
+  }
+  const AlignedFloats scratch = aligned_floats(extra * matrix);
+  float* next = scratch.get();
+  for (Task& task : tasks) {
+    task.sum = task.begin == 0 ? dw + task.slot * matrix : next;
+    if (task.begin > 0) next += matrix;
+  }
+  parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
+    const Task& task = tasks[i];
+    std::fill_n(task.sum, matrix, 0.0f);
+    add_outer_products(shape, x, dy, pairs.source[task.slot].data() + task.begin,
+                       pairs.target[task.slot].data() + task.begin, task.end - task.begin,
+                       task.sum);
+  });
+  parallel_for(shape.channels_in, [&](int64_t row) {
+    for (const Task& task : tasks) {
+      if (task.begin == 0) continue;
+      float* out = dw + task.slot * matrix + row * shape.channels_out;
+      const float* part = task.sum + row * shape.channels_out;
+      for (int64_t j = 0; j < shape.channels_out; ++j) out[j] += part[j];
+    }
+  });
+}
+
+template void gather_gemm<float>(const GatherGemmShape&, WeightView, const float*, const float*,
+                                 const int32_t*, float*, const ParallelFor&);
+template void gather_gemm<bfloat16>(const GatherGemmShape&, WeightView, const bfloat16*,
+                                    const bfloat16*, const int32_t*, bfloat16*,
+                                    const ParallelFor&);
+template void gather_gemm_dw<float>(const GatherGemmShape&, const float*, const float*,
+                                    const int32_t*, float*, const ParallelFor&);
+template void gather_gemm_dw<bfloat16>(const GatherGemmShape&, const bfloat16*, const bfloat16*,
+                                       const int32_t*, float*, const ParallelFor&);
+
+}  // namespace uov

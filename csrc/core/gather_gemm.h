@@ -1,0 +1,38 @@
+// Sparse convolution as one product over existing neighbours, and its weight gradient.
+#pragma once
+
+#include <cstdint>
+
+#include "core/bfloat16.h"
+#include "core/parallel.h"
+
+namespace uov {
+
+// How the weights [K, rows, columns] of a call are read.
+struct WeightView {
+  // The stored matrices are used transposed, and slot k uses the matrix K-1-k: with both, a
+  // submanifold convolution's input gradient is a convolution over the same map.
+  bool transposed = false;
+  bool mirrored = false;
+};
+
+struct GatherGemmShape {
+  int64_t kernel;  // K
+  int64_t rows_in, rows_out;
+  int64_t channels_in, channels_out;  // of the product: after any transposition
+};
+
+// y[n] = sum_k x[map[k, n]] @ w[k], map entries of -1 contribute nothing. x is [rows_in,
+// channels_in], map [K, rows_out] with entries below rows_in (others throw std::out_of_range).
+// Accumulates in float32 in the order of k: bit-identical for any number of threads.
+template <typename T>
+void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
+                 const int32_t* map, T* y, const ParallelFor& parallel_for);
+
+// dw[k] = sum_n x[map[k, n]]^T dy[n], [K, channels_in, channels_out] in float32. Work is cut by
+// number of pairs, partial sums are added in a fixed order.
+template <typename T>
+void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
+                    float* dw, const ParallelFor& parallel_for);
+
+}  // namespace uov

@@ -1,0 +1,132 @@
+// Register-tiled matrix products on small contiguous panels, compiled once per instruction set.
+//
+// Included by kernels_*.cpp, which define UOV_LANES, UOV_TILE_ROWS, UOV_TILE_VECTORS and
+// UOV_KERNEL_NAMESPACE and are compiled with that instruction set's flags. Nothing from the
+// standard library is used here: an inline function compiled with AVX-512 could otherwise be the
+// copy that the linker keeps for everyone.
+#pragma once
+
+#include "core/kernels.h"
+
+namespace uov {
+namespace UOV_KERNEL_NAMESPACE {
+
+constexpr int kLanes = UOV_LANES;
+constexpr int kTileRows = UOV_TILE_ROWS;
+constexpr int kTileVectors = UOV_TILE_VECTORS;
+constexpr int kTileColumns = kLanes * kTileVectors;
+
+typedef float Vector __attribute__((vector_size(UOV_LANES * 4)));
+typedef float UnalignedVector __attribute__((vector_size(UOV_LANES * 4), aligned(4), may_alias));
+
+inline Vector load(const float* p) { return *reinterpret_cast<const UnalignedVector*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<UnalignedVector*>(p) = v; }
+
+// acc[i][v] = sum_d a(i, d) * b(d, v): a(i, d) is a[i * ROW + d * STEP]. ROW and STEP are
+// compile-time constants, so that all rows are addressed from one pointer: with run-time strides
+// the addresses of the rows spill out of the integer registers and halve the rate.
+template <int ROWS, int VECTORS, int ROW, int STEP>
+inline void multiply_tile(const float* a, const float* b, int depth, int b_stride,
+                          Vector (&acc)[ROWS][VECTORS]) {
+  for (int d = 0; d < depth; ++d) {
+    Vector column[VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) column[v] = load(b + v * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i) {
+      const float value = a[i * ROW];
+#pragma GCC unroll 8
+      for (int v = 0; v < VECTORS; ++v) acc[i][v] += value * column[v];
+    }
+    a += STEP;
+    b += b_stride;
+  }
+}
+
+// c += acc on the first `columns` columns.
+template <int VECTORS>
+inline void add_row(float* c, const Vector (&acc)[VECTORS], int columns) {
+  if (columns >= VECTORS * kLanes) {
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) store(c + v * kLanes, load(c + v * kLanes) + acc[v]);
+    return;
+  }
+  for (int j = 0; j < columns; ++j) c[j] += acc[j / kLanes][j % kLanes];
+}
+
+// Rows of the product a [ROWS, depth] x b [depth, columns] added to the rows of y at `target`.
+template <int ROWS, int VECTORS>
+void product_tile(const float* a, const float* b, int depth, float* y, const int* target,
+                  long y_stride, int columns) {
+  Vector acc[ROWS][VECTORS] = {};
+  multiply_tile<ROWS, VECTORS, kPanelStride, 1>(a, b, depth, kTileColumns, acc);
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) add_row<VECTORS>(y + target[i] * y_stride, acc[i], columns);
+}
+
+// The product a^T [ROWS, pairs] x b [pairs, columns] added to `ROWS` rows of c.
+template <int ROWS, int VECTORS>
+void outer_tile(const float* a, const float* b, int pairs, float* c, long c_stride, int columns) {
+  Vector acc[ROWS][VECTORS] = {};
+  multiply_tile<ROWS, VECTORS, 1, kPanelStride>(a, b, pairs, kPanelStride, acc);
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) add_row<VECTORS>(c + i * c_stride, acc[i], columns);
+}
+
+// Calls the tile function for `rows` (1..kTileRows) at compile-time size.
+template <int ROWS>
+struct Remainder {
+  static void product(int rows, const float* a, const float* b, int depth, float* y,
+                      const int* target, long y_stride, int columns) {
+    if (rows < ROWS) {
+      Remainder<ROWS - 1>::product(rows, a, b, depth, y, target, y_stride, columns);
+    } else if (columns <= kLanes) {
+      product_tile<ROWS, 1>(a, b, depth, y, target, y_stride, columns);
+    } else {
+      product_tile<ROWS, kTileVectors>(a, b, depth, y, target, y_stride, columns);
+    }
+  }
+  static void outer(int rows, const float* a, const float* b, int pairs, float* c, long c_stride,
+                    int columns) {
+    if (rows < ROWS) {
+      Remainder<ROWS - 1>::outer(rows, a, b, pairs, c, c_stride, columns);
+    } else if (columns <= kLanes) {
+      outer_tile<ROWS, 1>(a, b, pairs, c, c_stride, columns);
+    } else {
+      outer_tile<ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
+    }
+  }
+};
+template <>
+struct Remainder<0> {
+  static void product(int, const float*, const float*, int, float*, const int*, long, int) {}
+  static void outer(int, const float*, const float*, int, float*, long, int) {}
+};
+
+inline int smaller(int a, int b) { return a < b ? a : b; }
+
+void product(const float* panel, int rows, int depth, const float* packed, int columns, float* y,
+             const int* target, long y_stride) {
+  for (int j = 0; j < columns; j += kTileColumns) {
+    const float* b = packed + static_cast<long>(j) * depth;
+    const int width = smaller(kTileColumns, columns - j);
+    for (int i = 0; i < rows; i += kTileRows) {
+      Remainder<kTileRows>::product(smaller(kTileRows, rows - i), panel + i * kPanelStride, b,
+                                    depth, y + j, target + i, y_stride, width);
+    }
+  }
+}
+
+void outer(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+           long c_stride) {
+  for (int j = 0; j < b_columns; j += kTileColumns) {
+    const int width = smaller(kTileColumns, b_columns - j);
+    for (int i = 0; i < a_columns; i += kTileRows) {
+      Remainder<kTileRows>::outer(smaller(kTileRows, a_columns - i), a + i, b + j, pairs,
+                                  c + i * c_stride + j, c_stride, width);
+    }
+  }
+}
+
+}  // namespace UOV_KERNEL_NAMESPACE
+}  // namespace uov

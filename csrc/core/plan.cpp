@@ -1,0 +1,228 @@
+#include "core/plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <stdexcept>
+
+#include "core/coordinates.h"
+
+namespace uov {
+namespace {
+
+// Least-significant-digit radix sort on the bytes that vary: the upper bytes of a sweep's keys are
+// nearly constant, so four or five passes sort what std::sort needs three times as long for.
+void radix_sort(std::vector<KeyedRow>& items) {
+  if (std::is_sorted(items.begin(), items.end(),
+                     [](const KeyedRow& a, const KeyedRow& b) { return a.key < b.key; })) {
+    return;
+  }
+  int64_t varying = 0;
+  for (const KeyedRow& item : items) varying |= item.key ^ items[0].key;
+  std::vector<KeyedRow> scratch(items.size());
+  for (int shift = 0; shift < 64; shift += 8) {
+    if (((varying >> shift) & 0xff) == 0) continue;
+    std::array<int64_t, 257> start{};
+    for (const KeyedRow& item : items) ++start[((item.key >> shift) & 0xff) + 1];
+    for (int i = 0; i < 256; ++i) start[i + 1] += start[i];
+    for (const KeyedRow& item : items) scratch[start[(item.key >> shift) & 0xff]++] = item;
+    items.swap(scratch);
+  }
+}
+
+std::string describe(const int32_t* c) {
+  return "(" + std::to_string(c[0]) + ", " + std::to_string(c[1]) + ", " + std::to_string(c[2]) +
+         ", " + std::to_string(c[3]) + ")";
+}
+
+struct Column {
+  int dx, dy;
+};
+
+// All pairs (u, v = u + offset) whose offset lies in one (dx, dy) column, written together with
+// their mirror images. In the centre column only dz > 0 is walked: the rest is its mirror.
+void walk_column(const std::vector<KeyedRow>& rows, Column column, int radius, int64_t step,
+                 int64_t capacity, int32_t* map) {
+  const int kernel = 2 * radius + 1;
+  const bool centre = column.dx == 0 && column.dy == 0;
+  const int64_t shift = key_delta(column.dx * step, column.dy * step, 0);
+  const int64_t below = centre ? step : -radius * step;
+  const int64_t base = (column.dx + radius) + int64_t{kernel} * (column.dy + radius);
+  const int64_t per_z = int64_t{kernel} * kernel;
+  const int64_t last = per_z * kernel - 1;
+  const size_t n = rows.size();
+  size_t first = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const int64_t low = rows[i].key + shift + below;
+    const int64_t high = rows[i].key + shift + radius * step;
+    while (first < n && rows[first].key < low) ++first;
+    for (size_t j = first; j < n && rows[j].key <= high; ++j) {
+      const int64_t dz = rows[j].key - (rows[i].key + shift);
+      if (dz % step != 0) continue;
+      const int64_t k = base + per_z * (dz / step + radius);
+      map[k * capacity + rows[i].row] = rows[j].row;
+      map[(last - k) * capacity + rows[j].row] = rows[i].row;
+    }
+  }
+}
+
+std::vector<Column> half_of_columns(int radius) {
+  std::vector<Column> columns;
+  for (int dx = 0; dx <= radius; ++dx) {
+    for (int dy = dx == 0 ? 0 : -radius; dy <= radius; ++dy) columns.push_back({dx, dy});
+  }
+  return columns;
+}
+
+// The key of the voxel's parent: clear the lowest bit (in units of the stride) of every field.
+int64_t parent_key(int64_t key, int32_t stride) {
+  const int64_t bit = (int64_t{stride} << (2 * kFieldBits)) | (int64_t{stride} << kFieldBits) |
+                      int64_t{stride};
+  return key & ~bit;
+}
+
+int8_t parent_slot(int64_t key, int32_t stride) {
+  auto bit = [&](int field) { return (key & (int64_t{stride} << (field * kFieldBits))) != 0; };
+  return static_cast<int8_t>(bit(2) + 2 * bit(1) + 4 * bit(0));
+}
+
+void fill_absent(int32_t* array, int64_t size) {
+  std::memset(array, 0xff, sizeof(int32_t) * size);
+}
+
+void clear(const PlanArrays& arrays) {
+  const size_t levels = arrays.capacities.size();
+  if (arrays.first != nullptr) fill_absent(arrays.first, 125 * arrays.capacities[0]);
+  for (size_t level = 0; level < levels; ++level) {
+    fill_absent(arrays.same[level], 27 * arrays.capacities[level]);
+    if (level + 1 == levels) break;
+    fill_absent(arrays.coords[level], 4 * arrays.capacities[level + 1]);
+    fill_absent(arrays.down[level], 8 * arrays.capacities[level + 1]);
+    fill_absent(arrays.down_transpose[level], 8 * arrays.capacities[level]);
+  }
+}
+
+}  // namespace
+
+std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride) {
+  std::vector<KeyedRow> rows(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t* c = coords + 4 * i;
+    if (!coordinate_is_legal(c[0], c[1], c[2], c[3])) {
+      throw std::invalid_argument("coordinate " + describe(c) + " in row " + std::to_string(i) +
+                                  " is out of range: batch must be in [0, " +
+                                  std::to_string(kBatchLimit) + "), x, y and z in +-" +
+                                  std::to_string(kCoordinateLimit));
+    }
+    if (((c[1] | c[2] | c[3]) & (tensor_stride - 1)) != 0) {
+      throw std::invalid_argument("coordinate " + describe(c) + " in row " + std::to_string(i) +
+                                  " is not a multiple of the tensor stride " +
+                                  std::to_string(tensor_stride));
+    }
+    rows[i] = {coordinate_key(c[0], c[1], c[2], c[3]), static_cast<int32_t>(i)};
+  }
+  radix_sort(rows);
+  for (int64_t i = 1; i < n; ++i) {
+    if (rows[i].key == rows[i - 1].key) {
+      throw std::invalid_argument("duplicate coordinate " + describe(coords + 4 * rows[i].row) +
+                                  " in rows " + std::to_string(rows[i - 1].row) + " and " +
+                                  std::to_string(rows[i].row));
+    }
+  }
+  return rows;
+}
+
+void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
+                     int32_t dilation, int64_t row_capacity, int32_t* map,
+                     const ParallelFor& parallel_for) {
+  const int radius = kernel / 2;
+  const int64_t volume = int64_t{kernel} * kernel * kernel;
+  fill_absent(map, volume * row_capacity);
+  int32_t* centre = map + (volume / 2) * row_capacity;
+  for (const KeyedRow& r : rows) centre[r.row] = r.row;
+  const std::vector<Column> columns = half_of_columns(radius);
+  // Columns write disjoint slices of the map: a column's own offsets and their mirrors.
+  parallel_for(static_cast<int64_t>(columns.size()), [&](int64_t i) {
+    walk_column(rows, columns[i], radius, int64_t{tensor_stride} * dilation, row_capacity, map);
+  });
+}
+
+Coarsening coarsen(const std::vector<KeyedRow>& fine, int32_t tensor_stride) {
+  Coarsening result;
+  std::vector<KeyedRow> children(fine.size());
+  result.slot.resize(fine.size());
+  result.parent.resize(fine.size());
+  for (size_t i = 0; i < fine.size(); ++i) {
+    children[i] = {parent_key(fine[i].key, tensor_stride), fine[i].row};
+    result.slot[fine[i].row] = parent_slot(fine[i].key, tensor_stride);
+  }
+  radix_sort(children);
+  for (const KeyedRow& child : children) {
+    if (result.rows.empty() || result.rows.back().key != child.key) {
+      result.rows.push_back({child.key, static_cast<int32_t>(result.rows.size())});
+    }
+    result.parent[child.row] = result.rows.back().row;
+  }
+  return result;
+}
+
+void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t coarse_capacity,
+                  int32_t* forward, int32_t* transpose) {
+  fill_absent(forward, 8 * coarse_capacity);
+  fill_absent(transpose, 8 * fine_capacity);
+  for (size_t row = 0; row < coarsening.parent.size(); ++row) {
+    const int32_t parent = coarsening.parent[row];
+    const int64_t slot = coarsening.slot[row];
+    forward[slot * coarse_capacity + parent] = static_cast<int32_t>(row);
+    transpose[slot * fine_capacity + static_cast<int64_t>(row)] = parent;
+  }
+}
+
+std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels) {
+  std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
+  std::vector<KeyedRow> rows = level0;
+  for (int level = 1; level < levels; ++level) {
+    rows = coarsen(rows, 1 << (level - 1)).rows;
+    counts.push_back(static_cast<int32_t>(rows.size()));
+  }
+  return counts;
+}
+
+std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,
+                                const ParallelFor& parallel_for) {
+  const int levels = static_cast<int>(arrays.capacities.size());
+  std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
+  auto overflows = [&](int level) { return counts[level] > arrays.capacities[level]; };
+  std::vector<KeyedRow> rows = level0;
+  bool refused = overflows(0);
+  for (int level = 0; level < levels; ++level) {
+    const int32_t stride = 1 << level;
+    const int64_t capacity = arrays.capacities[level];
+    if (!refused) {
+      submanifold_map(rows, 3, stride, 1, capacity, arrays.same[level], parallel_for);
+      if (level == 0 && arrays.first != nullptr) {
+        submanifold_map(rows, 5, stride, 1, capacity, arrays.first, parallel_for);
+      }
+    }
+    if (level + 1 == levels) break;
+    Coarsening coarsening = coarsen(rows, stride);
+    counts.push_back(static_cast<int32_t>(coarsening.rows.size()));
+    refused = refused || overflows(level + 1);
+    if (!refused) {
+      const int64_t coarse_capacity = arrays.capacities[level + 1];
+      strided_maps(coarsening, capacity, coarse_capacity, arrays.down[level],
+                   arrays.down_transpose[level]);
+      int32_t* coords = arrays.coords[level];
+      for (size_t i = 0; i < coarsening.rows.size(); ++i) {
+        unpack_key(coarsening.rows[i].key, coords + 4 * i);
+      }
+      const auto count = static_cast<int64_t>(coarsening.rows.size());
+      fill_absent(coords + 4 * count, 4 * (coarse_capacity - count));
+    }
+    rows = std::move(coarsening.rows);
+  }
+  if (refused) clear(arrays);
+  return counts;
+}
+
+}  // namespace uov

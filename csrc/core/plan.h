@@ -1,0 +1,65 @@
+// Levels and neighbour maps of a sparse UNet, from coordinates alone.
+//
+// Everything here works on keys in sorted order. A neighbour's key is the own key plus a constant,
+// so all neighbours in one (dx, dy) column are found by one walk of two pointers over the sorted
+// keys: no hashing, no random access, and the mirrored half of a map comes with the first half.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/parallel.h"
+
+namespace uov {
+
+struct KeyedRow {
+  int64_t key;
+  int32_t row;
+};
+
+// Coordinates `[n, 4]` (batch, x, y, z) as sorted keys with the rows they came from. Throws
+// std::invalid_argument naming the row of an illegal coordinate, of one that is no multiple of
+// `tensor_stride`, or both rows of a duplicate.
+std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride);
+
+// Submanifold map `[kernel^3, stride_of_map]`: entry (k, u) is the row at u + offset_k, or -1.
+// x is the fastest axis of k. Rows past the valid ones are filled with -1.
+void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
+                     int32_t dilation, int64_t row_capacity, int32_t* map,
+                     const ParallelFor& parallel_for);
+
+// The next coarser level: unique floor(c / 2s) * 2s in sorted order. `parent[i]` is the coarse row
+// of fine row i; `slot[i]` its kernel index in the 2x2x2 cell.
+struct Coarsening {
+  std::vector<KeyedRow> rows;   // of the coarse level, row == position
+  std::vector<int32_t> parent;  // by fine row
+  std::vector<int8_t> slot;     // by fine row
+};
+Coarsening coarsen(const std::vector<KeyedRow>& fine, int32_t tensor_stride);
+
+// Strided map `[8, coarse_capacity]` (fine row per slot, or -1) and its transpose
+// `[8, fine_capacity]` (coarse row in the slot a fine row occupies, -1 elsewhere).
+void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t coarse_capacity,
+                  int32_t* forward, int32_t* transpose);
+
+// Where the arrays of a plan go. Level l has tensor stride 2^l and `capacities[l]` rows; padding
+// rows of `coords` are -1.
+struct PlanArrays {
+  std::vector<int64_t> capacities;
+  std::vector<int32_t*> coords;          // levels 1.. only: [capacity, 4]
+  std::vector<int32_t*> same;            // [27, capacity] per level
+  int32_t* first = nullptr;              // [125, capacity of level 0] or null
+  std::vector<int32_t*> down;            // [8, capacity of level l + 1]
+  std::vector<int32_t*> down_transpose;  // [8, capacity of level l]
+};
+
+// Number of voxels of each of `levels` levels above and including sorted level 0.
+std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels);
+
+// Fills `arrays` and returns the true count of each level. Where a count exceeds its capacity all
+// arrays are -1 throughout (nothing is connected) and the caller must refuse the plan.
+std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,
+                                const ParallelFor& parallel_for);
+
+}  // namespace uov

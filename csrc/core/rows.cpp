@@ -1,0 +1,116 @@
+#include "core/rows.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace uov {
+namespace {
+
+// About 256 KiB of rows a task: enough to hide the claim, few enough to balance.
+constexpr int64_t kFloatsPerTask = 64 * 1024;
+
+void check_index(const char* what, const int32_t* index, int64_t count, int64_t rows) {
+  for (int64_t m = 0; m < count; ++m) {
+    if (index[m] >= rows || index[m] < -1) {
+      throw std::out_of_range(std::string(what) + "[" + std::to_string(m) + "] is " +
+                              std::to_string(index[m]) + ", expected -1 or a row below " +
+                              std::to_string(rows));
+    }
+  }
+}
+
+void for_row_blocks(int64_t rows, int64_t channels, const ParallelFor& parallel_for,
+                    const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t block = std::max<int64_t>(1, kFloatsPerTask / std::max<int64_t>(1, channels));
+  parallel_for((rows + block - 1) / block, [&](int64_t i) {
+    body(i * block, std::min((i + 1) * block, rows));
+  });
+}
+
+// Positions m grouped by target row, in the order of m within a row: a stable counting sort.
+struct Groups {
+  std::vector<int64_t> start;  // [rows + 1]
+  std::vector<int32_t> member;
+
+  Groups(const int32_t* source, const int32_t* target, int64_t count, int64_t rows)
+      : start(rows + 1, 0) {
+    auto used = [&](int64_t m) { return target[m] >= 0 && (source == nullptr || source[m] >= 0); };
+    for (int64_t m = 0; m < count; ++m) {
+      if (used(m)) ++start[target[m] + 1];
+    }
+    for (int64_t row = 0; row < rows; ++row) start[row + 1] += start[row];
+    member.resize(start[rows]);
+    std::vector<int64_t> next(start.begin(), start.end() - 1);
+    for (int64_t m = 0; m < count; ++m) {
+      if (used(m)) member[next[target[m]]++] = source ? source[m] : static_cast<int32_t>(m);
+    }
+  }
+};
+
+inline void add_row(const float* from, int64_t channels, float* sum) {
+  for (int64_t c = 0; c < channels; ++c) sum[c] += from[c];
+}
+inline void add_row(const bfloat16* from, int64_t channels, float* sum) {
+  for (int64_t c = 0; c < channels; ++c) sum[c] += to_float(from[c]);
+}
+
+// Sums go straight into a float32 result, through a float32 row into a narrower one.
+inline float* sum_row(float* y, std::vector<float>&) { return y; }
+inline float* sum_row(bfloat16*, std::vector<float>& scratch) { return scratch.data(); }
+inline void finish_row(const float*, int64_t, float*) {}
+inline void finish_row(const float* sum, int64_t channels, bfloat16* y) {
+  for (int64_t c = 0; c < channels; ++c) y[c] = from_float<bfloat16>(sum[c]);
+}
+
+}  // namespace
+
+template <typename T>
+void gather_rows(const T* x, int64_t rows, int64_t channels, const int32_t* index, int64_t count,
+                 T* y, const ParallelFor& parallel_for) {
+  check_index("index", index, count, rows);
+  for_row_blocks(count, channels, parallel_for, [&](int64_t begin, int64_t end) {
+    for (int64_t m = begin; m < end; ++m) {
+      T* out = y + m * channels;
+      if (index[m] < 0) {
+        std::fill_n(out, channels, T{});
+      } else {
+        std::copy_n(x + int64_t{index[m]} * channels, channels, out);
+      }
+    }
+  });
+}
+
+template <typename T>
+void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const int32_t* source,
+                         const int32_t* target, int64_t count, T* y, int64_t rows_out,
+                         const ParallelFor& parallel_for) {
+  if (source != nullptr) check_index("source", source, count, rows_in);
+  check_index("target", target, count, rows_out);
+  const Groups groups(source, target, count, rows_out);
+  for_row_blocks(rows_out, channels, parallel_for, [&](int64_t begin, int64_t end) {
+    std::vector<float> scratch(channels);
+    for (int64_t row = begin; row < end; ++row) {
+      float* sum = sum_row(y + row * channels, scratch);
+      std::fill_n(sum, channels, 0.0f);
+      for (int64_t i = groups.start[row]; i < groups.start[row + 1]; ++i) {
+        add_row(x + int64_t{groups.member[i]} * channels, channels, sum);
+      }
+      finish_row(sum, channels, y + row * channels);
+    }
+  });
+}
+
+template void gather_rows<float>(const float*, int64_t, int64_t, const int32_t*, int64_t, float*,
+                                 const ParallelFor&);
+template void gather_rows<bfloat16>(const bfloat16*, int64_t, int64_t, const int32_t*, int64_t,
+                                    bfloat16*, const ParallelFor&);
+template void gather_scatter_rows<float>(const float*, int64_t, int64_t, const int32_t*,
+                                         const int32_t*, int64_t, float*, int64_t,
+                                         const ParallelFor&);
+template void gather_scatter_rows<bfloat16>(const bfloat16*, int64_t, int64_t, const int32_t*,
+                                            const int32_t*, int64_t, bfloat16*, int64_t,
+                                            const ParallelFor&);
+
+}  // namespace uov

@@ -1,0 +1,65 @@
+#include "core/voxelize.h"
+
+#include <cmath>
+#include <string>
+
+#include "core/coordinates.h"
+#include "core/hash_table.h"
+
+namespace uov {
+namespace {
+
+// float32 throughout, as the reference: a point within rounding of a voxel's face must fall to the
+// same side.
+void quantize(const float* p, const float size[3], bool cylindrical, float out[3]) {
+  float q[3] = {p[0], p[1], p[2]};
+  if (cylindrical) {
+    constexpr float kDegreesPerRadian = 57.29577951308232f;
+    q[0] = std::sqrt(p[0] * p[0] + p[1] * p[1]);
+    q[1] = std::atan2(p[1], p[0]) * kDegreesPerRadian;
+  }
+  for (int axis = 0; axis < 3; ++axis) out[axis] = std::floor(q[axis] / size[axis]);
+}
+
+[[noreturn]] void refuse_point(const float* p, int64_t index, const std::string& why) {
+  throw std::invalid_argument("point " + std::to_string(index) + " (" + std::to_string(p[0]) +
+                              ", " + std::to_string(p[1]) + ", " + std::to_string(p[2]) + ") " +
+                              why);
+}
+
+}  // namespace
+
+Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylindrical) {
+  Voxels voxels;
+  voxels.inverse.resize(n);
+  voxels.coords.reserve(3 * n);
+  voxels.first.reserve(n);
+  HashTable table(n);
+  for (int64_t i = 0; i < n; ++i) {
+    const float* p = points + 3 * i;
+    if (!std::isfinite(p[0]) || !std::isfinite(p[1]) || !std::isfinite(p[2])) {
+      refuse_point(p, i, "is not finite");
+    }
+    float cell[3];
+    quantize(p, size, cylindrical, cell);
+    for (float c : cell) {
+      if (!(std::fabs(c) <= static_cast<float>(kCoordinateLimit))) {
+        refuse_point(p, i,
+                     "falls outside the coordinate range of +-" +
+                         std::to_string(kCoordinateLimit) + " voxels");
+      }
+    }
+    const int32_t c[3] = {static_cast<int32_t>(cell[0]), static_cast<int32_t>(cell[1]),
+                          static_cast<int32_t>(cell[2])};
+    const auto next = static_cast<int32_t>(voxels.first.size());
+    const int32_t row = table.find_or_insert(coordinate_key(0, c[0], c[1], c[2]), next);
+    if (row == next) {
+      voxels.first.push_back(static_cast<int32_t>(i));
+      voxels.coords.insert(voxels.coords.end(), c, c + 3);
+    }
+    voxels.inverse[i] = row;
+  }
+  return voxels;
+}
+
+}  // namespace uov

@@ -1,0 +1,98 @@
+// gather_gemm and gather_gemm_dw as XLA custom calls.
+#include "core/gather_gemm.h"
+
+#include "ffi/handlers.h"
+#include "ffi/thread_pool.h"
+
+namespace ffi = xla::ffi;
+
+namespace uov {
+namespace {
+
+using Map = ffi::Buffer<ffi::S32, 2>;
+using WeightGradient = ffi::Buffer<ffi::F32, 3>;
+
+template <typename T>
+const T* data(ffi::AnyBuffer buffer) {
+  return reinterpret_cast<const T*>(buffer.untyped_data());
+}
+
+void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+             ffi::Result<ffi::AnyBuffer> y, WeightView view) {
+  const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(),
+             yd = y->dimensions();
+  require(xd.size() == 2 && wd.size() == 3 && yd.size() == 2,
+          "gather_gemm expects x [N_in, C_in], w [K, C_in, C_out], map [K, N_out]");
+  const GatherGemmShape shape{wd[0], xd[0], yd[0], xd[1], yd[1]};
+  require(md[0] == shape.kernel && md[1] == shape.rows_out &&
+              wd[view.transposed ? 2 : 1] == shape.channels_in &&
+              wd[view.transposed ? 1 : 2] == shape.channels_out,
+          "gather_gemm: x, w, map and y do not fit together");
+  require(w.element_type() == x.element_type() && y->element_type() == x.element_type(),
+          "gather_gemm: x, w and y must have the same dtype");
+  const ParallelFor parallel_for = on_pool(pool);
+  auto run = [&](auto* out) {
+    using T = std::remove_pointer_t<decltype(out)>;
+    gather_gemm<T>(shape, view, data<T>(x), data<T>(w), map.typed_data(), out, parallel_for);
+  };
+  if (x.element_type() == ffi::F32) {
+    run(reinterpret_cast<float*>(y->untyped_data()));
+  } else {
+    require(x.element_type() == ffi::BF16, "gather_gemm computes in float32 or bfloat16");
+    run(reinterpret_cast<bfloat16*>(y->untyped_data()));
+  }
+}
+
+void weight_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer dy, Map map,
+                     ffi::Result<WeightGradient> dw) {
+  const auto xd = x.dimensions(), yd = dy.dimensions(), md = map.dimensions(),
+             wd = dw->dimensions();
+  require(xd.size() == 2 && yd.size() == 2,
+          "gather_gemm_dw expects x [N_in, C_in], dy [N_out, C_out], map [K, N_out]");
+  const GatherGemmShape shape{md[0], xd[0], yd[0], xd[1], yd[1]};
+  require(md[1] == shape.rows_out && wd[0] == shape.kernel && wd[1] == shape.channels_in &&
+              wd[2] == shape.channels_out && x.element_type() == dy.element_type(),
+          "gather_gemm_dw: x, dy, map and dw do not fit together");
+  const ParallelFor parallel_for = on_pool(pool);
+  float* out = dw->typed_data();
+  if (x.element_type() == ffi::F32) {
+    gather_gemm_dw<float>(shape, data<float>(x), data<float>(dy), map.typed_data(), out,
+                          parallel_for);
+  } else {
+    require(x.element_type() == ffi::BF16, "gather_gemm_dw computes in float32 or bfloat16");
+    gather_gemm_dw<bfloat16>(shape, data<bfloat16>(x), data<bfloat16>(dy), map.typed_data(), out,
+                             parallel_for);
+  }
+}
+
+ffi::Error gather_gemm_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+                               ffi::Result<ffi::AnyBuffer> y, bool transposed, bool mirrored) {
+  return guarded([&] { forward(pool, x, w, map, y, {transposed, mirrored}); });
+}
+
+ffi::Error gather_gemm_dw_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
+                                  Map map, ffi::Result<WeightGradient> dw) {
+  return guarded([&] { weight_gradient(pool, x, dy, map, dw); });
+}
+
+}  // namespace
+}  // namespace uov
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_cpu, uov::gather_gemm_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()  // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()  // w [K, C_in, C_out], transposed: [K,
+                                                          // C_out, C_in]
+                                  .Arg<uov::Map>()        // map [K, N_out]
+                                  .Ret<ffi::AnyBuffer>()  // y [N_out, C_out]
+                                  .Attr<bool>("transposed")
+                                  .Attr<bool>("mirrored"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu, uov::gather_gemm_dw_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()         // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()         // dy [N_out, C_out]
+                                  .Arg<uov::Map>()               // map [K, N_out]
+                                  .Ret<uov::WeightGradient>());  // dw [K, C_in, C_out]

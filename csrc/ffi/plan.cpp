@@ -1,0 +1,85 @@
+// Neighbour maps and whole plans as XLA custom calls, by the code that the host functions use.
+#include "core/plan.h"
+
+#include "ffi/handlers.h"
+#include "ffi/thread_pool.h"
+
+namespace ffi = xla::ffi;
+
+namespace uov {
+namespace {
+
+using Coordinates = ffi::Buffer<ffi::S32, 2>;  // and neighbour maps
+using Count = ffi::Buffer<ffi::S32, 0>;
+
+int64_t valid_rows(Coordinates coords, Count count) {
+  const int64_t rows = count.typed_data()[0];
+  require(coords.dimensions()[1] == 4, "coords must be int32 [N, 4]");
+  require(rows >= 0 && rows <= coords.dimensions()[0], "count must be between 0 and N");
+  return rows;
+}
+
+void plan(ffi::ThreadPool& pool, Coordinates coords, Count count, ffi::RemainingRets results,
+          int64_t levels, bool first_kernel_5) {
+  size_t next = 0;
+  auto take = [&](int64_t* columns = nullptr) {
+    auto buffer = results.get<Coordinates>(next++);
+    require(buffer.has_value(), "plan: a result is missing or not a matrix of int32");
+    if (columns != nullptr) *columns = (*buffer)->dimensions()[1];
+    return (*buffer)->typed_data();
+  };
+  PlanArrays arrays;
+  arrays.capacities.resize(levels);
+  for (int64_t l = 0; l < levels; ++l) arrays.same.push_back(take(&arrays.capacities[l]));
+  if (first_kernel_5) arrays.first = take();
+  for (int64_t l = 0; l + 1 < levels; ++l) {
+    arrays.down.push_back(take());
+    arrays.down_transpose.push_back(take());
+    arrays.coords.push_back(take());
+  }
+  auto counts = results.get<ffi::Buffer<ffi::S32, 1>>(next++);
+  require(counts.has_value() && (*counts)->dimensions()[0] == levels,
+          "plan: the last result must be int32 [levels]");
+  const auto rows = sorted_rows(coords.typed_data(), valid_rows(coords, count), 1);
+  const auto true_counts = build_plan(rows, arrays, on_pool(pool));
+  std::copy(true_counts.begin(), true_counts.end(), (*counts)->typed_data());
+}
+
+ffi::Error submanifold_map_handler(ffi::ThreadPool pool, Coordinates coords, Count count,
+                                   ffi::Result<Coordinates> map, int64_t kernel,
+                                   int64_t tensor_stride, int64_t dilation) {
+  return guarded([&] {
+    const auto stride = static_cast<int32_t>(tensor_stride);
+    const auto rows = sorted_rows(coords.typed_data(), valid_rows(coords, count), stride);
+    submanifold_map(rows, static_cast<int>(kernel), stride, static_cast<int32_t>(dilation),
+                    map->dimensions()[1], map->typed_data(), on_pool(pool));
+  });
+}
+
+ffi::Error plan_handler(ffi::ThreadPool pool, Coordinates coords, Count count,
+                        ffi::RemainingRets results, int64_t levels, bool first_kernel_5) {
+  return guarded([&] { plan(pool, coords, count, results, levels, first_kernel_5); });
+}
+
+}  // namespace
+}  // namespace uov
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_submanifold_map_cpu, uov::submanifold_map_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<uov::Coordinates>()  // coords [N, 4]
+                                  .Arg<uov::Count>()        // count []
+                                  .Ret<uov::Coordinates>()  // map [kernel^3, N]
+                                  .Attr<int64_t>("kernel")
+                                  .Attr<int64_t>("tensor_stride")
+                                  .Attr<int64_t>("dilation"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_plan_cpu, uov::plan_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<uov::Coordinates>()  // coords [N, 4]
+                                  .Arg<uov::Count>()        // count []
+                                  .RemainingRets()  // same per level, first, (down, transpose,
+                                                    // coords) per step, counts
+                                  .Attr<int64_t>("levels")
+                                  .Attr<bool>("first_kernel_5"));

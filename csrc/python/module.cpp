@@ -1,0 +1,135 @@
+// The extension module: custom-call capsules, and host functions on numpy arrays.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstring>
+
+#include "core/kernels.h"
+#include "core/plan.h"
+#include "core/voxelize.h"
+#include "ffi/handlers.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using Coordinates = py::array_t<int32_t, py::array::c_style>;
+using Points = py::array_t<float, py::array::c_style>;
+
+py::dict handlers() {
+  py::dict result;
+  auto add = [&](const char* name, XLA_FFI_Handler* handler) {
+    result[name] = py::capsule(reinterpret_cast<void*>(handler));
+  };
+  add("uov_gather_gemm", uov_gather_gemm_cpu);
+  add("uov_gather_gemm_dw", uov_gather_gemm_dw_cpu);
+  add("uov_gather_rows", uov_gather_rows_cpu);
+  add("uov_gather_scatter_rows", uov_gather_scatter_rows_cpu);
+  add("uov_submanifold_map", uov_submanifold_map_cpu);
+  add("uov_plan", uov_plan_cpu);
+  return result;
+}
+
+void require_shape(const py::array& array, const char* name, py::ssize_t columns) {
+  if (array.ndim() != 2 || array.shape(1) != columns) {
+    throw std::invalid_argument(std::string(name) + " must have shape [N, " +
+                                std::to_string(columns) + "]");
+  }
+}
+
+Coordinates to_numpy(const std::vector<int32_t>& values, std::vector<py::ssize_t> shape) {
+  Coordinates array(std::move(shape));
+  if (!values.empty()) {
+    std::memcpy(array.mutable_data(), values.data(), sizeof(int32_t) * values.size());
+  }
+  return array;
+}
+
+py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindrical) {
+  require_shape(points, "points", 3);
+  uov::Voxels voxels;
+  {
+    py::gil_scoped_release release;
+    voxels = uov::voxelize(points.data(), points.shape(0), size.data(), cylindrical);
+  }
+  const auto count = static_cast<py::ssize_t>(voxels.first.size());
+  return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
+                        to_numpy(voxels.inverse, {points.shape(0)}));
+}
+
+std::vector<uov::KeyedRow> sort(const Coordinates& coords, int32_t tensor_stride) {
+  require_shape(coords, "coords", 4);
+  return uov::sorted_rows(coords.data(), coords.shape(0), tensor_stride);
+}
+
+Coordinates sorted_order(const Coordinates& coords) {
+  const auto rows = sort(coords, 1);
+  Coordinates order(static_cast<py::ssize_t>(rows.size()));
+  for (size_t i = 0; i < rows.size(); ++i) order.mutable_data()[i] = rows[i].row;
+  return order;
+}
+
+std::vector<int32_t> level_counts(const Coordinates& coords, int levels) {
+  py::gil_scoped_release release;
+  return uov::count_levels(sort(coords, 1), levels);
+}
+
+Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tensor_stride,
+                            int32_t dilation, int64_t capacity) {
+  Coordinates map({int64_t{kernel} * kernel * kernel, capacity});
+  int32_t* out = map.mutable_data();
+  py::gil_scoped_release release;
+  uov::submanifold_map(sort(coords, tensor_stride), kernel, tensor_stride, dilation, capacity, out,
+                       uov::serial_for);
+  return map;
+}
+
+// (same per level, first or None, down, down transposed, coords of levels 1.., counts)
+py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool first_kernel_5) {
+  const size_t levels = capacities.size();
+  uov::PlanArrays arrays;
+  arrays.capacities = capacities;
+  py::list same, down, down_transpose, level_coords;
+  auto make = [](py::list& list, int64_t rows, int64_t columns) {
+    Coordinates array({rows, columns});
+    list.append(array);
+    return array.mutable_data();
+  };
+  py::object first = py::none();
+  if (first_kernel_5) {
+    Coordinates array({int64_t{125}, capacities[0]});
+    arrays.first = array.mutable_data();
+    first = array;
+  }
+  for (size_t l = 0; l < levels; ++l) {
+    arrays.same.push_back(make(same, 27, capacities[l]));
+    if (l + 1 == levels) break;
+    arrays.down.push_back(make(down, 8, capacities[l + 1]));
+    arrays.down_transpose.push_back(make(down_transpose, 8, capacities[l]));
+    arrays.coords.push_back(make(level_coords, capacities[l + 1], 4));
+  }
+  std::vector<int32_t> counts;
+  {
+    py::gil_scoped_release release;
+    counts = uov::build_plan(sort(coords, 1), arrays, uov::serial_for);
+  }
+  return py::make_tuple(same, first, down, down_transpose, level_coords,
+                        to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_engine, m) {
+  m.doc() = "Compiled sparse engine: XLA custom-call handlers and host functions.";
+  m.def("handlers", &handlers, "XLA FFI handlers of the CPU backend, by custom-call name.");
+  m.def("instruction_set", [] { return uov::kernels().name; },
+        "Which inner kernels run here: avx512, avx2 or generic.");
+  m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
+  m.def("sorted_order", &sorted_order, py::arg("coords"));
+  m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));
+  m.def("submanifold_map", &submanifold_map, py::arg("coords"), py::arg("kernel"),
+        py::arg("tensor_stride"), py::arg("dilation"), py::arg("capacity"));
+  m.def("plan", &plan, py::arg("coords"), py::arg("capacities"), py::arg("first_kernel_5"));
+}

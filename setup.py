@@ -1,0 +1,75 @@
+"""Builds the compiled engine: C++17 through pybind11, each kernel file for its instruction set."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+# One file per instruction set; nothing else is compiled beyond the baseline, so that the shipped
+# library runs anywhere and chooses at run time.
+KERNEL_FLAGS = {
+    "kernels_generic.cpp": [],
+    "kernels_avx2.cpp": ["-mavx2", "-mfma"],
+    "kernels_avx512.cpp": ["-mavx512f", "-mfma"],
+}
+
+
+def jax_include_directory() -> str:
+    """Directory of the XLA FFI headers that jaxlib ships."""
+    import jaxlib
+
+    include = Path(jaxlib.__file__).parent / "include"
+    if not (include / "xla" / "ffi" / "api" / "ffi.h").is_file():
+        raise RuntimeError(f"jaxlib in {include.parent} has no XLA FFI headers; need jaxlib >= 0.10")
+    return str(include)
+
+
+class BuildEngine(build_ext):
+    """Compiles the instruction-set kernels with flags of their own, then the rest as usual."""
+
+    def build_extension(self, ext: Pybind11Extension) -> None:
+        """Compile and link one extension."""
+        base = ["-std=c++17", "-O3", "-fvisibility=hidden"]
+        for name, flags in KERNEL_FLAGS.items():
+            if flags and not X86:
+                continue
+            ext.extra_objects += self.compiler.compile(
+                [f"csrc/core/{name}"],
+                output_dir=self.build_temp,
+                include_dirs=ext.include_dirs,
+                macros=ext.define_macros,
+                extra_postargs=[*base, *flags, "-fPIC"],
+            )
+        super().build_extension(ext)
+
+
+def engine() -> Pybind11Extension:
+    """The CPU extension module."""
+    if sys.platform == "win32":
+        raise RuntimeError("the engine is written for GCC and Clang: build it on Linux or macOS")
+    sources = [
+        str(path.relative_to(ROOT))
+        for folder in ("core", "ffi", "python")
+        for path in sorted((ROOT / "csrc" / folder).glob("*.cpp"))
+        if path.name not in KERNEL_FLAGS
+    ]
+    depends = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*.h"))]
+    return Pybind11Extension(
+        "uov_jax._engine",
+        sources,
+        include_dirs=["csrc"],
+        define_macros=[("UOV_X86", "1")] if X86 else [],
+        depends=[*depends, *(f"csrc/core/{name}" for name in KERNEL_FLAGS)],
+        cxx_std=17,
+        # As system headers: their warnings are not ours to fix.
+        extra_compile_args=["-O3", "-Wall", "-Wextra", "-isystem", jax_include_directory()],
+    )
+
+
+setup(ext_modules=[engine()], cmdclass={"build_ext": BuildEngine})

@@ -1,0 +1,1 @@
+"""3D semantic segmentation without 3D labels, in JAX."""

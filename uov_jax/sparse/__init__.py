@@ -1,0 +1,47 @@
+"""The sparse engine: coordinates and rows of features. Knows no dataset, model or loss."""
+
+from uov_jax.sparse.backends import backends, current_backend, use_backend
+from uov_jax.sparse.ops import (
+    gather_gemm,
+    gather_gemm_dw,
+    gather_rows,
+    gather_scatter_rows,
+    scatter_add_rows,
+)
+from uov_jax.sparse.plan import (
+    CapacityError,
+    NeighbourMap,
+    Plan,
+    PlanSpec,
+    Voxels,
+    build_plan,
+    build_plan_in_series,
+    locality_order,
+    plan_in_jit,
+    smallest_spec,
+    submanifold_map,
+    voxelize,
+)
+
+__all__ = [
+    "CapacityError",
+    "NeighbourMap",
+    "Plan",
+    "PlanSpec",
+    "Voxels",
+    "backends",
+    "build_plan",
+    "build_plan_in_series",
+    "current_backend",
+    "gather_gemm",
+    "gather_gemm_dw",
+    "gather_rows",
+    "gather_scatter_rows",
+    "locality_order",
+    "plan_in_jit",
+    "scatter_add_rows",
+    "smallest_spec",
+    "submanifold_map",
+    "use_backend",
+    "voxelize",
+]

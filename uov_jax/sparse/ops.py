@@ -1,0 +1,197 @@
+"""The ops that carry all sparse convolutions and row moves, with their gradients.
+
+Each gradient is again one of these ops, so every backend needs forward implementations only.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uov_jax.sparse import xla
+from uov_jax.sparse.backends import current_backend
+from uov_jax.sparse.plan import NeighbourMap
+
+
+def _no_gradient(index: Any) -> Any:
+    return np.zeros(np.shape(index), jax.dtypes.float0)
+
+
+def _call(name: str, result: jax.ShapeDtypeStruct, *operands: jax.Array, **attributes: Any) -> Any:
+    return jax.ffi.ffi_call(name, result, vmap_method="sequential")(*operands, **attributes)
+
+
+def _multiply(
+    x: jax.Array, w: jax.Array, forward: jax.Array, transposed: bool, mirrored: bool
+) -> jax.Array:
+    """The product of `gather_gemm` with `w` read transposed and / or with its slots reversed."""
+    if current_backend() == "xla":
+        w = w[::-1] if mirrored else w
+        return xla.gather_gemm(x, w.swapaxes(1, 2) if transposed else w, forward)
+    result = jax.ShapeDtypeStruct((forward.shape[1], w.shape[1 if transposed else 2]), x.dtype)
+    return _call(
+        "uov_gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored
+    )
+
+
+@jax.custom_vjp
+def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Array:
+    """Sparse convolution: `y[n] = sum_k x[neighbours.forward[k, n]] @ w[k]`.
+
+    Submanifold, dilated, strided and transposed convolutions are this op with another map
+    (arXiv 1904.08755, equation 3). Sums are float32 in the order of k.
+
+    Args:
+        x: float32 or bfloat16 [N_in, C_in].
+        w: [K, C_in, C_out], the dtype of `x`.
+        neighbours: forward int32 [K, N_out]; -1 contributes nothing.
+
+    Returns:
+        [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
+    """
+    if x.ndim != 2 or w.ndim != 3 or w.shape[1] != x.shape[1] or x.dtype != w.dtype:
+        raise ValueError(
+            f"gather_gemm: x {x.dtype}{list(x.shape)} and w {w.dtype}{list(w.shape)} do not fit; "
+            "expected [N_in, C_in] and [K, C_in, C_out] of one dtype"
+        )
+    if neighbours.forward.shape[0] != w.shape[0]:
+        raise ValueError(
+            f"gather_gemm: the map has {neighbours.forward.shape[0]} kernel offsets, "
+            f"the weights {w.shape[0]}"
+        )
+    return _multiply(x, w, neighbours.forward, transposed=False, mirrored=False)
+
+
+def _gather_gemm_forward(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> tuple[Any, Any]:
+    return gather_gemm(x, w, neighbours), (x, w, neighbours)
+
+
+def _gather_gemm_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+    x, w, neighbours = saved
+    mirrored = neighbours.transpose is None
+    back = neighbours.forward if mirrored else neighbours.transpose
+    dx = _multiply(dy, w, back, transposed=True, mirrored=mirrored)
+    dw = gather_gemm_dw(x, dy, neighbours).astype(w.dtype)
+    return dx, dw, jax.tree.map(_no_gradient, neighbours)
+
+
+gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward)
+
+
+def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax.Array:
+    """Weight gradient of `gather_gemm`: `dw[k] = sum_n x[neighbours.forward[k, n]]^T dy[n]`.
+
+    Args:
+        x: [N_in, C_in].
+        dy: [N_out, C_out], the dtype of `x`.
+        neighbours: forward int32 [K, N_out].
+
+    Returns:
+        float32 [K, C_in, C_out].
+    """
+    if current_backend() == "xla":
+        return xla.gather_gemm_dw(x, dy, neighbours.forward)
+    shape = (neighbours.forward.shape[0], x.shape[1], dy.shape[1])
+    result = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return _call("uov_gather_gemm_dw", result, x, dy, neighbours.forward)
+
+
+def _gather(x: jax.Array, index: jax.Array) -> jax.Array:
+    if current_backend() == "xla":
+        return xla.take_rows(x, index)
+    result = jax.ShapeDtypeStruct((index.shape[0], x.shape[1]), x.dtype)
+    return _call("uov_gather_rows", result, x, index)
+
+
+def _gather_scatter(
+    x: jax.Array, source: jax.Array | None, target: jax.Array, num_rows: int
+) -> jax.Array:
+    """`source=None` stands for `source[m] = m`."""
+    if current_backend() == "xla":
+        rows = jnp.arange(x.shape[0], dtype=jnp.int32) if source is None else source
+        return xla.gather_scatter_rows(x, rows, target, num_rows)
+    result = jax.ShapeDtypeStruct((num_rows, x.shape[1]), x.dtype)
+    rows = jnp.zeros((0,), jnp.int32) if source is None else source
+    return _call("uov_gather_scatter_rows", result, x, rows, target)
+
+
+@jax.custom_vjp
+def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    """`y[m] = x[index[m]]`, a zero row where the index is -1.
+
+    Args:
+        x: float32 or bfloat16 [N, C].
+        index: int32 [M]. The `cpu` backend raises on other negative or too large values.
+
+    Returns:
+        [M, C]; its gradient is `scatter_add_rows`.
+    """
+    return _gather(x, index)
+
+
+def _gather_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, Any]:
+    index, num_rows = saved
+    return _gather_scatter(dy, None, index, num_rows), _no_gradient(index)
+
+
+gather_rows.defvjp(lambda x, index: (gather_rows(x, index), (index, x.shape[0])), _gather_rows_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def scatter_add_rows(x: jax.Array, index: jax.Array, num_rows: int) -> jax.Array:
+    """`y[index[m]] += x[m]`, rows with index -1 dropped.
+
+    Each output row is summed in float32 in the order of m: bit-identical from run to run.
+
+    Args:
+        x: float32 or bfloat16 [M, C].
+        index: int32 [M], -1 or below `num_rows`.
+        num_rows: static number of output rows.
+
+    Returns:
+        [num_rows, C]; its gradient is `gather_rows`.
+    """
+    return _gather_scatter(x, None, index, num_rows)
+
+
+scatter_add_rows.defvjp(
+    lambda x, index, num_rows: (scatter_add_rows(x, index, num_rows), index),
+    lambda _, index, dy: (_gather(dy, index), _no_gradient(index)),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def gather_scatter_rows(
+    x: jax.Array, source: jax.Array, target: jax.Array, num_rows: int
+) -> jax.Array:
+    """`y[target[m]] += x[source[m]]`: gather and scatter-add without the [M, C] rows between.
+
+    Args:
+        x: float32 or bfloat16 [N, C].
+        source: int32 [M], -1 or below N.
+        target: int32 [M], -1 or below `num_rows`; a pair with either -1 is left out.
+        num_rows: static number of output rows.
+
+    Returns:
+        [num_rows, C]; its gradient is the same op with source and target exchanged.
+    """
+    return _gather_scatter(x, source, target, num_rows)
+
+
+def _gather_scatter_backward(_: int, saved: Any, dy: jax.Array) -> tuple[jax.Array, Any, Any]:
+    source, target, rows_in = saved
+    dx = _gather_scatter(dy, target, source, rows_in)
+    return dx, _no_gradient(source), _no_gradient(target)
+
+
+gather_scatter_rows.defvjp(
+    lambda x, source, target, num_rows: (
+        gather_scatter_rows(x, source, target, num_rows),
+        (source, target, x.shape[0]),
+    ),
+    _gather_scatter_backward,
+)

@@ -1,0 +1,294 @@
+"""Levels and neighbour maps of a sparse UNet: what they are, and how they are built.
+
+A *level* is `coords int32[N, 4]` (batch, x, y, z) with a static number of rows N and a count of
+valid ones. Rows past the count are padding (coordinates -1) and influence nothing. A *neighbour
+map* `int32[K, N_out]` holds the input row at each kernel offset, or -1. Offsets follow
+MinkowskiEngine: x is the fastest axis of k, offsets are multiplied by tensor stride and dilation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uov_jax.sparse import xla
+from uov_jax.sparse.backends import current_backend, engine
+
+Array = Any  # numpy on the host, jax inside jit
+
+
+class CapacityError(ValueError):
+    """More voxels than the static number of rows of some level."""
+
+
+class Voxels(NamedTuple):
+    """Voxels of one cloud, in order of first occurrence."""
+
+    coords: np.ndarray
+    """int32 [V, 3]: floor of position / voxel size."""
+    first: np.ndarray
+    """int32 [V]: the first point in the voxel, which gives it its features and label."""
+    inverse: np.ndarray
+    """int32 [N]: the voxel of every point."""
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["forward", "transpose"], meta_fields=[]
+)
+@dataclasses.dataclass(frozen=True)
+class NeighbourMap:
+    """Which input row each output row sees at each kernel offset.
+
+    Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`, where a submanifold map
+    (`transpose is None`) is its own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`.
+    """
+
+    forward: Array
+    """int32 [K, N_out]."""
+    transpose: Array | None = None
+    """int32 [K, N_in], or None for a submanifold map."""
+
+    def swapped(self) -> NeighbourMap:
+        """The map of the transposed convolution, from output rows to input rows."""
+        if self.transpose is None:
+            raise ValueError("a submanifold map has no stored transpose to swap with")
+        return NeighbourMap(self.transpose, self.forward)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanSpec:
+    """Static shape of a plan. Hashable: equal specs share one compiled program.
+
+    The default fractions hold a nuScenes sweep's levels (1, 0.64, 0.37, 0.20, 0.09 measured) with
+    room to spare.
+    """
+
+    capacity: int
+    """Rows of level 0."""
+    levels: int = 5
+    """Level l has tensor stride 2**l."""
+    first_kernel: int = 3
+    """3, or 5 when level 0 needs a 5x5x5 map too."""
+    fractions: tuple[float, ...] = (1.0, 0.75, 0.50, 0.30, 0.16)
+    """Rows of each level as a share of `capacity`."""
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or not 1 <= self.levels <= 6 or self.first_kernel not in (3, 5):
+            raise ValueError(f"no plan has such a shape: {self}")
+        if len(self.fractions) < self.levels:
+            raise ValueError(f"{self.levels} levels need as many fractions: {self.fractions}")
+
+    @property
+    def capacities(self) -> tuple[int, ...]:
+        """Rows of every level, at least 1."""
+        return tuple(
+            max(1, int(np.ceil(self.capacity * share))) for share in self.fractions[: self.levels]
+        )
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["coords", "counts", "same", "first", "down"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All levels and neighbour maps of a UNet over one batch."""
+
+    coords: tuple[Array, ...]
+    """Per level int32 [N_l, 4] (batch, x, y, z); padding rows are -1."""
+    counts: Array
+    """int32 [levels]: valid rows."""
+    same: tuple[NeighbourMap, ...]
+    """Per level the 3x3x3 submanifold map."""
+    first: NeighbourMap | None
+    """The 5x5x5 submanifold map of level 0, where asked for."""
+    down: tuple[NeighbourMap, ...]
+    """From level l to l + 1, kernel 2 stride 2; `down[l].swapped()` leads back up."""
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.coords)
+
+    def mask(self, level: int) -> jax.Array:
+        """bool [N_l, 1]: which rows of a level are valid."""
+        return (jnp.arange(self.coords[level].shape[0]) < self.counts[level])[:, None]
+
+
+def voxelize(
+    points: np.ndarray, voxel_size: tuple[float, float, float], cylindrical: bool
+) -> Voxels:
+    """Quantise one cloud (host function).
+
+    Args:
+        points: float32 [N, 3], metres.
+        voxel_size: metres per axis; cylindrical: (metres of radius, degrees of azimuth, metres).
+        cylindrical: voxels of (hypot(x, y), atan2(y, x), z) as UOV and SLidR use them.
+
+    Raises:
+        ValueError: a point is not finite or outside +-65,000 voxels, or sizes are not positive.
+    """
+    if len(voxel_size) != 3 or not all(size > 0 for size in voxel_size):
+        raise ValueError(f"voxel_size must be three positive numbers, not {voxel_size}")
+    points = np.asarray(points)
+    if points.dtype != np.float32:
+        raise ValueError(f"points must be float32, not {points.dtype}")
+    return Voxels(*engine().voxelize(points, tuple(voxel_size), cylindrical))
+
+
+def locality_order(coords: np.ndarray) -> np.ndarray:
+    """Permutation int32 [V] that sorts int32 [V, 4] coordinates by (batch, x, y, z).
+
+    Neighbours then lie within a few slices of x of each other: near in memory, and the order in
+    which plans are built without another sort.
+    """
+    return engine().sorted_order(np.ascontiguousarray(coords, np.int32))
+
+
+def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
+    level = next(i for i, n in enumerate(counts) if n > spec.capacities[i])
+    return CapacityError(
+        f"level {level} of the plan has {counts[level]:,} voxels but room for "
+        f"{spec.capacities[level]:,} (capacity {spec.capacity:,}, voxels per level "
+        f"{[int(n) for n in counts]}, room {list(spec.capacities)}): raise the capacity"
+    )
+
+
+def build_plan(coords: np.ndarray, spec: PlanSpec) -> Plan:
+    """Build a plan on the host, as numpy arrays.
+
+    Args:
+        coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it.
+        spec: static shape.
+
+    Raises:
+        CapacityError: a level has more voxels than rows.
+        ValueError: a coordinate is duplicate or out of range; names the row.
+    """
+    coords = np.ascontiguousarray(coords, np.int32)
+    if len(coords) > spec.capacity:
+        raise _refuse(engine().level_counts(coords, spec.levels), spec)
+    built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5)
+    same, first, down, down_transpose, level_coords, counts = built
+    if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
+        raise _refuse(counts, spec)
+    level0 = np.full((spec.capacity, 4), -1, np.int32)
+    level0[: len(coords)] = coords
+    return Plan(
+        coords=(level0, *level_coords),
+        counts=counts,
+        same=tuple(NeighbourMap(m) for m in same),
+        first=None if first is None else NeighbourMap(first),
+        down=tuple(NeighbourMap(f, t) for f, t in zip(down, down_transpose, strict=True)),
+    )
+
+
+def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
+    """The first of a series of growing specs whose levels all hold the voxels.
+
+    Raises:
+        CapacityError: none does.
+        ValueError: a coordinate is duplicate or out of range; names the row.
+    """
+    if not series:
+        raise ValueError("the series of plan shapes is empty")
+    coords = np.ascontiguousarray(coords, np.int32)
+    counts = engine().level_counts(coords, series[-1].levels)
+    for spec in series:
+        if all(n <= room for n, room in zip(counts, spec.capacities, strict=True)):
+            return spec
+    raise _refuse(counts, series[-1])
+
+
+def build_plan_in_series(coords: np.ndarray, series: Sequence[PlanSpec]) -> Plan:
+    """`build_plan` with `smallest_spec`."""
+    return build_plan(coords, smallest_spec(coords, series))
+
+
+def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
+    """Build a plan inside `jit`, by the same code as on the host.
+
+    Args:
+        coords: int32 [capacity, 4]; rows from `count` on are ignored.
+        count: int32 [], valid rows.
+        spec: static shape.
+
+    Returns:
+        The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
+        is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
+        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`.
+    """
+    if coords.shape != (spec.capacity, 4):
+        raise ValueError(f"coords must be [{spec.capacity}, 4], not {list(coords.shape)}")
+    sizes = spec.capacities
+    if current_backend() == "cpu":
+        maps = [(27, n) for n in sizes]
+        first = [(125, sizes[0])] if spec.first_kernel == 5 else []
+        steps = [
+            shape
+            for fine, coarse in zip(sizes, sizes[1:], strict=False)
+            for shape in ((8, coarse), (8, fine), (coarse, 4))
+        ]
+        shapes = [jax.ShapeDtypeStruct(s, jnp.int32) for s in [*maps, *first, *steps]]
+        call = jax.ffi.ffi_call(
+            "uov_plan",
+            [*shapes, jax.ShapeDtypeStruct((spec.levels,), jnp.int32)],
+            vmap_method="sequential",
+        )
+        flat = list(call(coords, count, levels=spec.levels, first_kernel_5=bool(first)))
+    else:
+        flat = xla.plan(coords, count, sizes, spec.first_kernel == 5)
+    same = tuple(NeighbourMap(flat.pop(0)) for _ in sizes)
+    first_map = NeighbourMap(flat.pop(0)) if spec.first_kernel == 5 else None
+    valid = (jnp.arange(spec.capacity) < count)[:, None]
+    levels = [jnp.where(valid, coords, -1)]
+    down = []
+    for _ in sizes[1:]:
+        down.append(NeighbourMap(flat.pop(0), flat.pop(0)))
+        levels.append(flat.pop(0))
+    return Plan(tuple(levels), flat.pop(0), same, first_map, tuple(down))
+
+
+def submanifold_map(
+    coords: Array, count: Array | int, kernel: int, tensor_stride: int = 1, dilation: int = 1
+) -> NeighbourMap:
+    """Submanifold map of any odd kernel and dilation, on the host or inside `jit`.
+
+    Args:
+        coords: int32 [N, 4], multiples of `tensor_stride`; numpy gives a numpy map.
+        count: valid rows.
+        kernel: 3 or 5 (any odd number up to 5).
+        tensor_stride: power of two.
+        dilation: 1 or 2.
+
+    Raises:
+        ValueError: kernel, stride or dilation out of range; on the host also bad coordinates.
+    """
+    if kernel not in (1, 3, 5) or dilation not in (1, 2) or tensor_stride not in (1, 2, 4, 8, 16):
+        raise ValueError(
+            f"kernel {kernel}, tensor stride {tensor_stride}, dilation {dilation}: expected kernel "
+            "1, 3 or 5, a stride of 1, 2, 4, 8 or 16, dilation 1 or 2"
+        )
+    if isinstance(coords, np.ndarray):
+        valid = np.ascontiguousarray(coords[: int(count)], np.int32)
+        return NeighbourMap(
+            engine().submanifold_map(valid, kernel, tensor_stride, dilation, len(coords))
+        )
+    count = jnp.asarray(count, jnp.int32)
+    if current_backend() != "cpu":
+        return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride * dilation))
+    call = jax.ffi.ffi_call(
+        "uov_submanifold_map",
+        jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32),
+        vmap_method="sequential",
+    )
+    return NeighbourMap(
+        call(coords, count, kernel=kernel, tensor_stride=tensor_stride, dilation=dilation)
+    )

@@ -1,0 +1,161 @@
+"""The sparse ops in `jax.numpy` and `lax` alone: the readable oracle, and what a TPU runs."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def take_rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    """`x[index]` [M, C], a zero row where the index is -1."""
+    rows = jnp.take(x, jnp.maximum(index, 0), axis=0, mode="clip")
+    return jnp.where((index >= 0)[:, None], rows, jnp.zeros((), x.dtype))
+
+
+def gather_gemm(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
+    """`y[n] = sum_k x[forward[k, n]] @ w[k]`, one offset after the other, float32 sums."""
+
+    def add(y: jax.Array, slot: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        index, weight = slot
+        part = jnp.matmul(
+            take_rows(x, index),
+            weight,
+            preferred_element_type=jnp.float32,
+            precision=lax.Precision.HIGHEST,
+        )
+        return y + part, None
+
+    start = jnp.zeros((forward.shape[1], w.shape[2]), jnp.float32)
+    return lax.scan(add, start, (forward, w))[0].astype(x.dtype)
+
+
+def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array:
+    """`dw[k] = sum_n x[forward[k, n]]^T dy[n]`, float32 [K, C_in, C_out]."""
+
+    def one(index: jax.Array) -> jax.Array:
+        return jnp.matmul(
+            take_rows(x, index).T,
+            dy,
+            preferred_element_type=jnp.float32,
+            precision=lax.Precision.HIGHEST,
+        )
+
+    return lax.map(one, forward)
+
+
+def gather_scatter_rows(
+    x: jax.Array, source: jax.Array, target: jax.Array, num_rows: int
+) -> jax.Array:
+    """`y[target[m]] += x[source[m]]`, pairs with a -1 left out."""
+    rows = take_rows(x, source).astype(jnp.float32)
+    # Negative indices count from the end in jax: send them past the end, where they are dropped.
+    index = jnp.where((source >= 0) & (target >= 0), target, num_rows)
+    out = jnp.zeros((num_rows, x.shape[1]), jnp.float32)
+    return out.at[index].add(rows, mode="drop").astype(x.dtype)
+
+
+class _Sorted:
+    """Coordinates in lexicographic order, to be searched; padding rows sort last."""
+
+    def __init__(self, coords: jax.Array, count: jax.Array):
+        rows = jnp.arange(coords.shape[0], dtype=jnp.int32)
+        big = jnp.iinfo(jnp.int32).max
+        fields = [jnp.where(rows < count, coords[:, axis], big) for axis in range(4)]
+        *self.fields, self.rows = lax.sort([*fields, rows], num_keys=4)
+        self.count = count
+
+    def find(self, query: jax.Array) -> jax.Array:
+        """Row number of each [M, 4] query coordinate, or -1: a vectorised binary search.
+
+        64-bit keys would need JAX's global x64 switch, so fields are compared one by one.
+        """
+        size = self.rows.shape[0]
+        low = jnp.zeros(query.shape[0], jnp.int32)
+        for bit in reversed(range(size.bit_length())):
+            probe = low + (1 << bit)
+            at = jnp.minimum(probe, size) - 1
+            low = jnp.where((probe <= size) & self._not_greater(at, query), probe, low)
+        at = jnp.maximum(low - 1, 0)
+        equal = functools.reduce(
+            jnp.logical_and, [f[at] == query[:, axis] for axis, f in enumerate(self.fields)]
+        )
+        return jnp.where(equal & (low > 0) & (at < self.count), self.rows[at], -1)
+
+    def _not_greater(self, at: jax.Array, query: jax.Array) -> jax.Array:
+        result = jnp.ones(query.shape[0], bool)
+        for axis in reversed(range(4)):
+            value = self.fields[axis][at]
+            wanted = query[:, axis]
+            result = (value < wanted) | ((value == wanted) & result)
+        return result
+
+
+def kernel_offsets(kernel: int) -> list[tuple[int, int, int]]:
+    """Offsets (dx, dy, dz) in the order of the kernel index: x is the fastest axis."""
+    steps = range(-(kernel // 2), kernel // 2 + 1) if kernel % 2 else range(kernel)
+    return [(dx, dy, dz) for dz, dy, dx in itertools.product(steps, steps, steps)]
+
+
+def submanifold_map(coords: jax.Array, count: jax.Array, kernel: int, step: int) -> jax.Array:
+    """int32 [kernel^3, N]: the row at `coords + offset * step`, or -1."""
+    table = _Sorted(coords, count)
+    valid = jnp.arange(coords.shape[0]) < count
+    offsets = jnp.asarray([(0, *o) for o in kernel_offsets(kernel)], jnp.int32) * step
+
+    def one(offset: jax.Array) -> jax.Array:
+        return jnp.where(valid, table.find(coords + offset[None, :]), -1)
+
+    return lax.map(one, offsets)
+
+
+def _coarsen(
+    coords: jax.Array, count: jax.Array, stride: int, capacity: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Coarse coordinates [capacity, 4], their true count, and both strided maps."""
+    rows = jnp.arange(coords.shape[0], dtype=jnp.int32)
+    valid = rows < count
+    spatial = coords[:, 1:]
+    step = 2 * stride
+    parents = jnp.concatenate([coords[:, :1], (spatial // step) * step], axis=1)
+    bits = (spatial - parents[:, 1:]) // stride
+    slot = bits[:, 0] + 2 * bits[:, 1] + 4 * bits[:, 2]
+    ordered = _Sorted(parents, count)
+    fields = jnp.stack(ordered.fields, axis=1)
+    changed = jnp.any(fields[1:] != fields[:-1], axis=1)
+    is_first = jnp.concatenate([jnp.ones(1, bool), changed]) & valid
+    number = jnp.cumsum(is_first.astype(jnp.int32)) - 1
+    coarse_count = jnp.sum(is_first.astype(jnp.int32))
+    coarse = jnp.full((capacity, 4), -1, jnp.int32)
+    coarse = coarse.at[jnp.where(is_first, number, capacity)].set(fields, mode="drop")
+    parent = jnp.zeros_like(rows).at[ordered.rows].set(number)
+    slots = jnp.where(valid, slot, 8)
+    forward = jnp.full((8, capacity), -1, jnp.int32).at[slots, parent].set(rows, mode="drop")
+    transpose = jnp.full((8, coords.shape[0]), -1, jnp.int32)
+    transpose = transpose.at[slots, rows].set(parent, mode="drop")
+    return coarse, coarse_count, forward, transpose
+
+
+def plan(
+    coords: jax.Array, count: jax.Array, capacities: Sequence[int], first_kernel_5: bool
+) -> list[jax.Array]:
+    """The flat results of the compiled plan call, in its order."""
+    same, first, steps, counts = [], [], [], [count.astype(jnp.int32)]
+    for level, _ in enumerate(capacities):
+        stride = 2**level
+        same.append(submanifold_map(coords, counts[-1], 3, stride))
+        if level == 0 and first_kernel_5:
+            first.append(submanifold_map(coords, count, 5, 1))
+        if level + 1 < len(capacities):
+            coords, coarse_count, forward, transpose = _coarsen(
+                coords, counts[-1], stride, capacities[level + 1]
+            )
+            steps += [forward, transpose, coords]
+            counts.append(coarse_count)
+    true_counts = jnp.stack(counts)
+    fits = jnp.all(true_counts <= jnp.asarray(capacities, jnp.int32))
+    return [jnp.where(fits, a, -1) for a in [*same, *first, *steps]] + [true_counts]

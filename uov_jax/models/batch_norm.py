@@ -1,0 +1,185 @@
+"""Batch norm over the valid rows of every device, joined with the shortcut and the ReLU after it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+EPSILON = 1e-5
+
+
+class Moments(NamedTuple):
+    """Statistics of one batch: mean f32[C], biased variance f32[C], number of valid rows f32[]."""
+
+    mean: Array
+    variance: Array
+    rows: Array
+
+
+def masked_moments(x: Array, count: Array, axis_name: str | None = None) -> Moments:
+    """Mean and biased variance of the first `count` rows of x [N, C], over all devices.
+
+    Corrected two-pass algorithm (Chan, Golub and LeVeque, "Algorithms for Computing the Sample
+    Variance", 1983, eq. 1.7): the second pass sums the deviations themselves too, which takes away
+    the rounding error that the first pass left in the mean. Sums are float32 whatever x is. With
+    `axis_name` the rows of all devices along that axis are pooled.
+    """
+    valid = _valid_rows(x, count)
+    wide = x.astype(jnp.float32)
+    rows = _pooled(count.astype(jnp.float32), axis_name)
+    divisor = jnp.maximum(rows, 1.0)
+    rough = _pooled(jnp.sum(jnp.where(valid, wide, 0.0), axis=0), axis_name) / divisor
+    deviation = jnp.where(valid, wide - rough[None, :], 0.0)
+    sums = (jnp.sum(deviation, axis=0), jnp.sum(deviation * deviation, axis=0))
+    first, second = (total / divisor for total in _pooled(sums, axis_name))
+    return Moments(rough + first, jnp.maximum(second - first * first, 0.0), rows)
+
+
+def normalize(
+    x: Array,
+    moments: Moments,
+    weight: Array,
+    bias: Array,
+    shortcut: Array | None,
+    count: Array,
+    relu: bool,
+) -> Array:
+    """`[relu]((x - mean) / sqrt(variance + eps) * weight + bias [+ shortcut])`, padding rows zero.
+
+    x and shortcut [N, C]; weight and bias f32[C]. The arithmetic is float32, the result has the
+    dtype of x. One pass over memory: XLA fuses all of it.
+    """
+    scale = weight * lax.rsqrt(moments.variance + EPSILON)
+    # (x - mean) * scale, not x * scale + (bias - mean * scale): the latter cancels badly when the
+    # mean is large against the deviation, and costs the same in a fused loop.
+    y = (x.astype(jnp.float32) - moments.mean[None, :]) * scale[None, :] + bias[None, :]
+    if shortcut is not None:
+        y = y + shortcut.astype(jnp.float32)
+    if relu:
+        y = jax.nn.relu(y)
+    return jnp.where(_valid_rows(x, count), y, 0.0).astype(x.dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def batch_norm(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    shortcut: Array | None,
+    count: Array,
+    relu: bool,
+    axis_name: str | None,
+) -> tuple[Array, Moments]:
+    """Training-mode batch norm: normalise x [N, C] by the moments of its own valid rows.
+
+    Returns the result (see `normalize`) and the moments, which carry no gradient: they are for the
+    running statistics. Written with its own derivative because automatic differentiation would
+    keep the deviations and the masks of every layer; this one keeps x and the output, which the
+    neighbouring convolutions keep anyway.
+    """
+    moments = masked_moments(x, count, axis_name)
+    return normalize(x, moments, weight, bias, shortcut, count, relu), moments
+
+
+def _batch_norm_forward(x, weight, bias, shortcut, count, relu, axis_name):  # type: ignore[no-untyped-def]
+    y, moments = batch_norm(x, weight, bias, shortcut, count, relu, axis_name)
+    return (y, moments), (x, y if relu else None, moments, weight, bias, shortcut, count)
+
+
+def _batch_norm_backward(relu, axis_name, residuals, cotangents):  # type: ignore[no-untyped-def]
+    """Adjoint of batch norm; Ioffe and Szegedy 2015, section 3, with sums over the valid rows.
+
+    The two sums are pooled over the devices where they stand for the batch's statistics, but the
+    gradients of weight and bias are this device's own share, as for every other parameter.
+    """
+    x, y, moments, weight, bias, shortcut, count = residuals
+    valid = _valid_rows(x, count)
+    inverse_deviation = lax.rsqrt(moments.variance + EPSILON)
+    # Where the ReLU passed nothing, padding rows included, y is exactly zero.
+    passed = valid if y is None else y > 0
+    dy = jnp.where(passed, cotangents[0].astype(jnp.float32), 0.0)
+    deviation = x.astype(jnp.float32) - moments.mean[None, :]
+    dbias = jnp.sum(dy, axis=0)
+    dweight = jnp.sum(jnp.where(valid, dy * deviation, 0.0), axis=0) * inverse_deviation
+    rows = jnp.maximum(moments.rows, 1.0)
+    mean_dy, mean_dy_x = (total / rows for total in _pooled((dbias, dweight), axis_name))
+    scale = (weight * inverse_deviation)[None, :]
+    slope = (mean_dy_x * inverse_deviation)[None, :]
+    dx = jnp.where(valid, (dy - mean_dy[None, :] - deviation * slope) * scale, 0.0)
+    dshortcut = None if shortcut is None else dy.astype(shortcut.dtype)
+    return dx.astype(x.dtype), dweight, dbias, dshortcut, None
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+class BatchNormState(nnx.Module):
+    """Parameters and running statistics of one norm, by PyTorch's names."""
+
+    def __init__(self, channels: int) -> None:
+        self.weight = nnx.Param(jnp.ones((channels,), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((channels,), jnp.float32))
+        self.running_mean = nnx.BatchStat(jnp.zeros((channels,), jnp.float32))
+        self.running_var = nnx.BatchStat(jnp.ones((channels,), jnp.float32))
+        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+
+
+class MaskedBatchNorm(nnx.Module):
+    """Batch norm of rows [N, C] whose first `count` rows are valid, with an optional shortcut, ReLU.
+
+    The moving average is PyTorch's: `running = (1 - momentum) * running + momentum * batch`, of the
+    *unbiased* variance, while the normalisation uses the biased one. A batch without any valid row
+    leaves the running statistics alone; one with a single row has the unbiased variance 0, where
+    PyTorch raises. `model.eval()` makes it use the running statistics.
+    """
+
+    def __init__(self, channels: int, *, momentum: float, axis_name: str | None = None) -> None:
+        self.bn = BatchNormState(channels)
+        self.momentum = momentum
+        self.axis_name = axis_name
+        self.use_running_average = False
+
+    def __call__(
+        self, x: Array, count: Array, *, relu: bool = False, shortcut: Array | None = None
+    ) -> Array:
+        """x, shortcut [N, C], count int32[] -> [N, C] of x's dtype, zero past `count`."""
+        weight, bias = self.bn.weight[...], self.bn.bias[...]
+        if self.use_running_average:
+            running = Moments(
+                self.bn.running_mean[...], self.bn.running_var[...], count.astype(jnp.float32)
+            )
+            return normalize(x, running, weight, bias, shortcut, count, relu)
+        y, moments = batch_norm(x, weight, bias, shortcut, count, relu, self.axis_name)
+        self._track(moments)
+        return y
+
+    def _track(self, moments: Moments) -> None:
+        moments = jax.tree.map(lax.stop_gradient, moments)
+        step = jnp.where(moments.rows > 0, self.momentum, 0.0)
+        unbiased = moments.variance * (moments.rows / jnp.maximum(moments.rows - 1.0, 1.0))
+        mean, variance = self.bn.running_mean[...], self.bn.running_var[...]
+        self.bn.running_mean[...] = mean + step * (moments.mean - mean)
+        self.bn.running_var[...] = variance + step * (unbiased - variance)
+        self.bn.num_batches_tracked[...] = self.bn.num_batches_tracked[...] + 1
+
+
+def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """`dtype` as a JAX dtype; float32 and bfloat16 are what the engine computes in."""
+    resolved = jnp.dtype(dtype)
+    if resolved not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
+        raise ValueError(f"compute dtype must be float32 or bfloat16, found {resolved}")
+    return resolved
+
+
+def _valid_rows(x: Array, count: Array) -> Array:
+    return (jnp.arange(x.shape[0], dtype=jnp.int32) < count.astype(jnp.int32))[:, None]
+
+
+def _pooled(value, axis_name: str | None):  # type: ignore[no-untyped-def]
+    return value if axis_name is None else lax.psum(value, axis_name)

@@ -1,0 +1,142 @@
+"""Layers on rows of features: sparse and pointwise convolution, the residual block."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from uov_jax.models.batch_norm import MaskedBatchNorm, compute_dtype
+from uov_jax.sparse import NeighbourMap, gather_gemm
+
+Initialization = Literal["uniform", "kaiming"]
+
+
+def initial_kernel(
+    key: Array, shape: tuple[int, ...], initialization: Initialization, transposed: bool = False
+) -> Array:
+    """First weights of a convolution, f32 of `shape` [K, C_in, C_out] or [C_in, C_out].
+
+    "uniform": within +-1/sqrt(K * C_in), C_out in place of C_in for a transposed convolution;
+    MinkowskiEngine's own `reset_parameters`, and what Res16UNet trains from. "kaiming": normal with
+    variance 2 / (K * C_out); `weight_initialization` of MinkowskiEngine's example networks. That
+    leaves transposed convolutions uniform, and reads a pointwise kernel [C_in, C_out] as a PyTorch
+    linear layer's [C_out, C_in], so that its variance is 2 / C_in; both are kept.
+    """
+    volume = math.prod(shape[:-2])
+    if initialization == "kaiming" and not transposed:
+        fan_out = volume * shape[-1] if len(shape) == 3 else shape[0]
+        return jax.random.normal(key, shape, jnp.float32) * math.sqrt(2.0 / fan_out)
+    bound = 1.0 / math.sqrt(volume * (shape[-1] if transposed else shape[-2]))
+    return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+class SparseConvolution(nnx.Module):
+    """Convolution along a neighbour map, kernel f32[K, C_in, C_out], no bias.
+
+    Any size, stride or dilation is the same operation with another map; a transposed convolution
+    is given the swapped map of the strided one (MinkowskiEngine, arXiv 1904.08755, eq. 3).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        transposed: bool = False,
+        initialization: Initialization = "uniform",
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        shape = (kernel_size**3, in_channels, out_channels)
+        self.kernel = nnx.Param(initial_kernel(rngs.params(), shape, initialization, transposed))
+        self.dtype = compute_dtype(dtype)
+
+    def __call__(self, x: Array, neighbours: NeighbourMap) -> Array:
+        """x [N_in, C_in] -> [N_out, C_out] in the compute dtype."""
+        kernel = self.kernel[...].astype(self.dtype)
+        return gather_gemm(x.astype(self.dtype), kernel, neighbours)
+
+
+class PointwiseConvolution(nnx.Module):
+    """Convolution of size 1: kernel f32[C_in, C_out], optional bias f32[1, C_out].
+
+    With a bias the padding rows come out as the bias: the caller clears them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bias: bool = False,
+        initialization: Initialization = "uniform",
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        shape = (in_channels, out_channels)
+        self.kernel = nnx.Param(initial_kernel(rngs.params(), shape, initialization))
+        bound = 1.0 / math.sqrt(in_channels)
+        self.bias = (
+            nnx.Param(
+                jax.random.uniform(rngs.params(), (1, out_channels), jnp.float32, -bound, bound)
+            )
+            if bias
+            else None
+        )
+        self.dtype = compute_dtype(dtype)
+
+    def __call__(self, x: Array, *, out_dtype: DTypeLike | None = None) -> Array:
+        """x [N, C_in] -> [N, C_out]; accumulated in float32, in the compute dtype or `out_dtype`."""
+        kernel = self.kernel[...].astype(self.dtype)
+        y = jnp.dot(x.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
+        if self.bias is not None:
+            y = y + self.bias[...]
+        return y.astype(self.dtype if out_dtype is None else out_dtype)
+
+
+class BasicBlock(nnx.Module):
+    """Two 3x3x3 convolutions with norms and a shortcut, which is projected if channels change.
+
+    He et al. 2015, arXiv 1512.03385, figure 3 and option B; names as in MinkowskiEngine's
+    `resnet_block.BasicBlock`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        momentum: float,
+        shortcut_momentum: float,
+        axis_name: str | None = None,
+        initialization: Initialization = "uniform",
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        weights = {"initialization": initialization, "dtype": dtype, "rngs": rngs}
+        self.conv1 = SparseConvolution(in_channels, out_channels, 3, **weights)  # type: ignore[arg-type]
+        self.norm1 = MaskedBatchNorm(out_channels, momentum=momentum, axis_name=axis_name)
+        self.conv2 = SparseConvolution(out_channels, out_channels, 3, **weights)  # type: ignore[arg-type]
+        self.norm2 = MaskedBatchNorm(out_channels, momentum=momentum, axis_name=axis_name)
+        if in_channels == out_channels:
+            self.downsample = None
+        else:
+            projection = PointwiseConvolution(in_channels, out_channels, **weights)  # type: ignore[arg-type]
+            norm = MaskedBatchNorm(out_channels, momentum=shortcut_momentum, axis_name=axis_name)
+            self.downsample = nnx.List([projection, norm])
+
+    def __call__(self, x: Array, neighbours: NeighbourMap, count: Array) -> Array:
+        """x [N, C_in], padding rows zero -> [N, C_out], padding rows zero."""
+        hidden = self.norm1(self.conv1(x, neighbours), count, relu=True)
+        shortcut = x
+        if self.downsample is not None:
+            projection, norm = self.downsample
+            shortcut = norm(projection(x), count)
+        return self.norm2(self.conv2(hidden, neighbours), count, relu=True, shortcut=shortcut)

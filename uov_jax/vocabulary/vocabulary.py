@@ -119,7 +119,7 @@ def _shipped_names() -> list[str]:
 
 
 def _parse(content: Any, source: str, name: str) -> Vocabulary:
-    def require(condition: bool, place: str, expected: str, found: Any) -> None:
+    def require(condition: Any, place: str, expected: str, found: Any) -> None:
         if not condition:
             raise VocabularyError(f"{source}: {place}: expected {expected}, found {found!r}")
 

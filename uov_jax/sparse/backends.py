@@ -30,6 +30,7 @@ def engine() -> ModuleType:
 
     Raises:
         RuntimeError: the extension is not built.
+
     """
     module, status = _load_engine()
     if module is None:
@@ -64,6 +65,7 @@ def use_backend(name: str) -> Iterator[None]:
 
     Raises:
         ValueError: unknown or unavailable backend.
+
     """
     global _forced
     status = backends().get(name)

@@ -33,9 +33,7 @@ def _multiply(
         w = w[::-1] if mirrored else w
         return xla.gather_gemm(x, w.swapaxes(1, 2) if transposed else w, forward)
     result = jax.ShapeDtypeStruct((forward.shape[1], w.shape[1 if transposed else 2]), x.dtype)
-    return _call(
-        "uov_gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored
-    )
+    return _call("uov_gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored)
 
 
 @jax.custom_vjp
@@ -52,6 +50,7 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
 
     Returns:
         [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
+
     """
     if x.ndim != 2 or w.ndim != 3 or w.shape[1] != x.shape[1] or x.dtype != w.dtype:
         raise ValueError(
@@ -92,6 +91,7 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
 
     Returns:
         float32 [K, C_in, C_out].
+
     """
     if current_backend() == "xla":
         return xla.gather_gemm_dw(x, dy, neighbours.forward)
@@ -129,6 +129,7 @@ def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
 
     Returns:
         [M, C]; its gradient is `scatter_add_rows`.
+
     """
     return _gather(x, index)
 
@@ -138,7 +139,9 @@ def _gather_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, Any]:
     return _gather_scatter(dy, None, index, num_rows), _no_gradient(index)
 
 
-gather_rows.defvjp(lambda x, index: (gather_rows(x, index), (index, x.shape[0])), _gather_rows_backward)
+gather_rows.defvjp(
+    lambda x, index: (gather_rows(x, index), (index, x.shape[0])), _gather_rows_backward
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -154,6 +157,7 @@ def scatter_add_rows(x: jax.Array, index: jax.Array, num_rows: int) -> jax.Array
 
     Returns:
         [num_rows, C]; its gradient is `gather_rows`.
+
     """
     return _gather_scatter(x, None, index, num_rows)
 
@@ -178,6 +182,7 @@ def gather_scatter_rows(
 
     Returns:
         [num_rows, C]; its gradient is the same op with source and target exchanged.
+
     """
     return _gather_scatter(x, source, target, num_rows)
 

@@ -118,7 +118,7 @@ class Plan:
         return len(self.coords)
 
     def mask(self, level: int) -> jax.Array:
-        """bool [N_l, 1]: which rows of a level are valid."""
+        """Bool [N_l, 1]: which rows of a level are valid."""
         return (jnp.arange(self.coords[level].shape[0]) < self.counts[level])[:, None]
 
 
@@ -134,6 +134,7 @@ def voxelize(
 
     Raises:
         ValueError: a point is not finite or outside +-65,000 voxels, or sizes are not positive.
+
     """
     if len(voxel_size) != 3 or not all(size > 0 for size in voxel_size):
         raise ValueError(f"voxel_size must be three positive numbers, not {voxel_size}")
@@ -171,6 +172,7 @@ def build_plan(coords: np.ndarray, spec: PlanSpec) -> Plan:
     Raises:
         CapacityError: a level has more voxels than rows.
         ValueError: a coordinate is duplicate or out of range; names the row.
+
     """
     coords = np.ascontiguousarray(coords, np.int32)
     if len(coords) > spec.capacity:
@@ -196,6 +198,7 @@ def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
     Raises:
         CapacityError: none does.
         ValueError: a coordinate is duplicate or out of range; names the row.
+
     """
     if not series:
         raise ValueError("the series of plan shapes is empty")
@@ -224,6 +227,7 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
         is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
         backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`.
+
     """
     if coords.shape != (spec.capacity, 4):
         raise ValueError(f"coords must be [{spec.capacity}, 4], not {list(coords.shape)}")
@@ -270,6 +274,7 @@ def submanifold_map(
 
     Raises:
         ValueError: kernel, stride or dilation out of range; on the host also bad coordinates.
+
     """
     if kernel not in (1, 3, 5) or dilation not in (1, 2) or tensor_stride not in (1, 2, 4, 8, 16):
         raise ValueError(

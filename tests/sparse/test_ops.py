@@ -1,0 +1,259 @@
+"""Values and gradients of the ops, on every backend, against float64 and measured fixtures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.sparse.clouds import gather_gemm_oracle, random_coords, relative_error
+from uov_jax import sparse
+from uov_jax.sparse import NeighbourMap
+
+# float32 sums of a few hundred products: 1e-6 is a few units in the last place.
+TIGHT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def minkowski(request):
+    return np.load(request.config.rootpath / "tests" / "data" / "minkowski_ops.npz")
+
+
+def fixture_map(data, name: str) -> NeighbourMap:
+    """The map of one fixture op, output rows in the fixture's own order."""
+    fine, coarse = data[f"{name}_in_coords"], data[f"{name}_out_coords"]
+    stride = int(data[f"{name}_in_stride"][0])
+    if name.startswith("subm"):
+        kernel, dilation = (5, 1) if name == "subm5" else (3, 2 if "dil2" in name else 1)
+        np.testing.assert_array_equal(fine, coarse)
+        return sparse.submanifold_map(fine, len(fine), kernel, stride, dilation)
+    if name.startswith("up"):
+        fine, coarse, stride = coarse, fine, int(data[f"{name}_out_stride"][0])
+    # The plan works at tensor stride 1: scale down, which keeps every parent and slot.
+    unit = fine.copy()
+    unit[:, 1:] //= stride
+    plan = sparse.build_plan(unit, sparse.PlanSpec(len(unit), levels=2))
+    ours = plan.coords[1][: plan.counts[1]] * [1, stride, stride, stride]
+    row = {tuple(c): i for i, c in enumerate(ours.tolist())}
+    to_ours = np.array([row[tuple(c)] for c in coarse.tolist()])
+    from_ours = np.argsort(to_ours)
+    transpose = plan.down[0].transpose
+    down = NeighbourMap(
+        np.ascontiguousarray(plan.down[0].forward[:, to_ours]),
+        np.where(transpose >= 0, from_ours[np.maximum(transpose, 0)], -1).astype(np.int32),
+    )
+    return down.swapped() if name.startswith("up") else down
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["subm3", "subm5", "subm3_dil2", "subm3_stride2", "down2", "down2_again", "up2", "up2_again"],
+)
+def test_parity_with_minkowski_engine(backend, minkowski, name):
+    neighbours = fixture_map(minkowski, name)
+    y, pull = jax.vjp(
+        lambda x, w: sparse.gather_gemm(x, w, neighbours),
+        jnp.asarray(minkowski[f"{name}_in"]),
+        jnp.asarray(minkowski[f"{name}_w"]),
+    )
+    gx, gw = pull(jnp.asarray(minkowski[f"{name}_gy"]))
+    assert relative_error(y, minkowski[f"{name}_out"]) < 1e-5
+    assert relative_error(gx, minkowski[f"{name}_gx"]) < 1e-5
+    assert relative_error(gw, minkowski[f"{name}_gw"]) < 1e-5
+
+
+def random_problem(count, c_in, c_out, capacity=None, seed=0):
+    rng = np.random.default_rng(seed)
+    capacity = capacity or max(count, 1)
+    coords = random_coords(rng, count, extent=5)
+    plan = sparse.build_plan(coords, sparse.PlanSpec(capacity, fractions=(1.0,) * 5))
+    x = rng.standard_normal((capacity, c_in)).astype(np.float32)
+    x[count:] = np.nan  # padding must influence nothing
+    w = rng.standard_normal((27, c_in, c_out)).astype(np.float32)
+    return plan, x, w
+
+
+@pytest.mark.parametrize(
+    ("count", "c_in", "c_out", "capacity"),
+    [
+        (500, 1, 32, 640),
+        (500, 32, 17, 500),
+        (400, 96, 96, 512),
+        (150, 130, 260, 160),
+        (60, 96, 768, 64),
+        (1, 3, 5, 4),
+        (1, 3, 5, 1),
+        (0, 3, 5, 8),
+    ],
+)
+def test_gather_gemm_value_and_gradients(backend, count, c_in, c_out, capacity):
+    plan, x, w = random_problem(count, c_in, c_out, capacity)
+    neighbours = plan.same[0]
+    y, pull = jax.vjp(
+        lambda x, w: sparse.gather_gemm(x, w, neighbours), jnp.asarray(x), jnp.asarray(w)
+    )
+    clean = np.nan_to_num(x)
+    assert relative_error(y, gather_gemm_oracle(clean, w, neighbours.forward)) < TIGHT
+    assert np.all(np.asarray(y)[count:] == 0)
+    dy = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
+    dx, dw = pull(jnp.asarray(dy))
+    back = gather_gemm_oracle(dy, w.swapaxes(1, 2)[::-1], neighbours.forward)
+    assert relative_error(dx, back) < TIGHT
+    expected = np.zeros(w.shape)
+    for k, index in enumerate(neighbours.forward):
+        found = index >= 0
+        expected[k] = clean[index[found]].astype(np.float64).T @ dy[found]
+    assert relative_error(dw, expected) < TIGHT
+
+
+def test_strided_and_transposed_are_adjoint(backend):
+    """<down(x), y> == <x, up(y)> with transposed weights, for maps that swap input and output."""
+    plan, x, _ = random_problem(300, 8, 6)
+    rng = np.random.default_rng(2)
+    w = jnp.asarray(rng.standard_normal((8, 8, 6)).astype(np.float32))
+    y = jnp.asarray(rng.standard_normal((plan.coords[1].shape[0], 6)).astype(np.float32))
+    down = sparse.gather_gemm(jnp.asarray(x), w, plan.down[0])
+    up = sparse.gather_gemm(y, w.swapaxes(1, 2), plan.down[0].swapped())
+    left, right = float(jnp.sum(down * y)), float(jnp.sum(jnp.asarray(x) * up))
+    np.testing.assert_allclose(left, right, rtol=1e-5)
+
+
+def test_bfloat16_accumulates_in_float32(backend):
+    plan, x, w = random_problem(300, 64, 40)
+    xb, wb = jnp.asarray(x, jnp.bfloat16), jnp.asarray(w, jnp.bfloat16)
+    y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), xb, wb)
+    assert y.dtype == jnp.bfloat16
+    exact = gather_gemm_oracle(
+        np.asarray(xb, np.float32), np.asarray(wb, np.float32), plan.same[0].forward
+    )
+    # Only the final rounding to 8 bits of mantissa is left.
+    np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=2**-8, atol=1e-4)
+    dx, dw = pull(y)
+    assert dx.dtype == dw.dtype == jnp.bfloat16
+    assert (
+        relative_error(
+            dx,
+            gather_gemm_oracle(
+                np.asarray(y, np.float32),
+                np.asarray(wb, np.float32).swapaxes(1, 2)[::-1],
+                plan.same[0].forward,
+            ),
+        )
+        < 2**-8
+    )
+
+
+def test_gather_rows_and_scatter_add_rows_are_adjoint(backend):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((50, 7)).astype(np.float32)
+    index = rng.integers(-1, 50, 400).astype(np.int32)
+    rows, pull = jax.vjp(lambda x: sparse.gather_rows(x, index), jnp.asarray(x))
+    np.testing.assert_array_equal(rows, np.where(index[:, None] >= 0, x[index], 0))
+    dy = rng.standard_normal(rows.shape).astype(np.float32)
+    expected = np.zeros((50, 7))
+    np.add.at(expected, index[index >= 0], dy[index >= 0].astype(np.float64))
+    assert relative_error(pull(jnp.asarray(dy))[0], expected) < TIGHT
+    total, pull = jax.vjp(lambda r: sparse.scatter_add_rows(r, index, 50), jnp.asarray(dy))
+    assert relative_error(total, expected) < TIGHT
+    np.testing.assert_array_equal(pull(jnp.asarray(x))[0], rows)
+
+
+def test_gather_scatter_rows_is_gather_then_scatter(backend):
+    rng = np.random.default_rng(4)
+    x = jnp.asarray(rng.standard_normal((30, 5)).astype(np.float32))
+    source = jnp.asarray(rng.integers(-1, 30, 200), jnp.int32)
+    target = jnp.asarray(rng.integers(-1, 20, 200), jnp.int32)
+    fused, pull = jax.vjp(lambda x: sparse.gather_scatter_rows(x, source, target, 20), x)
+    split, split_pull = jax.vjp(
+        lambda x: sparse.scatter_add_rows(sparse.gather_rows(x, source), target, 20), x
+    )
+    assert relative_error(fused, np.asarray(split)) < TIGHT
+    dy = jnp.asarray(rng.standard_normal((20, 5)).astype(np.float32))
+    assert relative_error(pull(dy)[0], np.asarray(split_pull(dy)[0])) < TIGHT
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_row_moves_of_almost_nothing(backend, rows):
+    x = jnp.ones((rows, 3))
+    index = jnp.full((rows,), -1, jnp.int32)
+    assert np.all(np.asarray(sparse.gather_rows(x, index)) == 0)
+    assert np.all(np.asarray(sparse.scatter_add_rows(x, index, 4)) == 0)
+
+
+def test_entries_outside_the_input_are_refused_by_the_compiled_backend():
+    x, w = jnp.ones((4, 2)), jnp.ones((1, 2, 2))
+    with sparse.use_backend("cpu"):
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"map entry \[0, 1\] is 4"):
+            jax.block_until_ready(
+                sparse.gather_gemm(
+                    x, w, NeighbourMap(jnp.array([[0, 4]], jnp.int32), jnp.zeros((1, 4), jnp.int32))
+                )
+            )
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"index\[1\] is -2"):
+            jax.block_until_ready(sparse.gather_rows(x, jnp.array([0, -2], jnp.int32)))
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    neighbours = NeighbourMap(jnp.zeros((27, 4), jnp.int32))
+    with pytest.raises(ValueError, match="do not fit"):
+        sparse.gather_gemm(jnp.ones((4, 2)), jnp.ones((27, 3, 2)), neighbours)
+    with pytest.raises(ValueError, match="27 kernel offsets, the weights 8"):
+        sparse.gather_gemm(jnp.ones((4, 2)), jnp.ones((8, 2, 2)), neighbours)
+
+
+def test_vmap_and_jit_give_the_same(backend):
+    plan, x, w = random_problem(80, 4, 6)
+    stack = jnp.stack([jnp.asarray(x), 2 * jnp.asarray(x)])
+    out = jax.jit(jax.vmap(lambda x: sparse.gather_gemm(x, jnp.asarray(w), plan.same[0])))(stack)
+    np.testing.assert_array_equal(out[1], 2 * np.asarray(out[0]))
+
+
+THREADS_AND_DEVICES = """
+import os, sys
+os.sched_setaffinity(0, eval(sys.argv[1]))
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+import hashlib, jax, jax.numpy as jnp, numpy as np
+from uov_jax import sparse
+rng = np.random.default_rng(0)
+coords = np.unique(rng.integers(-12, 12, (4000, 4)) * [0, 1, 1, 1], axis=0).astype(np.int32)
+plan = sparse.build_plan(coords, sparse.PlanSpec(4096, fractions=(1.0,) * 5))
+x = rng.standard_normal((4096, 40)).astype(np.float32)
+w = rng.standard_normal((27, 40, 24)).astype(np.float32)
+
+def step(x):
+    y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), x, jnp.asarray(w))
+    return y, *pull(y), sparse.scatter_add_rows(y, jnp.arange(4096, dtype=jnp.int32) % 7, 7)
+
+results = jax.pmap(step)(np.stack([x] * 8))
+for result in results:
+    for other in result[1:]:
+        np.testing.assert_array_equal(result[0], other)
+print(hashlib.sha256(b"".join(np.asarray(r[0]).tobytes() for r in results)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("instruction_set", ["generic", ""])
+def test_results_do_not_depend_on_threads_or_devices(instruction_set):
+    """Eight devices at once, on one and on all processors: the same bits everywhere."""
+    processors = sorted(os.sched_getaffinity(0))
+    digests = set()
+    for allowed in {processors[0]}, set(processors):
+        environment = dict(os.environ)
+        if instruction_set:
+            environment["UOV_INSTRUCTION_SET"] = instruction_set
+        done = subprocess.run(
+            [sys.executable, "-c", THREADS_AND_DEVICES, repr(allowed)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout.split()[-1])
+    assert len(digests) == 1

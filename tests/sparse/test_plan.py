@@ -1,0 +1,188 @@
+"""Voxelisation, levels and neighbour maps."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from tests.sparse.clouds import brute_force_map, random_coords
+from uov_jax import sparse
+
+
+def padded(coords: np.ndarray, capacity: int) -> np.ndarray:
+    out = np.full((capacity, 4), 7, np.int32)  # garbage that would duplicate if it were read
+    out[: len(coords)] = coords
+    return out
+
+
+def assert_same_plan(a: sparse.Plan, b: sparse.Plan) -> None:
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_voxels_come_in_order_of_first_occurrence():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-3, 3, (500, 3)).astype(np.float32)
+    voxels = sparse.voxelize(points, (0.5, 0.5, 0.5), cylindrical=False)
+    expected: dict[tuple[int, ...], int] = {}
+    inverse = []
+    for cell in np.floor(points / np.float32(0.5)).astype(int).tolist():
+        inverse.append(expected.setdefault(tuple(cell), len(expected)))
+    np.testing.assert_array_equal(voxels.coords, np.array(list(expected)))
+    np.testing.assert_array_equal(voxels.inverse, inverse)
+    np.testing.assert_array_equal(voxels.first, np.unique(inverse, return_index=True)[1])
+
+
+def test_cylindrical_voxels():
+    points = np.array([[3.05, 4.0, -0.05], [-1.0, -1e-6, 0.0]], np.float32)
+    voxels = sparse.voxelize(points, (0.1, 1.0, 0.1), cylindrical=True)
+    np.testing.assert_array_equal(voxels.coords, [[50, 52, -1], [10, -180, 0]])
+
+
+def test_real_sweep_has_the_measured_number_of_voxels(real_nuscenes):
+    (path,) = (real_nuscenes / "samples" / "LIDAR_TOP").iterdir()
+    points = np.fromfile(path, np.float32).reshape(-1, 5)[:, :3]
+    voxels = sparse.voxelize(np.ascontiguousarray(points), (0.1, 1.0, 0.1), cylindrical=True)
+    assert len(voxels.coords) == 15947
+    assert np.all(np.diff(voxels.first) > 0)
+    assert voxels.first[0] == 0
+    coords = np.pad(voxels.coords, ((0, 0), (1, 0)))
+    plan = sparse.build_plan(coords, sparse.PlanSpec(20480))
+    np.testing.assert_array_equal(plan.counts, [15947, 10155, 5900, 3122, 1475])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e9])
+def test_voxelize_names_the_point_it_refuses(bad):
+    points = np.zeros((5, 3), np.float32)
+    points[3, 1] = bad
+    with pytest.raises(ValueError, match=r"point 3 .*(not finite|65000 voxels)"):
+        sparse.voxelize(points, (0.1, 0.1, 0.1), cylindrical=False)
+
+
+def test_voxelize_of_nothing():
+    voxels = sparse.voxelize(np.zeros((0, 3), np.float32), (1.0, 1.0, 1.0), cylindrical=False)
+    assert [len(a) for a in voxels] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"),
+    [(1, 1, 1), (3, 1, 1), (5, 1, 1), (3, 1, 2), (3, 4, 1), (5, 2, 2)],
+)
+def test_submanifold_map_against_look_up(backend, kernel, stride, dilation):
+    coords = random_coords(np.random.default_rng(1), 300, extent=5, stride=stride)
+    expected = brute_force_map(coords, kernel, stride, dilation)
+    host = sparse.submanifold_map(coords, len(coords), kernel, stride, dilation).forward
+    np.testing.assert_array_equal(host, expected)
+    capacity = 320
+    traced = jax.jit(lambda c, n: sparse.submanifold_map(c, n, kernel, stride, dilation).forward)(
+        padded(coords, capacity), np.int32(len(coords))
+    )
+    np.testing.assert_array_equal(traced[:, : len(coords)], expected)
+    assert np.all(np.asarray(traced)[:, len(coords) :] == -1)
+    # The invariant that makes a submanifold map its own transpose.
+    k, n = np.nonzero(expected >= 0)
+    np.testing.assert_array_equal(expected[len(expected) - 1 - k, expected[k, n]], n)
+
+
+def test_plan_levels_and_strided_maps():
+    coords = random_coords(np.random.default_rng(2), 700)
+    plan = sparse.build_plan(coords, sparse.PlanSpec(800, first_kernel=5, fractions=(1.0,) * 5))
+    np.testing.assert_array_equal(plan.first.forward[:, :700], brute_force_map(coords, 5))
+    fine = coords
+    for level in range(4):
+        step = 2 ** (level + 1)
+        n = plan.counts[level + 1]
+        coarse = plan.coords[level + 1][:n]
+        parents = fine.copy()
+        parents[:, 1:] = fine[:, 1:] // step * step
+        np.testing.assert_array_equal(coarse, np.unique(parents, axis=0))
+        assert np.all(plan.coords[level + 1][n:] == -1)
+        np.testing.assert_array_equal(
+            plan.same[level + 1].forward[:, :n], brute_force_map(coarse, 3, step)
+        )
+        down = plan.down[level]
+        k, parent = np.nonzero(down.forward >= 0)
+        child = down.forward[k, parent]
+        np.testing.assert_array_equal(np.sort(child), np.arange(len(fine)))
+        np.testing.assert_array_equal(down.transpose[k, child], parent)
+        assert np.count_nonzero(down.transpose >= 0) == len(fine)
+        offset = (fine[child, 1:] - coarse[parent, 1:]) // (step // 2)
+        np.testing.assert_array_equal(offset @ [1, 2, 4], k)
+        fine = coarse
+
+
+@pytest.mark.parametrize("count", [0, 1, 640])
+def test_plan_inside_jit_equals_the_host_plan(backend, count):
+    spec = sparse.PlanSpec(640, first_kernel=5, fractions=(1.0,) * 5)
+    coords = random_coords(np.random.default_rng(3), count)
+    build = jax.jit(lambda c, n: sparse.plan_in_jit(c, n, spec))
+    assert_same_plan(build(padded(coords, 640), np.int32(count)), sparse.build_plan(coords, spec))
+
+
+def test_overflow_is_refused_with_the_numbers(backend):
+    coords = random_coords(np.random.default_rng(4), 100)
+    spec = sparse.PlanSpec(100, fractions=(1.0, 0.5, 0.5, 0.5, 0.5))
+    with pytest.raises(sparse.CapacityError, match=r"level 1 .* has \d+ voxels but room for 50"):
+        sparse.build_plan(coords, spec)
+    with pytest.raises(sparse.CapacityError, match=r"level 0 .* has 100 voxels but room for 90"):
+        sparse.build_plan(coords, sparse.PlanSpec(90))
+    plan = jax.jit(lambda c, n: sparse.plan_in_jit(c, n, spec))(coords, np.int32(100))
+    assert plan.counts[1] > 50
+    assert all(np.all(np.asarray(m.forward) == -1) for m in (*plan.same, *plan.down))
+
+
+def test_series_takes_the_first_spec_that_holds_every_level():
+    coords = random_coords(np.random.default_rng(5), 200)
+    series = [sparse.PlanSpec(n, fractions=(1.0,) * 5) for n in (128, 256, 512)]
+    assert sparse.smallest_spec(coords, series) is series[1]
+    assert sparse.build_plan_in_series(coords, series).coords[0].shape == (256, 4)
+    with pytest.raises(sparse.CapacityError, match="200 voxels but room for 128"):
+        sparse.build_plan_in_series(coords, series[:1])
+
+
+def test_duplicate_and_out_of_range_coordinates_are_refused():
+    coords = random_coords(np.random.default_rng(6), 10)
+    coords[7] = coords[2]
+    with pytest.raises(ValueError, match="duplicate coordinate .* in rows 2 and 7"):
+        sparse.build_plan(coords, sparse.PlanSpec(16))
+    with pytest.raises(ValueError, match="duplicate"):
+        sparse.smallest_spec(coords, [sparse.PlanSpec(16)])
+    for bad in ((0, 65001, 0, 0), (0, 0, -65001, 0), (-1, 0, 0, 0), (8192, 0, 0, 0)):
+        coords[7] = bad
+        with pytest.raises(ValueError, match="in row 7 is out of range"):
+            sparse.build_plan(coords, sparse.PlanSpec(16))
+    even = random_coords(np.random.default_rng(7), 8, stride=2)
+    even[7] = (0, 3, 2, 2)
+    with pytest.raises(ValueError, match="row 7 is not a multiple of the tensor stride 2"):
+        sparse.submanifold_map(even, 8, kernel=3, tensor_stride=2)
+
+
+def test_bad_coordinates_inside_jit_raise_on_the_compiled_backend():
+    spec = sparse.PlanSpec(16)
+    coords = np.zeros((16, 4), np.int32)
+    with sparse.use_backend("cpu"), pytest.raises(jax.errors.JaxRuntimeError, match="duplicate"):
+        jax.block_until_ready(
+            jax.jit(lambda c, n: sparse.plan_in_jit(c, n, spec))(coords, np.int32(2))
+        )
+
+
+def test_extreme_coordinates_have_no_false_neighbours():
+    edge = 65000
+    coords = np.array(
+        [
+            [b, x, y, z]
+            for b in (0, 1)
+            for x in (-edge, edge)
+            for y in (-edge, edge)
+            for z in (-edge, edge)
+        ],
+        np.int32,
+    )
+    found = sparse.submanifold_map(coords, len(coords), 5, 1, 2).forward
+    assert np.count_nonzero(found >= 0) == len(coords)
+
+
+def test_locality_order_sorts_by_batch_and_space():
+    coords = random_coords(np.random.default_rng(8), 50)
+    ordered = coords[sparse.locality_order(coords)]
+    np.testing.assert_array_equal(ordered, coords[np.lexsort(coords.T[::-1])])

@@ -17,7 +17,7 @@ _forced: str | None = None
 def _load_engine() -> tuple[ModuleType | None, str]:
     """The compiled module with its handlers registered, or None and the reason."""
     try:
-        from uov_jax import _engine
+        import uov_jax._engine as _engine
     except ImportError as error:
         return None, f"the extension uov_jax._engine is not built ({error}): run `pip install .`"
     for name, handler in _engine.handlers().items():

@@ -34,8 +34,8 @@ struct AlignedFree {
 using AlignedFloats = std::unique_ptr<float[], AlignedFree>;
 
 AlignedFloats aligned_floats(int64_t n) {
-  return AlignedFloats(static_cast<float*>(::operator new[](n * sizeof(float),
-                                                            std::align_val_t{64})));
+  return AlignedFloats(
+      static_cast<float*>(::operator new[](n * sizeof(float), std::align_val_t{64})));
 }
 
 // Per-thread scratch, kept between calls; zeroed once, so that channels beyond a panel's width
@@ -172,8 +172,8 @@ struct PairLists {
     parallel_for(shape.kernel, [&](int64_t k) {
       target[k].resize(shape.rows_out + 1);
       source[k].resize(shape.rows_out + 1);
-      const int64_t count = existing_pairs(shape, map, k, 0, shape.rows_out, target[k].data(),
-                                           source[k].data());
+      const int64_t count =
+          existing_pairs(shape, map, k, 0, shape.rows_out, target[k].data(), source[k].data());
       target[k].resize(count);
       source[k].resize(count);
     });
@@ -276,8 +276,7 @@ void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const
 template void gather_gemm<float>(const GatherGemmShape&, WeightView, const float*, const float*,
                                  const int32_t*, float*, const ParallelFor&);
 template void gather_gemm<bfloat16>(const GatherGemmShape&, WeightView, const bfloat16*,
-                                    const bfloat16*, const int32_t*, bfloat16*,
-                                    const ParallelFor&);
+                                    const bfloat16*, const int32_t*, bfloat16*, const ParallelFor&);
 template void gather_gemm_dw<float>(const GatherGemmShape&, const float*, const float*,
                                     const int32_t*, float*, const ParallelFor&);
 template void gather_gemm_dw<bfloat16>(const GatherGemmShape&, const bfloat16*, const bfloat16*,

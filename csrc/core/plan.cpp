@@ -76,8 +76,8 @@ std::vector<Column> half_of_columns(int radius) {
 
 // The key of the voxel's parent: clear the lowest bit (in units of the stride) of every field.
 int64_t parent_key(int64_t key, int32_t stride) {
-  const int64_t bit = (int64_t{stride} << (2 * kFieldBits)) | (int64_t{stride} << kFieldBits) |
-                      int64_t{stride};
+  const int64_t bit =
+      (int64_t{stride} << (2 * kFieldBits)) | (int64_t{stride} << kFieldBits) | int64_t{stride};
   return key & ~bit;
 }
 
@@ -86,9 +86,7 @@ int8_t parent_slot(int64_t key, int32_t stride) {
   return static_cast<int8_t>(bit(2) + 2 * bit(1) + 4 * bit(0));
 }
 
-void fill_absent(int32_t* array, int64_t size) {
-  std::memset(array, 0xff, sizeof(int32_t) * size);
-}
+void fill_absent(int32_t* array, int64_t size) { std::memset(array, 0xff, sizeof(int32_t) * size); }
 
 void clear(const PlanArrays& arrays) {
   const size_t levels = arrays.capacities.size();

@@ -9,14 +9,14 @@
 namespace uov {
 namespace {
 
-// float32 throughout, as the reference: a point within rounding of a voxel's face must fall to the
-// same side.
+// float32 throughout, in the reference's order of operations: a point within rounding of a voxel's
+// face must fall to the same side.
 void quantize(const float* p, const float size[3], bool cylindrical, float out[3]) {
   float q[3] = {p[0], p[1], p[2]};
   if (cylindrical) {
-    constexpr float kDegreesPerRadian = 57.29577951308232f;
+    constexpr float kPi = 3.14159265358979f;
     q[0] = std::sqrt(p[0] * p[0] + p[1] * p[1]);
-    q[1] = std::atan2(p[1], p[0]) * kDegreesPerRadian;
+    q[1] = std::atan2(p[1], p[0]) * 180.0f / kPi;
   }
   for (int axis = 0; axis < 3; ++axis) out[axis] = std::floor(q[axis] / size[axis]);
 }
@@ -45,8 +45,8 @@ Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylind
     for (float c : cell) {
       if (!(std::fabs(c) <= static_cast<float>(kCoordinateLimit))) {
         refuse_point(p, i,
-                     "falls outside the coordinate range of +-" +
-                         std::to_string(kCoordinateLimit) + " voxels");
+                     "falls outside the coordinate range of +-" + std::to_string(kCoordinateLimit) +
+                         " voxels");
       }
     }
     const int32_t c[3] = {static_cast<int32_t>(cell[0]), static_cast<int32_t>(cell[1]),

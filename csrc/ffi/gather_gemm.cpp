@@ -19,8 +19,7 @@ const T* data(ffi::AnyBuffer buffer) {
 
 void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
              ffi::Result<ffi::AnyBuffer> y, WeightView view) {
-  const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(),
-             yd = y->dimensions();
+  const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(), yd = y->dimensions();
   require(xd.size() == 2 && wd.size() == 3 && yd.size() == 2,
           "gather_gemm expects x [N_in, C_in], w [K, C_in, C_out], map [K, N_out]");
   const GatherGemmShape shape{wd[0], xd[0], yd[0], xd[1], yd[1]};

@@ -31,8 +31,8 @@ ffi::Error gather_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index ind
                                ffi::Result<ffi::AnyBuffer> y) {
   return guarded([&] {
     with_type(x, y, [&](const auto* in, auto* out) {
-      gather_rows(in, x.dimensions()[0], x.dimensions()[1], index.typed_data(),
-                  y->dimensions()[0], out, on_pool(pool));
+      gather_rows(in, x.dimensions()[0], x.dimensions()[1], index.typed_data(), y->dimensions()[0],
+                  out, on_pool(pool));
     });
   });
 }
@@ -47,8 +47,8 @@ ffi::Error gather_scatter_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, I
             "gather_scatter_rows: source and target must have the same length");
     with_type(x, y, [&](const auto* in, auto* out) {
       gather_scatter_rows(in, x.dimensions()[0], x.dimensions()[1],
-                          identity ? nullptr : source.typed_data(), target.typed_data(), pairs,
-                          out, y->dimensions()[0], on_pool(pool));
+                          identity ? nullptr : source.typed_data(), target.typed_data(), pairs, out,
+                          y->dimensions()[0], on_pool(pool));
     });
   });
 }

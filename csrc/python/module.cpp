@@ -124,8 +124,9 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
 PYBIND11_MODULE(_engine, m) {
   m.doc() = "Compiled sparse engine: XLA custom-call handlers and host functions.";
   m.def("handlers", &handlers, "XLA FFI handlers of the CPU backend, by custom-call name.");
-  m.def("instruction_set", [] { return uov::kernels().name; },
-        "Which inner kernels run here: avx512, avx2 or generic.");
+  m.def(
+      "instruction_set", [] { return uov::kernels().name; },
+      "Which inner kernels run here: avx512, avx2 or generic.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));

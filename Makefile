@@ -1,0 +1,63 @@
+# Every target can be run first, on a bare clone: each builds what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
+
+.PHONY: help env build simulate train train-long test test-slow lint format clean
+
+help:
+	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 10 minutes on two cores)"
+	@echo "make train-long  the same for at most an hour, to a score above the teacher's own labels"
+	@echo "make test        every test, from a bare clone"
+	@echo "make test-slow   the tests that take minutes"
+	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
+	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
+
+# nuscenes-devkit pins numpy < 2 where JAX needs numpy >= 2; it works with numpy 2 (the tests use
+# it), so it is installed without its dependency list and what it imports is pinned in its stead.
+$(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nuscenes.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/base.txt -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/nuscenes.txt
+	touch $@
+
+$(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+env: $(VENV)/installed
+
+build: $(VENV)/built
+
+simulate: build
+	$(RUN) scripts/simulate.py --output data/sim
+
+train: simulate
+	$(RUN) scripts/train.py --config configs/tmp_san.py:sim
+
+train-long: simulate
+	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
+
+test: build
+	$(RUN) -m pytest -m "not slow"
+
+test-slow: build
+	$(RUN) -m pytest -m slow
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(wildcard csrc/*/*.cpp csrc/*/*.h)
+
+format: build
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(wildcard csrc/*/*.cpp csrc/*/*.h)
+
+clean:
+	rm -rf build uov_jax/*.so *.egg-info
+	rm -f $(VENV)/built

@@ -1,0 +1,81 @@
+"""Logs: rows, growing columns, resuming without duplicates, and damaged files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from uov_jax.training.logging import MetricsTable, RunLog
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_are_on_the_disk_at_once(tmp_path: Path) -> None:
+    table = MetricsTable(tmp_path / "metrics.csv")
+    table.add(1, 0.1, {"loss": 2.5})
+    table.add(2, 0.2, {"loss": 2.25})
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "step,epoch,loss",
+        "1,0.1,2.5",
+        "2,0.2,2.25",
+    ]
+
+
+def test_new_metrics_become_columns_and_join_the_row_of_their_step(tmp_path: Path) -> None:
+    table = MetricsTable(tmp_path / "metrics.csv")
+    table.add(1, 0.5, {"loss": 2.0})
+    table.add(2, 1.0, {"loss": 1.0})
+    table.add(2, 1.0, {"miou": 0.5})
+    rows = read(tmp_path / "metrics.csv")
+    assert [row["miou"] for row in rows] == ["", "0.5"]
+    assert [row["loss"] for row in rows] == ["2", "1"]
+
+
+def test_resuming_drops_the_steps_that_come_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    table = MetricsTable(path)
+    for step in range(1, 8):
+        table.add(step, step / 10, {"loss": 1 / step})
+    table = MetricsTable(path, resume_step=4)
+    for step in range(5, 8):
+        table.add(step, step / 10, {"loss": 1 / step})
+    assert [row["step"] for row in read(path)] == [str(step) for step in range(1, 8)]
+
+
+def test_a_half_written_last_line_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,loss\n1,0.1,2\n2,0.")
+    MetricsTable(path, resume_step=9)
+    assert [row["step"] for row in read(path)] == ["1"]
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("time,loss\n1,2\n")
+    with pytest.raises(ValueError, match="line 1: expected a header that starts with step,epoch"):
+        MetricsTable(path)
+    path.write_text("step,epoch\nfive,1\n2,1\n")
+    with pytest.raises(ValueError, match="line 2"):
+        MetricsTable(path)
+
+
+def test_run_log_writes_tensorboard_events(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    log.add(1, 0.1, {"loss": 3.0})
+    log.close()
+    events = list((tmp_path / "tensorboard").iterdir())
+    assert len(events) == 1
+    assert b"loss" in events[0].read_bytes()
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0, on=False)
+    log.add(1, 0.1, {"loss": 3.0})
+    assert log.plot() is None
+    log.close()
+    assert list(tmp_path.iterdir()) == []

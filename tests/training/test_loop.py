@@ -1,0 +1,222 @@
+"""The loop: resuming to the same bits, signals, broken losses, evaluations and what it says."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.training.tiny_task import TinyTask, tiny_config
+from uov_jax.training import loop
+from uov_jax.training.checkpoints import CheckpointError, read_arrays
+
+PROGRAM = Path(__file__).parent / "tiny_task.py"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ConfigDict:
+    return tiny_config(tmp_path / "cache")
+
+
+@pytest.fixture
+def whole(tmp_path: Path, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Everything at the end of a run that was never stopped."""
+    loop.train(TinyTask(), config, tmp_path / "whole")
+    return final_arrays(tmp_path / "whole")
+
+
+def final_arrays(directory: Path) -> dict[str, np.ndarray]:
+    return read_arrays(directory / "checkpoints" / "20")
+
+
+def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def metrics(directory: Path) -> list[dict[str, str]]:
+    with (directory / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop("sweeps_per_second", None)
+    return rows
+
+
+class StopAt(TinyTask):
+    """Sends the process a signal from within the loss of a step's data."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+        task = self
+
+        class Stopping(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                batch = super().__next__()
+                if self._number == task.step:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return batch
+
+        batches.__class__ = Stopping
+        return batches
+
+
+def test_training_learns_and_says_what_it_does(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = TinyTask()
+    result = loop.train(task, config, tmp_path / "run")
+    assert result.finished
+    assert task.evaluated == [10, 20]
+    rows = metrics(tmp_path / "run")
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    assert rows[9]["validation_loss"] != ""
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Tiny task: 56 parameters, 20 steps (4 epochs of 5), 4 sweeps")
+    assert any("of training to go" in line for line in lines)
+    assert any("1 program(s)" in line for line in lines)
+    assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_the_schedule_is_per_epoch(tmp_path: Path, config: ConfigDict) -> None:
+    loop.train(TinyTask(), config, tmp_path / "run")
+    rates = [float(row["learning_rate"]) for row in metrics(tmp_path / "run")]
+    expected = 0.05 * (1 + np.cos(np.pi * (np.arange(20) // 5) / 4))
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_last_and_best_checkpoints_are_kept(tmp_path: Path, config: ConfigDict) -> None:
+    class FirstIsBest(TinyTask):
+        def score(self, metrics: dict[str, float]) -> float | None:
+            return -float(len(self.evaluated))
+
+    loop.train(FirstIsBest(), config, tmp_path / "run")
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["10", "20", "best.json"]
+
+
+@pytest.mark.parametrize("step", [1, 4, 10, 17])
+def test_a_stopped_run_ends_with_the_same_bits(
+    tmp_path: Path, config: ConfigDict, whole: dict[str, np.ndarray], step: int
+) -> None:
+    stopped = loop.train(StopAt(step), config, tmp_path / "run")
+    assert stopped.step == step
+    assert stopped.signal == signal.SIGTERM
+    result = loop.train(TinyTask(), config, tmp_path / "run")
+    assert result.finished
+    assert_same_bits(final_arrays(tmp_path / "run"), whole)
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict) -> None:
+    class StopInEvaluation(TinyTask):
+        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+            return super().evaluate(predict, directory, step)
+
+    stopped = loop.train(StopInEvaluation(), config, tmp_path / "run")
+    assert stopped.step == 10
+    assert not stopped.metrics
+    task = TinyTask()
+    loop.train(task, config, tmp_path / "run")
+    assert task.evaluated == [10, 20]
+
+
+def test_a_finished_run_is_left_alone(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop.train(TinyTask(), config, tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.csv").read_bytes()
+    task = TinyTask()
+    assert loop.train(task, config, tmp_path / "run").finished
+    assert task.evaluated == []
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == before
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, config: ConfigDict) -> None:
+    with pytest.raises(loop.NonFiniteLossError, match=r"loss is nan at step 9 .*checkpoint of st"):
+        loop.train(TinyTask(poison=9), config, tmp_path / "run")
+    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert kept == ["6"]
+    assert all(np.all(np.isfinite(a)) for a in read_arrays(tmp_path / "run/checkpoints/6").values())
+
+
+def test_another_config_is_refused_by_field(tmp_path: Path, config: ConfigDict) -> None:
+    loop.train(StopAt(4), config, tmp_path / "run")
+    config.run.log_every_steps = 2
+    config.optimizer.learning_rate = 0.3
+    with pytest.raises(CheckpointError, match=r"config.optimizer.learning_rate = 0.1.* has 0.3"):
+        loop.train(TinyTask(), config, tmp_path / "run")
+
+
+def test_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
+    with pytest.raises(ValueError, match=r"config.total_steps = 0: there is not one step"):
+        config.total_steps = 0
+        loop.train(TinyTask(), config, tmp_path / "run")
+
+
+def start(directory: Path, *options: str, devices: int = 1) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), str(directory), *options],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def wait_for_step(directory: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Return when the run has logged a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        path = directory / "metrics.csv"
+        if path.exists() and f"\n{step}," in path.read_text():
+            return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"step {step} never came:\n{process.communicate()[0]}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_killed_ends_with_the_same_bits(
+    tmp_path: Path, whole: dict[str, np.ndarray], number: signal.Signals
+) -> None:
+    process = start(tmp_path / "run", "--pause", "0.15")
+    wait_for_step(tmp_path / "run", 7, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    if number == signal.SIGTERM:
+        assert process.returncode == 0, output
+        assert "Stopped by SIGTERM after step" in output
+        assert "Type the same command again to go on" in output
+    assert "20" not in os.listdir(tmp_path / "run" / "checkpoints")
+    again = start(tmp_path / "run")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "Going on from the checkpoint of step" in output
+    assert_same_bits(final_arrays(tmp_path / "run"), whole)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [str(s) for s in range(1, 21)]

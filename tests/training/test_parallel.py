@@ -1,0 +1,113 @@
+"""Spreading a step over devices and processes, each in fresh processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from uov_jax.training.checkpoints import read_arrays
+from uov_jax.training.parallel import Parallel, choose_devices
+
+HERE = Path(__file__).parent
+
+
+def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(HERE / program), *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(*processes: subprocess.Popen[str]) -> list[str]:
+    outputs = []
+    try:
+        for process in processes:
+            output, _ = process.communicate(timeout=300)
+            outputs.append(output)
+            assert process.returncode == 0, output
+    finally:
+        for process in processes:
+            process.kill()
+    return outputs
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return int(server.getsockname()[1])
+
+
+def test_step_on_eight_devices_is_one_step_with_pooled_statistics() -> None:
+    """Loss, parameters and running statistics agree with the single-device oracle to 1e-5."""
+    (output,) = finish(start("eight_devices.py", devices=8))
+    errors = json.loads(output.splitlines()[-1])
+    assert errors["loss_value"] > 1.0
+    assert errors["loss"] < 1e-5
+    assert errors["parameters"] < 1e-5
+    assert errors["statistics"] < 1e-5
+
+
+def test_two_processes_are_one_process_with_two_devices(tmp_path: Path) -> None:
+    finish(start("tiny_task.py", str(tmp_path / "one"), devices=2))
+    address = ["--address", f"localhost:{free_port()}", "--processes", "2"]
+    pair = [
+        start("tiny_task.py", str(tmp_path / "two"), *address, "--process", str(i), devices=1)
+        for i in range(2)
+    ]
+    outputs = finish(*pair)
+    assert "4 sweeps a step on 2 cpu devices" in outputs[0]
+    assert "sweeps" not in outputs[1]
+    one, two = (read_arrays(tmp_path / name / "checkpoints" / "20") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_replicate_and_first_are_inverse() -> None:
+    parallel = Parallel(jax.local_devices()[:1])
+    tree = {"a": np.arange(6.0, dtype=np.float32).reshape(2, 3), "b": np.int32(4)}
+    placed = parallel.replicate(tree)
+    assert placed["a"].shape == (1, 2, 3)
+    back = parallel.first(placed)
+    np.testing.assert_array_equal(back["a"], tree["a"])
+    assert back["b"] == 4
+
+
+def test_first_does_not_share_memory_with_the_device() -> None:
+    parallel = Parallel(jax.local_devices()[:1])
+    run = parallel.spread(lambda state, batch: (state + batch, jnp.sum(state)))
+    placed = parallel.replicate(np.ones(1000, np.float32))
+    copy = parallel.first(placed)
+    for _ in range(3):
+        placed, _ = run(placed, parallel.shard(np.ones((1, 1000), np.float32)))
+    np.testing.assert_array_equal(copy, 1.0)
+    np.testing.assert_array_equal(parallel.first(placed), 4.0)
+
+
+def test_batches_of_another_number_of_devices_are_refused() -> None:
+    parallel = Parallel(jax.local_devices()[:1])
+    with pytest.raises(ValueError, match=r"batch\['x'\] has shape \(3, 2\); .* the 1 devices"):
+        parallel.shard({"x": np.zeros((3, 2))})
+
+
+def test_too_many_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"--devices=99: .*device_count=99"):
+        choose_devices(99)

@@ -1,0 +1,65 @@
+"""Training stages: each joins data, model, loss and metric; the loop does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+from ml_collections import ConfigDict
+
+# Maps level-0 features [N, C] and their plan to the network's output [N, D], in evaluation mode.
+Predict = Callable[[Any, Any], jax.Array]
+
+
+class Task(Protocol):
+    """What the training loop asks of a stage."""
+
+    title: str
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been trained on to fit: teacher, vocabulary and the like."""
+        ...
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network; its batch norms average over the devices of `axis_name`."""
+        ...
+
+    def train_batches(self, num_devices: int) -> Any:
+        """Endless batches, stacked over this process's devices.
+
+        An iterable with `steps_per_epoch`, whose iterator has `get_state` and `set_state`.
+        """
+        ...
+
+    def loss(self, model: nnx.Module, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Scalar loss and scalar metrics of one device's batch."""
+        ...
+
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+        """Validate; may write pictures and tables into the directory and print."""
+        ...
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """The number that decides which checkpoint is best (higher is better), if there is one."""
+        ...
+
+    def parameter_group(self, path: str) -> str:
+        """Group of a parameter such as `block1.0.conv1.kernel`: "trunk" or "head"."""
+        ...
+
+
+def build_task(config: ConfigDict) -> Task:
+    """The task that `config.task` names.
+
+    Raises:
+      ValueError: there is no such task.
+      FileNotFoundError: its data are not there.
+    """
+    if config.task == "tmp":
+        from uov_jax.tasks.tmp import TriModalPretraining
+
+        return TriModalPretraining(config)
+    raise ValueError(f"config.task: expected 'tmp', found {config.task!r}")

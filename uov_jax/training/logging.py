@@ -1,0 +1,121 @@
+"""What a run writes down: metrics.csv, TensorBoard events and the loss plot."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIRST_COLUMNS = ("step", "epoch")
+
+
+class MetricsTable:
+    """A CSV file with one row a step that grows new columns as new metrics come.
+
+    A resumed run drops the rows of steps that it is going to take again, so no step stands twice.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int = 0) -> None:
+        """Open or create the file, and drop the rows after `resume_step`.
+
+        Raises:
+          ValueError: the file exists and is not such a table; names the line.
+        """
+        self.path = Path(path)
+        self.columns: list[str] = list(FIRST_COLUMNS)
+        self._rows: list[dict[str, str]] = []
+        if self.path.exists():
+            self._read(resume_step)
+        self._write_all()
+
+    def add(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of a step; those of a step that stands last already join its row."""
+        row = {name: format(float(value), ".9g") for name, value in metrics.items()}
+        row = {"step": str(step), "epoch": format(epoch, ".6g"), **row}
+        joins = bool(self._rows) and self._rows[-1]["step"] == str(step)
+        new_columns = [name for name in row if name not in self.columns]
+        if joins:
+            self._rows[-1].update(row)
+        else:
+            self._rows.append(row)
+        self.columns += new_columns
+        if joins or new_columns:
+            self._write_all()
+        else:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self.columns, restval="").writerow(row)
+
+    def _read(self, resume_step: int) -> None:
+        with self.path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            self.columns = list(reader.fieldnames or FIRST_COLUMNS)
+            if tuple(self.columns[:2]) != FIRST_COLUMNS:
+                raise ValueError(
+                    f"{self.path}: line 1: expected a header that starts with step,epoch, "
+                    f"found {','.join(self.columns)!r}"
+                )
+            rows = list(reader)
+        for number, row in enumerate(rows):
+            # A killed run may leave its last line half written.
+            whole = None not in row and None not in row.values() and row["step"].isdigit()
+            if not whole and number < len(rows) - 1:
+                raise ValueError(
+                    f"{self.path}: line {number + 2}: expected {len(self.columns)} values and a "
+                    f"step number, found {row}"
+                )
+            if whole and int(row["step"]) <= resume_step:
+                self._rows.append({name: value for name, value in row.items() if value != ""})
+
+    def _write_all(self) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+        os.replace(temporary, self.path)
+
+
+class RunLog:
+    """All logs of a run, in its directory; silent on processes other than the main one."""
+
+    def __init__(
+        self, directory: str | Path, resume_step: int, *, tensorboard: bool = True, on: bool = True
+    ) -> None:
+        """Open the logs and drop what a run resumed at `resume_step` will write again."""
+        self.directory = Path(directory)
+        self._table: MetricsTable | None = None
+        self._writer: Any = None
+        if not on:
+            return
+        self._table = MetricsTable(self.directory / "metrics.csv", resume_step)
+        if tensorboard:
+            import tensorboardX  # Late: it is slow to import.
+
+            self._writer = tensorboardX.SummaryWriter(
+                str(self.directory / "tensorboard"), purge_step=resume_step + 1, write_to_disk=True
+            )
+
+    def add(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        if self._table is not None:
+            self._table.add(step, epoch, metrics)
+        if self._writer is not None:
+            for name, value in metrics.items():
+                self._writer.add_scalar(name, value, step)
+
+    def plot(self) -> Path | None:
+        """Draw loss.png from metrics.csv; None on other processes and before the first row."""
+        if self._table is None or "loss" not in self._table.columns:
+            return None
+        from uov_jax.evaluation import pictures  # Late: it imports a plotting library.
+
+        path = self.directory / "loss.png"
+        pictures.loss_plot(self._table.path, path)
+        return path
+
+    def close(self) -> None:
+        """Flush everything."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,332 @@
+"""The training loop, the only one: steps, logs, evaluations, checkpoints, resuming, stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from ml_collections import ConfigDict
+
+from uov_jax.training import compilation, state, step
+from uov_jax.training.checkpoints import Checkpoints
+from uov_jax.training.logging import RunLog
+from uov_jax.training.optimizer import build_optimizer
+from uov_jax.training.parallel import Parallel
+from uov_jax.training.progress import Progress
+from uov_jax.training.signals import StopRequest
+
+if TYPE_CHECKING:
+    from uov_jax.tasks import Task
+
+# Processes of a run agree on stopping at every so many steps, because asking costs a wait.
+STEPS_BETWEEN_AGREEMENTS = 10
+
+
+class NonFiniteLossError(ValueError):
+    """The loss or its gradient is not a number any more; names the step."""
+
+
+class _EvaluationStopped(Exception):  # noqa: N818 - not an error, a way out of the evaluation
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a call of `train` ended.
+
+    Attributes:
+      step: steps done.
+      total_steps: steps of the whole run.
+      signal: the signal that stopped it, None if it came to its end.
+      metrics: of the last evaluation of this call.
+      directory: where everything was written.
+    """
+
+    step: int
+    total_steps: int
+    signal: int | None
+    metrics: dict[str, float]
+    directory: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is at its end."""
+        return self.step >= self.total_steps
+
+
+def train(
+    task: Task,
+    config: ConfigDict,
+    directory: str | Path,
+    devices: Sequence[jax.Device] | None = None,
+) -> Result:
+    """Train a task, from the directory's last checkpoint if it has one, else from the seed.
+
+    Args:
+      task: data, model, loss and evaluation.
+      config: `seed`, `batch_size`, `total_epochs` or `total_steps`, `optimizer`, `schedule`, `run`.
+      directory: takes config.json, metrics.csv, loss.png, checkpoints, tensorboard and whatever
+        the task's evaluation writes.
+      devices: of this process; all by default.
+
+    Raises:
+      NonFiniteLossError: loss or gradient became infinite or not a number. Nothing is saved then.
+      CheckpointError: the directory's checkpoint belongs to another run.
+      ValueError: the config does not make sense.
+    """
+    compilation.use_cache(config.run.compilation_cache)
+    run = _Run(task, config, Path(directory), Parallel(devices))
+    with StopRequest() as stop:
+        try:
+            return run.go(stop)
+        finally:
+            run.close()
+
+
+class _Run:
+    """One call of `train`: what stays the same over its steps, and the steps."""
+
+    def __init__(self, task: Task, config: ConfigDict, directory: Path, parallel: Parallel) -> None:
+        self.task, self.config, self.directory, self.parallel = task, config, directory, parallel
+        if config.batch_size % parallel.num_devices:
+            raise ValueError(
+                f"config.batch_size = {config.batch_size} does not divide over "
+                f"{parallel.num_devices} devices"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        self.batches = task.train_batches(len(parallel.devices))
+        self.steps_per_epoch = int(self.batches.steps_per_epoch)
+        self.total_steps = _total_steps(config, self.steps_per_epoch)
+        model = step.initial_model(task, config.seed)
+        self.skeleton, parameters, statistics = state.split(model)
+        self.num_parameters = state.count(parameters)
+        optimizer, rate = build_optimizer(
+            config.optimizer.to_dict(),
+            config.schedule.to_dict(),
+            {name: task.parameter_group(name) for name in parameters},
+            self.total_steps,
+            self.steps_per_epoch,
+        )
+        self.host_state = jax.device_get(state.create(parameters, statistics, optimizer))
+        self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
+        self.predict = parallel.on_first(step.prediction(self.skeleton))
+        identity = {"devices": parallel.num_devices, **task.identity()}
+        self.checkpoints = Checkpoints(directory, config.to_dict(), identity)
+        self.iterator: Any = None
+        self.log: RunLog | None = None
+        self.progress: Progress | None = None
+        self.programs: set[Any] = set()
+        self.metrics: dict[str, float] = {}
+
+    def go(self, stop: StopRequest) -> Result:
+        """Take the steps that are left."""
+        start, device_state = self._begin()
+        log = self.log = RunLog(
+            self.directory,
+            start,
+            tensorboard=self.config.run.tensorboard,
+            on=self.parallel.is_main,
+        )
+        self._greet(start)
+        progress = self.progress = Progress(
+            start, self.total_steps, self.config.batch_size, on=self.parallel.is_main
+        )
+        if self._evaluation_is_due(start) and not self.checkpoints.is_evaluated(start):
+            # The run was stopped between the step and its evaluation.
+            self._evaluate(device_state, start, stop)
+        now = start
+        pending: tuple[int, Any, bool] | None = None
+        while now < self.total_steps and not self._should_stop(stop, now):
+            batch = next(self.iterator)
+            shapes = compilation.shapes(batch)
+            compiles = shapes not in self.programs
+            self.programs.add(shapes)
+            with jax.transfer_guard("disallow"):
+                device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
+            now += 1
+            # The metrics of a step are looked at while the next one runs.
+            if pending is not None:
+                self._look_at(*pending)
+            pending = (now, metrics, compiles)
+            saves = now % self.config.run.checkpoint_every_steps == 0
+            evaluates = self._evaluation_is_due(now)
+            if saves or evaluates or now == self.total_steps:
+                self._look_at(*pending)
+                pending = None
+                self._save(device_state, now)
+            if evaluates:
+                self._evaluate(device_state, now, stop)
+            if saves or evaluates:
+                progress.pause()
+        if pending is not None:
+            self._look_at(*pending)
+            self._save(device_state, now)
+        self.checkpoints.wait()
+        progress.close()
+        if now > start:
+            log.plot()
+        self._farewell(now, stop)
+        return Result(now, self.total_steps, stop.signal, self.metrics, self.directory)
+
+    def close(self) -> None:
+        """Release files; never hides the error that led here."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.checkpoints.close)
+            if self.log is not None:
+                stack.callback(self.log.close)
+            if self.progress is not None:
+                stack.callback(self.progress.close)
+
+    def _begin(self) -> tuple[int, Any]:
+        """Where to start, in this order: the directory's last checkpoint; the seed's weights."""
+        self.iterator = iter(self.batches)
+        start = 0
+        if self.checkpoints.last_step is not None:
+            restored = self.checkpoints.restore(self.host_state)
+            self.host_state, start = restored.state, restored.step
+            self.iterator.set_state(restored.iterator[self.parallel.process])
+            self.checkpoints.forget_evaluations_after(start)
+        device_state = self.parallel.replicate(self.host_state)
+        self.host_state = None
+        if self.parallel.is_main:
+            text = json.dumps(self.config.to_dict(), indent=2, default=str)
+            (self.directory / "config.json").write_text(text + "\n")
+        return start, device_state
+
+    def _should_stop(self, stop: StopRequest, now: int) -> bool:
+        if self.parallel.num_processes == 1:
+            return bool(stop)
+        if now % STEPS_BETWEEN_AGREEMENTS:
+            return False
+        return self.parallel.any(bool(stop))
+
+    def _look_at(self, now: int, metrics: Any, compiled: bool) -> None:
+        """Read a step's metrics, stop the run if they are not finite, and log them."""
+        assert self.progress is not None
+        assert self.log is not None
+        values = {name: float(value) for name, value in self.parallel.first(metrics).items()}
+        epoch = now / self.steps_per_epoch
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(values[name]):
+                raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
+        rate = self.progress.step(now, values["loss"], compiled)
+        every = self.config.run.log_every_steps
+        if now % every == 0 or now in (1, self.total_steps):
+            if rate:
+                values["sweeps_per_second"] = rate
+            self.log.add(now, epoch, values)
+
+    def _non_finite(self, name: str, value: float, now: int, epoch: float) -> str:
+        last = self.checkpoints.last_step
+        kept = (
+            f"The checkpoint of step {last} in {self.checkpoints.path(last)} is untouched"
+            if last is not None
+            else "No checkpoint had been written yet"
+        )
+        return (
+            f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here and saves "
+            f"nothing. {kept}. A smaller --config.optimizer.learning_rate or a longer "
+            "--config.schedule.warmup_epochs, in a new --workdir, may help; "
+            f"see {self.directory / 'metrics.csv'} for how it came"
+        )
+
+    def _save(self, device_state: Any, now: int) -> None:
+        iterators = self.parallel.gather(_plain_state(self.iterator.get_state()))
+        self.checkpoints.save(now, self.parallel.first(device_state), iterators)
+
+    def _evaluation_is_due(self, now: int) -> bool:
+        every = self.config.run.evaluate_every_epochs
+        if not every or not now:
+            return False
+        return now == self.total_steps or now % max(1, round(every * self.steps_per_epoch)) == 0
+
+    def _evaluate(self, device_state: Any, now: int, stop: StopRequest) -> None:
+        """Validate on the main process; the others wait for its score."""
+        assert self.progress is not None
+        assert self.log is not None
+        score: float | None = None
+        stopped = False
+        if self.parallel.is_main:
+
+            def predict(features: Any, plan: Any) -> jax.Array:
+                if stop:
+                    raise _EvaluationStopped
+                return self.predict(device_state, features, plan)
+
+            self.progress.say(f"Evaluating at step {now:,}.")
+            try:
+                self.metrics = self.task.evaluate(predict, self.directory, now)
+                self.log.add(now, now / self.steps_per_epoch, self.metrics)
+                score = self.task.score(self.metrics)
+            except _EvaluationStopped:
+                stopped = True
+        score, stopped = self.parallel.gather([score, stopped])[0]
+        if not stopped:
+            self.checkpoints.record_evaluation(now, score)
+        self.progress.pause()
+
+    def _greet(self, start: int) -> None:
+        if not self.parallel.is_main:
+            return
+        kind = self.parallel.devices[0].platform
+        number = self.parallel.num_devices
+        print(
+            f"{self.task.title}: {self.num_parameters:,} parameters, {self.total_steps:,} steps "
+            f"({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
+            f"{self.steps_per_epoch:,}), {self.config.batch_size} sweeps a step on {number} {kind} "
+            f"device{'s' if number > 1 else ''}, into {self.directory}",
+            flush=True,
+        )
+        if start >= self.total_steps:
+            print(f"It is finished already, at step {start:,}.", flush=True)
+        elif start:
+            print(f"Going on from the checkpoint of step {start:,}.", flush=True)
+        else:
+            print("The first step of each batch shape compiles its program first.", flush=True)
+
+    def _farewell(self, now: int, stop: StopRequest) -> None:
+        if not self.parallel.is_main:
+            return
+        last = self.checkpoints.last_step
+        if now < self.total_steps:
+            name = signal.Signals(stop.signal).name if stop.signal else "another process's signal"
+            print(
+                f"Stopped by {name} after step {now:,} of {self.total_steps:,}; saved as "
+                f"{self.checkpoints.path(now)}. Type the same command again to go on.",
+                flush=True,
+            )
+            return
+        best = self.checkpoints.best_step
+        lines = [
+            f"Finished at step {now:,}; {len(self.programs)} program(s) compiled or loaded.",
+            f"  checkpoint    {self.checkpoints.path(last if last is not None else now)}",
+            *([f"  best so far   {self.checkpoints.path(best)}"] if best is not None else []),
+            f"  metrics       {self.directory / 'metrics.csv'}, {self.directory / 'loss.png'}",
+            f"Next: look at {self.directory}, or type",
+            f"  tensorboard --logdir {self.directory}",
+        ]
+        print("\n".join(lines), flush=True)
+
+
+def _total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
+    if config.total_steps is not None:
+        total = int(config.total_steps)
+        given = f"config.total_steps = {config.total_steps}"
+    else:
+        total = round(config.total_epochs * steps_per_epoch)
+        given = f"config.total_epochs = {config.total_epochs} of {steps_per_epoch} steps"
+    if total < 1:
+        raise ValueError(f"{given}: there is not one step to take")
+    return total
+
+
+def _plain_state(iterator_state: Any) -> Any:
+    """An iterator's state with numpy numbers as Python's."""
+    return json.loads(json.dumps(iterator_state, default=lambda value: value.tolist()))

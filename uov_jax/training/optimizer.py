@@ -1,0 +1,185 @@
+"""Optimisers and schedules as PyTorch defines them, because the recipes were found with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Schedule = Callable[[jax.Array], jax.Array]
+GROUPS = ("trunk", "head")
+
+
+class MomentumState(NamedTuple):
+    """Momentum buffer; `started` is False until the first gradient has come."""
+
+    started: jax.Array
+    buffer: optax.Updates
+
+
+def torch_momentum(
+    momentum: float, dampening: float = 0.0, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Momentum as `torch.optim.SGD` defines it.
+
+    The first step's buffer is the raw gradient, not dampened; later ones are
+    `momentum * buffer + (1 - dampening) * gradient`.
+
+    Raises:
+      ValueError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
+    """
+    if nesterov and (momentum <= 0 or dampening != 0):
+        raise ValueError(
+            f"Nesterov momentum needs momentum > 0 and dampening 0, "
+            f"found momentum {momentum} and dampening {dampening}"
+        )
+
+    def init(parameters: optax.Params) -> MomentumState:
+        return MomentumState(jnp.zeros((), bool), jax.tree.map(jnp.zeros_like, parameters))
+
+    def update(
+        gradient: optax.Updates, state: optax.OptState, parameters: optax.Params | None = None
+    ) -> tuple[optax.Updates, MomentumState]:
+        del parameters
+        started, old = cast(MomentumState, state)
+
+        def advance(g: jax.Array, b: jax.Array) -> jax.Array:
+            return jnp.where(started, momentum * b + (1.0 - dampening) * g, g)
+
+        buffer = jax.tree.map(advance, gradient, old)
+        step = buffer
+        if nesterov:
+            step = jax.tree.map(lambda g, b: g + momentum * b, gradient, buffer)
+        return step, MomentumState(jnp.ones((), bool), buffer)
+
+    return optax.GradientTransformation(init, update)
+
+
+def sgd(
+    learning_rate: Schedule,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+) -> optax.GradientTransformation:
+    """`torch.optim.SGD`: the decay is added to the gradient, before the momentum."""
+    parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    if momentum:
+        parts.append(torch_momentum(momentum, dampening, nesterov))
+    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+
+
+def adam(
+    learning_rate: Schedule,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+    """`torch.optim.Adam`: the decay is an L2 term of the gradient, not decoupled as in AdamW."""
+    parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    moments = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=epsilon)
+    return optax.chain(*parts, moments, optax.scale_by_learning_rate(learning_rate))
+
+
+def schedule(
+    base: float,
+    name: str,
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    per: str = "epoch",
+    warmup_epochs: float = 0.0,
+    power: float = 0.9,
+) -> Schedule:
+    """Learning rate as a function of the number of steps done before.
+
+    Args:
+      base: the rate at the top.
+      name: "cosine" (to zero, `torch.optim.lr_scheduler.CosineAnnealingLR`), "poly"
+        (`(1 - t)^power`) or "constant".
+      total_steps: length of the run.
+      steps_per_epoch: steps after which "epoch" schedules change.
+      per: "epoch": the rate is constant within an epoch; "step": it changes at every step.
+      warmup_epochs: linear rise from zero, always per step; the decay's clock runs from step 0.
+      power: of "poly".
+
+    Raises:
+      ValueError: unknown name or `per`, or a run of no step.
+    """
+    if total_steps < 1 or steps_per_epoch < 1:
+        raise ValueError(
+            f"a schedule needs at least one step and one step an epoch, "
+            f"found {total_steps} and {steps_per_epoch}"
+        )
+    if per not in ("epoch", "step"):
+        raise ValueError(f"schedule.per: expected 'epoch' or 'step', found {per!r}")
+    length = math.ceil(total_steps / steps_per_epoch) if per == "epoch" else total_steps
+    decay: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
+        "poly": lambda t: (1.0 - t) ** power,
+        "constant": jnp.ones_like,
+    }
+    if name not in decay:
+        raise ValueError(f"schedule.name: expected one of {sorted(decay)}, found {name!r}")
+    warmup_steps = warmup_epochs * steps_per_epoch
+
+    def rate(count: jax.Array) -> jax.Array:
+        count = jnp.asarray(count, jnp.int32)
+        clock = count // steps_per_epoch if per == "epoch" else count
+        progress = jnp.minimum(clock.astype(jnp.float32) / length, 1.0)
+        value = base * decay[name](progress)
+        if warmup_steps > 0:
+            rise = (count.astype(jnp.float32) + 1.0) / warmup_steps
+            value = value * jnp.minimum(rise, 1.0)
+        return value
+
+    return rate
+
+
+def build_optimizer(
+    config: Mapping[str, Any],
+    schedule_config: Mapping[str, Any],
+    groups: Mapping[str, str],
+    total_steps: int,
+    steps_per_epoch: int,
+) -> tuple[optax.GradientTransformation, Schedule]:
+    """The optimiser that a config's `optimizer` and `schedule` sections describe.
+
+    Args:
+      config: `name` ("sgd" or "adam"), `learning_rate`, `head_learning_rate` (None: as the
+        trunk's), and the settings of that optimiser.
+      schedule_config: keyword arguments of `schedule`.
+      groups: "trunk" or "head" for every parameter, by name.
+      total_steps: length of the run.
+      steps_per_epoch: batches of one epoch.
+
+    Returns:
+      The optimiser over a dict of the same names, and the trunk's schedule.
+
+    Raises:
+      ValueError: unknown optimiser, group or schedule.
+    """
+    settings = dict(config)
+    name = settings.pop("name")
+    makers: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}
+    if name not in makers:
+        raise ValueError(f"optimizer.name: expected one of {sorted(makers)}, found {name!r}")
+    for parameter, group in groups.items():
+        if group not in GROUPS:
+            raise ValueError(f"parameter {parameter}: group {group!r}, expected one of {GROUPS}")
+    base = settings.pop("learning_rate")
+    head = settings.pop("head_learning_rate", None)
+    rates = {
+        group: schedule(
+            value, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **schedule_config
+        )
+        for group, value in {"trunk": base, "head": base if head is None else head}.items()
+    }
+    optimizer = optax.partition(
+        {group: makers[name](rate, **settings) for group, rate in rates.items()}, dict(groups)
+    )
+    return optimizer, rates["trunk"]

@@ -1,0 +1,155 @@
+"""How a step is spread over devices and hosts. Nothing else knows `jax.pmap`.
+
+Every device runs the same per-device function over the axis `AXIS`, on its own shard of the batch
+and its own copy of the state. The function averages its gradients and metrics with `average`;
+batch statistics are averaged inside the model, by its batch norms, and must not be averaged again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+Tree = TypeVar("Tree")
+
+
+def average(tree: Tree) -> Tree:
+    """Mean over the devices of every array, inside a per-device function."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def start_hosts(address: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Join the other hosts of a run; call it before any device is used.
+
+    Args:
+      address: host:port of process 0; None: as the cluster's environment says.
+      num_processes: number of hosts' processes; None: as the environment says.
+      process_id: number of this one; None: as the environment says.
+    """
+    jax.distributed.initialize(address, num_processes, process_id)
+
+
+def choose_devices(number: int | None = None) -> list[jax.Device]:
+    """The first `number` of this process's devices, or all of them.
+
+    Raises:
+      ValueError: there are not that many, or fewer than all in a run of several processes.
+    """
+    devices = jax.local_devices()
+    if number is None:
+        return devices
+    if not 1 <= number <= len(devices):
+        hint = ""
+        if devices[0].platform == "cpu":
+            hint = (
+                "; for virtual CPU devices set "
+                f"XLA_FLAGS=--xla_force_host_platform_device_count={number}"
+            )
+        raise ValueError(
+            f"--devices={number}: this process has {len(devices)} "
+            f"{devices[0].platform} device(s){hint}"
+        )
+    if jax.process_count() > 1 and number != len(devices):
+        raise ValueError(
+            f"--devices={number}: a run of {jax.process_count()} processes uses all "
+            f"{len(devices)} devices of each"
+        )
+    return devices[:number]
+
+
+class Parallel:
+    """The devices of a run, and the placing of arrays on them."""
+
+    def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
+        """Use these devices of this process (all by default)."""
+        self.devices = list(devices) if devices is not None else jax.local_devices()
+        self.process = jax.process_index()
+        self.num_processes = jax.process_count()
+        self.num_devices = len(self.devices) * self.num_processes
+        mesh = Mesh(np.array(self.devices), (AXIS,))
+        self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes logs and speaks to the user."""
+        return self.process == 0
+
+    def replicate(self, tree: Tree) -> Tree:
+        """A copy of host arrays on each device of this process, under a leading axis."""
+
+        def copies(array: Any) -> Any:
+            array = np.asarray(array)
+            return np.broadcast_to(array, (len(self.devices), *array.shape))
+
+        return jax.device_put(jax.tree.map(copies, tree), self._sharding)
+
+    def shard(self, tree: Tree) -> Tree:
+        """Host arrays with a leading axis over this process's devices, placed on them.
+
+        Raises:
+          ValueError: a leading axis is not the number of devices.
+        """
+        for path, array in jax.tree_util.tree_leaves_with_path(tree):
+            if np.ndim(array) == 0 or len(array) != len(self.devices):
+                raise ValueError(
+                    f"batch{jax.tree_util.keystr(path)} has shape {np.shape(array)}; its first "
+                    f"axis must be the {len(self.devices)} devices of this process"
+                )
+        return jax.device_put(tree, self._sharding)
+
+    def first(self, tree: Tree) -> Tree:
+        """The first device's copy of a replicated tree, as host arrays of their own."""
+        shards = jax.tree.map(lambda array: array.addressable_shards[0].data, tree)
+        # device_get may give a view of memory that the next step is going to reuse.
+        return jax.tree.map(lambda array: np.array(array[0]), jax.device_get(shards))
+
+    def spread(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile `function(state, batch)` over the axis; the state's memory is reused."""
+        devices = None if self.num_processes > 1 else self.devices
+        return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=(0,))
+
+    def on_first(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile `function(tree, *host arrays)` for the first device and its copy of `tree`."""
+        device = self.devices[0]
+
+        @jax.jit
+        def run(copies: Any, *arguments: Any) -> Any:
+            return function(jax.tree.map(lambda array: array[0], copies), *arguments)
+
+        def call(replicated: Any, *arguments: Any) -> Any:
+            copies = jax.tree.map(lambda array: array.addressable_shards[0].data, replicated)
+            return run(copies, *jax.device_put(arguments, device))
+
+        return call
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any process. Every process must call it."""
+        if self.num_processes == 1:
+            return flag
+        flags = multihost_utils.process_allgather(np.array(flag))
+        return bool(np.any(flags))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value (anything JSON can say), in order. All processes must call it."""
+        if self.num_processes == 1:
+            return [value]
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        sizes = multihost_utils.process_allgather(np.array(len(text), np.int32))
+        padded = np.zeros(int(np.max(sizes)), np.uint8)
+        padded[: len(text)] = text
+        rows = np.asarray(multihost_utils.process_allgather(padded))
+        return [
+            json.loads(bytes(row[:size])) for row, size in zip(rows, np.ravel(sizes), strict=True)
+        ]
+
+    def wait_for_all(self, name: str) -> None:
+        """Return when every process has come here."""
+        if self.num_processes > 1:
+            multihost_utils.sync_global_devices(name)

@@ -1,0 +1,69 @@
+"""The per-device training step and prediction, as pure functions of the training state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from uov_jax.training import parallel
+from uov_jax.training.optimizer import Schedule
+from uov_jax.training.state import Skeleton, TrainState, statistics_of
+
+if TYPE_CHECKING:
+    from uov_jax.tasks import Task
+
+Metrics = dict[str, jax.Array]
+
+
+def training_step(
+    task: Task,
+    skeleton: Skeleton,
+    optimizer: optax.GradientTransformation,
+    learning_rate: Schedule,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """One step of one device, to be spread over the axis `parallel.AXIS`.
+
+    Gradients and metrics are means over the devices. Running statistics are not averaged: the
+    batch norms have computed them over all devices already.
+    """
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        def loss_of(parameters: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+            model = skeleton.model(parameters, state.statistics)
+            model.train()
+            loss, metrics = task.loss(model, batch)
+            return loss, (metrics, statistics_of(model))
+
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (metrics, statistics)), gradient = gradient_of(state.parameters)
+        gradient = parallel.average(gradient)
+        metrics = parallel.average({"loss": loss, **metrics})
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        metrics["learning_rate"] = learning_rate(state.step)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
+        parameters = optax.apply_updates(state.parameters, updates)
+        one = jnp.ones((), jnp.int32)
+        return TrainState(state.step + one, parameters, statistics, optimizer_state), metrics
+
+    return step
+
+
+def prediction(skeleton: Skeleton) -> Callable[[TrainState, Any, Any], jax.Array]:
+    """The network in evaluation mode as a function of state, features and plan."""
+
+    def predict(state: TrainState, features: Any, plan: Any) -> jax.Array:
+        model: Any = skeleton.model(state.parameters, state.statistics)
+        model.eval()
+        return model(features, plan)
+
+    return predict
+
+
+def initial_model(task: Task, seed: int) -> nnx.Module:
+    """The task's network with the weights that the seed gives."""
+    return task.build_model(nnx.Rngs(seed), parallel.AXIS)

@@ -26,7 +26,9 @@ def jax_include_directory() -> str:
 
     include = Path(jaxlib.__file__).parent / "include"
     if not (include / "xla" / "ffi" / "api" / "ffi.h").is_file():
-        raise RuntimeError(f"jaxlib in {include.parent} has no XLA FFI headers; need jaxlib >= 0.10")
+        raise RuntimeError(
+            f"jaxlib in {include.parent} has no XLA FFI headers; need jaxlib >= 0.10"
+        )
     return str(include)
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "TeacherDump",
     "expected_bytes",
     "read_dump",
+    "unit_rows",
     "write_dump",
 ]
 
@@ -161,7 +162,7 @@ class DumpFolder:
                     "folder"
                 )
         if text_embeddings is not None:
-            rows = _unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
+            rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
             _write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
         content = json.dumps(dataclasses.asdict(manifest), indent=1).encode()
         _write_atomically(path, lambda file: file.write(content))
@@ -233,7 +234,7 @@ class DumpFolder:
                 f"{path}: {len(rows)} rows, expected one for each of the {len(self._vocabulary)} "
                 f"words of the vocabulary {self._vocabulary.name!r}"
             )
-        return _unit_rows(rows, self.embedding_size, str(path))
+        return unit_rows(rows, self.embedding_size, str(path))
 
     def _check_belongs(self, dump: TeacherDump, token: str, place: str) -> None:
         found: dict[str, Any] = {
@@ -306,7 +307,8 @@ def _read_manifest(path: Path) -> DumpManifest:
         raise DumpError(f"{path}: not a manifest of teacher dumps: {error}") from error
 
 
-def _unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
+def unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
+    """float32 rows divided by their norms; DumpError naming `place` if one has no direction."""
     rows = np.asarray(rows, np.float32)
     if rows.ndim != 2 or rows.shape[1] != embedding_size:
         raise DumpError(f"{place}: shape {rows.shape}, expected [words, {embedding_size}]")

@@ -1,0 +1,184 @@
+"""Batches of static shape: capacities, merging of sweeps, stacking over devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from uov_jax import sparse
+from uov_jax.data.tmp_sample import TmpSample
+
+Batch = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacities:
+    """The static shapes a batch of one device may have, each from a short rising series.
+
+    A run compiles one program for every combination that occurs.
+
+    Attributes:
+        plans: of the voxels.
+        pairs: numbers of point-camera pairs.
+        superpoints: numbers of superpoints.
+    """
+
+    plans: tuple[sparse.PlanSpec, ...]
+    pairs: tuple[int, ...]
+    superpoints: tuple[int, ...]
+
+    @classmethod
+    def for_sweeps(
+        cls,
+        sweeps: int,
+        levels: int = 5,
+        first_kernel: int = 3,
+        voxels: tuple[int, int] = (10_000, 36_000),
+        pairs: tuple[int, int] = (16_384, 65_536),
+        superpoints: tuple[int, int] = (128, 2048),
+    ) -> Capacities:
+        """Series that suit batches of so many nuScenes sweeps a device.
+
+        The three ranges are per sweep. A cylindrical nuScenes sweep has some 16,000 voxels and at
+        most its 34,900 points; six cameras see 22,000 pairs of it, of which the crop keeps half,
+        in up to 6 x 175 masks. Rows past the voxels cost time in every layer, so their series
+        rises slowly; padding among pairs costs next to nothing.
+        """
+        return cls(
+            plans=tuple(
+                sparse.PlanSpec(capacity, levels, first_kernel)
+                for capacity in _series(voxels[0] * sweeps, voxels[1] * sweeps, 1.25)
+            ),
+            pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, 4),
+            superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, 2),
+        )
+
+    def largest(self) -> Capacities:
+        """The last of each series alone, for runs on several hosts, which must agree on shapes."""
+        return Capacities(self.plans[-1:], self.pairs[-1:], self.superpoints[-1:])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MergedSweeps:
+    """The voxels of several sweeps as one cloud, ordered so that neighbours are near in memory.
+
+    Attributes:
+        coords: int32[n, 4], (sweep, x, y, z).
+        row: for every sweep int32[V], the merged row of each of its voxels.
+    """
+
+    coords: np.ndarray
+    row: list[np.ndarray]
+
+    def gather(self, columns: Sequence[np.ndarray], capacity: int) -> np.ndarray:
+        """[capacity, C] from one array [V, C] a sweep, in merged order and padded with zeros."""
+        merged = np.zeros((capacity, *columns[0].shape[1:]), columns[0].dtype)
+        for row, column in zip(self.row, columns, strict=True):
+            merged[row] = column
+        return merged
+
+
+def merge_sweeps(coords: Sequence[np.ndarray]) -> MergedSweeps:
+    """Merge the voxels int32[V, 3] of the sweeps of one device."""
+    number = np.repeat(np.arange(len(coords), dtype=np.int32), [len(c) for c in coords])
+    merged = np.concatenate([number[:, None], np.concatenate(coords)], axis=1)
+    order = sparse.locality_order(merged)
+    row = np.empty(len(order), np.int32)
+    row[order] = np.arange(len(order), dtype=np.int32)
+    ends = np.cumsum([len(c) for c in coords])[:-1]
+    return MergedSweeps(merged[order], np.split(row, ends))
+
+
+def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) -> Batch:
+    """The batch of tri-modal pre-training.
+
+    Args:
+        samples: for every local device its sweeps.
+        capacities: all devices take the smallest shapes that hold the fullest of them.
+
+    Returns:
+        Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1],
+        `pair_voxel` and `pair_superpoint` int32[P] (-1 padding), `superpoint_word` int32[S]
+        (-1 padding or no word), `superpoint_embedding` float16[S, D] (zeros padding). Superpoints
+        are numbered through the sweeps of a device, and each has at least one pair.
+
+    Raises:
+        CapacityError: more voxels, pairs or superpoints than the largest capacity, with numbers.
+    """
+    merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
+    plans = build_plans([cloud.coords for cloud in merged], capacities.plans)
+    tokens = [[sample.token for sample in sweeps] for sweeps in samples]
+    num_pairs = [sum(len(s.pair_voxel) for s in sweeps) for sweeps in samples]
+    num_superpoints = [sum(len(s.superpoint_word) for s in sweeps) for sweeps in samples]
+    pairs = fitting_capacity(num_pairs, capacities.pairs, "pairs", tokens)
+    groups = fitting_capacity(num_superpoints, capacities.superpoints, "superpoints", tokens)
+    devices = []
+    for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
+        first = np.cumsum([0] + [len(s.superpoint_word) for s in sweeps])
+        voxel = [row[s.pair_voxel] for s, row in zip(sweeps, cloud.row, strict=True)]
+        group = [s.pair_superpoint + np.int32(f) for s, f in zip(sweeps, first, strict=False)]
+        embedding = [s.superpoint_embedding for s in sweeps]
+        devices.append(
+            {
+                "plan": plan,
+                "features": cloud.gather([s.features for s in sweeps], len(plan.coords[0])),
+                "pair_voxel": pad(np.concatenate(voxel), pairs, -1),
+                "pair_superpoint": pad(np.concatenate(group), pairs, -1),
+                "superpoint_word": pad(
+                    np.concatenate([s.superpoint_word for s in sweeps]), groups, -1
+                ),
+                "superpoint_embedding": pad(np.concatenate(embedding), groups, 0),
+            }
+        )
+    return stack_devices(devices)
+
+
+def build_plans(
+    coords: Sequence[np.ndarray], series: Sequence[sparse.PlanSpec]
+) -> list[sparse.Plan]:
+    """Plans of equal shape for the clouds int32[n, 4] of all local devices.
+
+    Raises:
+        CapacityError: a cloud does not fit the last of the series.
+    """
+    specs = [sparse.smallest_spec(cloud, series) for cloud in coords]
+    spec = max(specs, key=series.index)
+    return [sparse.build_plan(cloud, spec) for cloud in coords]
+
+
+def fitting_capacity(
+    numbers: Sequence[int], series: Sequence[int], what: str, tokens: object
+) -> int:
+    """The first capacity of a rising series that holds every number; CapacityError if none does."""
+    for capacity in series:
+        if max(numbers) <= capacity:
+            return capacity
+    raise sparse.CapacityError(
+        f"{max(numbers):,} {what} on one device, but room for {series[-1]:,}: raise the largest "
+        f"capacity of {what} (keyframes {tokens})"
+    )
+
+
+def pad(column: np.ndarray, capacity: int, fill: int) -> np.ndarray:
+    """Append rows of `fill` up to `capacity` rows."""
+    padded = np.full((capacity, *column.shape[1:]), fill, column.dtype)
+    padded[: len(column)] = column
+    return padded
+
+
+def stack_devices(devices: Sequence[Batch]) -> Batch:
+    """Stack the arrays of equal batches along a new first axis."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *devices)
+
+
+def _series(smallest: int, largest: int, ratio: float) -> tuple[int, ...]:
+    values: list[int] = []
+    value = float(smallest)
+    while value < largest:
+        values.append(round(value / 64) * 64 or 64)  # whole cache lines and tiles
+        value *= ratio
+    return (*values, -(-largest // 64) * 64)

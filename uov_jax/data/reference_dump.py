@@ -1,0 +1,189 @@
+"""Reading of the dumps that the reference implementation (UOV) wrote with its three teachers.
+
+They lie flat in one folder, three files per image named by its `sample_data` token:
+
+    TOKEN.png   uint8[H, W] mask ids, 0 = void
+    TOKEN.json  list over masks of {"id": 1..M, "category_id": word index, ...}
+    TOKEN.pt    float32 (M + 1, D), row 0 zeros; FC-CLIP: a list [fin, fout] of two such
+
+and one `text_embedding.pt` of shape (W, D), for FC-CLIP (W + 1, D) with void last. Reading needs
+PyTorch, which is imported when the first file is read.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from uov_jax.data.dump import DumpFolder, DumpSource, KeyframeLike, MissingDumpError, unit_rows
+from uov_jax.data.dump_file import CameraMasks, DumpError, TeacherDump
+from uov_jax.vocabulary import Vocabulary
+
+TEXT_EMBEDDING = "text_embedding.pt"
+
+
+class ReferenceDumpFolder:
+    """A folder of the reference's dumps, read like a `DumpFolder`.
+
+    The files do not say which teacher, weights or vocabulary they come from: only the number of
+    words and the sizes can be checked.
+    """
+
+    def __init__(self, root: str | Path, vocabulary: Vocabulary, teacher: str = "") -> None:
+        """Open a folder.
+
+        Args:
+            root: the folder with `text_embedding.pt`.
+            vocabulary: the dictionary the dumps were made with.
+            teacher: its name; by default "fcclip" where the folder has FC-CLIP's void row, and
+                "reference" otherwise (SAN and CAT-Seg write the same format).
+
+        Raises:
+            FileNotFoundError: there is no `text_embedding.pt`.
+            DumpError: it cannot be read, or is not of the vocabulary's size.
+            ModuleNotFoundError: PyTorch is not installed.
+        """
+        self.root = Path(root)
+        self.vocabulary = vocabulary
+        path = self.root / TEXT_EMBEDDING
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no dumps of the reference implementation here")
+        rows = _array(_load(path), path)
+        num_words = len(vocabulary)
+        if rows.ndim != 2 or len(rows) not in (num_words, num_words + 1):
+            raise DumpError(
+                f"{path}: shape {rows.shape}, expected {num_words} rows, or {num_words + 1} with "
+                f"void last, for the words of the vocabulary {vocabulary.name!r}"
+            )
+        has_void = len(rows) == num_words + 1
+        self.teacher = teacher or ("fcclip" if has_void else "reference")
+        self.embedding_size: int = rows.shape[1]
+        self.text_embeddings: np.ndarray | None = unit_rows(
+            rows[:num_words], self.embedding_size, str(path)
+        )
+
+    def read(self, keyframe: KeyframeLike) -> TeacherDump:
+        """Read the dumps of a keyframe's images.
+
+        Raises:
+            MissingDumpError: one of the files is missing.
+            DumpError: a file is corrupt, or the three disagree.
+        """
+        if isinstance(keyframe, str):
+            raise TypeError(
+                "the reference's files are named by image: read() needs the Keyframe, not its token"
+            )
+        self.check([keyframe])
+        return TeacherDump(
+            teacher=self.teacher,
+            weights_hash="",
+            vocabulary_hash=self.vocabulary.hash,
+            keyframe=keyframe.token,
+            cameras=tuple(self._read_camera(c.channel, c.token) for c in keyframe.cameras),
+        )
+
+    def check(self, keyframes: Sequence[KeyframeLike]) -> None:
+        """MissingDumpError unless every image of every keyframe has its three files."""
+        paths = [
+            self.root / f"{camera.token}.{ending}"
+            for keyframe in keyframes
+            for camera in keyframe.cameras
+            for ending in ("png", "json", "pt")
+        ]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise MissingDumpError(
+                f"{missing[0]}: {len(missing)} of the {len(paths)} files of {len(keyframes)} "
+                "keyframes are missing, this is the first: copy them here or dump again"
+            )
+
+    def _read_camera(self, channel: str, token: str) -> CameraMasks:
+        path = self.root / token
+        masks = _read_masks(path.with_name(f"{token}.png"))
+        embeddings = self._read_embeddings(path.with_name(f"{token}.pt"))
+        words = self._read_words(path.with_name(f"{token}.json"), len(embeddings))
+        try:
+            return CameraMasks(channel, token, masks, words, embeddings)
+        except ValueError as error:
+            raise DumpError(f"{path}.png: {error}") from error
+
+    def _read_embeddings(self, path: Path) -> np.ndarray:
+        content = _load(path)
+        if isinstance(content, list | tuple):  # FC-CLIP: pre-training uses the second, fout
+            if len(content) != 2:
+                raise DumpError(f"{path}: a list of {len(content)}, expected [fin, fout]")
+            content = content[1]
+        rows = _array(content, path)
+        if rows.ndim != 2 or rows.shape[1] != self.embedding_size or len(rows) < 1:
+            raise DumpError(
+                f"{path}: shape {rows.shape}, expected (masks + 1, {self.embedding_size})"
+            )
+        if np.any(rows[0]):
+            raise DumpError(f"{path}: row 0 stands for void and must be zeros")
+        return rows[1:]
+
+    def _read_words(self, path: Path, num_masks: int) -> np.ndarray:
+        try:
+            entries = json.loads(path.read_text("utf-8"))
+            numbered = {int(entry["id"]): int(entry["category_id"]) for entry in entries}
+        except (ValueError, KeyError, TypeError) as error:
+            raise DumpError(
+                f"{path}: not a list of masks with id and category_id: {error}"
+            ) from error
+        if len(numbered) != len(entries) or sorted(numbered) != list(range(1, num_masks + 1)):
+            raise DumpError(
+                f"{path}: mask ids {sorted(numbered)}, expected each of 1..{num_masks} once, as "
+                f"there are {num_masks} embeddings"
+            )
+        words = np.array([numbered[number + 1] for number in range(num_masks)], np.int32)
+        wrong = np.flatnonzero((words < 0) | (words >= len(self.vocabulary)))
+        if wrong.size:
+            raise DumpError(
+                f"{path}: mask {wrong[0] + 1} has the category_id {words[wrong[0]]}, but the "
+                f"vocabulary {self.vocabulary.name!r} has {len(self.vocabulary)} words"
+            )
+        return words
+
+
+def open_dumps(root: str | Path, vocabulary: Vocabulary) -> DumpSource:
+    """Open a folder of dumps, native (`dump.json`) or the reference's (`text_embedding.pt`)."""
+    root = Path(root)
+    if not (root / "dump.json").is_file() and (root / TEXT_EMBEDDING).is_file():
+        return ReferenceDumpFolder(root, vocabulary)
+    return DumpFolder(root, vocabulary)
+
+
+def _read_masks(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            masks = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DumpError(f"{path}: corrupt or truncated image: {error}") from error
+    if masks.ndim != 2 or masks.dtype.kind not in "ui":
+        raise DumpError(
+            f"{path}: {masks.dtype} of shape {masks.shape}, expected a grey image of mask ids"
+        )
+    return masks
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise DumpError(f"{path}: cannot be read as tensors alone: {error}") from error
+
+
+def _array(content: Any, path: Path) -> np.ndarray:
+    import torch
+
+    if not isinstance(content, torch.Tensor):
+        raise DumpError(f"{path}: holds {type(content).__name__}, expected a tensor")
+    return content.float().numpy()

@@ -1,0 +1,7 @@
+"""2D teachers: segment an image into masks with an embedding each, and where they can, a word."""
+
+from __future__ import annotations
+
+from uov_jax.teachers.teacher import Segmentation, Teacher, create_teacher, teacher_names
+
+__all__ = ["Segmentation", "Teacher", "create_teacher", "teacher_names"]

@@ -1,0 +1,68 @@
+"""What a teacher is, and the registry that makes one by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from uov_jax.vocabulary import Vocabulary
+
+# Module of each teacher; it has `create(vocabulary) -> Teacher`. Modules are imported when asked
+# for, since most need packages that training does not.
+MODULES = {
+    "slic": "uov_jax.teachers.slic",
+}
+
+
+class Segmentation(NamedTuple):
+    """What a teacher says of one image.
+
+    masks: uint16[H, W], 0 = void, 1..M. words: int32[M], index into the vocabulary, -1 for none.
+    embeddings: float32[M, D], row i - 1 belongs to mask i.
+    """
+
+    masks: np.ndarray
+    words: np.ndarray
+    embeddings: np.ndarray
+
+
+class Teacher(Protocol):
+    """A segmenter of images.
+
+    Attributes:
+        name: as in the registry.
+        weights_hash: sha256 of its weights, "" where it has none.
+        embedding_size: D.
+        masks_per_image: typical number, for the estimate of a dump's size.
+        text_embeddings: float32[W, D] of the vocabulary's words, None for a teacher without words.
+    """
+
+    name: str
+    weights_hash: str
+    embedding_size: int
+    masks_per_image: int
+    text_embeddings: np.ndarray | None
+
+    def segment(self, image: np.ndarray) -> Segmentation:
+        """Segment an RGB image uint8[H, W, 3]."""
+        ...
+
+
+def teacher_names() -> list[str]:
+    """Names that `create_teacher` knows."""
+    return sorted(MODULES)
+
+
+def create_teacher(name: str, vocabulary: Vocabulary) -> Teacher:
+    """Make a teacher; one without words ignores the vocabulary.
+
+    Raises:
+        ValueError: there is no teacher of that name.
+        ModuleNotFoundError: a package it needs is not installed.
+    """
+    if name not in MODULES:
+        raise ValueError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
+    teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary)
+    return teacher

@@ -32,6 +32,7 @@ def soft_text_targets(
 
     Raises:
       ValueError: the two arrays disagree, a text embedding is zero, or a row sums to nothing.
+
     """
     text = np.asarray(text_embeddings, np.float64)
     group = np.asarray(word_group)
@@ -69,6 +70,7 @@ def superpoint_means(
 
     Returns:
       float32 [S, D] sums divided by (count + 1e-6), as the reference does; float32 [S] counts.
+
     """
     features = point_features.astype(jnp.float32)
     total = sparse.gather_scatter_rows(features, pair_voxel, pair_superpoint, num_superpoints)
@@ -104,6 +106,7 @@ def mean_cross_entropy_rows(
 
     Returns:
       float32 scalar; 0, with gradient 0, if no row is valid.
+
     """
     rows = queries.shape[0]
     if rows == 0:
@@ -171,6 +174,7 @@ def tri_modal_loss(
 
     Raises:
       ValueError: sizes disagree, or one of the two text arrays is missing.
+
     """
     _check_sizes(point_features, superpoint_word, superpoint_embedding, text_embeddings)
     if (text_embeddings is None) != (text_targets is None):

@@ -57,6 +57,7 @@ def build_task(config: ConfigDict) -> Task:
     Raises:
       ValueError: there is no such task.
       FileNotFoundError: its data are not there.
+
     """
     if config.task == "tmp":
         from uov_jax.tasks.tmp import TriModalPretraining

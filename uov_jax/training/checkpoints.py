@@ -68,6 +68,7 @@ class Checkpoints:
           config: the run's config as nested plain values.
           identity: what else must be the same for a checkpoint to fit, by name: devices, the
             teacher's weights, the vocabulary.
+
         """
         self.directory = Path(directory).absolute() / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,7 @@ class Checkpoints:
           step: steps done; a checkpoint that exists already is left as it is.
           state: tree of host arrays.
           iterator: the data iterator's state, anything JSON can say.
+
         """
         if step == self.last_step:
             return
@@ -138,6 +140,7 @@ class Checkpoints:
           CheckpointError: it was written under another config, data or device count, or holds
             other arrays; the message names the field.
           FileNotFoundError: there is none.
+
         """
         step = self.last_step if step is None else step
         if step is None or not self.path(step).is_dir():
@@ -158,6 +161,7 @@ class Checkpoints:
         Args:
           step: the evaluated one.
           score: higher is better; None: the task has none.
+
         """
         before = self._evaluations.get(str(self.best_step))
         self._evaluations[str(step)] = score
@@ -309,6 +313,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
       CheckpointError: there is no whole checkpoint in that folder.
+
     """
     folder = Path(path).absolute()
     if not (folder / "arrays").is_dir():

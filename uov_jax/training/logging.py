@@ -22,6 +22,7 @@ class MetricsTable:
 
         Raises:
           ValueError: the file exists and is not such a table; names the line.
+
         """
         self.path = Path(path)
         self.columns: list[str] = list(FIRST_COLUMNS)

@@ -47,6 +47,7 @@ class Result:
       signal: the signal that stopped it, None if it came to its end.
       metrics: of the last evaluation of this call.
       directory: where everything was written.
+
     """
 
     step: int
@@ -80,6 +81,7 @@ def train(
       NonFiniteLossError: loss or gradient became infinite or not a number. Nothing is saved then.
       CheckpointError: the directory's checkpoint belongs to another run.
       ValueError: the config does not make sense.
+
     """
     compilation.use_cache(config.run.compilation_cache)
     run = _Run(task, config, Path(directory), Parallel(devices))

@@ -18,6 +18,7 @@ def program_bytes(function: Callable[..., Any], *arguments: Any) -> int:
     Args:
       function: is compiled, not run.
       arguments: arrays or `jax.ShapeDtypeStruct`s.
+
     """
     analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()
     if analysis is None:

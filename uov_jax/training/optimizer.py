@@ -31,6 +31,7 @@ def torch_momentum(
 
     Raises:
       ValueError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
+
     """
     if nesterov and (momentum <= 0 or dampening != 0):
         raise ValueError(
@@ -109,6 +110,7 @@ def schedule(
 
     Raises:
       ValueError: unknown name or `per`, or a run of no step.
+
     """
     if total_steps < 1 or steps_per_epoch < 1:
         raise ValueError(
@@ -162,6 +164,7 @@ def build_optimizer(
 
     Raises:
       ValueError: unknown optimiser, group or schedule.
+
     """
     settings = dict(config)
     name = settings.pop("name")

@@ -32,6 +32,7 @@ def start_hosts(address: str | None, num_processes: int | None, process_id: int 
       address: host:port of process 0; None: as the cluster's environment says.
       num_processes: number of hosts' processes; None: as the environment says.
       process_id: number of this one; None: as the environment says.
+
     """
     jax.distributed.initialize(address, num_processes, process_id)
 
@@ -41,6 +42,7 @@ def choose_devices(number: int | None = None) -> list[jax.Device]:
 
     Raises:
       ValueError: there are not that many, or fewer than all in a run of several processes.
+
     """
     devices = jax.local_devices()
     if number is None:
@@ -95,6 +97,7 @@ class Parallel:
 
         Raises:
           ValueError: a leading axis is not the number of devices.
+
         """
         for path, array in jax.tree_util.tree_leaves_with_path(tree):
             if np.ndim(array) == 0 or len(array) != len(self.devices):

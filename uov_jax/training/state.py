@@ -39,6 +39,7 @@ class TrainState(NamedTuple):
       parameters: trained arrays by path, such as `block1.0.conv1.kernel`.
       statistics: running statistics by path.
       optimizer: the optimiser's state over `parameters`.
+
     """
 
     step: Any
@@ -57,6 +58,7 @@ def split(model: nnx.Module) -> tuple[Skeleton, Arrays, Arrays]:
 
     Raises:
       ValueError: the model has variables of another kind than `nnx.Param` and `nnx.BatchStat`.
+
     """
     graph, state = nnx.split(model)
     parameters: Arrays = {}

@@ -1,0 +1,125 @@
+"""What the recipes have in common: the defaults of every field, and the small-scale variants.
+
+A recipe is a file with `get_config(arg)`; `arg` is what follows the colon of
+`--config configs/tmp_san.py:sim`. Every field stands here once; recipes change values.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+VARIANTS = ("sim", "sim-long")
+
+
+def pretraining() -> ConfigDict:
+    """Tri-modal pre-training as published: UOV (arXiv 2405.15286) and its released settings."""
+    return ConfigDict(
+        {
+            "task": "tmp",
+            "seed": 0,
+            # Sweeps a step over all devices together.
+            "batch_size": 16,
+            "total_epochs": 40.0,
+            # Overrides total_epochs.
+            "total_steps": placeholder(int),
+            "data": {
+                "root": "data/nuscenes",
+                "version": "v1.0-trainval",
+                # The released settings train on 600 scenes and hold 100 of the training scenes
+                # out; "train" and "val" are the official split.
+                "train_split": "parametrize",
+                # "" for no validation.
+                "val_split": "verify",
+                # Folder of one teacher's dumps.
+                "dumps": "",
+                "vocabulary": "nuscenes",
+                # Metres of radius, degrees of azimuth, metres of height.
+                "voxel_size": (0.1, 1.0, 0.1),
+                "cylindrical": True,
+                # They build batches ahead: threads, or processes for many devices.
+                "workers": 4,
+                "worker_processes": False,
+            },
+            "model": {
+                "variant": "res16unet34c",
+                # None: the size of the teacher's embeddings; another number is refused.
+                "out_channels": placeholder(int),
+                "batch_norm_momentum": 0.05,
+                # The reference's residual branches kept 0.1 whatever was configured. None: as above.
+                "block_batch_norm_momentum": placeholder(float),
+                # "bfloat16" for activations and products; parameters and sums stay float32.
+                "dtype": "float32",
+            },
+            "loss": {
+                "temperature": 0.07,
+                "image_weight": 0.5,
+                # 0 for teachers without words.
+                "text_weight": 0.5,
+                # Share of a mask's own word in its target; the rest goes to its word group.
+                "own_word_share": 0.2,
+            },
+            "optimizer": {
+                "name": "sgd",
+                "learning_rate": 0.5,
+                # None: as the trunk's.
+                "head_learning_rate": placeholder(float),
+                "momentum": 0.9,
+                "dampening": 0.1,
+                "weight_decay": 1e-4,
+            },
+            "schedule": {"name": "cosine", "per": "epoch", "warmup_epochs": 0.0, "power": 0.9},
+            # Nothing here changes a parameter of the network.
+            "run": {
+                "log_every_steps": 50,
+                "checkpoint_every_steps": 500,
+                # 0 for none.
+                "evaluate_every_epochs": 5.0,
+                # None: all.
+                "validation_keyframes": placeholder(int),
+                "picture_keyframes": 4,
+                "tensorboard": True,
+                # "": uov_jax/xla in the user's cache directory.
+                "compilation_cache": "",
+            },
+        }
+    )
+
+
+def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
+    """The recipe itself for no argument, else at the scale of the simulated drive.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    """
+    if not arg:
+        return config
+    if arg not in VARIANTS:
+        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
+    _simulated_drive(config)
+    if arg == "sim-long":
+        config.total_steps = 800
+    return config
+
+
+def _simulated_drive(config: ConfigDict) -> None:
+    """`scripts/simulate.py --output data/sim` on two CPU cores: minutes instead of days."""
+    config.batch_size = 2
+    config.total_steps = 100
+    config.data.update(
+        root="data/sim",
+        version="v1.0-sim",
+        train_split="sim_train",
+        val_split="sim_val",
+        dumps="data/sim/dumps/simulated",
+        workers=1,
+    )
+    # A hundred steps are too few for a rate that stays constant through whole epochs.
+    config.schedule.update(per="step", warmup_epochs=0.1)
+    config.run.update(
+        log_every_steps=1,
+        checkpoint_every_steps=25,
+        evaluate_every_epochs=1000.0,
+        validation_keyframes=12,
+    )

@@ -1,0 +1,247 @@
+"""Tri-modal pre-training (UOV-TMP): LiDAR features aligned with image masks and their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from flax import nnx
+from ml_collections import ConfigDict
+
+from uov_jax import losses
+from uov_jax.data.batching import Capacities, fitting_capacity, pad
+from uov_jax.data.evaluation_sample import evaluation_sample
+from uov_jax.data.nuscenes import Keyframe, NuScenesTables, require_files
+from uov_jax.data.pipeline import TrainBatches, train_batches
+from uov_jax.data.projection import pair_points
+from uov_jax.data.reference_dump import open_dumps
+from uov_jax.data.superpoints import matching_cameras, superpoints
+from uov_jax.data.tmp_sample import TmpSource, VoxelSettings, sweep_files
+from uov_jax.evaluation import pictures, tables
+from uov_jax.models import VARIANTS, build_model
+from uov_jax.tasks.zero_shot import (
+    ZeroShotScores,
+    evenly_spaced,
+    picture_path,
+    prefetched,
+    word_classifier,
+)
+from uov_jax.vocabulary import load_vocabulary
+
+if TYPE_CHECKING:
+    from uov_jax.tasks import Predict
+
+PAIR_ARRAYS = ("pair_voxel", "pair_superpoint", "superpoint_word", "superpoint_embedding")
+
+
+class TriModalPretraining:
+    """The task of `configs/tmp_*.py`.
+
+    Without words in the dumps (class-agnostic superpixels) there is no text term and no zero-shot
+    score; without true labels there is the validation loss and the agreement with the teacher.
+    """
+
+    title = "Tri-modal pre-training"
+
+    def __init__(self, config: ConfigDict) -> None:
+        """Open dataset and dumps and check that every keyframe has what it needs.
+
+        Raises:
+          FileNotFoundError: dataset, sweeps or dumps are missing.
+          ValueError: they do not fit each other or the config.
+
+        """
+        self.config = config
+        data = config.data
+        self.vocabulary = load_vocabulary(data.vocabulary)
+        tables_of_dataset = NuScenesTables(data.root, data.version)
+        self.dumps = open_dumps(data.dumps, self.vocabulary)
+        self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
+        train = tables_of_dataset.keyframes(data.train_split)
+        self.source = TmpSource(train, self.dumps, self.voxels)
+        self.validation: list[Keyframe] = []
+        if data.val_split:
+            keyframes = tables_of_dataset.keyframes(data.val_split)
+            self.validation = evenly_spaced(keyframes, config.run.validation_keyframes)
+            require_files(self.validation, sweep_files, "LiDAR sweeps")
+            self.dumps.check(self.validation)
+        self.text: np.ndarray | None = None
+        self.text_targets: np.ndarray | None = None
+        if config.loss.text_weight:
+            self._read_words()
+        self._check_model()
+        first_kernel = VARIANTS[config.model.variant].first_kernel
+        self.sweep_capacities = Capacities.for_sweeps(1, first_kernel=first_kernel)
+        self._judge = jax.jit(self._judge_output)
+
+    def identity(self) -> dict[str, str]:
+        """Teacher, its weights and the vocabulary, which a checkpoint is bound to."""
+        manifest = getattr(self.dumps, "manifest", None)
+        return {
+            "teacher": self.dumps.teacher,
+            "teacher_weights": manifest.weights_hash if manifest else "",
+            "vocabulary": self.vocabulary.hash if self.text is not None else "",
+            "embedding_size": str(self.dumps.embedding_size),
+        }
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network with one unit feature of the teacher's embedding size a voxel."""
+        model = self.config.model
+        return build_model(
+            model.variant,
+            1,
+            self.dumps.embedding_size,
+            normalize_features=True,
+            batch_norm_momentum=model.batch_norm_momentum,
+            block_batch_norm_momentum=model.block_batch_norm_momentum,
+            dtype=jnp.dtype(model.dtype),
+            axis_name=axis_name,
+            rngs=rngs,
+        )
+
+    def train_batches(self, num_devices: int) -> TrainBatches:
+        """Endless batches for this process's devices."""
+        config = self.config
+        processes = jax.process_count()
+        per_device = config.batch_size // (num_devices * processes)
+        first_kernel = VARIANTS[config.model.variant].first_kernel
+        return train_batches(
+            self.source,
+            batch_size_per_device=per_device,
+            num_devices=num_devices,
+            capacities=Capacities.for_sweeps(per_device, first_kernel=first_kernel),
+            seed=config.seed,
+            workers=config.data.workers,
+            processes=config.data.worker_processes,
+            host=jax.process_index(),
+            num_hosts=processes,
+        )
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The tri-modal loss of one device's batch."""
+        output = model(batch["features"], batch["plan"])
+        return self._loss_of(output, *(batch[name] for name in PAIR_ARRAYS))
+
+    def parameter_group(self, path: str) -> str:
+        """The last layer is the head."""
+        return "head" if path.startswith("final.") else "trunk"
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """Zero-shot mIoU where there is one, else the negative validation loss."""
+        if "zero_shot_miou" in metrics:
+            return metrics["zero_shot_miou"]
+        return -metrics["validation_loss"] if "validation_loss" in metrics else None
+
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+        """Validation loss, zero-shot scores beside the teacher's, pictures and a table.
+
+        The loss is that of batches of one sweep: it has fewer masks to tell apart than a training
+        batch and is lower for that reason alone.
+        """
+        if not self.validation:
+            return {}
+        scores = ZeroShotScores.empty(self.vocabulary)
+        drawn = {
+            keyframe.token
+            for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
+        }
+        sums: dict[str, float] = {}
+        samples = prefetched(self._evaluation_sample, self.validation, self.config.data.workers)
+        bar = tqdm.tqdm(samples, total=len(self.validation), desc="validation", leave=False)
+        for sample in bar:
+            output = predict(sample["features"], sample["plan"])
+            row_class, terms = self._judge(output, *(sample[name] for name in PAIR_ARRAYS))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            if row_class is None:
+                continue
+            prediction = np.asarray(row_class)[sample["inverse"]]
+            scores.add(prediction, sample["truth"], sample["teacher_label"], sample["seen"])
+            if sample["token"] in drawn:
+                self._draw(sample, prediction, picture_path(directory, step, sample["token"]))
+        if scores.labelled_sweeps:
+            self._write_table(scores, directory, step)
+        means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
+        return means | scores.metrics()
+
+    def _read_words(self) -> None:
+        text = self.dumps.text_embeddings
+        if text is None:
+            raise ValueError(
+                f"{self.dumps.root}: the dumps of {self.dumps.teacher!r} have no words, but "
+                f"config.loss.text_weight is {self.config.loss.text_weight}: set it to 0 or use "
+                "configs/tmp_slic.py"
+            )
+        self.text = np.asarray(text, np.float32)
+        self.text_targets = losses.soft_text_targets(
+            self.text, self.vocabulary.word_group, self.config.loss.own_word_share
+        )
+        self._classify = word_classifier(self.text, self.vocabulary)
+
+    def _check_model(self) -> None:
+        model = self.config.model
+        if model.variant not in VARIANTS:
+            raise ValueError(
+                f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
+            )
+        wanted = model.out_channels
+        if wanted is not None and wanted != self.dumps.embedding_size:
+            raise ValueError(
+                f"config.model.out_channels = {wanted}, but the embeddings in {self.dumps.root} "
+                f"have {self.dumps.embedding_size} values"
+            )
+
+    def _loss_of(self, output: jax.Array, *pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        settings = self.config.loss
+        return losses.tri_modal_loss(
+            output,
+            *pairs,
+            None if self.text is None else jnp.asarray(self.text),
+            None if self.text_targets is None else jnp.asarray(self.text_targets),
+            temperature=settings.temperature,
+            image_weight=settings.image_weight,
+            text_weight=settings.text_weight,
+        )
+
+    def _judge_output(self, output: jax.Array, *pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
+        """Class of every voxel row (None without words) and the loss's terms, of one sweep."""
+        loss, terms = self._loss_of(output, *pairs)
+        terms = {"loss": loss, **{k: v for k, v in terms.items() if k.endswith("_loss")}}
+        return (None if self.text is None else self._classify(output)), terms
+
+    def _evaluation_sample(self, keyframe: Keyframe) -> dict[str, Any]:
+        """The sample of a keyframe with the arrays that the loss needs."""
+        capacities = self.sweep_capacities
+        sample = evaluation_sample(
+            keyframe, self.vocabulary, capacities.plans, self.voxels, self.dumps
+        )
+        cameras = matching_cameras(keyframe, self.dumps.read(keyframe))
+        groups = superpoints(pair_points(sample["points"], keyframe), cameras)
+        token = keyframe.token
+        pairs = fitting_capacity([len(groups.pair_point)], capacities.pairs, "pairs", token)
+        masks = fitting_capacity([len(groups.word)], capacities.superpoints, "superpoints", token)
+        arrays = (
+            pad(sample["inverse"][groups.pair_point], pairs, -1),
+            pad(groups.pair_superpoint, pairs, -1),
+            pad(groups.word, masks, -1),
+            pad(groups.embedding, masks, 0),
+        )
+        return sample | dict(zip(PAIR_ARRAYS, arrays, strict=True))
+
+    def _draw(self, sample: dict[str, Any], prediction: np.ndarray, path: Path) -> None:
+        panels = {"prediction": prediction, "teacher": sample["teacher_label"]}
+        if sample["truth"] is not None:
+            panels["truth"] = sample["truth"]
+        path.parent.mkdir(exist_ok=True)
+        pictures.bird_eye(sample["points"], panels, self.vocabulary.colors, path)
+
+    def _write_table(self, scores: ZeroShotScores, directory: Path, step: int) -> None:
+        table = tables.format_table(scores.columns)
+        tqdm.tqdm.write(table)
+        folder = directory / "tables"
+        folder.mkdir(exist_ok=True)
+        (folder / f"step_{step:07d}.txt").write_text(table + "\n")

@@ -1,0 +1,70 @@
+"""Reading a recipe file and checking what the command line changes in it."""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+OVERRIDE = "--config."
+
+
+def load_config(spec: str) -> ConfigDict:
+    """The config of `FILE` or `FILE:VARIANT`.
+
+    Raises:
+      FileNotFoundError: there is no such file; lists those beside it.
+      ValueError: it has no `get_config`, or not that variant.
+
+    """
+    name, _, variant = spec.partition(":")
+    path = Path(name)
+    if not path.is_file():
+        others = ", ".join(sorted(str(p) for p in path.parent.glob("*.py") if p.stem != "common"))
+        raise FileNotFoundError(
+            f"{path}: no such config" + (f"; there are {others}" * bool(others))
+        )
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if get_config is None:
+        raise ValueError(f"{path}: not a config, it defines no get_config")
+    config = get_config(variant or None)
+    config.lock()
+    return config
+
+
+def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
+    """Refuse `--config.field=value` arguments whose field the config does not have.
+
+    Raises:
+      ValueError: names the field and those most like it.
+
+    """
+    known = list(_fields(config))
+    for argument in arguments:
+        if not argument.startswith(OVERRIDE):
+            continue
+        field = argument[len(OVERRIDE) :].partition("=")[0]
+        if field in known:
+            continue
+        last = field.rpartition(".")[2]
+        near = difflib.get_close_matches(field, known, n=3, cutoff=0.6)
+        near += [name for name in known if name.rpartition(".")[2] == last and name not in near]
+        hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known)}"
+        raise ValueError(f"{argument}: the config has no field {field!r}; {hint}")
+
+
+def default_directory(spec: str) -> Path:
+    """`runs/tmp_san-sim` for `configs/tmp_san.py:sim`."""
+    name, _, variant = spec.partition(":")
+    return Path("runs") / (Path(name).stem + (f"-{variant}" if variant else ""))
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

@@ -225,7 +225,7 @@ class DumpFolder:
         if not path.is_file():
             raise DumpError(f"{path}: missing, though the teacher {self.teacher!r} has words")
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 rows = archive["text"]
         except DAMAGE as error:
             raise DumpError(f"{path}: corrupt or truncated: {error}") from error

@@ -248,7 +248,8 @@ def read_dump(
             "directory that ends every complete file"
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here since numpy leaves its own handle open when the zip is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
             _check_header(path, header, vocabulary_hash, embedding_size)
             arrays = {name: archive[name] for name in archive.files if name != "header"}

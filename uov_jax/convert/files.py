@@ -40,6 +40,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> Checkpoint:
         FileNotFoundError: no such file.
         ValueError: unknown ending, unreadable or no tensors inside; names the file.
         ImportError: torch or safetensors is needed and not installed.
+
     """
     path = Path(path)
     if not path.is_file():
@@ -72,6 +73,7 @@ def save_state_dict_file(
     Raises:
         ValueError: unknown ending; a config that JSON cannot hold.
         ImportError: torch or safetensors is needed and not installed.
+
     """
     path = Path(path)
     writers = {
@@ -102,6 +104,7 @@ def require_agreement(checkpoint: Checkpoint, run: Mapping[str, Any]) -> tuple[s
     Raises:
         CheckpointMismatchError: a setting differs; names the file, the setting and both values.
         KeyError: `run` lacks a setting that the checkpoint states.
+
     """
     config = checkpoint.config or {}
     for key in MUST_AGREE:
@@ -208,4 +211,6 @@ def _import(package: str, path: Path) -> Any:
     try:
         return __import__(package)
     except ImportError as error:
-        raise ImportError(f"{path.suffix} files need the package {package!r}: pip install {package}") from error
+        raise ImportError(
+            f"{path.suffix} files need the package {package!r}: pip install {package}"
+        ) from error

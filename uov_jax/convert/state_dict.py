@@ -48,7 +48,7 @@ class LoadReport:
 
 
 def named_variables(module: nnx.Module, prefix: str = "") -> Iterator[tuple[str, nnx.Variable]]:
-    """(state_dict name, variable) of every parameter and statistic, in order of definition."""
+    """(state_dict name, variable) of every parameter and statistic of a module."""
     for name, value in vars(module).items():
         if isinstance(value, (nnx.Param, nnx.BatchStat)):
             yield prefix + name, value
@@ -57,10 +57,10 @@ def named_variables(module: nnx.Module, prefix: str = "") -> Iterator[tuple[str,
 
 
 def model_to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
-    """Every tensor by its PyTorch name, in PyTorch's order; float32, counters int64 as there."""
+    """Every tensor by its PyTorch name, sorted; float32, counters int64 as there."""
     state_dict = {}
-    for name, variable in named_variables(model):
-        value = np.asarray(variable[...])
+    for name, variable in sorted(named_variables(model), key=lambda pair: pair[0]):
+        value = np.asarray(variable.get_value())
         state_dict[name] = value.astype(np.int64) if value.dtype.kind == "i" else value
     return state_dict
 
@@ -70,20 +70,22 @@ def state_dict_to_model(model: nnx.Module, state_dict: Mapping[str, np.ndarray])
 
     Names may carry the prefixes that trainers add (`PREFIXES`). A last layer of another width, or
     the image network of a pre-training checkpoint, is refused and reported, as in the reference.
+    An abstract model (`nnx.eval_shape`) may be filled too: whatever is missing stays abstract.
 
     Raises:
         ValueError: not one tensor matches, or two names are the same once prefixes are gone.
+
     """
     tensors = strip_prefixes(state_dict)
     loaded, missing, refused = [], [], []
     for name, variable in named_variables(model):
-        expected = variable[...]
+        expected = variable.get_value()
         if name not in tensors:
             missing.append(name)
         elif tensors[name].shape != expected.shape:
             refused.append(Refused(name, tensors[name].shape, expected.shape))
         else:
-            variable[...] = jnp.asarray(tensors[name]).astype(expected.dtype)
+            variable.set_value(jnp.asarray(tensors[name]).astype(expected.dtype))
             loaded.append(name)
     known = {name for name, _ in named_variables(model)}
     refused += [Refused(name, tensors[name].shape, None) for name in tensors if name not in known]
@@ -100,6 +102,7 @@ def strip_prefixes(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
     Raises:
         ValueError: two names become one.
+
     """
     origin: dict[str, str] = {}
     stripped = {}

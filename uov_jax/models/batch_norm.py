@@ -1,9 +1,9 @@
-"""Batch norm over the valid rows of every device, joined with the shortcut and the ReLU after it."""
+"""Batch norm over the valid rows of all devices, joined with the shortcut and ReLU after it."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,12 +87,22 @@ def batch_norm(
     return normalize(x, moments, weight, bias, shortcut, count, relu), moments
 
 
-def _batch_norm_forward(x, weight, bias, shortcut, count, relu, axis_name):  # type: ignore[no-untyped-def]
+def _batch_norm_forward(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    shortcut: Array | None,
+    count: Array,
+    relu: bool,
+    axis_name: str | None,
+) -> tuple[tuple[Array, Moments], tuple[Any, ...]]:
     y, moments = batch_norm(x, weight, bias, shortcut, count, relu, axis_name)
     return (y, moments), (x, y if relu else None, moments, weight, bias, shortcut, count)
 
 
-def _batch_norm_backward(relu, axis_name, residuals, cotangents):  # type: ignore[no-untyped-def]
+def _batch_norm_backward(
+    relu: bool, axis_name: str | None, residuals: tuple[Any, ...], cotangents: tuple[Array, Moments]
+) -> tuple[Array | None, ...]:
     """Adjoint of batch norm; Ioffe and Szegedy 2015, section 3, with sums over the valid rows.
 
     The two sums are pooled over the devices where they stand for the batch's statistics, but the
@@ -131,7 +141,7 @@ class BatchNormState(nnx.Module):
 
 
 class MaskedBatchNorm(nnx.Module):
-    """Batch norm of rows [N, C] whose first `count` rows are valid, with an optional shortcut, ReLU.
+    """Batch norm of rows [N, C] of which `count` are valid, with an optional shortcut and ReLU.
 
     The moving average is PyTorch's: `running = (1 - momentum) * running + momentum * batch`, of the
     *unbiased* variance, while the normalisation uses the biased one. A batch without any valid row
@@ -149,10 +159,12 @@ class MaskedBatchNorm(nnx.Module):
         self, x: Array, count: Array, *, relu: bool = False, shortcut: Array | None = None
     ) -> Array:
         """x, shortcut [N, C], count int32[] -> [N, C] of x's dtype, zero past `count`."""
-        weight, bias = self.bn.weight[...], self.bn.bias[...]
+        weight, bias = self.bn.weight.get_value(), self.bn.bias.get_value()
         if self.use_running_average:
             running = Moments(
-                self.bn.running_mean[...], self.bn.running_var[...], count.astype(jnp.float32)
+                self.bn.running_mean.get_value(),
+                self.bn.running_var.get_value(),
+                count.astype(jnp.float32),
             )
             return normalize(x, running, weight, bias, shortcut, count, relu)
         y, moments = batch_norm(x, weight, bias, shortcut, count, relu, self.axis_name)
@@ -163,10 +175,10 @@ class MaskedBatchNorm(nnx.Module):
         moments = jax.tree.map(lax.stop_gradient, moments)
         step = jnp.where(moments.rows > 0, self.momentum, 0.0)
         unbiased = moments.variance * (moments.rows / jnp.maximum(moments.rows - 1.0, 1.0))
-        mean, variance = self.bn.running_mean[...], self.bn.running_var[...]
-        self.bn.running_mean[...] = mean + step * (moments.mean - mean)
-        self.bn.running_var[...] = variance + step * (unbiased - variance)
-        self.bn.num_batches_tracked[...] = self.bn.num_batches_tracked[...] + 1
+        mean, variance = self.bn.running_mean.get_value(), self.bn.running_var.get_value()
+        self.bn.running_mean.set_value(mean + step * (moments.mean - mean))
+        self.bn.running_var.set_value(variance + step * (unbiased - variance))
+        self.bn.num_batches_tracked.set_value(self.bn.num_batches_tracked.get_value() + 1)
 
 
 def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
@@ -181,5 +193,5 @@ def _valid_rows(x: Array, count: Array) -> Array:
     return (jnp.arange(x.shape[0], dtype=jnp.int32) < count.astype(jnp.int32))[:, None]
 
 
-def _pooled(value, axis_name: str | None):  # type: ignore[no-untyped-def]
+def _pooled(value: Any, axis_name: str | None) -> Any:
     return value if axis_name is None else lax.psum(value, axis_name)

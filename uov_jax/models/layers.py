@@ -59,8 +59,8 @@ class SparseConvolution(nnx.Module):
         self.dtype = compute_dtype(dtype)
 
     def __call__(self, x: Array, neighbours: NeighbourMap) -> Array:
-        """x [N_in, C_in] -> [N_out, C_out] in the compute dtype."""
-        kernel = self.kernel[...].astype(self.dtype)
+        """Rows [N_in, C_in] -> [N_out, C_out] in the compute dtype."""
+        kernel = self.kernel.get_value().astype(self.dtype)
         return gather_gemm(x.astype(self.dtype), kernel, neighbours)
 
 
@@ -93,11 +93,11 @@ class PointwiseConvolution(nnx.Module):
         self.dtype = compute_dtype(dtype)
 
     def __call__(self, x: Array, *, out_dtype: DTypeLike | None = None) -> Array:
-        """x [N, C_in] -> [N, C_out]; accumulated in float32, in the compute dtype or `out_dtype`."""
-        kernel = self.kernel[...].astype(self.dtype)
+        """Rows [N, C_in] -> [N, C_out], accumulated in float32; of `out_dtype` or compute dtype."""
+        kernel = self.kernel.get_value().astype(self.dtype)
         y = jnp.dot(x.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
         if self.bias is not None:
-            y = y + self.bias[...]
+            y = y + self.bias.get_value()
         return y.astype(self.dtype if out_dtype is None else out_dtype)
 
 
@@ -133,7 +133,7 @@ class BasicBlock(nnx.Module):
             self.downsample = nnx.List([projection, norm])
 
     def __call__(self, x: Array, neighbours: NeighbourMap, count: Array) -> Array:
-        """x [N, C_in], padding rows zero -> [N, C_out], padding rows zero."""
+        """Rows [N, C_in] -> [N, C_out]; padding rows are expected, and left, at zero."""
         hidden = self.norm1(self.conv1(x, neighbours), count, relu=True)
         shortcut = x
         if self.downsample is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,7 +18,7 @@ from uov_jax.models.layers import (
     PointwiseConvolution,
     SparseConvolution,
 )
-from uov_jax.sparse import Plan
+from uov_jax.sparse import NeighbourMap, Plan
 
 STEM_CHANNELS = 32
 STAGES = 4
@@ -91,6 +92,7 @@ class MinkUNet(nnx.Module):
 
     Raises:
         ValueError: unknown variant, or a size of the first convolution other than 3 or 5.
+
     """
 
     def __init__(
@@ -118,20 +120,26 @@ class MinkUNet(nnx.Module):
         if self.first_kernel not in (3, 5):
             raise ValueError(f"first_kernel must be 3 or 5, found {self.first_kernel}")
         momentum = shape.batch_norm_momentum if batch_norm_momentum is None else batch_norm_momentum
-        block_momentum = momentum if block_batch_norm_momentum is None else block_batch_norm_momentum
-        weights = partial(dict, initialization=shape.initialization, dtype=dtype, rngs=rngs)
+        block_momentum = (
+            momentum if block_batch_norm_momentum is None else block_batch_norm_momentum
+        )
+        weights: partial[dict[str, Any]] = partial(
+            dict, initialization=shape.initialization, dtype=dtype, rngs=rngs
+        )
         norm = partial(MaskedBatchNorm, momentum=momentum, axis_name=axis_name)
 
         def blocks(stage: int, channels: int) -> nnx.List:
             planes = shape.planes[stage - 1]
             widths = (channels,) + (planes,) * (shape.blocks[stage - 1] - 1)
-            momenta = {"momentum": block_momentum, "shortcut_momentum": momentum}
-            return nnx.List(
-                [
-                    BasicBlock(width, planes, axis_name=axis_name, **momenta, **weights())
-                    for width in widths
-                ]
+            block = partial(
+                BasicBlock,
+                out_channels=planes,
+                momentum=block_momentum,
+                shortcut_momentum=momentum,
+                axis_name=axis_name,
+                **weights(),
             )
+            return nnx.List([block(in_channels=width) for width in widths])
 
         self.conv0p1s1 = SparseConvolution(
             in_channels, STEM_CHANNELS, self.first_kernel, **weights()
@@ -161,10 +169,9 @@ class MinkUNet(nnx.Module):
 
         Raises:
             ValueError: the features or the plan do not fit this network.
+
         """
-        self._check(features, plan)
-        first = plan.same[0] if self.first_kernel == 3 else plan.first
-        x = self.conv0p1s1(features, first)
+        x = self.conv0p1s1(features, self._first_map(features, plan))
         x = self.bn0(x, plan.counts[0], relu=True)
         skips = [x]
         for stage in range(1, STAGES + 1):
@@ -207,7 +214,7 @@ class MinkUNet(nnx.Module):
         valid = jnp.arange(y.shape[0], dtype=jnp.int32) < count
         return jnp.where(valid[:, None], y, 0.0)
 
-    def _check(self, features: Array, plan: Plan) -> None:
+    def _first_map(self, features: Array, plan: Plan) -> NeighbourMap:
         expected = (plan.coords[0].shape[0], self.in_channels)
         if features.shape != expected:
             raise ValueError(
@@ -218,18 +225,30 @@ class MinkUNet(nnx.Module):
             raise ValueError(
                 f"the plan has {len(plan.same)} levels, {self.variant} needs {STAGES + 1}"
             )
-        if self.first_kernel == 5 and plan.first is None:
+        if self.first_kernel == 3:
+            return plan.same[0]
+        if plan.first is None:
             raise ValueError(
                 f"{self.variant} starts with a convolution of size 5, but the plan has no such "
                 "map: build it with PlanSpec(first_kernel=5)"
             )
+        return plan.first
 
 
 def build_model(
     variant: str, in_channels: int, out_channels: int, *, rngs: nnx.Rngs, **settings: object
 ) -> MinkUNet:
-    """The network named by a key of `VARIANTS`; `settings` as for `MinkUNet`."""
-    return MinkUNet(in_channels, out_channels, variant=variant, rngs=rngs, **settings)  # type: ignore[arg-type]
+    """The network named by a key of `VARIANTS`; `settings` as for `MinkUNet`.
+
+    The first weights are drawn by one compiled program, not by one for every shape, so that JAX's
+    persistent compilation cache keeps it (it leaves out programs that compile within a second).
+    """
+
+    @nnx.jit
+    def build(rngs: nnx.Rngs) -> MinkUNet:
+        return MinkUNet(in_channels, out_channels, variant=variant, rngs=rngs, **settings)  # type: ignore[arg-type]
+
+    return build(rngs)
 
 
 res16unet34c = partial(build_model, "res16unet34c")

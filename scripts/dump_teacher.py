@@ -53,10 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         f"{result.found} were there already."
     )
     print(
-        f"Next: python scripts/train.py --config configs/tmp_{options.teacher}.py --workdir "
-        f"runs/tmp_{options.teacher} --config.data.root={options.data} "
-        f"--config.data.version={options.version} --config.data.train_split={options.split} "
-        f"--config.data.dumps={options.output}"
+        f"Next, pre-train on them: python scripts/train.py --config "
+        f"configs/tmp_{options.teacher}.py --workdir runs/tmp_{options.teacher} "
+        f"--config.data.root={options.data} --config.data.version={options.version} "
+        f"--config.data.train_split={options.split} --config.data.dumps={options.output} "
+        "--config.data.val_split=\n"
+        "To validate on other scenes, first run this command with another --split and the same "
+        "--output, then name that split after --config.data.val_split="
     )
     return 0
 

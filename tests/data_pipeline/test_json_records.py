@@ -22,7 +22,7 @@ def test_all_records_in_order(tmp_path, monkeypatch, records, indent, chunk):
     assert list(json_records(path)) == records
 
 
-@pytest.mark.parametrize(("length", "record"), [(2, 0), (20, 0), (29, 1), (40, 2)])
+@pytest.mark.parametrize(("length", "record"), [(2, 0), (20, 0), (33, 1), (40, 2)])
 def test_a_truncated_file_is_refused(tmp_path, length, record):
     path = tmp_path / "t.json"
     path.write_text(json.dumps(RECORDS)[:length])

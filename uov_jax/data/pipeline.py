@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import grain
 import numpy as np
+from absl import flags
 
 from uov_jax.data.batching import Batch, Capacities, collate_tmp
 
@@ -98,6 +99,8 @@ class TrainBatches:
         self.steps_per_epoch = steps.steps_per_epoch
         dataset = grain.MapDataset.source(steps)
         if processes and workers:
+            if not flags.FLAGS.is_parsed():  # Grain asks for its flags when it starts a process
+                flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
             one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
             self.dataset = dataset.to_iter_dataset(one_by_one).mp_prefetch(options)

@@ -1,0 +1,137 @@
+"""Batches: rows, pairs and superpoints keep their meaning through sorting, merging and padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from uov_jax import sparse
+from uov_jax.data.batching import (
+    Capacities,
+    build_plans,
+    collate_tmp,
+    fitting_capacity,
+    merge_sweeps,
+    pad,
+)
+from uov_jax.data.tmp_sample import TmpSample
+
+CAPACITIES = Capacities(
+    plans=tuple(sparse.PlanSpec(n, fractions=(1.0,) * 5) for n in (64, 128, 256)),
+    pairs=(16, 64),
+    superpoints=(4, 16),
+)
+
+
+def sample(voxels: int, pairs: int, superpoints: int, seed: int = 0) -> TmpSample:
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(8**3)[:voxels]
+    coords = np.stack(np.unravel_index(cells, (8, 8, 8)), axis=1).astype(np.int32) - 4
+    return TmpSample(
+        token=f"sample-{seed}",
+        coords=coords,
+        features=rng.random((voxels, 1)).astype(np.float32),
+        pair_voxel=rng.integers(0, voxels, pairs).astype(np.int32),
+        pair_superpoint=rng.integers(0, superpoints, pairs).astype(np.int32),
+        superpoint_word=rng.integers(-1, 175, superpoints).astype(np.int32),
+        superpoint_embedding=rng.normal(size=(superpoints, 6)).astype(np.float16),
+    )
+
+
+def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
+    devices = [
+        [sample(50, 20, 3, 0), sample(60, 15, 4, 1)],
+        [sample(10, 4, 1, 2), sample(20, 0, 2, 3)],
+    ]
+    batch = collate_tmp(devices, CAPACITIES)
+    assert batch["features"].shape == (2, 128, 1)
+    assert batch["pair_voxel"].shape == batch["pair_superpoint"].shape == (2, 64)
+    assert batch["superpoint_word"].shape == (2, 16)
+    assert batch["superpoint_embedding"].shape == (2, 16, 6)
+    assert batch["superpoint_embedding"].dtype == np.float16
+    for number, sweeps in enumerate(devices):
+        coords = batch["plan"].coords[0][number]
+        row_of = {tuple(c): row for row, c in enumerate(coords.tolist()) if c[0] >= 0}
+        assert len(row_of) == sum(len(s.coords) for s in sweeps)
+        first_pair = first_superpoint = 0
+        for sweep, one in enumerate(sweeps):
+            rows = np.array([row_of[(sweep, *c)] for c in one.coords.tolist()])
+            np.testing.assert_array_equal(batch["features"][number, rows], one.features)
+            pairs = slice(first_pair, first_pair := first_pair + len(one.pair_voxel))
+            np.testing.assert_array_equal(batch["pair_voxel"][number, pairs], rows[one.pair_voxel])
+            group = batch["pair_superpoint"][number, pairs] - first_superpoint
+            np.testing.assert_array_equal(group, one.pair_superpoint)
+            names = slice(first_superpoint, first_superpoint + len(one.superpoint_word))
+            np.testing.assert_array_equal(
+                batch["superpoint_word"][number, names], one.superpoint_word
+            )
+            np.testing.assert_array_equal(
+                batch["superpoint_embedding"][number, names], one.superpoint_embedding
+            )
+            first_superpoint = names.stop
+        assert (batch["pair_voxel"][number, first_pair:] == -1).all()
+        assert (batch["pair_superpoint"][number, first_pair:] == -1).all()
+        assert (batch["superpoint_word"][number, first_superpoint:] == -1).all()
+        assert (batch["superpoint_embedding"][number, first_superpoint:] == 0).all()
+        assert (batch["features"][number, len(row_of) :] == 0).all()
+        assert batch["plan"].counts[number, 0] == len(row_of)
+
+
+def test_rows_are_sorted_by_locality():
+    merged = merge_sweeps([sample(50, 0, 1, 0).coords, sample(60, 0, 1, 1).coords])
+    order = sparse.locality_order(merged.coords)
+    np.testing.assert_array_equal(order, np.arange(110))
+    assert merged.coords.dtype == np.int32
+
+
+def test_all_devices_take_the_shape_of_the_fullest():
+    small, large = sample(20, 1, 1, 0).coords, sample(200, 1, 1, 1).coords
+    merged = [merge_sweeps([c]).coords for c in (small, large)]
+    plans = build_plans(merged, CAPACITIES.plans)
+    assert [len(plan.coords[0]) for plan in plans] == [256, 256]
+    assert [int(plan.counts[0]) for plan in plans] == [20, 200]
+    assert len(build_plans(merged[:1], CAPACITIES.plans)[0].coords[0]) == 64
+
+
+def test_samples_exactly_as_large_as_the_capacity_fit():
+    batch = collate_tmp([[sample(256, 64, 16)]], CAPACITIES)
+    assert batch["features"].shape == (1, 256, 1)
+    assert (batch["pair_voxel"] >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((257, 1, 1), r"257 voxels but room for 256"),
+        ((10, 65, 1), r"65 pairs on one device, but room for 64: .*sample-0"),
+        ((10, 20, 17), r"17 superpoints on one device, but room for 16"),
+    ],
+)
+def test_overflow_is_an_error_with_the_numbers(sizes, message):
+    with pytest.raises(sparse.CapacityError, match=message):
+        collate_tmp([[sample(*sizes)]], CAPACITIES)
+
+
+def test_series_rise_to_the_largest_capacity():
+    for sweeps in (1, 4):
+        capacities = Capacities.for_sweeps(sweeps, first_kernel=5)
+        sizes = [spec.capacity for spec in capacities.plans]
+        for series in (sizes, capacities.pairs, capacities.superpoints):
+            assert list(series) == sorted(set(series))
+        assert 36_000 * sweeps <= sizes[-1] < 36_064 * sweeps
+        assert all(spec.first_kernel == 5 for spec in capacities.plans)
+        assert capacities.superpoints[-1] == 2048 * sweeps
+        largest = capacities.largest()
+        assert largest.plans == capacities.plans[-1:]
+        assert largest.pairs == capacities.pairs[-1:]
+
+
+def test_fitting_capacity_is_the_first_that_holds_all():
+    assert fitting_capacity([0], (4, 8), "x", []) == 4
+    assert fitting_capacity([3, 5], (4, 8), "x", []) == 8
+    with pytest.raises(sparse.CapacityError, match="9 x on one device, but room for 8"):
+        fitting_capacity([9], (4, 8), "x", [])
+
+
+def test_padding_appends_rows():
+    np.testing.assert_array_equal(pad(np.array([[1, 2]]), 3, -1), [[1, 2], [-1, -1], [-1, -1]])

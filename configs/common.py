@@ -37,6 +37,11 @@ def pretraining() -> ConfigDict:
                 # Metres of radius, degrees of azimuth, metres of height.
                 "voxel_size": (0.1, 1.0, 0.1),
                 "cylindrical": True,
+                # Smallest and largest size of a batch's arrays, per sweep. Every combination of
+                # sizes that occurs is a program to compile; equal ends give a single size.
+                "voxels": (10_000, 36_000),
+                "pairs": (16_384, 65_536),
+                "superpoints": (128, 2048),
                 # They build batches ahead: threads, or processes for many devices.
                 "workers": 4,
                 "worker_processes": False,
@@ -46,7 +51,8 @@ def pretraining() -> ConfigDict:
                 # None: the size of the teacher's embeddings; another number is refused.
                 "out_channels": placeholder(int),
                 "batch_norm_momentum": 0.05,
-                # The reference's residual branches kept 0.1 whatever was configured. None: as above.
+                # Of the residual branches; None: as above. The released code leaves them at 0.1
+                # whatever is configured.
                 "block_batch_norm_momentum": placeholder(float),
                 # "bfloat16" for activations and products; parameters and sums stay float32.
                 "dtype": "float32",

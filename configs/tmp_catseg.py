@@ -1,10 +1,10 @@
-"""Tri-modal pre-training of Res16UNet34C with CAT-Seg as teacher (CAT-Seg v1 ViT-L/14), on nuScenes.
+"""Tri-modal pre-training of Res16UNet34C with CAT-Seg (v1, ViT-L/14) as teacher, on nuScenes.
 
     python scripts/train.py --config configs/tmp_catseg.py
     python scripts/train.py --config configs/tmp_catseg.py:sim    # a simulated drive, two CPU cores
 
-It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/catseg. The published run used
-4 GPUs with 4 sweeps each for 40 epochs; its duration is not published.
+It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/catseg. The published run
+took 40 epochs on 4 GPUs with 4 sweeps each; its duration is not published.
 
 Expected, as the paper reports it for nuScenes validation (mIoU; nothing measured here yet):
 43.95 linear probing, 46.61 fine-tuning on 1 %; 42.50 after annotation-free training.

@@ -3,8 +3,8 @@
     python scripts/train.py --config configs/tmp_fcclip.py
     python scripts/train.py --config configs/tmp_fcclip.py:sim    # a simulated drive, two CPU cores
 
-It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/fcclip. The published run used
-4 GPUs with 4 sweeps each for 40 epochs; its duration is not published.
+It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/fcclip. The published run
+took 40 epochs on 4 GPUs with 4 sweeps each; its duration is not published.
 
 Expected, as the paper reports it for nuScenes validation (mIoU; nothing measured here yet):
 44.24 linear probing, 45.73 fine-tuning on 1 %; 42.44 after annotation-free training.

@@ -3,8 +3,8 @@
     python scripts/train.py --config configs/tmp_san.py
     python scripts/train.py --config configs/tmp_san.py:sim    # a simulated drive, two CPU cores
 
-It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/san. The published run used
-4 GPUs with 4 sweeps each for 40 epochs; its duration is not published.
+It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/san. The published run took
+40 epochs on 4 GPUs with 4 sweeps each; its duration is not published.
 
 Expected, as the paper reports it for nuScenes validation (mIoU; nothing measured here yet):
 46.29 linear probing, 47.60 fine-tuning on 1 %; 47.42 after annotation-free training.

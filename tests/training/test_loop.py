@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -167,10 +168,17 @@ def test_another_config_is_refused_by_field(tmp_path: Path, config: ConfigDict) 
         loop.train(TinyTask(), config, tmp_path / "run")
 
 
-def test_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
+def test_a_run_of_no_step_is_refused(tmp_path: Path, config: ConfigDict) -> None:
+    config.total_steps = 0
     with pytest.raises(ValueError, match=r"config.total_steps = 0: there is not one step"):
-        config.total_steps = 0
         loop.train(TinyTask(), config, tmp_path / "run")
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
+    config.batch_size = 3
+    two = jax.local_devices()[:1] * 2
+    with pytest.raises(ValueError, match="config.batch_size = 3 does not divide over 2 devices"):
+        loop.train(TinyTask(), config, tmp_path / "run", two)
 
 
 def start(directory: Path, *options: str, devices: int = 1) -> subprocess.Popen[str]:

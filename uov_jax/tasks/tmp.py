@@ -74,8 +74,7 @@ class TriModalPretraining:
         if config.loss.text_weight:
             self._read_words()
         self._check_model()
-        first_kernel = VARIANTS[config.model.variant].first_kernel
-        self.sweep_capacities = Capacities.for_sweeps(1, first_kernel=first_kernel)
+        self.sweep_capacities = self._capacities(1)
         self._judge = jax.jit(self._judge_output)
 
     def identity(self) -> dict[str, str]:
@@ -108,12 +107,11 @@ class TriModalPretraining:
         config = self.config
         processes = jax.process_count()
         per_device = config.batch_size // (num_devices * processes)
-        first_kernel = VARIANTS[config.model.variant].first_kernel
         return train_batches(
             self.source,
             batch_size_per_device=per_device,
             num_devices=num_devices,
-            capacities=Capacities.for_sweeps(per_device, first_kernel=first_kernel),
+            capacities=self._capacities(per_device),
             seed=config.seed,
             workers=config.data.workers,
             processes=config.data.worker_processes,
@@ -124,7 +122,7 @@ class TriModalPretraining:
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The tri-modal loss of one device's batch."""
         output = model(batch["features"], batch["plan"])
-        return self._loss_of(output, *(batch[name] for name in PAIR_ARRAYS))
+        return self._loss_of(output, batch)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head."""
@@ -154,7 +152,7 @@ class TriModalPretraining:
         bar = tqdm.tqdm(samples, total=len(self.validation), desc="validation", leave=False)
         for sample in bar:
             output = predict(sample["features"], sample["plan"])
-            row_class, terms = self._judge(output, *(sample[name] for name in PAIR_ARRAYS))
+            row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             if row_class is None:
@@ -195,11 +193,25 @@ class TriModalPretraining:
                 f"have {self.dumps.embedding_size} values"
             )
 
-    def _loss_of(self, output: jax.Array, *pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _capacities(self, sweeps: int) -> Capacities:
+        """Static shapes of so many sweeps."""
+        data = self.config.data
+        return Capacities.for_sweeps(
+            sweeps,
+            first_kernel=VARIANTS[self.config.model.variant].first_kernel,
+            voxels=tuple(data.voxels),
+            pairs=tuple(data.pairs),
+            superpoints=tuple(data.superpoints),
+        )
+
+    def _loss_of(self, output: jax.Array, pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         settings = self.config.loss
         return losses.tri_modal_loss(
             output,
-            *pairs,
+            pairs["pair_voxel"],
+            pairs["pair_superpoint"],
+            pairs["superpoint_word"],
+            pairs["superpoint_embedding"],
             None if self.text is None else jnp.asarray(self.text),
             None if self.text_targets is None else jnp.asarray(self.text_targets),
             temperature=settings.temperature,
@@ -207,9 +219,9 @@ class TriModalPretraining:
             text_weight=settings.text_weight,
         )
 
-    def _judge_output(self, output: jax.Array, *pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def _judge_output(self, output: jax.Array, pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
         """Class of every voxel row (None without words) and the loss's terms, of one sweep."""
-        loss, terms = self._loss_of(output, *pairs)
+        loss, terms = self._loss_of(output, pairs)
         terms = {"loss": loss, **{k: v for k, v in terms.items() if k.endswith("_loss")}}
         return (None if self.text is None else self._classify(output)), terms
 

@@ -56,7 +56,8 @@ class ZeroShotScores:
       seen: the network, on the points that a camera sees.
       unseen: the network, on the points that no camera sees.
       teacher: the teacher's labels projected onto the points that a camera sees; void is a miss.
-      agreement: share of seen points with a teacher's label on which both agree, as (equal, all).
+      agreement: of the points with a teacher's label, those on which both agree, and all.
+      labelled_sweeps: sweeps that had true labels.
 
     """
 
@@ -82,8 +83,9 @@ class ZeroShotScores:
     ) -> None:
         """Add one sweep: arrays [points] of evaluation classes, and bool `seen`."""
         labelled = teacher_label > 0
-        equal = np.count_nonzero(prediction[labelled] == teacher_label[labelled])
-        self.agreement = (self.agreement[0] + equal, self.agreement[1] + np.count_nonzero(labelled))
+        equal = int(np.count_nonzero(prediction[labelled] == teacher_label[labelled]))
+        total = int(np.count_nonzero(labelled))
+        self.agreement = (self.agreement[0] + equal, self.agreement[1] + total)
         if truth is None:
             return
         self.labelled_sweeps += 1

@@ -125,6 +125,7 @@ class _Run:
         self.log: RunLog | None = None
         self.progress: Progress | None = None
         self.programs: set[Any] = set()
+        self.compiled_since_look = False
         self.metrics: dict[str, float] = {}
 
     def go(self, stop: StopRequest) -> Result:
@@ -144,19 +145,17 @@ class _Run:
             # The run was stopped between the step and its evaluation.
             self._evaluate(device_state, start, stop)
         now = start
-        pending: tuple[int, Any, bool] | None = None
+        pending: tuple[int, Any] | None = None
         while now < self.total_steps and not self._should_stop(stop, now):
             batch = next(self.iterator)
-            shapes = compilation.shapes(batch)
-            compiles = shapes not in self.programs
-            self.programs.add(shapes)
+            self._note_program(batch)
             with jax.transfer_guard("disallow"):
                 device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
             now += 1
             # The metrics of a step are looked at while the next one runs.
             if pending is not None:
                 self._look_at(*pending)
-            pending = (now, metrics, compiles)
+            pending = (now, metrics)
             saves = now % self.config.run.checkpoint_every_steps == 0
             evaluates = self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
@@ -209,7 +208,14 @@ class _Run:
             return False
         return self.parallel.any(bool(stop))
 
-    def _look_at(self, now: int, metrics: Any, compiled: bool) -> None:
+    def _note_program(self, batch: Any) -> None:
+        """A batch of new shapes is about to compile another program."""
+        shapes = compilation.shapes(batch)
+        if shapes not in self.programs:
+            self.programs.add(shapes)
+            self.compiled_since_look = True
+
+    def _look_at(self, now: int, metrics: Any) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
         assert self.progress is not None
         assert self.log is not None
@@ -218,7 +224,8 @@ class _Run:
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
                 raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
-        rate = self.progress.step(now, values["loss"], compiled)
+        rate = self.progress.step(now, values["loss"], self.compiled_since_look)
+        self.compiled_since_look = False
         every = self.config.run.log_every_steps
         if now % every == 0 or now in (1, self.total_steps):
             if rate:

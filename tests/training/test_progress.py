@@ -1,0 +1,79 @@
+"""What the terminal is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from uov_jax.training.compilation import cache_directory, shapes
+from uov_jax.training.progress import Progress, duration
+from uov_jax.training.signals import StopRequest
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (12_000, "3 h 20 min"), (187_200, "2 d 4 h")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_compilation_and_pauses_do_not_slow_the_estimate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 100.0, 102.0, 1000.0, 1002.0, 1004.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    progress = Progress(0, 106, sweeps_per_step=4)
+    assert progress.step(1, 1.0, compiled=True) == 0.0
+    assert progress.step(2, 1.0, compiled=True) == 0.0
+    assert progress.step(3, 1.0, compiled=False) == 2.0
+    progress.pause()
+    for step in (4, 5, 6):
+        assert progress.step(step, 1.0, compiled=False) == 2.0
+    progress.close()
+    assert "2.00 sweeps/s: about 3 min of training to go." in capsys.readouterr().out
+
+
+def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(0, 10, 1, on=False)
+    progress.say("hello")
+    progress.step(1, 1.0, compiled=False)
+    progress.close()
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_the_first_signal_is_noted_and_the_second_acts() -> None:
+    def raise_interrupt(number: int, frame: object) -> None:
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGTERM, raise_interrupt)
+    try:
+        with StopRequest() as stop:
+            assert not stop
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop
+            assert stop.signal == signal.SIGTERM
+            with pytest.raises(InterruptedError):
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is raise_interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert str(cache_directory()) == "/caches/uov_jax/xla"
+    assert str(cache_directory("/mine")) == "/mine"
+
+
+def test_shapes_tell_batches_apart() -> None:
+    import numpy as np
+
+    small = {"x": np.zeros((1, 3)), "y": np.zeros(2, np.int32)}
+    assert shapes(small) == shapes({"x": np.ones((1, 3)), "y": np.ones(2, np.int32)})
+    assert shapes(small) != shapes(small | {"x": np.zeros((1, 4))})
+    assert shapes(small) != shapes(small | {"y": np.zeros(2, np.int64)})

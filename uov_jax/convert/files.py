@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,9 +181,10 @@ def _write_safetensors(
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # np.load leaves the file open if it is no archive, so it is opened here.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an .npz of plain arrays ({error})") from error
     config = content.pop(_CONFIG, None)
     return content, _config_from_json(path, None if config is None else str(config))

@@ -143,7 +143,9 @@ def describe(lab: np.ndarray, labels: np.ndarray) -> np.ndarray:
         for channel, m in zip(channels, means, strict=True)
     ]
     lightness = channels[0]
-    along_y, along_x = np.gradient(lightness)
+    around = np.pad(lightness, 1, mode="edge")
+    along_y = (around[2:, 1:-1] - around[:-2, 1:-1]) / 2
+    along_x = (around[1:-1, 2:] - around[1:-1, :-2]) / 2
     magnitude = np.hypot(along_x, along_y)
     turn = np.mod(np.arctan2(along_y, along_x), np.pi) / np.pi
     orientation = np.minimum((turn * ORIENTATION_BINS).astype(np.int64), ORIENTATION_BINS - 1)

@@ -14,7 +14,7 @@ VARIANTS = ("sim", "sim-long")
 
 def pretraining() -> ConfigDict:
     """Tri-modal pre-training as published: UOV (arXiv 2405.15286) and its released settings."""
-    return ConfigDict(
+    config = ConfigDict(
         {
             "task": "tmp",
             "seed": 0,
@@ -70,6 +70,10 @@ def pretraining() -> ConfigDict:
                 "learning_rate": 0.5,
                 # None: as the trunk's.
                 "head_learning_rate": placeholder(float),
+                # Both rates are for this many sweeps a step and scale with batch_size: at batch 1
+                # the full rate throws the first features so far off that a short run does not
+                # come back. None: as they are.
+                "rates_for_batch_size": placeholder(int),
                 "momentum": 0.9,
                 "dampening": 0.1,
                 "weight_decay": 1e-4,
@@ -90,6 +94,8 @@ def pretraining() -> ConfigDict:
             },
         }
     )
+    config.optimizer.rates_for_batch_size = 16
+    return config
 
 
 def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:

@@ -86,7 +86,7 @@ def on_eight_devices(shards: list[Any], steps: int) -> tuple[list[float], Any]:
     skeleton, parameters, statistics = state.split(step.initial_model(task, 0))
     config = {"name": "sgd", "learning_rate": RATE, "momentum": 0.9, "weight_decay": 1e-4}
     groups = dict.fromkeys(parameters, "trunk")
-    optimizer, rate = build_optimizer(config, {"name": "constant"}, groups, 10, 10)
+    optimizer, rate = build_optimizer(config, {"name": "constant"}, groups, 10, 10, 8)
     run = everywhere.spread(step.training_step(task, skeleton, optimizer, rate))
     current = everywhere.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))
     values = []

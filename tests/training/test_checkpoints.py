@@ -45,9 +45,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(restored.state.parameters["conv.kernel"], np.full((3, 2), 5.0))
     assert restored.state.step.dtype == np.int32
     assert bool(restored.state.optimizer[1])
-    record = json.loads(
-        next((tmp_path / "checkpoints" / "5" / "record").glob("*")).read_text()
-    )
+    record = json.loads(next((tmp_path / "checkpoints" / "5" / "record").glob("*")).read_text())
     assert record["versions"]["jax"]
 
 

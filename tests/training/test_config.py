@@ -24,6 +24,7 @@ def test_the_published_recipe() -> None:
         "name": "sgd",
         "learning_rate": 0.5,
         "head_learning_rate": None,
+        "rates_for_batch_size": 16,
         "momentum": 0.9,
         "dampening": 0.1,
         "weight_decay": 1e-4,

@@ -128,7 +128,7 @@ def test_schedule_refuses_what_it_does_not_know() -> None:
 def test_head_and_trunk_have_their_own_rates() -> None:
     config = {"name": "sgd", "learning_rate": 0.1, "head_learning_rate": 3.0, "momentum": 0.9}
     groups = {"conv.kernel": "trunk", "final.kernel": "head"}
-    transform, rate = optimizer.build_optimizer(config, {"name": "constant"}, groups, 10, 5)
+    transform, rate = optimizer.build_optimizer(config, {"name": "constant"}, groups, 10, 5, 16)
     parameters = {name: jnp.zeros(2) for name in groups}
     gradient = {name: jnp.ones(2) for name in groups}
     updates, _ = transform.update(gradient, transform.init(parameters), parameters)
@@ -137,10 +137,17 @@ def test_head_and_trunk_have_their_own_rates() -> None:
     assert float(rate(jnp.asarray(0))) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("reference", "expected"), [(16, 0.4), (None, 0.1), (64, 0.1)])
+def test_rates_scale_with_the_batch(reference: int | None, expected: float) -> None:
+    config = {"name": "sgd", "learning_rate": 0.1, "rates_for_batch_size": reference}
+    _, rate = optimizer.build_optimizer(config, {"name": "constant"}, {"w": "trunk"}, 10, 5, 64)
+    assert float(rate(jnp.asarray(0))) == pytest.approx(expected)
+
+
 def test_unknown_optimizer_and_group_are_refused() -> None:
     config = {"name": "sdg", "learning_rate": 0.1}
     with pytest.raises(ValueError, match=r"optimizer.name: .*found 'sdg'"):
-        optimizer.build_optimizer(config, {"name": "constant"}, {}, 10, 5)
+        optimizer.build_optimizer(config, {"name": "constant"}, {}, 10, 5, 16)
     config["name"] = "sgd"
     with pytest.raises(ValueError, match="parameter conv: group 'neck'"):
-        optimizer.build_optimizer(config, {"name": "constant"}, {"conv": "neck"}, 10, 5)
+        optimizer.build_optimizer(config, {"name": "constant"}, {"conv": "neck"}, 10, 5, 16)

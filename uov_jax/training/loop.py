@@ -115,6 +115,7 @@ class _Run:
             {name: task.parameter_group(name) for name in parameters},
             self.total_steps,
             self.steps_per_epoch,
+            config.batch_size,
         )
         self.host_state = jax.device_get(state.create(parameters, statistics, optimizer))
         self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
@@ -147,7 +148,12 @@ class _Run:
         now = start
         pending: tuple[int, Any] | None = None
         while now < self.total_steps and not self._should_stop(stop, now):
-            batch = next(self.iterator)
+            try:
+                batch = next(self.iterator)
+            except Exception:
+                if stop:
+                    break  # Ctrl-C reaches worker processes too, and ends them.
+                raise
             self._note_program(batch)
             with jax.transfer_guard("disallow"):
                 device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))

@@ -148,16 +148,19 @@ def build_optimizer(
     groups: Mapping[str, str],
     total_steps: int,
     steps_per_epoch: int,
+    batch_size: int,
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """The optimiser that a config's `optimizer` and `schedule` sections describe.
 
     Args:
       config: `name` ("sgd" or "adam"), `learning_rate`, `head_learning_rate` (None: as the
-        trunk's), and the settings of that optimiser.
+        trunk's), `rates_for_batch_size` (both rates are multiplied by `batch_size` over it;
+        None or absent: they are not), and the settings of that optimiser.
       schedule_config: keyword arguments of `schedule`.
       groups: "trunk" or "head" for every parameter, by name.
       total_steps: length of the run.
       steps_per_epoch: batches of one epoch.
+      batch_size: sweeps a step.
 
     Returns:
       The optimiser over a dict of the same names, and the trunk's schedule.
@@ -176,9 +179,14 @@ def build_optimizer(
             raise ValueError(f"parameter {parameter}: group {group!r}, expected one of {GROUPS}")
     base = settings.pop("learning_rate")
     head = settings.pop("head_learning_rate", None)
+    reference = settings.pop("rates_for_batch_size", None)
+    scale = 1.0 if reference is None else batch_size / reference
     rates = {
         group: schedule(
-            value, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **schedule_config
+            scale * value,
+            total_steps=total_steps,
+            steps_per_epoch=steps_per_epoch,
+            **schedule_config,
         )
         for group, value in {"trunk": base, "head": base if head is None else head}.items()
     }

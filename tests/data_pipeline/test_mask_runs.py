@@ -36,6 +36,16 @@ def test_runs_are_maximal():
     np.testing.assert_array_equal(runs.lengths, [2, 4, 2, 1])
 
 
+@pytest.mark.parametrize("longest", [1, 2, 3, 20])
+def test_splitting_keeps_the_image(longest):
+    image = np.array([[1, 1, 2], [2, 2, 2], [0, 0, 1], [1, 1, 1]])
+    runs = MaskRuns.from_image(image).split_longer_than(longest)
+    assert runs.lengths.max() == min(longest, 4)
+    np.testing.assert_array_equal(runs.to_image(), image)
+    v, u = np.indices(image.shape).reshape(2, -1)
+    np.testing.assert_array_equal(runs.lookup(v, u), image[v, u])
+
+
 def test_areas_count_pixels_of_every_id():
     image = np.random.default_rng(0).integers(0, 5, (20, 30))
     areas = MaskRuns.from_image(image).areas(6)

@@ -275,9 +275,9 @@ def expected_bytes(
     """Expected size in bytes of the dumps of some keyframes, before the first is written.
 
     Per image of 1600 x 900 pixels: the masks take about 5 kB + 120 B a mask (fitted on teachers'
-    maps with 12 to 175 masks), the embeddings 1.8 B a number, the word 2 B.
+    maps with 12 to 175 masks), the embeddings 2 B a number, the word 2 B.
     """
-    image = 5000 + masks_per_image * (120 + 1.8 * embedding_size + 2)
+    image = 5000 + masks_per_image * (120 + 2 * embedding_size + 2)
     return round(num_keyframes * (num_cameras * image + 2000))
 
 

@@ -3,12 +3,14 @@
 The file is an npz (a zip of .npy arrays; `np.load(path, allow_pickle=False)` opens it):
 
     header          uint8[n]    JSON: format version, teacher, hashes, keyframe, cameras
-    run_length      uint8[4, R] lengths of the mask runs of all cameras, bytes of little-endian
-                                uint32 as planes (low first): planes of like bytes deflate well
-    run_mask        uint8[2, R] their mask ids, byte planes of uint16
+    run_length      uint8[2, R] lengths of the mask runs of all cameras: low bytes, high bytes
+                                (planes of like bytes deflate better than 16-bit numbers); a run
+                                of more than 65,535 pixels is stored as several
+    run_mask        uint8[1 or 2, R] their mask ids: low bytes, and where any is above 255 high
+                                bytes
     word            int32[M]    word of every mask of all cameras, -1 for none
-    embedding_low   uint8[M, D] low bytes of the float16 embeddings (noise, so stored as it is)
-    embedding_high  uint8[M, D] high bytes: sign, exponent, two bits (deflated)
+    embedding       float16[M, D], not compressed: deflate would save a tenth of its bytes and cost
+                                more time than all the rest of reading
 
 Cameras follow each other in the order of `header["cameras"]`, which gives for each one its
 channel, token, image size, number of runs and number of masks.
@@ -21,6 +23,7 @@ import io
 import json
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -32,6 +35,7 @@ import numpy as np
 from uov_jax.data.mask_runs import MaskRuns
 
 FORMAT_VERSION = 1
+LONGEST_RUN = 65_535
 
 
 # What zipfile, zlib, numpy and json raise on a damaged file.
@@ -39,6 +43,7 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
+    tokenize.TokenError,
     SyntaxError,
     EOFError,
     OSError,
@@ -199,23 +204,21 @@ def write_dump(path: str | Path, dump: TeacherDump) -> int:
         The size of the file in bytes. Equal dumps give equal bytes.
     """
     path = Path(path)
-    lengths = np.concatenate([camera.runs.lengths for camera in dump.cameras])
-    ids = np.concatenate([camera.runs.ids for camera in dump.cameras])
+    runs = [camera.runs.split_longer_than(LONGEST_RUN) for camera in dump.cameras]
+    lengths = np.concatenate([part.lengths for part in runs])
+    ids = np.concatenate([part.ids for part in runs])
     embeddings = np.concatenate([camera.embeddings for camera in dump.cameras])
-    embedding_bytes = np.ascontiguousarray(embeddings, "<f2").view(np.uint8)
-    embedding_bytes = embedding_bytes.reshape(*embeddings.shape, 2)
     content = {
-        "header": np.frombuffer(json.dumps(_header(dump)).encode(), np.uint8),
-        "run_length": _byte_planes(lengths, "<u4"),
-        "run_mask": _byte_planes(ids, "<u2"),
+        "header": np.frombuffer(json.dumps(_header(dump, runs)).encode(), np.uint8),
+        "run_length": _byte_planes(lengths, 2),
+        "run_mask": _byte_planes(ids, 1 if ids.max() < 256 else 2),
         "word": np.concatenate([camera.words for camera in dump.cameras]).astype("<i4"),
-        "embedding_low": embedding_bytes[..., 0],
-        "embedding_high": embedding_bytes[..., 1],
+        "embedding": embeddings.astype("<f2"),
     }
     # The name is unique to the process, so that two writers of one keyframe do not mix.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_npz(temporary, content, stored={"header", "embedding_low"})
+        _write_npz(temporary, content, stored={"header", "embedding"})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -260,7 +263,7 @@ def read_dump(
         raise DumpError(f"{path}: corrupt or truncated teacher dump: {error}") from error
 
 
-def _header(dump: TeacherDump) -> dict[str, Any]:
+def _header(dump: TeacherDump, runs: list[MaskRuns]) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "teacher": dump.teacher,
@@ -274,10 +277,10 @@ def _header(dump: TeacherDump) -> dict[str, Any]:
                 "token": camera.token,
                 "height": camera.runs.height,
                 "width": camera.runs.width,
-                "runs": len(camera.runs.ids),
+                "runs": len(coded.ids),
                 "masks": camera.num_masks,
             }
-            for camera in dump.cameras
+            for camera, coded in zip(dump.cameras, runs, strict=True)
         ],
     }
 
@@ -306,19 +309,18 @@ def _check_header(
 
 
 def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherDump:
-    lengths = _from_byte_planes(arrays["run_length"], "<u4")
-    ids = _from_byte_planes(arrays["run_mask"], "<u2")
-    low, high, words = arrays["embedding_low"], arrays["embedding_high"], arrays["word"]
+    lengths = _from_byte_planes(arrays["run_length"])
+    ids = _from_byte_planes(arrays["run_mask"])
+    embeddings, words = arrays["embedding"], arrays["word"]
     num_masks = sum(camera["masks"] for camera in header["cameras"])
     num_runs = sum(camera["runs"] for camera in header["cameras"])
     expected = (num_masks, header["embedding_size"])
-    if low.shape != expected or high.shape != expected or words.shape != (num_masks,):
+    if embeddings.shape != expected or words.shape != (num_masks,):
         raise ValueError(
-            f"arrays of {words.shape} words and {low.shape} embeddings, the header says {expected}"
+            f"{words.shape} words and {embeddings.shape} embeddings, the header says {expected}"
         )
     if len(lengths) != num_runs or len(ids) != num_runs:
         raise ValueError(f"{len(lengths)} mask runs, the header says {num_runs}")
-    embeddings = np.stack([low, high], axis=-1).view("<f2")[..., 0].astype(np.float16, copy=False)
 
     cameras = []
     run = mask = 0
@@ -333,15 +335,17 @@ def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherD
     return TeacherDump(cameras=tuple(cameras), **{name: header[name] for name in names})
 
 
-def _byte_planes(values: np.ndarray, dtype: str) -> np.ndarray:
-    width = np.dtype(dtype).itemsize
-    return np.ascontiguousarray(values.astype(dtype).view(np.uint8).reshape(-1, width).T)
+def _byte_planes(values: np.ndarray, planes: int) -> np.ndarray:
+    return np.stack([(values >> (8 * plane)).astype(np.uint8) for plane in range(planes)])
 
 
-def _from_byte_planes(planes: np.ndarray, dtype: str) -> np.ndarray:
-    if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) != np.dtype(dtype).itemsize:
-        raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make {dtype}")
-    return np.ascontiguousarray(planes.T).view(dtype)[:, 0]
+def _from_byte_planes(planes: np.ndarray) -> np.ndarray:
+    if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) not in (1, 2):
+        raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make 16-bit numbers")
+    values = planes[0].astype(np.uint16)
+    if len(planes) == 2:
+        values |= planes[1].astype(np.uint16) << np.uint16(8)
+    return values
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray], stored: Sequence[str] | set[str]) -> None:

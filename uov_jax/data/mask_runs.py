@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MaskRuns:
-    """An image of mask ids as maximal runs of equal ids in row-major pixel order.
+    """An image of mask ids as runs of equal ids in row-major pixel order.
 
     Attributes:
         height, width: size of the image in pixels.
@@ -45,15 +45,26 @@ class MaskRuns:
         cls, height: int, width: int, lengths: np.ndarray, ids: np.ndarray
     ) -> MaskRuns:
         """Build from run lengths [R] and ids [R]; ValueError unless they fill the image exactly."""
-        ends = np.cumsum(lengths, dtype=np.int64)
-        total = int(ends[-1]) if len(ends) else 0
-        if total != height * width or len(lengths) != len(ids) or np.any(lengths == 0):
+        lengths = np.asarray(lengths)
+        total = int(lengths.sum(dtype=np.int64))
+        if total != height * width or len(lengths) != len(ids) or not np.all(lengths > 0):
             raise ValueError(
                 f"{len(lengths)} runs with {len(ids)} ids cover {total} pixels, expected non-empty "
                 f"runs over the {height} x {width} = {height * width} pixels of the image"
             )
-        start = (ends - lengths).astype(np.int32)
+        lengths = lengths.astype(np.int32)
+        start = np.cumsum(lengths, dtype=np.int32) - lengths
         return cls(height, width, start, np.asarray(ids, np.uint16))
+
+    def split_longer_than(self, longest: int) -> MaskRuns:
+        """The same image in runs of at most `longest` pixels."""
+        lengths = self.lengths
+        pieces = -(-lengths // longest)
+        if pieces.max() == 1:
+            return self
+        number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        start = np.repeat(self.start, pieces) + (number * longest).astype(np.int32)
+        return MaskRuns(self.height, self.width, start, np.repeat(self.ids, pieces))
 
     @property
     def lengths(self) -> np.ndarray:

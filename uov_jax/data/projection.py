@@ -67,29 +67,53 @@ def project(
         camera: one of its views.
         image_size: height and width, where they differ from the view's.
     """
-    height, width = image_size or (camera.height, camera.width)
-    rotation, translation = _lidar_to_camera(keyframe, camera)
-    xyz = points[:, :3].astype(np.float64) @ rotation.T + translation
-    depth = xyz[:, 2]
-    deep = depth > MIN_DEPTH
-    uv = np.full((len(points), 2), np.nan)
-    image = xyz[deep] @ camera.intrinsic.T
-    uv[deep] = image[:, :2] / image[:, 2:]
-    with np.errstate(invalid="ignore"):
-        inside = (uv > 0).all(axis=1) & (uv[:, 0] < width - 1) & (uv[:, 1] < height - 1)
-    return Projection(uv, depth, deep & inside)
+    return _project(_coordinates(points), keyframe, camera, image_size)
 
 
 def pair_points(points: np.ndarray, keyframe: Keyframe) -> Pairs:
     """All pairs of points float[N, 3 or more] with the keyframe's cameras."""
+    coordinates = _coordinates(points)
     columns = []
     for number, camera in enumerate(keyframe.cameras):
-        projection = project(points, keyframe, camera)
+        projection = _project(coordinates, keyframe, camera, None)
         point = np.flatnonzero(projection.visible).astype(np.int32)
         columns.append((point, np.full(len(point), number, np.int32), *projection.pixels()))
     if not columns:
         return Pairs(*(np.zeros(0, np.int32) for _ in range(4)))
     return Pairs(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _coordinates(points: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(points[:, :3].T, np.float64)
+
+
+def _project(
+    coordinates: np.ndarray,
+    keyframe: Keyframe,
+    camera: CameraView,
+    image_size: tuple[int, int] | None,
+) -> Projection:
+    height, width = image_size or (camera.height, camera.width)
+    rotation, translation = _lidar_to_camera(keyframe, camera)
+    depth = _affine(rotation[2], translation[2], coordinates)
+    # Most points lie behind: the image plane's two coordinates are computed for the others alone.
+    (deep,) = np.nonzero(depth > MIN_DEPTH)
+    ahead = coordinates[:, deep]
+    to_image, offset = camera.intrinsic @ rotation, camera.intrinsic @ translation
+    scale = 1 / _affine(to_image[2], offset[2], ahead)
+    u = _affine(to_image[0], offset[0], ahead) * scale
+    v = _affine(to_image[1], offset[1], ahead) * scale
+    uv = np.full((len(depth), 2), np.nan)
+    uv[deep, 0], uv[deep, 1] = u, v
+    visible = np.zeros(len(depth), bool)
+    visible[deep] = (u > 0) & (u < width - 1) & (v > 0) & (v < height - 1)
+    return Projection(uv, depth, visible)
+
+
+def _affine(row: np.ndarray, offset: float, coordinates: np.ndarray) -> np.ndarray:
+    # Not a matrix product: several workers that each start BLAS's threads hinder each other.
+    x, y, z = coordinates
+    return row[0] * x + row[1] * y + row[2] * z + offset
 
 
 def _lidar_to_camera(keyframe: Keyframe, camera: CameraView) -> tuple[np.ndarray, np.ndarray]:

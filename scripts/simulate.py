@@ -1,0 +1,81 @@
+"""Write a simulated drive: nuScenes tables, LiDAR, images, labels and a simulated teacher's dumps.
+
+Example, the drive that `make train` uses:
+
+    python scripts/simulate.py --output data/sim
+
+Stop it at any time: the same command goes on where it stopped and gives the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from uov_jax.data.dump_keyframes import readable_bytes
+from uov_jax.data.simulate import DriveSettings, expected_bytes, expected_seconds, simulate_drive
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", required=True, type=Path, help="root of the new dataset")
+    parser.add_argument("--scenes", type=int, default=10, help="the last fifth is for validation")
+    parser.add_argument("--keyframes", type=int, default=12, help="of each scene, 0.5 s apart")
+    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument(
+        "--image-scale", type=float, default=1.0, help="size of the images relative to 1600 x 900"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Simulate; returns the exit status."""
+    options = parse(arguments)
+    try:
+        settings = DriveSettings(
+            options.scenes, options.keyframes, options.seed, options.image_scale
+        )
+        total = options.scenes * options.keyframes
+        print(
+            f"Simulating {options.scenes} scenes of {options.keyframes} keyframes into "
+            f"{options.output}: about {readable_bytes(expected_bytes(settings))} and "
+            f"{expected_seconds(settings, options.workers):.0f} s with {options.workers} processes."
+        )
+        with tqdm(total=total, unit="keyframe") as bar:
+            report = simulate_drive(
+                options.output,
+                options.scenes,
+                options.keyframes,
+                options.seed,
+                options.workers,
+                options.image_scale,
+                lambda count: bar.update(count) and None,
+            )
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"Wrote {report.written} keyframes, {report.keyframes - report.written} were there before: "
+        f"{report.output} holds {readable_bytes(report.bytes)} in nuScenes' format (version "
+        f"v1.0-sim, splits sim_train and sim_val), teacher dumps in {report.dumps}. All of it is "
+        "simulated, the teacher too."
+    )
+    print(
+        "Next: python scripts/train.py --config configs/tmp_san.py:sim "
+        f"--config.data.root={report.output} --workdir runs/tmp_sim"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -35,6 +35,7 @@ from uov_jax.vocabulary import load_vocabulary
 if TYPE_CHECKING:
     from uov_jax.tasks import Predict
 
+TABLE_STYLES: dict[str, tables.Style] = {"txt": "text", "md": "markdown", "csv": "csv"}
 PAIR_ARRAYS = ("pair_voxel", "pair_superpoint", "superpoint_word", "superpoint_embedding")
 
 
@@ -249,11 +250,18 @@ class TriModalPretraining:
         if sample["truth"] is not None:
             panels["truth"] = sample["truth"]
         path.parent.mkdir(exist_ok=True)
-        pictures.bird_eye(sample["points"], panels, self.vocabulary.colors, path)
+        pictures.bird_eye(
+            sample["points"],
+            panels,
+            self.vocabulary.colors,
+            path,
+            names=self.vocabulary.eval_classes,
+        )
 
     def _write_table(self, scores: ZeroShotScores, directory: Path, step: int) -> None:
-        table = tables.format_table(scores.columns)
-        tqdm.tqdm.write(table)
+        tqdm.tqdm.write(tables.format_table(scores.columns))
         folder = directory / "tables"
         folder.mkdir(exist_ok=True)
-        (folder / f"step_{step:07d}.txt").write_text(table + "\n")
+        for ending, style in TABLE_STYLES.items():
+            table = tables.format_table(scores.columns, style)
+            (folder / f"step_{step:07d}.{ending}").write_text(table + "\n")

@@ -110,12 +110,14 @@ class ZeroShotScores:
         if self.agreement[1]:
             found["teacher_agreement"] = self.agreement[0] / self.agreement[1]
         if self.labelled_sweeps:
-            found |= {
-                "zero_shot_miou": self.everywhere.mean_iou(),
-                "zero_shot_miou_seen": self.seen.mean_iou(),
-                "zero_shot_miou_unseen": self.unseen.mean_iou(),
-                "teacher_miou_seen": self.teacher.mean_iou(),
+            matrices = {
+                "zero_shot_miou": self.everywhere,
+                "zero_shot_miou_seen": self.seen,
+                "zero_shot_miou_unseen": self.unseen,
+                "teacher_miou_seen": self.teacher,
             }
+            # A mean over no class at all, as of unseen points where every point is seen.
+            found |= {name: m.mean_iou() for name, m in matrices.items() if m.points}
         return found
 
 

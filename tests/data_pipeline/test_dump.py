@@ -309,6 +309,13 @@ def test_a_folder_of_another_vocabulary_is_refused(tmp_path, vocabulary):
         DumpFolder(tmp_path, vocabulary)
 
 
+def test_words_beyond_the_vocabulary_are_refused(tmp_path, vocabulary):
+    own = {"vocabulary_hash": vocabulary.hash}
+    DumpFolder.create(tmp_path, manifest(**own)).write(dump(**own))
+    with pytest.raises(DumpError, match="CAM_BACK_LEFT has the word index 298, .* has 175 words"):
+        DumpFolder(tmp_path, vocabulary).read("keyframe-1")
+
+
 def test_text_embeddings_are_checked(tmp_path, vocabulary):
     own = manifest(vocabulary_hash=vocabulary.hash)
     with pytest.raises(DumpError, match=r"shape \(305, 7\), expected \[words, 8\]"):

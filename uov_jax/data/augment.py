@@ -53,6 +53,7 @@ def drop_cuboid(
 
     Returns:
         Rows kept int32[n] and the pairs kept, which count points among the rows kept.
+
     """
     everything = np.arange(len(xyz), dtype=np.int32)
     if not len(xyz):
@@ -81,6 +82,7 @@ class CropSettings:
         attempts: crops drawn before the whole image is taken instead. The reference draws without
             end, and so never returns on a camera without pairs.
         at_small_pixel: look mask ids up where the reference does, see `crop_images`.
+
     """
 
     size: tuple[int, int] = (224, 416)
@@ -126,6 +128,7 @@ def crop_images(
 
     Returns:
         The pairs kept, their v and u again in the full images, and the crop of every camera.
+
     """
     kept_pairs, crops = [], []
     for camera, image_size in enumerate(image_sizes):
@@ -178,6 +181,7 @@ def flip_images(
 
     Returns:
         The columns after mirroring, int32[P], and which cameras were mirrored, bool[num_cameras].
+
     """
     mirrored = rng.random(num_cameras) < probability
     return np.where(mirrored[camera], width - 1 - column, column).astype(np.int32), mirrored

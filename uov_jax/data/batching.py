@@ -25,6 +25,7 @@ class Capacities:
         plans: of the voxels.
         pairs: numbers of point-camera pairs.
         superpoints: numbers of superpoints.
+
     """
 
     plans: tuple[sparse.PlanSpec, ...]
@@ -69,6 +70,7 @@ class MergedSweeps:
     Attributes:
         coords: int32[n, 4], (sweep, x, y, z).
         row: for every sweep int32[V], the merged row of each of its voxels.
+
     """
 
     coords: np.ndarray
@@ -108,6 +110,7 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
 
     Raises:
         CapacityError: more voxels, pairs or superpoints than the largest capacity, with numbers.
+
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
     plans = build_plans([cloud.coords for cloud in merged], capacities.plans)
@@ -144,6 +147,7 @@ def build_plans(
 
     Raises:
         CapacityError: a cloud does not fit the last of the series.
+
     """
     specs = [sparse.smallest_spec(cloud, series) for cloud in coords]
     spec = max(specs, key=series.index)

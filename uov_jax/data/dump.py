@@ -94,6 +94,7 @@ class DumpManifest:
         embedding_size: dimensions of the mask embeddings.
         image_size: height and width of the images, in pixels.
         format_version: of the files.
+
     """
 
     teacher: str
@@ -118,6 +119,7 @@ class DumpFolder:
         Raises:
             FileNotFoundError: no such folder, or no manifest in it.
             DumpError: a manifest that cannot be read, of a newer format or another vocabulary.
+
         """
         self.root = Path(root)
         self.manifest = _read_manifest(self.root / MANIFEST)
@@ -150,6 +152,7 @@ class DumpFolder:
         Raises:
             DumpError: the folder holds dumps of another teacher, weights or vocabulary, or the
                 text embeddings do not fit the manifest.
+
         """
         root = Path(root)
         root.mkdir(parents=True, exist_ok=True)
@@ -182,6 +185,7 @@ class DumpFolder:
         Raises:
             MissingDumpError: it has none.
             DumpError: the file is corrupt or does not belong into this folder.
+
         """
         if keyframe not in self:
             raise self._missing([_token(keyframe)], 1)
@@ -213,6 +217,7 @@ class DumpFolder:
         Raises:
             DumpError: the file is missing though the teacher has words, is corrupt, or has another
                 number of rows or dimensions.
+
         """
         if not self.manifest.vocabulary_hash:
             return None
@@ -251,7 +256,13 @@ class DumpFolder:
                     f"{place}: {name} is {value!r}, expected {expected[name]!r} as in "
                     f"{self.root / MANIFEST}"
                 )
+        words = len(self._vocabulary) if self._vocabulary else None
         for camera in dump.cameras:
+            if words is not None and camera.num_masks and camera.words.max() >= words:
+                raise DumpError(
+                    f"{place}: {camera.channel} has the word index {camera.words.max()}, but the "
+                    f"vocabulary has {words} words"
+                )
             if camera.image_size != self.manifest.image_size:
                 raise DumpError(
                     f"{place}: masks of {camera.channel} are {camera.image_size} pixels (height, "

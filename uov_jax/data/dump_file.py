@@ -69,6 +69,7 @@ class CameraMasks:
         runs: the mask image, run-length coded; 0 is void, 1..M are masks.
         words: int32[M], index into the vocabulary, -1 where the teacher has no words.
         embeddings: float16[M, D], row i - 1 belongs to mask i; of any norm.
+
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class CameraMasks:
         Raises:
             ValueError: shapes disagree, an id is beyond M, an embedding is not finite in half
                 precision.
+
         """
         self.channel = channel
         self.token = token
@@ -155,6 +157,7 @@ class TeacherDump:
         keyframe: `sample` token.
         cameras: one entry per camera.
         format_version: of the file it was read from.
+
     """
 
     teacher: str
@@ -202,6 +205,7 @@ def write_dump(path: str | Path, dump: TeacherDump) -> int:
 
     Returns:
         The size of the file in bytes. Equal dumps give equal bytes.
+
     """
     path = Path(path)
     runs = [camera.runs.split_longer_than(LONGEST_RUN) for camera in dump.cameras]
@@ -241,6 +245,7 @@ def read_dump(
     Raises:
         FileNotFoundError: there is no such file.
         DumpError: the file is corrupt or truncated, of a newer format, or not the one asked for.
+
     """
     path = Path(path)
     if not path.is_file():

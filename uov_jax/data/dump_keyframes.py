@@ -82,6 +82,7 @@ def dump_keyframes(
         FileNotFoundError: images are missing; found before anything is written.
         ValueError: no keyframes, images of different sizes, an image that cannot be read, or a
             folder of other dumps.
+
     """
     require_files(keyframes, lambda k: [camera.path for camera in k.cameras], "camera images")
     folder = DumpFolder.create(

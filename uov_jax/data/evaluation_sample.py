@@ -32,6 +32,7 @@ def evaluation_sample(
         the dataset has no labels; `teacher_label` uint8[points], the teacher's evaluation class, 0
         where no camera sees the point or no mask was hit, or None without dumps; `seen`
         bool[points], whether a camera sees the point; `points` float32[points, 5]; `token`.
+
     """
     points = read_sweep(keyframe.lidar_path)
     voxelized = sparse.voxelize(

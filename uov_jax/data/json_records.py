@@ -20,6 +20,7 @@ def json_records(path: Path) -> Iterator[dict[str, Any]]:
 
     Raises:
         ValueError: the file is not such a list, or breaks off; the message names the record.
+
     """
     decoder = json.JSONDecoder()
     count = 0

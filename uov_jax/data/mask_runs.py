@@ -15,6 +15,7 @@ class MaskRuns:
         height, width: size of the image in pixels.
         start: int32[R], row-major number of each run's first pixel, ascending from 0.
         ids: uint16[R], the mask id of each run; 0 is void.
+
     """
 
     height: int

@@ -43,6 +43,7 @@ class Pose:
     Attributes:
         rotation: unit quaternion w, x, y, z.
         translation: in metres.
+
     """
 
     rotation: tuple[float, float, float, float]
@@ -72,6 +73,7 @@ class CameraView:
         intrinsic: float64[3, 3], pixels.
         sensor_to_ego, ego_to_global: poses, the latter at the time of the image.
         width, height: in pixels.
+
     """
 
     channel: str
@@ -95,6 +97,7 @@ class Keyframe:
         sensor_to_ego, ego_to_global: poses of the LiDAR, the latter at the time of the sweep.
         cameras: one view each, in the order of `CAMERAS`.
         lidarseg_path: file of point labels, None where the dataset has none.
+
     """
 
     token: str
@@ -120,6 +123,7 @@ class NuScenesTables:
         Raises:
             DatasetMissingError: no such folder or no tables in it.
             TableError: a table cannot be read.
+
         """
         self.root = Path(root)
         self.version = version
@@ -141,6 +145,7 @@ class NuScenesTables:
         Raises:
             ValueError: the split is unknown, or the dataset has none of its scenes.
             TableError: a record that is needed is missing or malformed.
+
         """
         names = self.scene_names
         place = f"{self.folder}"
@@ -352,6 +357,7 @@ def read_sweep(path: str | Path) -> np.ndarray:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is empty, truncated, or holds a position that is not finite.
+
     """
     path = Path(path)
     if not path.is_file():
@@ -375,6 +381,7 @@ def read_lidarseg(path: str | Path, num_points: int) -> np.ndarray:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it holds another number of labels, or one that nuScenes does not have.
+
     """
     path = Path(path)
     if not path.is_file():

@@ -46,6 +46,7 @@ class Steps:
         capacities: handed to `collate`.
         seed: of order and augmentation.
         epochs: length of the run, None for no end.
+
     """
 
     source: SampleSource
@@ -146,6 +147,7 @@ def train_batches(
 
     Raises:
         ValueError: the source does not fill a single batch.
+
     """
     if num_hosts > 1:
         capacities = capacities.largest()

@@ -20,6 +20,7 @@ class Projection:
         uv: float64[N, 2], column and row in pixels; NaN at a depth of 1 m or less.
         depth: float64[N], metres along the optical axis.
         visible: bool[N], deeper than 1 m and strictly inside the image less one pixel.
+
     """
 
     uv: np.ndarray
@@ -66,6 +67,7 @@ def project(
         keyframe: gives the LiDAR's poses.
         camera: one of its views.
         image_size: height and width, where they differ from the view's.
+
     """
     return _project(_coordinates(points), keyframe, camera, image_size)
 

@@ -48,6 +48,7 @@ class ReferenceDumpFolder:
             FileNotFoundError: there is no `text_embedding.pt`.
             DumpError: it cannot be read, or is not of the vocabulary's size.
             ModuleNotFoundError: PyTorch is not installed.
+
         """
         self.root = Path(root)
         self.vocabulary = vocabulary
@@ -74,6 +75,7 @@ class ReferenceDumpFolder:
         Raises:
             MissingDumpError: one of the files is missing.
             DumpError: a file is corrupt, or the three disagree.
+
         """
         if isinstance(keyframe, str):
             raise TypeError(

@@ -61,6 +61,7 @@ def scenes_of_split(
 
     Raises:
         ValueError: unknown split, impossible share, or nothing left; the message lists what is.
+
     """
     if not isinstance(split, str):
         missing = [name for name in split if name not in set(scenes)]

@@ -30,6 +30,7 @@ def matching_cameras(keyframe: Keyframe, dump: TeacherDump) -> list[CameraMasks]
 
     Raises:
         DumpError: a camera is missing, or its masks are of another image or of another size.
+
     """
     matched = []
     for view in keyframe.cameras:
@@ -84,6 +85,7 @@ def point_words(
 
     Returns:
         int32[num_points], -1 where no mask with a word was hit; bool[num_points].
+
     """
     word = np.full(num_points, -1, np.int32)
     seen = np.zeros(num_points, bool)

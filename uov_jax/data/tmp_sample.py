@@ -23,6 +23,7 @@ class VoxelSettings:
     Attributes:
         size: metres; for cylindrical voxels metres of radius, degrees of azimuth, metres of height.
         cylindrical: as UOV and SLidR use them.
+
     """
 
     size: tuple[float, float, float] = (0.1, 1.0, 0.1)
@@ -39,6 +40,7 @@ class TmpAugmentation:
     Attributes:
         rotate, flip, drop_cuboid: as the functions of `uov_jax.data.augment`.
         crop: of the images, None for none.
+
     """
 
     rotate: bool = True
@@ -62,6 +64,7 @@ class TmpSample:
         pair_voxel, pair_superpoint: int32[P], the pairs of a point and a camera that sees it.
         superpoint_word: int32[S], -1 for none.
         superpoint_embedding: float16[S, D], of any norm.
+
     """
 
     token: str
@@ -88,6 +91,7 @@ class TmpSource:
         Raises:
             ValueError: there is no keyframe.
             FileNotFoundError: a sweep or a dump is missing; the message counts them.
+
         """
         if not keyframes:
             raise ValueError("pre-training needs at least one keyframe, found none")
@@ -128,6 +132,7 @@ def tmp_sample(
     Raises:
         DumpError: the dump is corrupt or of other images.
         FileNotFoundError: there is no dump of the keyframe.
+
     """
     cameras = matching_cameras(keyframe, dumps.read(keyframe))
     pairs = pair_points(points, keyframe)

@@ -121,6 +121,7 @@ def describe(lab: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Args:
         lab: float[h, w, 3], L*a*b* image.
         labels: int[h, w], superpixel 0..M-1 of every pixel, each with at least one pixel.
+
     """
     flat = labels.ravel()
     num = int(flat.max()) + 1

@@ -37,6 +37,7 @@ class Teacher(Protocol):
         embedding_size: D.
         masks_per_image: typical number, for the estimate of a dump's size.
         text_embeddings: float32[W, D] of the vocabulary's words, None for a teacher without words.
+
     """
 
     name: str
@@ -61,6 +62,7 @@ def create_teacher(name: str, vocabulary: Vocabulary) -> Teacher:
     Raises:
         ValueError: there is no teacher of that name.
         ModuleNotFoundError: a package it needs is not installed.
+
     """
     if name not in MODULES:
         raise ValueError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")

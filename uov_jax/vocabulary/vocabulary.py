@@ -37,6 +37,7 @@ class Vocabulary:
         raw_to_eval: uint8[256], evaluation class of each raw label; labels without a group are 0.
         colors: uint8[len(eval_classes), 3], RGB of each evaluation class.
         hash: sha256 of words, groups and classes (not of name and colours), in hexadecimal.
+
     """
 
     name: str
@@ -88,6 +89,7 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     Raises:
         FileNotFoundError: there is neither such a name nor such a file.
         VocabularyError: the file does not follow the schema.
+
     """
     text, source, name = _read_text(name_or_path)
     try:

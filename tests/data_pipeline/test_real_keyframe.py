@@ -1,0 +1,69 @@
+"""The whole way on one real keyframe: images, SLIC dump, sample, batch."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import REAL
+from uov_jax.data.batching import Capacities, collate_tmp
+from uov_jax.data.dump import DumpFolder, expected_bytes
+from uov_jax.data.dump_keyframes import dump_keyframes
+from uov_jax.data.nuscenes import Keyframe, NuScenesTables, read_sweep
+from uov_jax.data.projection import pair_points
+from uov_jax.data.tmp_sample import NO_AUGMENTATION, TmpSource
+from uov_jax.teachers import create_teacher
+from uov_jax.vocabulary import load_vocabulary
+
+
+@pytest.fixture(scope="module")
+def keyframe() -> Keyframe:
+    root = REAL / "nuscenes"
+    if not root.is_dir():
+        pytest.skip(f"needs the real nuScenes keyframe in {root}, which may not be distributed")
+    (found,) = NuScenesTables(root, "v1.0-mini").keyframes("mini_train")
+    return found
+
+
+@pytest.fixture(scope="module")
+def dumps(keyframe: Keyframe, tmp_path_factory: pytest.TempPathFactory) -> DumpFolder:
+    root = tmp_path_factory.mktemp("slic")
+    vocabulary = load_vocabulary()
+    dump_keyframes(create_teacher("slic", vocabulary), [keyframe], root, vocabulary)
+    return DumpFolder(root, vocabulary)
+
+
+def test_each_camera_sees_a_tenth_of_the_sweep(keyframe):
+    points = read_sweep(keyframe.lidar_path)
+    assert points.shape == (34_688, 5)
+    pairs = pair_points(points, keyframe)
+    assert np.bincount(pairs.camera).tolist() == [3056, 3076, 3370, 4822, 4091, 3700]
+
+
+def test_the_dump_has_about_150_superpixels_an_image_and_the_expected_size(keyframe, dumps):
+    dump = dumps.read(keyframe)
+    assert all(120 < camera.num_masks < 190 for camera in dump.cameras)
+    estimate = expected_bytes(1, dump.embedding_size, 150)
+    assert 0.5 < dumps.path(keyframe).stat().st_size / estimate < 1.5
+
+
+def test_every_pair_lies_on_a_superpixel(keyframe, dumps):
+    source = TmpSource([keyframe], dumps, augmentation=NO_AUGMENTATION)
+    sample = source.sample(0, np.random.default_rng(0))
+    assert len(sample.coords) == 15_947
+    assert len(sample.pair_voxel) == 22_115
+    assert 400 < len(sample.superpoint_word) < 1000
+    batch = collate_tmp([[sample, sample]], Capacities.for_sweeps(2))
+    assert (batch["pair_voxel"] >= 0).sum() == 2 * 22_115
+
+
+def test_a_sample_takes_well_below_50_ms_of_one_core(keyframe, dumps):
+    source = TmpSource([keyframe], dumps)
+    times = []
+    for seed in range(7):
+        start = time.thread_time()
+        source.sample(0, np.random.default_rng(seed))
+        times.append(time.thread_time() - start)
+    assert min(times) < 0.04

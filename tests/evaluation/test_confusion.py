@@ -1,0 +1,121 @@
+"""The scores against plain loops over points."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uov_jax.evaluation.confusion import ConfusionMatrix
+
+
+def loop_scores(truth: np.ndarray, prediction: np.ndarray, classes: int) -> dict[str, object]:
+    """Every score by counting one point at a time."""
+    pairs = [(t, p) for t, p in zip(truth.tolist(), prediction.tolist(), strict=True) if t != 0]
+    iou = []
+    for c in range(1, classes):
+        both = sum(t == c and p == c for t, p in pairs)
+        either = sum(t == c or p == c for t, p in pairs)
+        iou.append(both / either if either else math.nan)
+    right = sum(t == p for t, p in pairs)
+    unions = sum(1 if t == p else 2 for t, p in pairs)
+    return {
+        "iou": iou,
+        "exclude": np.nanmean(iou),
+        "one": np.mean([1.0 if math.isnan(value) else value for value in iou]),
+        "frequency": right / unions,
+        "accuracy": right / len(pairs),
+    }
+
+
+def random_labels(seed: int, number: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, classes, number).astype(np.uint8)
+    prediction = generator.integers(0, classes, number).astype(np.uint8)
+    return truth, np.where(generator.random(number) < 0.6, truth, prediction)
+
+
+@pytest.mark.parametrize(("seed", "number", "classes"), [(0, 500, 17), (1, 30, 17), (2, 9, 3)])
+def test_scores_equal_loops_over_points(seed: int, number: int, classes: int) -> None:
+    truth, prediction = random_labels(seed, number, classes)
+    matrix = ConfusionMatrix(classes)
+    for part in np.array_split(np.arange(number), 3):
+        matrix.add(truth[part], prediction[part])
+    expected = loop_scores(truth, prediction, classes)
+    np.testing.assert_allclose(matrix.iou(), expected["iou"])
+    assert matrix.mean_iou() == pytest.approx(expected["exclude"])
+    assert matrix.mean_iou("one") == pytest.approx(expected["one"])
+    assert matrix.frequency_weighted_iou() == pytest.approx(expected["frequency"])
+    assert matrix.accuracy() == pytest.approx(expected["accuracy"])
+    assert matrix.points == (truth > 0).sum()
+
+
+def test_ignored_truth_counts_nowhere_and_a_prediction_of_nothing_is_a_miss() -> None:
+    matrix = ConfusionMatrix(3)
+    matrix.add(np.array([0, 0, 0], np.uint8), np.array([1, 2, 0], np.uint8))
+    assert matrix.points == 0
+    matrix.add(np.array([1, 1, 1, 1], np.uint8), np.array([1, 0, 0, 1], np.uint8))
+    np.testing.assert_allclose(matrix.iou(), [0.5, np.nan])
+    assert matrix.mean_iou() == 0.5
+    assert matrix.mean_iou("one") == 0.75
+    assert matrix.accuracy() == 0.5
+    assert matrix.frequency_weighted_iou() == pytest.approx(2 / 6)
+
+
+def test_an_empty_matrix_has_no_scores() -> None:
+    matrix = ConfusionMatrix()
+    matrix.add(np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+    assert np.isnan(matrix.iou()).all()
+    assert len(matrix.iou()) == 16
+    scores = (matrix.mean_iou(), matrix.accuracy(), matrix.frequency_weighted_iou())
+    assert all(math.isnan(score) for score in scores)
+    assert matrix.mean_iou("one") == 1.0
+
+
+def test_counts_do_not_overflow_the_label_type() -> None:
+    """16 * 17 + 16 does not fit the uint8 that labels come in."""
+    matrix = ConfusionMatrix()
+    matrix.add(np.full(1000, 16, np.uint8), np.full(1000, 16, np.uint8))
+    assert matrix.counts[16, 16] == 1000
+    assert matrix.points == 1000
+
+
+def test_merging_is_adding_all_points() -> None:
+    truth, prediction = random_labels(0, 200, 17)
+    whole, first, second = ConfusionMatrix(), ConfusionMatrix(), ConfusionMatrix()
+    whole.add(truth, prediction)
+    first.add(truth[:70], prediction[:70])
+    second.add(truth[70:], prediction[70:])
+    first.merge(second)
+    np.testing.assert_array_equal(first.counts, whole.counts)
+    with pytest.raises(ValueError, match="different classes"):
+        first.merge(ConfusionMatrix(5))
+
+
+def test_csv_holds_the_counts(tmp_path: Path) -> None:
+    matrix = ConfusionMatrix(3, ("ignore", "car", "bus"))
+    matrix.add(np.array([1, 1, 2]), np.array([1, 0, 1]))
+    matrix.write_csv(tmp_path / "confusion.csv")
+    text = (tmp_path / "confusion.csv").read_text()
+    assert text == "truth,ignore,car,bus\ncar,1,1,0\nbus,0,1,0\n"
+
+
+def test_refusals_name_the_point() -> None:
+    matrix = ConfusionMatrix(4)
+    with pytest.raises(ValueError, match=r"truth \(3,\) and prediction \(2,\)"):
+        matrix.add(np.zeros(3, np.uint8), np.zeros(2, np.uint8))
+    with pytest.raises(ValueError, match="prediction of point 1 is 4, expected a class below 4"):
+        matrix.add(np.array([1, 1]), np.array([3, 4]))
+    with pytest.raises(ValueError, match="truth of point 0 is -1"):
+        matrix.add(np.array([-1, 1]), np.array([3, 1]))
+    with pytest.raises(ValueError, match="prediction must be integers, found float64"):
+        matrix.add(np.array([1]), np.array([1.0]))
+    with pytest.raises(ValueError, match="2 names for 4 classes"):
+        ConfusionMatrix(4, ("a", "b"))
+    with pytest.raises(ValueError, match="at least 2, not 1"):
+        ConfusionMatrix(1)
+    with pytest.raises(ValueError, match="'exclude' or 'one', not 'zero'"):
+        matrix.mean_iou("zero")
+    assert matrix.points == 0

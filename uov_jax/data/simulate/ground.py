@@ -31,16 +31,16 @@ class Material(NamedTuple):
 
 
 MATERIALS: tuple[Material, ...] = (
-    Material("asphalt", KIND["road"], False, (0.17, 0.17, 0.18), 0.055, 0.006, 0.30),
-    Material("patch", KIND["road"], False, (0.11, 0.11, 0.115), 0.035, 0.006, 0.25),
+    Material("asphalt", KIND["road"], False, (0.17, 0.17, 0.18), 0.055, 0.006, 0.16),
+    Material("patch", KIND["road"], False, (0.11, 0.11, 0.115), 0.035, 0.006, 0.16),
     Material("marking", KIND["road"], False, (0.75, 0.75, 0.72), 0.40, 0.004, 0.20),
-    Material("kerb", KIND["sidewalk"], True, (0.52, 0.51, 0.48), 0.20, 0.006, 0.30),
-    Material("paving", KIND["sidewalk"], True, (0.42, 0.40, 0.37), 0.15, 0.008, 0.30),
-    Material("slabs", KIND["sidewalk"], True, (0.52, 0.49, 0.45), 0.19, 0.008, 0.25),
+    Material("kerb", KIND["sidewalk"], True, (0.45, 0.44, 0.42), 0.20, 0.006, 0.30),
+    Material("paving", KIND["sidewalk"], True, (0.36, 0.345, 0.32), 0.15, 0.008, 0.30),
+    Material("slabs", KIND["sidewalk"], True, (0.42, 0.40, 0.37), 0.19, 0.008, 0.25),
     Material("bike_path", KIND["bike_path"], True, (0.42, 0.17, 0.13), 0.11, 0.006, 0.20),
     Material("grass", KIND["grass"], True, (0.13, 0.23, 0.06), 0.28, 0.045, 0.60),
     Material("soil", KIND["soil"], True, (0.29, 0.21, 0.13), 0.20, 0.035, 0.50),
-    Material("ballast", KIND["rail_track"], True, (0.29, 0.26, 0.24), 0.12, 0.030, 0.80),
+    Material("ballast", KIND["rail_track"], True, (0.20, 0.18, 0.165), 0.12, 0.030, 0.60),
 )
 MATERIAL: dict[str, int] = {material.name: index for index, material in enumerate(MATERIALS)}
 _RAISED = np.array([material.raised for material in MATERIALS])
@@ -52,26 +52,28 @@ Bands = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class CrossSection:
-    """Half width of the carriageway and the bands beyond it on the left and on the right side.
+    """What lies across a street, from its centre line to both sides.
 
-    Bands are (material, width in metres) from the carriageway outwards; ``plot`` is what follows.
+    ``half_width`` reaches to the outer kerbs. Bands are (material, width in metres) from there
+    outwards, ``plots`` what follows them on the left and on the right. ``median`` is the strip
+    between the directions, of width 0 where there is none.
     """
 
     half_width: float
     left: Bands
     right: Bands
-    plot_left: str
-    plot_right: str
+    plots: tuple[str, str]
+    median: tuple[str, float] = ("grass", 0.0)
 
     def width_beyond(self, side: int) -> float:
         """Width of all bands of the left (+1) or right (-1) side."""
         return sum(width for _, width in (self.left if side > 0 else self.right))
 
-    def band_middle(self, side: int, material: str) -> float | None:
-        """Signed ``beside`` of the first band of that material, None where the side has none."""
+    def band_middle(self, side: int, *materials: str) -> float | None:
+        """Signed ``beside`` of a side's first band of those materials, None where it has none."""
         edge = self.half_width
         for name, width in self.left if side > 0 else self.right:
-            if name == material:
+            if name in materials:
                 return side * (edge + width / 2)
             edge += width
         return None
@@ -80,13 +82,15 @@ class CrossSection:
         """Material of each distance from the centre line."""
         right = -self.half_width - np.cumsum([0.0, *(width for _, width in self.right)])
         left = self.half_width + np.cumsum([0.0, *(width for _, width in self.left)])
-        limits = np.concatenate([right[::-1], left]).astype(np.float32)
+        half = self.median[1] / 2
+        middle = [-half, -half + 0.2, half - 0.2, half] if half else []
+        limits = np.concatenate([right[::-1], middle, left]).astype(np.float32)
         names = [
-            self.plot_right,
+            self.plots[1],
             *(name for name, _ in reversed(self.right)),
-            "asphalt",
+            *(("asphalt", "kerb", self.median[0], "kerb", "asphalt") if half else ("asphalt",)),
             *(name for name, _ in self.left),
-            self.plot_left,
+            self.plots[0],
         ]
         table = np.array([MATERIAL[name] for name in names], np.uint8)
         return table[np.searchsorted(limits, beside)]
@@ -207,18 +211,20 @@ class GroundPainter:
 
 def lane_markings(
     along: NDArray[np.float32],
-    beside: NDArray[np.float32],
+    from_median: NDArray[np.float32],
     lanes: int,
     lane_width: float,
     cycle_lane: float,
 ) -> NDArray[np.bool_]:
-    """Cells of the centre line, dashed lane lines and the solid borders of the cycle lanes."""
-    distance = np.abs(beside)
+    """Cells of the centre line, dashed lane lines and the borders of the cycle lanes.
+
+    ``from_median`` is the distance from the border of the median, or from the centre line.
+    """
     dashes = np.mod(along, 9.0) < 3.0
-    marks = distance < 0.07
+    marks = np.abs(from_median) < 0.07
     for lane in range(1, lanes):
-        marks |= (np.abs(distance - lane * lane_width) < 0.06) & dashes
+        marks |= (np.abs(from_median - lane * lane_width) < 0.06) & dashes
     edge = lanes * lane_width
-    marks |= np.abs(distance - edge) < 0.07
-    marks |= (np.abs(distance - edge - cycle_lane) < 0.06) & (np.mod(along, 3.0) < 1.5)
+    marks |= np.abs(from_median - edge) < 0.07
+    marks |= (np.abs(from_median - edge - cycle_lane) < 0.06) & (np.mod(along, 3.0) < 1.5)
     return marks

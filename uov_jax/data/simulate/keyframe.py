@@ -184,7 +184,9 @@ def _object_facts(
     """Boxes of the objects that the LiDAR or a camera sees, as `sample_annotation` has them."""
     objects = world.scene.objects
     points = np.bincount(lidar.instance, minlength=len(objects) + 1)
-    pixels = sum(np.bincount(view.instance.ravel(), minlength=len(objects) + 1) for view in views)
+    pixels = np.zeros(len(objects) + 1, np.int64)
+    for view in views:
+        pixels += np.bincount(view.instance.ravel(), minlength=len(objects) + 1)
     facts = []
     for item in objects:
         seen = int(points[item.instance])

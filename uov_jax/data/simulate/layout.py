@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,7 +38,11 @@ class Layout:
     @property
     def ego_beside(self) -> float:
         """Middle of the ego's lane, the outermost on the right."""
-        return -(self.lanes - 0.5) * LANE
+        return -self.lane_beside(self.lanes - 1)
+
+    def lane_beside(self, lane: int) -> float:
+        """Distance of the middle of a lane from the centre line, counted from the inside."""
+        return self.section.median[1] / 2 + (lane + 0.5) * LANE
 
     @property
     def parking_beside(self) -> float:
@@ -48,7 +52,7 @@ class Layout:
     @property
     def cycle_beside(self) -> float:
         """Distance of the middle of the cycle lanes from the centre line."""
-        return self.lanes * LANE + CYCLE_LANE / 2
+        return self.section.median[1] / 2 + self.lanes * LANE + CYCLE_LANE / 2
 
     def in_side_street(self, x: float, y: float, margin: float) -> bool:
         """Whether a place lies on the side street's carriageway or closer to it than ``margin``."""
@@ -78,14 +82,22 @@ def _bands(generator: np.random.Generator, with_rail: bool) -> Bands:
     return (kerb, ("bike_path", 1.6), walk, verge)
 
 
-def _section(generator: np.random.Generator, lanes: int, rails: tuple[bool, bool]) -> CrossSection:
+def _main_section(generator: np.random.Generator, lanes: int) -> CrossSection:
+    """A tram track runs on the median or on either side, so that one is always in sight."""
+    draw = generator.random()
+    rails = [False, False]
+    if draw < 0.4:
+        median = ("ballast", 4.0)
+    else:
+        median = ("grass", float(generator.uniform(2.4, 4.0)) if draw < 0.8 else 0.0)
+        rails[int(generator.integers(2))] = True
     plots = ("grass", "slabs", "grass", "paving")
     return CrossSection(
-        lanes * LANE + CYCLE_LANE + PARKING,
+        median[1] / 2 + lanes * LANE + CYCLE_LANE + PARKING,
         _bands(generator, rails[0]),
         _bands(generator, rails[1]),
-        plots[generator.integers(4)],
-        plots[generator.integers(4)],
+        (plots[generator.integers(4)], plots[generator.integers(4)]),
+        median,
     )
 
 
@@ -116,18 +128,15 @@ def make_layout(name: str, generator: np.random.Generator, distance: float) -> L
         raise ValueError(f"unknown layout {name!r}, expected one of {', '.join(LAYOUTS)}")
     street = Street(-BEHIND, distance + AHEAD, _bends(name, generator, distance))
     lanes = int(generator.integers(1, 3))
-    # A track on either side, so that one is always in sight.
-    first = bool(generator.random() < 0.5)
-    section = _section(generator, lanes, (first, not first))
+    section = _main_section(generator, lanes)
     side_street, side_section = None, None
     crossing_along = float(generator.uniform(0.35, 0.65) * distance + 8.0)
     if name == "junction":
         x, y, heading = (float(value) for value in street.at(crossing_along, 0.0))
         turn = heading + np.pi / 2 + float(generator.uniform(-0.15, 0.15))
         side_street = Street(-100.0, 100.0, (), (x, y, turn))
-        side_section = replace(
-            _section(generator, 1, (False, False)), plot_left="grass", plot_right="grass"
-        )
+        bands = _bands(generator, False), _bands(generator, False)
+        side_section = CrossSection(LANE + CYCLE_LANE + PARKING, *bands, ("grass", "grass"))
     square = None
     if name == "square":
         side = 1 if generator.random() < 0.5 else -1
@@ -172,7 +181,9 @@ def _paint(
 ) -> None:
     along, beside = painter.coordinates(street)
     painter.cover(section.materials(beside))
-    marks = lane_markings(along, beside, lanes, LANE, CYCLE_LANE)
+    marks = lane_markings(
+        along, np.abs(beside) - np.float32(section.median[1] / 2), lanes, LANE, CYCLE_LANE
+    )
     if square is not None:
         first, last, side = square
         edge = section.half_width + section.width_beyond(side)
@@ -187,7 +198,7 @@ def _paint(
         painter.cover(side_section.materials(side_beside))
         half = side_section.half_width
         junction = (np.abs(side_beside) < half) & (np.abs(beside) < section.half_width)
-        marks |= lane_markings(side_along, side_beside, 1, LANE, CYCLE_LANE) & (
+        marks |= lane_markings(side_along, np.abs(side_beside), 1, LANE, CYCLE_LANE) & (
             np.abs(side_beside) < half
         )
         marks &= ~junction

@@ -14,7 +14,7 @@ from uov_jax.data.simulate.sensors import FIRINGS, LIDAR_POSITION, RINGS, lidar_
 
 RANGE_NOISE = 0.02  # metres, one standard deviation
 MAX_RANGE = 105.0
-WEAKEST = 4e-7  # reflectivity x cosine / range^2 at which every second pulse is lost
+WEAKEST = 1.0e-6  # reflectivity x cosine / range^2 at which every second pulse is lost
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _strength(
     strength = faces.reflectivity[face] * np.where(retro, 0.7 + 0.3 * cosine, 0.25 + 0.75 * cosine)
     facade = np.flatnonzero(faces.texture[face] >= FACADE)
     pane, _ = window_cells(points[facade], normals[facade], faces.texture[face[facade]])
-    strength[facade[pane]] *= 0.06
-    strength[is_glass(faces.texture[face])] *= 0.15
+    strength[facade[pane]] *= 0.02
+    strength[is_glass(faces.texture[face])] *= 0.05
     return strength.astype(np.float32)
 
 

@@ -15,9 +15,11 @@ Floats = NDArray[np.float64]
 def yaw_matrix(yaw: ArrayLike) -> Floats:
     """float64[..., 3, 3]: rotation about z."""
     c, s = np.cos(yaw), np.sin(yaw)
-    zero, one = np.zeros_like(c), np.ones_like(c)
-    rows = [[c, -s, zero], [s, c, zero], [zero, zero, one]]
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    matrix = np.zeros((*np.shape(yaw), 3, 3))
+    matrix[..., 0, 0], matrix[..., 0, 1] = c, -s
+    matrix[..., 1, 0], matrix[..., 1, 1] = s, c
+    matrix[..., 2, 2] = 1.0
+    return matrix
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from uov_jax.data.simulate import street_objects as objects
 from uov_jax.data.simulate import vehicles
 from uov_jax.data.simulate.geometry import Mesh, Surface, box, merge
 from uov_jax.data.simulate.kinds import KIND
-from uov_jax.data.simulate.layout import AHEAD, BEHIND, LANE, Layout, make_layout
+from uov_jax.data.simulate.layout import AHEAD, BEHIND, Layout, make_layout
 from uov_jax.data.simulate.motion import CrossingTrack, EgoTrack, Motion, Still, Track
 from uov_jax.data.simulate.street import Street
 
@@ -92,7 +92,7 @@ def _weather(generator: Generator) -> Weather:
     warm = generator.uniform(-0.04, 0.06)
     return Weather(
         tuple(to_sun),
-        0.25 if overcast else float(generator.uniform(1.4, 2.0)),
+        0.25 if overcast else float(generator.uniform(1.1, 1.5)),
         1.3 if overcast else float(generator.uniform(0.55, 0.75)),
         float(generator.uniform(0.0008, 0.003)),
         1.0 if overcast else float(generator.uniform(0.2, 0.7)),
@@ -115,10 +115,9 @@ class SceneBuilder:
         """Place everything."""
         layout = self.layout
         self._rails()
+        self._parked(layout.street, layout.parking_beside, -BEHIND + 20, self.distance + 80)
+        self._median()
         for side in (1, -1):
-            self._parked(
-                layout.street, side, layout.parking_beside, -BEHIND + 25, self.distance + 70
-            )
             self._pavement(side)
             self._greenery(side)
             self._buildings(
@@ -198,8 +197,10 @@ class SceneBuilder:
             box(steel, (-1.02, 1.02), (y - 0.04, y + 0.04), (0.0, 0.17)) for y in (-0.72, 0.72)
         )
         layout = self.layout
-        for side in (1, -1):
-            middle = layout.section.band_middle(side, "ballast")
+        middles = [layout.section.band_middle(side, "ballast") for side in (1, -1)]
+        if layout.section.median[0] == "ballast":
+            middles.append(0.0)
+        for middle in middles:
             if middle is None:
                 continue
             for step, shape in ((0.7, sleeper), (2.0, rail)):
@@ -208,17 +209,29 @@ class SceneBuilder:
                     if not layout.in_side_street(x, y, 0.2):
                         self.static.append(shape.placed(x, y, layout.ground.raised, heading))
 
-    def _parked(self, street: Street, side: int, beside: float, first: float, last: float) -> None:
-        """Fill a parking lane with a shuffled deck, so that no kind is far away for long."""
-        along = first + float(self.generator.uniform(0, 6))
-        while along < last:
-            deck = [*PARKING_DECK]
-            self.generator.shuffle(deck)
-            for name in deck:
-                length, fill = SLOTS[name]
-                if along + length < last:
-                    fill(self, street, side, along + length / 2, side * beside)
-                along += length + float(self.generator.exponential(5.0))
+    def _parked(self, street: Street, beside: float, first: float, last: float) -> None:
+        """Fill both parking lanes from one shuffled deck.
+
+        The left side is half a deck ahead of the right one, so that no kind is far away for long.
+        """
+        deck = [*PARKING_DECK]
+        self.generator.shuffle(deck)
+        for side, card in ((-1, 0), (1, len(deck) // 2)):
+            along = first
+            while along < last:
+                length, fill = SLOTS[deck[card % len(deck)]]
+                fill(self, street, side, along + length / 2, side * beside)
+                gap = float(self.generator.exponential(3.5))
+                if gap > 3.0:
+                    self._cone_row(street, along + length + 0.8, gap - 1.6, side * (beside - 0.9))
+                along += length + gap
+                card += 1
+
+    def _cone_row(self, street: Street, along: float, length: float, beside: float) -> None:
+        """Cones that keep a gap free."""
+        for offset in np.arange(0.0, min(length, 6.0), 1.2):
+            cone = objects.traffic_cone(self.generator)
+            self.place(cone, along + offset, beside, street=street, kind="traffic_cone", radius=0.1)
 
     def park(self, street: Street, side: int, along: float, beside: float, kind: str) -> None:
         """One vehicle in the parking lane, headed with the traffic of its side."""
@@ -316,8 +329,7 @@ class SceneBuilder:
     def _pavement(self, side: int) -> None:
         """Street furniture, waiting people and leaning bicycles on the pavement."""
         generator, layout = self.generator, self.layout
-        pave = next((m for m in ("paving", "slabs") if layout.section.band_middle(side, m)), None)
-        middle = None if pave is None else layout.section.band_middle(side, pave)
+        middle = layout.section.band_middle(side, "paving", "slabs")
         if middle is None:
             return
         edge = side * (layout.section.half_width + 0.7)
@@ -371,8 +383,10 @@ class SceneBuilder:
             )[generator.integers(3)]
             self.place(make(generator), along, beside, generator.uniform(0, 6), kind=kind)
         else:
-            make = FURNITURE[int(generator.integers(len(FURNITURE)))]
-            self.place(make(generator), along, edge + side * 0.3, to_street + np.pi / 2, radius=0.7)
+            thing = FURNITURE[int(generator.integers(len(FURNITURE)))]
+            self.place(
+                thing(generator), along, edge + side * 0.3, to_street + np.pi / 2, radius=0.7
+            )
 
     def _greenery(self, side: int) -> None:
         """Trees and bushes on the verge, hedges and fences before the plots."""
@@ -409,6 +423,19 @@ class SceneBuilder:
                 self.place(mesh, along + length / 2, line, radius=0.3)
             along += length + float(generator.uniform(0.5, 3.0))
 
+    def _median(self) -> None:
+        """Bushes, trees and signs on a green median."""
+        material, width = self.layout.section.median
+        if material != "grass" or not width:
+            return
+        generator, along = self.generator, -BEHIND
+        while along < self.distance + AHEAD:
+            along += float(generator.uniform(5.0, 14.0))
+            make = (objects.tree, objects.bush, objects.bush, objects.sign)[
+                int(generator.integers(4))
+            ]
+            self.place(make(generator), along, float(generator.normal(0, 0.2)), np.pi, radius=0.6)
+
     def _in_square(self, along: float, side: int) -> bool:
         square = self.layout.square
         return square is not None and square[2] == side and square[0] - 8 < along < square[1] + 8
@@ -435,7 +462,7 @@ class SceneBuilder:
                     self.place(
                         plant, along + 1.0, side * (setback - 0.8), street=street, radius=0.3
                     )
-            along += width + float(generator.choice([0.3, 2.0, 6.0, 9.0]))
+            along += width + float(generator.choice([0.3, 3.0, 8.0, 16.0]))
             if generator.random() < 0.5:
                 mesh = objects.tree(generator)
                 self.place(mesh, along - 2.0, side * (setback + 3.0), street=street, radius=0.5)
@@ -511,7 +538,7 @@ class SceneBuilder:
                 mesh = objects.building(generator, 30.0, 12.0)
                 x, y, heading = (float(v) for v in street.at(along, offset))
                 self.static.append(mesh.placed(x, y, 0.0, heading + turn))
-        for _ in range(14):
+        for _ in range(8):
             along = float(generator.uniform(street.first, street.last))
             side = 1 if generator.random() < 0.5 else -1
             reach = float(generator.uniform(75, 110))
@@ -532,57 +559,63 @@ class SceneBuilder:
             track = Track(street, along, beside, velocity, turned=velocity < 0)
             self.move(makers[kind](generator), kind, track)
 
-        large = ["truck", "bus", "construction_vehicle", "car", "bendy_bus"]
-        drive(str(generator.choice(large)), 26 + generator.uniform(0, 6), own, speed)
-        drive("car", 46 + generator.uniform(0, 6), own, speed)
-        drive(str(generator.choice(["car", "bus", "truck"])), -20.0, own, speed)
+        lead = str(generator.choice(["truck", "bus", "construction_vehicle", "car", "bendy_bus"]))
+        drive(lead, 27 + generator.uniform(0, 6), own, speed)
+        drive("car", 48 + generator.uniform(0, 6), own, speed)
+        drive(str(generator.choice(["car", "car", "bus", "truck"])), -22.0, own, speed)
         for lane in range(layout.lanes):
-            along = 6.0 + float(generator.uniform(0, 8))
-            while along < 2 * self.distance + 60:
-                kind = str(
-                    generator.choice(["car", "car", "bus", "truck", "police_car", "ambulance"])
-                )
-                drive(kind, along, (lane + 0.5) * LANE, -speed)
-                if kind == "truck":
-                    along += 12.5
-                    track = Track(street, along, (lane + 0.5) * LANE, -speed, turned=True)
-                    self.move(makers["trailer"](generator), "trailer", track)
-                along += float(generator.uniform(18, 30))
+            self._oncoming(layout.lane_beside(lane))
         if layout.lanes == 2:
-            for along in (-12.0, 6.0, 22.0):
-                kind = str(generator.choice(["car", "car", "truck", "bus"]))
-                drive(kind, along + generator.uniform(-2, 2), -0.5 * LANE, speed + 0.5)
-        for along, pace in ((6.0, 0.85), (12.0, 0.8), (-7.0, 1.0)):
-            track = Track(street, along, -layout.cycle_beside, pace * speed)
+            inner = -layout.lane_beside(0)
+            for along, kinds in ((-14.0, ["car"]), (7.0, ["car"]), (25.0, ["car", "truck", "bus"])):
+                kind = str(generator.choice(kinds))
+                drive(kind, along + generator.uniform(-4, 4), inner, speed + 0.5)
+        for along, pace in ((8.0, 0.85), (14.0, 0.8), (-8.0, 1.0)):
+            start = along + float(generator.uniform(-3, 3))
+            track = Track(street, start, -layout.cycle_beside, pace * speed)
             self.move(vehicles.bicycle(generator, ridden=True), "bicycle", track, ridden=True)
-        for along, pace in ((14.0, 1.0), (-10.0, 1.0)):
-            track = Track(street, along, own - 0.5, pace * speed)
+        for along in (14.0, -11.0):
+            start, aside = along + float(generator.uniform(-3, 3)), float(generator.uniform(-1, 1))
+            track = Track(street, start, own + aside, speed)
             self.move(vehicles.motorcycle(generator, ridden=True), "motorcycle", track, ridden=True)
         for along in np.arange(10.0, 2 * self.distance + 20, 28.0):
             track = Track(street, float(along), layout.cycle_beside, -0.6 * speed, turned=True)
             self.move(vehicles.bicycle(generator, ridden=True), "bicycle", track, ridden=True)
 
+    def _oncoming(self, beside: float) -> None:
+        """A lane of traffic against the ego's direction; some lorries draw a trailer."""
+        generator, street, speed = self.generator, self.layout.street, self.speed
+        along = float(generator.uniform(6, 16))
+        while along < 2 * self.distance + 60:
+            kind = str(generator.choice(ONCOMING[0], p=ONCOMING[1]))
+            track = Track(street, along, beside, -speed, turned=True)
+            self.move(vehicles.VEHICLES[kind](generator), kind, track)
+            if kind == "truck":
+                along += 12.5
+                track = Track(street, along, beside, -speed, turned=True)
+                self.move(vehicles.trailer(generator), "trailer", track)
+            along += float(generator.uniform(18, 34))
+
     def _walkers(self) -> None:
         """People walking on both pavements, and some crossing well ahead of the ego."""
         generator, layout = self.generator, self.layout
         for side in (1, -1):
-            for name in ("paving", "slabs"):
-                middle = layout.section.band_middle(side, name)
-                if middle is None:
-                    continue
-                for along in np.arange(-20.0, self.distance + 40, 7.0):
-                    velocity = float(generator.choice([-1, 1]) * generator.uniform(0.9, 1.6))
-                    kind = str(generator.choice(["adult", "adult", "adult", "child"]))
-                    track = Track(
-                        layout.street,
-                        float(along + generator.uniform(-2, 2)),
-                        middle + float(generator.uniform(-0.9, 0.9)),
-                        velocity,
-                        layout.ground.raised,
-                        velocity < 0,
-                    )
-                    mesh = objects.pedestrian(generator, kind, walking=True)
-                    self.move(mesh, kind, track)
+            middle = layout.section.band_middle(side, "paving", "slabs")
+            if middle is None:
+                continue
+            for along in np.arange(-20.0, self.distance + 40, 7.0):
+                velocity = float(generator.choice([-1, 1]) * generator.uniform(0.9, 1.6))
+                kind = str(generator.choice(["adult", "adult", "adult", "child"]))
+                track = Track(
+                    layout.street,
+                    float(along + generator.uniform(-2, 2)),
+                    middle + float(generator.uniform(-0.9, 0.9)),
+                    velocity,
+                    layout.ground.raised,
+                    velocity < 0,
+                )
+                mesh = objects.pedestrian(generator, kind, walking=True)
+                self.move(mesh, kind, track)
         for _ in range(3):
             side = int(generator.choice([-1, 1]))
             crossing = CrossingTrack(
@@ -597,8 +630,12 @@ class SceneBuilder:
 Slot = Callable[[SceneBuilder, Street, int, float, float], None]
 
 
-def _vehicle_slot(kind: str) -> Slot:
-    return lambda builder, *place: builder.park(*place, kind)
+def _vehicle_slot(*kinds: str) -> Slot:
+    def fill(builder: SceneBuilder, street: Street, side: int, along: float, beside: float) -> None:
+        kind = kinds[int(builder.generator.integers(len(kinds)))]
+        builder.park(street, side, along, beside, kind)
+
+    return fill
 
 
 def _cycle_slot(kind: str) -> Slot:
@@ -608,10 +645,8 @@ def _cycle_slot(kind: str) -> Slot:
 # Name: length of the slot in metres and what fills it.
 SLOTS: dict[str, tuple[float, Slot]] = {
     "car": (5.8, _vehicle_slot("car")),
-    "truck": (10.2, _vehicle_slot("truck")),
-    "bus": (12.8, _vehicle_slot("bus")),
+    "bus_or_truck": (12.8, _vehicle_slot("bus", "truck")),
     "trailer": (12.6, _vehicle_slot("trailer")),
-    "police_car": (5.8, _vehicle_slot("police_car")),
     "motorcycles": (4.2, _cycle_slot("motorcycle")),
     "bicycles": (4.2, _cycle_slot("bicycle")),
     "roadworks": (10.0, SceneBuilder.roadworks),
@@ -620,15 +655,14 @@ SLOTS: dict[str, tuple[float, Slot]] = {
 PARKING_DECK = (
     "bicycles",
     "car",
-    "truck",
     "roadworks",
-    "motorcycles",
-    "bus",
-    "car",
-    "construction_site",
     "trailer",
+    "motorcycles",
+    "construction_site",
     "car",
+    "bus_or_truck",
 )
+ONCOMING = (["car", "truck", "bus", "police_car", "ambulance"], [0.66, 0.16, 0.08, 0.05, 0.05])
 FURNITURE: Sequence[Callable[[Generator], Mesh]] = (
     objects.bench,
     objects.trash_bin,

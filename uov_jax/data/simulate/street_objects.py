@@ -225,11 +225,11 @@ def tree(generator: np.random.Generator) -> Mesh:
             generator.uniform(0.25, 0.85) * (height - fork),
         ]
         parts.append(tube(bark, top, end, 0.08, 0.03, sides=5))
-        offset = generator.normal(size=(70, 3)) * np.array([0.42, 0.42, 0.3]) * spread
+        offset = generator.normal(size=(110, 3)) * np.array([0.42, 0.42, 0.3]) * spread
         centers.append(end + np.clip(offset, -1.1 * spread, 1.1 * spread))
     crown = np.concatenate(centers)
     crown = crown[crown[:, 2] > 0.75 * fork]
-    parts.append(leaves(leaf, crown, generator.uniform(0.35, 0.5), generator))
+    parts.append(leaves(leaf, crown, generator.uniform(0.28, 0.42), generator))
     return merge(parts)
 
 
@@ -439,7 +439,7 @@ def building(generator: np.random.Generator, width: float, depth: float) -> Mesh
     facade = Surface(kind, color, reflectivity, style)
     stone = Surface(kind, tuple(0.7 * np.array(color) + 0.1), reflectivity, ROUGH)
     roof = Surface(kind, (0.2, 0.18, 0.17), 0.2, ROUGH)
-    half, floors = width / 2, int(generator.integers(2, 8))
+    half, floors = width / 2, int(generator.choice([1, 1, 2, 2, 3, 4, 5, 7]))
     height = 3.4 * floors + generator.uniform(0.3, 1.0)
     parts = [
         box(facade, (-half, half), (0, depth), (0.6, height)),

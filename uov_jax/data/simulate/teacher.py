@@ -85,14 +85,14 @@ _STUFF_CONFUSIONS: dict[str, tuple[tuple[str, float], ...]] = {
 class TeacherSettings:
     """How often and how badly the teacher errs; lengths in pixels of a 1600 x 900 image."""
 
-    border_shift: float = 6.0
+    border_shift: float = 4.0
     cell: int = 6
-    missed_below: float = 250.0
-    missed_always: float = 0.04
-    confusion: float = 1.0
-    piece_confusion: float = 1.0
+    missed_below: float = 200.0
+    missed_always: float = 0.03
+    confusion: float = 0.7
+    piece_confusion: float = 0.75
     wrong_word: float = 0.12
-    merged: float = 0.35
+    merged: float = 0.6
     void: float = 0.05
     embedding_noise: float = 0.7
     leaning: float = 0.35
@@ -155,15 +155,19 @@ class SimulatedTeacher:
         self, view: View, channel: str, token: str, generator: np.random.Generator
     ) -> CameraMasks:
         """The masks that this teacher would find in a view."""
-        regions = _regions(view)
-        regions = _shift_borders(regions, self.settings, generator)
-        regions = self._miss(regions, generator)
+        cell = self._cell(view)
+        regions = self._miss(_regions(view, cell), generator)
         masks, words, true_words = self._name(regions, generator)
         _punch(masks, self.settings.void, generator)
         masks, kept = _renumbered(masks, len(words))
         words, true_words = words[kept], true_words[kept]
+        masks = _enlarge(masks, view.kind.shape, cell, self.settings.border_shift, generator)
         full = np.repeat(np.repeat(masks, RAY_STEP, axis=0), RAY_STEP, axis=1)
         return CameraMasks(channel, token, full, words, self._embed(words, true_words, generator))
+
+    def _cell(self, view: View) -> int:
+        """Size of the teacher's own pixels, in values of the view."""
+        return max(1, round(self.settings.cell * _scale(view.kind.shape) / RAY_STEP))
 
     def _miss(
         self, regions: NDArray[np.int32], generator: np.random.Generator
@@ -172,8 +176,8 @@ class SimulatedTeacher:
         settings = self.settings
         areas = np.bincount(regions.ravel())
         for number in np.flatnonzero(areas[256:]) + 256:
-            area = RAY_STEP**2 * areas[number] / _size_factor(regions.shape)
-            missed = settings.missed_always + 0.9 * np.exp(-area / settings.missed_below)
+            area = areas[number] * (1600 * 900) / regions.size
+            missed = settings.missed_always + 0.9 * np.exp(-area / max(settings.missed_below, 1e-9))
             if generator.random() < missed:
                 _fill_from_beside(regions, int(number), bool(generator.random() < 0.5))
         return regions
@@ -277,20 +281,21 @@ def _fitting_words(vocabulary: Vocabulary, kind: int) -> NDArray[np.int64]:
     return found
 
 
-def _size_factor(shape: tuple[int, ...]) -> float:
-    """Area of these images relative to 1600 x 900 pixels."""
-    return RAY_STEP**2 * shape[0] * shape[1] / (1600 * 900)
+def _scale(shape: tuple[int, ...]) -> float:
+    """Size of the images of these views relative to 1600 x 900."""
+    return RAY_STEP * shape[1] / 1600
 
 
-def _regions(view: View) -> NDArray[np.int32]:
-    """A number for every region: below 256 the kind, from 256 on a countable object.
+def _regions(view: View, cell: int) -> NDArray[np.int32]:
+    """A number for every region, on a coarse grid as of a network's output.
 
-    An object's number is 256 + 64 * instance + kind.
+    Below 256 it is the kind; a countable object has 256 + 64 * instance + kind.
     """
     countable = np.array([kind.countable for kind in KINDS])
-    thing = countable[view.kind] & (view.instance > 0)
-    kind = view.kind.astype(np.int32)
-    return np.where(thing, 256 + 64 * view.instance + kind, kind).astype(np.int32)
+    kind = view.kind[cell // 2 :: cell, cell // 2 :: cell].astype(np.int32)
+    instance = view.instance[cell // 2 :: cell, cell // 2 :: cell]
+    thing = countable[kind] & (instance > 0)
+    return np.where(thing, 256 + 64 * instance + kind, kind).astype(np.int32)
 
 
 @functools.lru_cache(maxsize=4)
@@ -315,21 +320,24 @@ def _noise_window(
     return _smooth_noise(cells, size)[top : top + shape[0], left : left + shape[1]]
 
 
-def _shift_borders(
-    regions: NDArray[np.int32], settings: TeacherSettings, generator: np.random.Generator
-) -> NDArray[np.int32]:
-    """Coarse cells, as of a network's output, and borders pushed about smoothly."""
-    height, width = regions.shape
-    factor = np.sqrt(_size_factor(regions.shape)) / RAY_STEP
-    cell = max(1, round(settings.cell * factor))
-    amount = settings.border_shift * factor
-    v = np.arange(height) // cell * cell + cell // 2
-    u = np.arange(width) // cell * cell + cell // 2
-    down = amount * (_noise_window(96, regions.shape, generator) + 0.4 * generator.normal())
-    across = amount * (_noise_window(96, regions.shape, generator) + 0.4 * generator.normal())
-    rows = np.clip(v[:, None] + down.astype(np.int32), 0, height - 1)
-    columns = np.clip(u[None, :] + across.astype(np.int32), 0, width - 1)
-    return regions[rows, columns]
+def _enlarge(
+    masks: NDArray[np.uint16],
+    shape: tuple[int, ...],
+    cell: int,
+    shift: float,
+    generator: np.random.Generator,
+) -> NDArray[np.uint16]:
+    """Coarse masks at the view's size, borders pushed about smoothly by ``shift`` image pixels."""
+    amount = shift * _scale(shape) / RAY_STEP
+    down, across = (
+        (amount * (_noise_window(96, shape, generator) + 0.4 * generator.normal())).astype(np.int32)
+        for _ in range(2)
+    )
+    down += np.arange(shape[0], dtype=np.int32)[:, None]
+    across += np.arange(shape[1], dtype=np.int32)
+    rows = np.clip(down // cell, 0, masks.shape[0] - 1)
+    columns = np.clip(across // cell, 0, masks.shape[1] - 1)
+    return masks.ravel()[rows * masks.shape[1] + columns]
 
 
 def _fill_from_beside(regions: NDArray[np.int32], number: int, from_left: bool) -> None:
@@ -353,7 +361,8 @@ def _blobs(
     shape: tuple[int, ...], share: float, generator: np.random.Generator
 ) -> NDArray[np.bool_]:
     """Smooth patches that cover about that share of an image."""
-    noise = _noise_window(24, shape, generator)
+    # About as many blobs across any image: the window is a part of the tile.
+    noise = _noise_window(round(24 * 800 / shape[1]), shape, generator)
     return noise > _normal_quantile(1.0 - float(np.clip(share, 1e-4, 0.9999)))
 
 
@@ -378,7 +387,7 @@ def _renumbered(
     """Masks that still have pixels, numbered from 1, and which they were."""
     areas = np.bincount(masks.ravel(), minlength=count + 1)
     areas[0] = 0
-    kept = np.flatnonzero(areas > 8)
+    kept = np.flatnonzero(areas)
     lookup = np.zeros(len(areas), np.uint16)
     lookup[kept] = np.arange(1, len(kept) + 1)
     return lookup[masks], kept - 1

@@ -242,7 +242,7 @@ def _cargo(
         return merge(planks)
     ribs = [
         box(trim, (at - 0.03, at + 0.03), (-half - 0.03, half + 0.03), (z[0], z[1] + 0.02))
-        for at in np.linspace(x[0] + 0.03, x[1] - 0.03, 2 if style == 2 else 6)
+        for at in np.linspace(x[0] + 0.06, x[1] - 0.06, 2 if style == 2 else 6)
     ]
     return merge([box(paint, x, (-half, half), z), *ribs])
 
@@ -578,13 +578,15 @@ def bicycle(generator: np.random.Generator, ridden: bool = False) -> Mesh:
 def ego() -> Mesh:
     """What the sensors may see of the car that carries them, in the ego frame (rear axle).
 
-    The roof lies below the LiDAR, the tail reaches into the lower border of the rear camera.
+    The roof and the mount lie below the LiDAR, the tail reaches into the rear camera's lower
+    border.
     """
     kind = KIND["ego"]
     paint = Surface(kind, (0.6, 0.62, 0.65), 0.05)
     return merge(
         [
             frustum(paint, (0.05, 1.5, -0.46, 0.46), (0.15, 1.4, -0.42, 0.42), (1.44, 1.53)),
+            tube(paint, (0.94, 0, 1.6), (0.94, 0, 1.64), 0.36, sides=12),
             box(paint, (-0.95, -0.9), (-0.6, 0.6), (1.0, 1.115)),
         ]
     )

@@ -125,13 +125,19 @@ def _simulated_drive(config: ConfigDict) -> None:
         train_split="sim_train",
         val_split="sim_val",
         dumps="data/sim/dumps/simulated",
-        workers=1,
+        # A sweep has 17,000 to 19,000 voxels; compiling a program takes as long as ten steps.
+        voxels=(19_500, 36_000),
+        pairs=(32_768, 65_536),
+        superpoints=(256, 2048),
+        workers=2,
     )
-    # A hundred steps are too few for a rate that stays constant through whole epochs.
+    # So short a run needs the full rate, and its decay at every step.
+    config.optimizer.rates_for_batch_size = 2
     config.schedule.update(per="step", warmup_epochs=0.1)
     config.run.update(
         log_every_steps=1,
         checkpoint_every_steps=25,
+        # Beyond the end: once, at the end.
         evaluate_every_epochs=1000.0,
         validation_keyframes=12,
     )

@@ -72,7 +72,8 @@ class ZeroShotScores:
     def empty(cls, vocabulary: Vocabulary) -> ZeroShotScores:
         """Scores of no sweep yet."""
         names = vocabulary.eval_classes
-        return cls(*(ConfusionMatrix(len(names), names) for _ in range(4)))
+        everywhere, seen, unseen, teacher = (ConfusionMatrix(len(names), names) for _ in range(4))
+        return cls(everywhere, seen, unseen, teacher)
 
     def add(
         self,

@@ -110,10 +110,10 @@ class RunLog:
         """Draw loss.png from metrics.csv; None on other processes and before the first row."""
         if self._table is None or "loss" not in self._table.columns:
             return None
-        from uov_jax.evaluation import pictures  # Late: it imports a plotting library.
+        from uov_jax.evaluation.pictures import loss_plot  # Late: it imports matplotlib.
 
         path = self.directory / "loss.png"
-        pictures.loss_plot(self._table.path, path)
+        loss_plot(self._table.path, path)
         return path
 
     def close(self) -> None:

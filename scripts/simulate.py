@@ -2,7 +2,7 @@
 
 Example, the drive that `make train` uses:
 
-    python scripts/simulate.py --output data/sim
+    python scripts/simulate.py
 
 Stop it at any time: the same command goes on where it stopped and gives the same files.
 """
@@ -16,7 +16,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uov_jax.data.dump_keyframes import readable_bytes
-from uov_jax.data.simulate import DriveSettings, expected_bytes, expected_seconds, simulate_drive
+from uov_jax.data.simulate import (
+    DriveReport,
+    DriveSettings,
+    expected_bytes,
+    expected_seconds,
+    simulate_drive,
+)
+
+DEFAULT_OUTPUT = Path("data/sim")  # where the configs' `sim` variants look
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +32,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", required=True, type=Path, help="root of the new dataset")
+    parser.add_argument(
+        "--output", type=Path, default=DEFAULT_OUTPUT, help="root of the new dataset"
+    )
     parser.add_argument("--scenes", type=int, default=10, help="the last fifth is for validation")
     parser.add_argument("--keyframes", type=int, default=12, help="of each scene, 0.5 s apart")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
@@ -70,11 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
         f"v1.0-sim, splits sim_train and sim_val), teacher dumps in {report.dumps}. All of it is "
         "simulated, the teacher too."
     )
-    print(
-        "Next: python scripts/train.py --config configs/tmp_san.py:sim "
-        f"--config.data.root={report.output} --workdir runs/tmp_sim"
-    )
+    print(f"Next: python scripts/train.py --config configs/tmp_san.py:sim{_elsewhere(report)}")
     return 0
+
+
+def _elsewhere(report: DriveReport) -> str:
+    """The settings that training needs for a drive that is not where its config expects it."""
+    if report.output == DEFAULT_OUTPUT:
+        return ""
+    return f" --config.data.root={report.output} --config.data.dumps={report.dumps}"
 
 
 if __name__ == "__main__":

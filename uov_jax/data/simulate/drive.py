@@ -28,7 +28,7 @@ from uov_jax.data.simulate.teacher import NAME, SimulatedTeacher
 from uov_jax.vocabulary import load_vocabulary
 
 MANIFEST = "simulation.json"
-SECONDS_PER_KEYFRAME, SECONDS_PER_SCENE = 1.3, 1.5  # on one core of a server
+SECONDS_PER_KEYFRAME, SECONDS_PER_SCENE = 1.2, 0.9  # on one core of a server
 _SCENE_BYTES = 300_000
 _KEYFRAME_BYTES = (750_000, 1_400_000)  # LiDAR, labels, dump, tables; images at full size
 

@@ -60,7 +60,7 @@ class Street:
             distance += (y[row, :, None] - self._y[rough]) ** 2
             nearest[row] = distance.argmin(axis=1)
         along = self._along[rough][nearest]
-        for _ in range(3):
+        for _ in range(7):  # converges by |beside| / radius each time
             cx, cy, heading = self.at(along, 0.0)
             ahead = (x - cx) * np.cos(heading) + (y - cy) * np.sin(heading)
             along = np.clip(along + ahead, self.first, self.last)

@@ -71,7 +71,7 @@ class _Body:
 
     def intersect(self, origins: Float32, directions: Float32) -> tuple[Float32, Indices]:
         """Distance (`FAR` for none) and face."""
-        hit = self.embree.run(np.ascontiguousarray(origins), directions, output=1)
+        hit = self.embree.run(*map(np.ascontiguousarray, (origins, directions)), output=1)
         distance, face = hit["tfar"], hit["primID"]
         none = face < 0
         face += self.first_face
@@ -81,7 +81,8 @@ class _Body:
 
     def blocks(self, origins: Float32, directions: Float32) -> NDArray[np.bool_]:
         """Whether anything is met at all."""
-        return self.embree.run(origins, np.ascontiguousarray(directions), query="OCCLUDED") != -1
+        rays = map(np.ascontiguousarray, (origins, directions))
+        return self.embree.run(*rays, query="OCCLUDED") != -1
 
 
 def _normals(mesh: Mesh) -> Float32:
@@ -228,7 +229,7 @@ class World:
                 continue
             rays = bundles.near(body, rotation, translation, slack)
             if len(rays):
-                moved = self._in_frame(body, origins[rays], directions[rays], times, rays)
+                moved = self._in_frame(body, origins, directions, times, rays)
                 depth, number = body.intersect(*moved)
                 nearer = np.flatnonzero(depth < distance[rays])
                 distance[rays[nearer]] = depth[nearer]
@@ -253,7 +254,7 @@ class World:
             rays = bundles.near(body, rotation, translation, 0.0)
             rays = rays[~blocked[rays]]
             if len(rays):
-                moved = self._in_frame(body, points[rays], directions[rays], times, rays)
+                moved = self._in_frame(body, points, directions, times, rays)
                 blocked[rays] |= body.blocks(*moved)
         return blocked
 
@@ -285,15 +286,22 @@ class World:
         times: NDArray[np.float64],
         rays: NDArray[np.intp],
     ) -> tuple[Float32, Float32]:
+        """The chosen rays in a body's frame, each at its own time."""
         assert body.motion is not None
-        if len(times) == 1:
-            rotation, translation = body.motion.pose(times[0])
-            turn = rotation.astype(np.float32)
-            return (origins - translation.astype(np.float32)) @ turn, directions @ turn
-        rotation, translation = body.motion.pose(times[rays])
-        local = np.einsum("nij,ni->nj", rotation, origins - translation)
-        turned = np.einsum("nij,ni->nj", rotation, directions.astype(np.float64))
-        return local.astype(np.float32), turned.astype(np.float32)
+        if len(times) > 1:
+            rotation, translation = body.motion.pose(times[rays])
+            local = np.einsum("nij,ni->nj", rotation, origins[rays] - translation)
+            turned = np.einsum("nij,ni->nj", rotation, directions[rays].astype(np.float64))
+            return local.astype(np.float32), turned.astype(np.float32)
+        rotation, translation = body.motion.pose(times[0])
+        turn, shift = rotation.astype(np.float32), translation.astype(np.float32)
+        moved: list[Float32] = []
+        for rows, origin in ((origins, shift), (directions, np.float32(0))):
+            if rows.strides[0] == 0:  # one row for all rays
+                moved.append(np.broadcast_to((rows[:1] - origin) @ turn, (len(rays), 3)))
+            else:
+                moved.append((rows[rays] - origin) @ turn)
+        return moved[0], moved[1]
 
 
 # Facades: one row per style: bay width, window width, floor height, sill, window height (metres).

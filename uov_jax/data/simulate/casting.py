@@ -296,9 +296,10 @@ class World:
         rotation, translation = body.motion.pose(times[0])
         turn, shift = rotation.astype(np.float32), translation.astype(np.float32)
         moved: list[Float32] = []
-        for rows, origin in ((origins, shift), (directions, np.float32(0))):
+        for rows, origin in ((origins, shift), (directions, np.zeros_like(shift))):
             if rows.strides[0] == 0:  # one row for all rays
-                moved.append(np.broadcast_to((rows[:1] - origin) @ turn, (len(rays), 3)))
+                one: Float32 = (rows[:1] - origin) @ turn
+                moved.append(np.broadcast_to(one, (len(rays), 3)))
             else:
                 moved.append((rows[rays] - origin) @ turn)
         return moved[0], moved[1]

@@ -44,7 +44,7 @@ def test_workers_and_interruptions_change_no_byte(drive: Path, tmp_path: Path) -
     counts: list[int] = []
     report = simulate(root, workers=1, progress=counts.append)
     assert sum(counts) == report.keyframes == 4
-    assert 0 < report.written < 4
+    assert report.written < 4  # how many the workers had begun is up to their timing
     found, expected = contents(root), contents(drive)
     assert found.keys() == expected.keys()
     assert [name for name in found if found[name] != expected[name]] == []

@@ -295,14 +295,14 @@ class World:
             return local.astype(np.float32), turned.astype(np.float32)
         rotation, translation = body.motion.pose(times[0])
         turn, shift = rotation.astype(np.float32), translation.astype(np.float32)
-        moved: list[Float32] = []
-        for rows, origin in ((origins, shift), (directions, np.zeros_like(shift))):
-            if rows.strides[0] == 0:  # one row for all rays
-                one: Float32 = (rows[:1] - origin) @ turn
-                moved.append(np.broadcast_to(one, (len(rays), 3)))
-            else:
-                moved.append((rows[rays] - origin) @ turn)
-        return moved[0], moved[1]
+        return _turned(origins, rays, shift, turn), _turned(directions, rays, 0 * shift, turn)
+
+
+def _turned(rows: Float32, rays: NDArray[np.intp], shift: Float32, turn: Float32) -> Float32:
+    """The chosen rows, less ``shift``, times a matrix; one row may stand for all."""
+    if rows.strides[0] == 0:
+        return np.broadcast_to(_turned(rows[:1].copy(), rays[:1] * 0, shift, turn), (len(rays), 3))
+    return np.matmul(rows[rays] - shift, turn, dtype=np.float32)
 
 
 # Facades: one row per style: bay width, window width, floor height, sill, window height (metres).

@@ -205,16 +205,15 @@ def test_bfloat16_keeps_float32_parameters_and_stays_near() -> None:
     assert np.linalg.norm(logits - expected) < 0.1 * np.linalg.norm(expected)
 
 
-def test_no_voxel_at_all_gives_zeros_and_finite_gradients(backend: str) -> None:
-    plan = build_plan(np.zeros((0, 4), np.int32), PlanSpec(capacity=16, first_kernel=5))
-    model = recipe_model("minkunet18a", 3, 768)
-    step = make_step(model)
-    gradients, (logits, statistics) = step(
-        jnp.ones((16, 3)), plan, jnp.ones((16, 768)), jnp.float32(1)
-    )
+def test_no_voxel_at_all_gives_zeros_and_finite_gradients(
+    backend: str, small_network: MinkUNet
+) -> None:
+    plan = build_plan(np.zeros((0, 4), np.int32), PlanSpec(capacity=16))
+    batch = (jnp.ones((16, 3)), plan, jnp.ones((16, 4)), jnp.float32(1))
+    gradients, (logits, statistics) = make_step(small_network)(*batch)
     assert not np.asarray(logits).any()
     assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(gradients))
-    before = model_to_state_dict(model)
+    before = model_to_state_dict(small_network)
     for name, value in by_name(statistics).items():
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_array_equal(value, before[name])

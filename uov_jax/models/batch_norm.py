@@ -29,13 +29,13 @@ def masked_moments(x: Array, count: Array, axis_name: str | None = None) -> Mome
     square of the deviations from it; float32 whatever x is. With `axis_name` the rows of all
     devices along that axis are pooled.
     """
-    wide = x.astype(jnp.float32)
     rows = _pooled(count.astype(jnp.float32), axis_name)
     divisor = jnp.maximum(rows, 1.0)
-    mean = _pooled(jnp.sum(wide, axis=0), axis_name) / divisor
+    mean = _pooled(jnp.sum(x.astype(jnp.float32), axis=0), axis_name) / divisor
     # A product, not a select: on the CPU, XLA takes products into its reduction kernels but writes
     # the result of a select to memory first, which makes this 4 times slower.
-    deviation = (wide - mean[None, :]) * _valid_rows(x, count).astype(jnp.float32)
+    mask = _valid_rows(x, count).astype(jnp.float32)
+    deviation = _scaled_deviation(x, mean, jnp.ones_like(mean), use=0) * mask
     variance = _pooled(jnp.sum(deviation * deviation, axis=0), axis_name) / divisor
     return Moments(mean, variance, rows)
 
@@ -55,9 +55,7 @@ def normalize(
     dtype of x. One pass over memory: XLA fuses all of it.
     """
     scale = weight * lax.rsqrt(moments.variance + EPSILON)
-    # (x - mean) * scale, not x * scale + (bias - mean * scale): the latter cancels badly when the
-    # mean is large against the deviation, and costs the same in a fused loop.
-    y = (x.astype(jnp.float32) - moments.mean[None, :]) * scale[None, :] + bias[None, :]
+    y = _scaled_deviation(x, moments.mean, scale, use=1) + bias[None, :]
     if shortcut is not None:
         y = y + shortcut.astype(jnp.float32)
     if relu:
@@ -79,9 +77,11 @@ def batch_norm(
 
     Rows past `count` must be zero in x; they may hold anything in the shortcut. Returns the result
     (see `normalize`) and the moments, which carry no gradient: they are for the running
-    statistics. Written with its own derivative because automatic differentiation would
-    keep the deviations and the masks of every layer; this one keeps x and the output, which the
-    neighbouring convolutions keep anyway.
+    statistics.
+
+    Written with its own derivative because automatic differentiation would keep the deviations and
+    the masks of every layer; this one keeps x and the output, which the neighbouring convolutions
+    keep anyway.
     """
     moments = masked_moments(x, count, axis_name)
     return normalize(x, moments, weight, bias, shortcut, count, relu), moments
@@ -114,14 +114,13 @@ def _batch_norm_backward(
     # Where the ReLU passed nothing, padding rows included, y is exactly zero.
     passed = valid if y is None else y > 0
     dy = jnp.where(passed, cotangents[0].astype(jnp.float32), 0.0)
-    deviation = x.astype(jnp.float32) - moments.mean[None, :]
     dbias = jnp.sum(dy, axis=0)
-    dweight = jnp.sum(dy * deviation, axis=0) * inverse_deviation
+    dweight = jnp.sum(dy * _scaled_deviation(x, moments.mean, inverse_deviation, use=2), axis=0)
     rows = jnp.maximum(moments.rows, 1.0)
     mean_dy, mean_dy_x = (total / rows for total in _pooled((dbias, dweight), axis_name))
-    scale = (weight * inverse_deviation)[None, :]
-    slope = (mean_dy_x * inverse_deviation)[None, :]
-    dx = jnp.where(valid, (dy - mean_dy[None, :] - deviation * slope) * scale, 0.0)
+    slope = mean_dy_x * inverse_deviation
+    dx = dy - mean_dy[None, :] - _scaled_deviation(x, moments.mean, slope, use=3)
+    dx = jnp.where(valid, dx * (weight * inverse_deviation)[None, :], 0.0)
     dshortcut = None if shortcut is None else dy.astype(shortcut.dtype)
     return dx.astype(x.dtype), dweight, dbias, dshortcut, None
 
@@ -187,6 +186,17 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
     if resolved not in (jnp.dtype(jnp.float32), jnp.dtype(jnp.bfloat16)):
         raise ValueError(f"compute dtype must be float32 or bfloat16, found {resolved}")
     return resolved
+
+
+def _scaled_deviation(x: Array, mean: Array, scale: Array, use: int) -> Array:
+    """`(x - mean) * scale`, f32 [N, C], spelled in another way for every `use`.
+
+    If all uses were alike, XLA would find one value in them and hold it in memory from the
+    statistics to the backward pass: 40 % more memory for a training step of Res16UNet34C. Powers of
+    two are exact, so the uses differ in nothing else.
+    """
+    factor = 2.0**use
+    return (x.astype(jnp.float32) * factor - (mean * factor)[None, :]) * (scale / factor)[None, :]
 
 
 def _valid_rows(x: Array, count: Array) -> Array:

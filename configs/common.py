@@ -111,33 +111,41 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
         raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
     _simulated_drive(config)
     if arg == "sim-long":
-        config.total_steps = 800
+        config.total_steps = 2400
     return config
 
 
 def _simulated_drive(config: ConfigDict) -> None:
     """`scripts/simulate.py --output data/sim` on two CPU cores: minutes instead of days."""
-    config.batch_size = 2
-    config.total_steps = 100
+    config.batch_size = 1
+    config.total_steps = 400
     config.data.update(
         root="data/sim",
         version="v1.0-sim",
         train_split="sim_train",
         val_split="sim_val",
         dumps="data/sim/dumps/simulated",
-        # A sweep has 17,000 to 19,000 voxels; compiling a program takes as long as ten steps.
-        voxels=(19_500, 36_000),
+        # A sweep has 17,000 to 20,000 voxels; compiling a program takes as long as ten steps.
+        voxels=(21_504, 36_000),
         pairs=(32_768, 65_536),
         superpoints=(256, 2048),
-        workers=2,
+        workers=1,
     )
-    # So short a run needs the full rate, and its decay at every step.
-    config.optimizer.rates_for_batch_size = 2
-    config.schedule.update(per="step", warmup_epochs=0.1)
+    # In a few hundred steps of one sweep each SGD gets nowhere: Adam, decayed at every step.
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",
+            "learning_rate": 4e-3,
+            "head_learning_rate": placeholder(float),
+            "rates_for_batch_size": 1,
+            "betas": (0.9, 0.99),
+            "weight_decay": 0.0,
+        }
+    )
+    config.schedule.update(per="step", warmup_epochs=0.2)
     config.run.update(
         log_every_steps=1,
-        checkpoint_every_steps=25,
+        checkpoint_every_steps=100,
         # Beyond the end: once, at the end.
         evaluate_every_epochs=1000.0,
-        validation_keyframes=12,
     )

@@ -60,12 +60,13 @@ def test_road_lies_under_the_sensor(spin: Sweep) -> None:
 
 
 def test_intensity_tells_something_but_not_everything(spin: Sweep) -> None:
-    hit = spin.raw != EGO_RAW
-    medians = {raw: np.median(spin.points[spin.raw == raw, 3]) for raw in (24, 12, 28)}
-    assert medians[24] < medians[28] < medians[12]  # asphalt, buildings, cones with bright bands
-    road, cone = (spin.points[spin.raw == raw, 3] for raw in (24, 12))
-    assert np.percentile(road, 99.5) > np.percentile(cone, 10)
-    assert hit.mean() > 0.6
+    def of(raw: int) -> np.ndarray:
+        return spin.points[spin.raw == raw, 3]
+
+    assert np.median(of(24)) < np.median(of(28)) < np.median(of(12))  # road, buildings, cones
+    # Kinds next to each other on the scale overlap: intensity alone does not label points.
+    assert np.percentile(of(28), 80) > np.percentile(of(16), 20)  # buildings, buses
+    assert (spin.raw != EGO_RAW).mean() > 0.6
 
 
 def test_another_generator_gives_other_noise_only(world: World, spin: Sweep) -> None:
@@ -82,14 +83,12 @@ def test_statistics_are_like_those_of_a_real_sweep(real_nuscenes: Path, spin: Sw
     (path,) = (real_nuscenes / "samples" / "LIDAR_TOP").glob("*.pcd.bin")
     real, ours = read_sweep(path), spin.points
     assert len(ours) == pytest.approx(len(real), rel=0.01)
+    # Not the intensity: it tells more about the kind of thing than in reality, on purpose.
     for share in (10, 50, 90):
-        for column, tolerance in ((None, 0.6), (3, 0.7)):
-            values = [
-                np.hypot(p[:, 0], p[:, 1]) if column is None else p[:, column]
-                for p in (far(real), far(ours))
-            ]
-            a, b = (float(np.percentile(value, share)) for value in values)
-            assert b == pytest.approx(a, rel=tolerance, abs=4.0 if column == 3 else 1.0)
+        a, b = (
+            float(np.percentile(np.hypot(p[:, 0], p[:, 1]), share)) for p in (far(real), far(ours))
+        )
+        assert b == pytest.approx(a, rel=0.6, abs=1.0)
     counts = [
         len(voxelize(np.ascontiguousarray(p[:, :3]), (0.1, 1.0, 0.1), True).coords)
         for p in (real, ours)

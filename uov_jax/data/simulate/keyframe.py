@@ -24,7 +24,7 @@ from uov_jax.data.simulate.scene import KEYFRAME_INTERVAL, SceneObject, make_sce
 from uov_jax.data.simulate.teacher import NAME, SimulatedTeacher
 
 VERSION = "v1.0-sim"
-FORMAT = 1  # raise it whenever the same settings would give other files
+FORMAT = 2  # raise it whenever the same settings would give other files
 FIRST_TIMESTAMP = 1_700_000_000_000_000  # microseconds
 JPEG_QUALITY = 80
 FACTS = Path(".simulation")

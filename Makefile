@@ -7,13 +7,12 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate train train-long test test-slow lint format clean
+.PHONY: help env build simulate train train-long test lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 10 minutes on two cores)"
 	@echo "make train-long  the same for at most an hour, to a score above the teacher's own labels"
 	@echo "make test        every test, from a bare clone"
-	@echo "make test-slow   the tests that take minutes"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
 
@@ -24,6 +23,10 @@ $(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nusce
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/base.txt -r requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/nuscenes.txt
+	touch $@
+
+$(VENV)/torch: $(VENV)/installed requirements/torch.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
@@ -43,11 +46,8 @@ train: simulate
 train-long: simulate
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
 
-test: build
-	$(RUN) -m pytest -m "not slow"
-
-test-slow: build
-	$(RUN) -m pytest -m slow
+test: build $(VENV)/torch
+	$(RUN) -m pytest
 
 lint: build
 	$(BIN)/ruff check .

@@ -133,6 +133,17 @@ std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tens
 void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
                      int32_t dilation, int64_t row_capacity, int32_t* map,
                      const ParallelFor& parallel_for) {
+  if (kernel < 1 || kernel > 5 || kernel % 2 == 0 || dilation < 1 || dilation > 2 ||
+      tensor_stride < 1 || tensor_stride > 16) {
+    throw std::invalid_argument(
+        "submanifold_map: kernel 1, 3 or 5, dilation 1 or 2 and a tensor "
+        "stride of at most 16 are supported");
+  }
+  if (static_cast<int64_t>(rows.size()) > row_capacity) {
+    throw std::invalid_argument("submanifold_map: " + std::to_string(rows.size()) +
+                                " coordinates do not fit " + std::to_string(row_capacity) +
+                                " rows");
+  }
   const int radius = kernel / 2;
   const int64_t volume = int64_t{kernel} * kernel * kernel;
   fill_absent(map, volume * row_capacity);
@@ -189,6 +200,7 @@ std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int level
 std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,
                                 const ParallelFor& parallel_for) {
   const int levels = static_cast<int>(arrays.capacities.size());
+  if (levels < 1) throw std::invalid_argument("a plan needs at least one level");
   std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
   auto overflows = [&](int level) { return counts[level] > arrays.capacities[level]; };
   std::vector<KeyedRow> rows = level0;

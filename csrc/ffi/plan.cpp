@@ -22,20 +22,26 @@ int64_t valid_rows(Coordinates coords, Count count) {
 void plan(ffi::ThreadPool& pool, Coordinates coords, Count count, ffi::RemainingRets results,
           int64_t levels, bool first_kernel_5) {
   size_t next = 0;
-  auto take = [&](int64_t* columns = nullptr) {
+  auto take = [&](int64_t rows, int64_t columns) {
     auto buffer = results.get<Coordinates>(next++);
-    require(buffer.has_value(), "plan: a result is missing or not a matrix of int32");
-    if (columns != nullptr) *columns = (*buffer)->dimensions()[1];
-    return (*buffer)->typed_data();
+    require(buffer.has_value() && (*buffer)->dimensions()[0] == rows &&
+                (columns < 0 || (*buffer)->dimensions()[1] == columns),
+            "plan: a result is missing or not an int32 matrix of the right shape");
+    return *buffer;
   };
+  require(levels >= 1, "plan: there must be a level");
   PlanArrays arrays;
-  arrays.capacities.resize(levels);
-  for (int64_t l = 0; l < levels; ++l) arrays.same.push_back(take(&arrays.capacities[l]));
-  if (first_kernel_5) arrays.first = take();
+  auto& sizes = arrays.capacities;
+  for (int64_t l = 0; l < levels; ++l) {
+    auto same = take(27, -1);
+    sizes.push_back(same->dimensions()[1]);
+    arrays.same.push_back(same->typed_data());
+  }
+  if (first_kernel_5) arrays.first = take(125, sizes[0])->typed_data();
   for (int64_t l = 0; l + 1 < levels; ++l) {
-    arrays.down.push_back(take());
-    arrays.down_transpose.push_back(take());
-    arrays.coords.push_back(take());
+    arrays.down.push_back(take(8, sizes[l + 1])->typed_data());
+    arrays.down_transpose.push_back(take(8, sizes[l])->typed_data());
+    arrays.coords.push_back(take(sizes[l + 1], 4)->typed_data());
   }
   auto counts = results.get<ffi::Buffer<ffi::S32, 1>>(next++);
   require(counts.has_value() && (*counts)->dimensions()[0] == levels,
@@ -50,6 +56,9 @@ ffi::Error submanifold_map_handler(ffi::ThreadPool pool, Coordinates coords, Cou
                                    int64_t tensor_stride, int64_t dilation) {
   return guarded([&] {
     const auto stride = static_cast<int32_t>(tensor_stride);
+    require(map->dimensions()[0] == kernel * kernel * kernel &&
+                map->dimensions()[1] == coords.dimensions()[0],
+            "submanifold_map: coords [N, 4] need a map [kernel^3, N]");
     const auto rows = sorted_rows(coords.typed_data(), valid_rows(coords, count), stride);
     submanifold_map(rows, static_cast<int>(kernel), stride, static_cast<int32_t>(dilation),
                     map->dimensions()[1], map->typed_data(), on_pool(pool));

@@ -38,11 +38,9 @@ ffi::Error gather_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index ind
 }
 
 ffi::Error gather_scatter_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index source,
-                                       Index target, ffi::Result<ffi::AnyBuffer> y) {
+                                       Index target, ffi::Result<ffi::AnyBuffer> y, bool identity) {
   return guarded([&] {
     const int64_t pairs = target.dimensions()[0];
-    // An empty source stands for source[m] = m.
-    const bool identity = source.dimensions()[0] == 0;
     require(identity ? x.dimensions()[0] == pairs : source.dimensions()[0] == pairs,
             "gather_scatter_rows: source and target must have the same length");
     with_type(x, y, [&](const auto* in, auto* out) {
@@ -66,7 +64,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_rows_cpu, uov::gather_rows_handler,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu, uov::gather_scatter_rows_handler,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()    // x [N, C]
-                                  .Arg<uov::Index>()        // source [M], or [0]
-                                  .Arg<uov::Index>()        // target [M]
-                                  .Ret<ffi::AnyBuffer>());  // y [rows, C]
+                                  .Arg<ffi::AnyBuffer>()     // x [N, C]
+                                  .Arg<uov::Index>()         // source [M], ignored when identity
+                                  .Arg<uov::Index>()         // target [M]
+                                  .Ret<ffi::AnyBuffer>()     // y [rows, C]
+                                  .Attr<bool>("identity"));  // source[m] = m

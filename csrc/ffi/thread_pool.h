@@ -1,6 +1,7 @@
 // ParallelFor on XLA's own thread pool, and the translation of exceptions into XLA errors.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <exception>

@@ -89,6 +89,7 @@ Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tenso
 // (same per level, first or None, down, down transposed, coords of levels 1.., counts)
 py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool first_kernel_5) {
   const size_t levels = capacities.size();
+  if (levels == 0) throw std::invalid_argument("a plan needs at least one level");
   uov::PlanArrays arrays;
   arrays.capacities = capacities;
   py::list same, down, down_transpose, level_coords;

@@ -257,3 +257,9 @@ def test_results_do_not_depend_on_threads_or_devices(instruction_set):
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout.split()[-1])
     assert len(digests) == 1
+
+
+def test_gather_scatter_rows_without_pairs(backend):
+    nothing = jnp.zeros((0,), jnp.int32)
+    out = sparse.gather_scatter_rows(jnp.ones((30, 5)), nothing, nothing, 7)
+    np.testing.assert_array_equal(out, np.zeros((7, 5)))

@@ -115,8 +115,8 @@ def _gather_scatter(
         rows = jnp.arange(x.shape[0], dtype=jnp.int32) if source is None else source
         return xla.gather_scatter_rows(x, rows, target, num_rows)
     result = jax.ShapeDtypeStruct((num_rows, x.shape[1]), x.dtype)
-    rows = jnp.zeros((0,), jnp.int32) if source is None else source
-    return _call("uov_gather_scatter_rows", result, x, rows, target)
+    rows = target if source is None else source
+    return _call("uov_gather_scatter_rows", result, x, rows, target, identity=source is None)
 
 
 @jax.custom_vjp

@@ -37,6 +37,11 @@ def pretraining() -> ConfigDict:
                 # Metres of radius, degrees of azimuth, metres of height.
                 "voxel_size": (0.1, 1.0, 0.1),
                 "cylindrical": True,
+                # Smallest and largest factor by which a training sweep is scaled; None: not at all.
+                "scale": placeholder(tuple),
+                # Look masks up in the cropped and shrunk mask map, up to four pixels off, as the
+                # released code does; else at the point's own pixel.
+                "crop_lookup_at_small_pixel": False,
                 # Smallest and largest size of a batch's arrays, per sweep. Every combination of
                 # sizes that occurs is a program to compile; equal ends give a single size.
                 "voxels": (10_000, 36_000),
@@ -125,6 +130,8 @@ def _simulated_drive(config: ConfigDict) -> None:
         train_split="sim_train",
         val_split="sim_val",
         dumps="data/sim/dumps/simulated",
+        # The few thousand points that no camera sees lie next to the car: see augment.scale.
+        scale=(0.6, 1.05),
         # A sweep has 17,000 to 20,000 voxels; compiling a program takes as long as ten steps.
         voxels=(21_504, 36_000),
         pairs=(32_768, 65_536),

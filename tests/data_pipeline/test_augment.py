@@ -32,6 +32,19 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def test_scale_keeps_directions_and_range():
+    points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    factors = []
+    for seed in range(200):
+        scaled = augment.scale(points, np.random.default_rng(seed), 0.6, 1.05)
+        ratio = scaled / points
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+        assert scaled.dtype == np.float32
+        factors.append(ratio[0, 0])
+    assert 0.6 <= min(factors) < 0.63
+    assert 1.02 < max(factors) <= 1.05
+
+
 def test_rotation_keeps_height_radius_and_handedness():
     xyz = cloud()
     turned = augment.rotate_about_z(xyz, generator())

@@ -1,8 +1,8 @@
 """Augmentation of a sweep and of its point-pixel pairs, without looking at any pixel.
 
-The transformations and their ranges are those of SLidR and UOV (`utils/transforms.py`). They come
-in the order rotation, flips, cuboid, crop, image flip. Every function is pure: random numbers come
-from the generator it is given, arrays are not changed in place.
+The transformations and their ranges are those of SLidR and UOV (`utils/transforms.py`), but for
+`scale`. They come in the order rotation, flips, scale, cuboid, crop, image flip. Every function is
+pure: random numbers come from the generator it is given, arrays are not changed in place.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ def flip_axes(xyz: np.ndarray, rng: np.random.Generator, probability: float = 0.
     signs = np.ones(3, np.float32)
     signs[:2] = np.where(rng.random(2) < probability, -1, 1)
     return xyz * signs
+
+
+def scale(xyz: np.ndarray, rng: np.random.Generator, smallest: float, largest: float) -> np.ndarray:
+    """Scale points float32[N, 3] about the sensor by a factor uniform in [smallest, largest].
+
+    Not part of the published recipes. Ground next to the car lies below the view of the cameras,
+    where the rings are denser than anywhere the teacher sees; a shrunk sweep has such rings under
+    the teacher's masks.
+    """
+    return xyz * np.float32(rng.uniform(smallest, largest))
 
 
 def drop_cuboid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,14 +40,30 @@ class TmpAugmentation:
 
     Attributes:
         rotate, flip, drop_cuboid: as the functions of `uov_jax.data.augment`.
+        scale: smallest and largest factor, None for none (the published recipes).
         crop: of the images, None for none.
+
+    Raises:
+        ValueError: `scale` is not two numbers, 0 < smallest <= largest.
 
     """
 
     rotate: bool = True
     flip: bool = True
     drop_cuboid: bool = True
+    scale: tuple[float, float] | None = None
     crop: augment.CropSettings | None = augment.CropSettings()
+
+    def __post_init__(self) -> None:
+        """Check the scale."""
+        if self.scale is None:
+            return
+        numbers = len(self.scale) == 2 and all(isinstance(v, int | float) for v in self.scale)
+        if not numbers or not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise ValueError(
+                f"scale of the sweeps: expected None or two numbers, 0 < smallest <= largest, "
+                f"found {self.scale!r}"
+            )
 
 
 ALL_AUGMENTATIONS = TmpAugmentation()
@@ -141,6 +158,8 @@ def tmp_sample(
         xyz = augment.rotate_about_z(xyz, rng)
     if augmentation.flip:
         xyz = augment.flip_axes(xyz, rng)
+    if augmentation.scale:
+        xyz = augment.scale(xyz, rng, *augmentation.scale)
     if augmentation.drop_cuboid:
         rows, pairs = augment.drop_cuboid(xyz, pairs, len(cameras), rng)
         xyz, intensity = xyz[rows], intensity[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
+from uov_jax.data.augment import CropSettings
 from uov_jax.data.batching import Capacities, fitting_capacity, pad
 from uov_jax.data.evaluation_sample import evaluation_sample
 from uov_jax.data.nuscenes import Keyframe, NuScenesTables, require_files
@@ -20,7 +22,7 @@ from uov_jax.data.pipeline import TrainBatches, train_batches
 from uov_jax.data.projection import pair_points
 from uov_jax.data.reference_dump import open_dumps
 from uov_jax.data.superpoints import matching_cameras, superpoints
-from uov_jax.data.tmp_sample import TmpSource, VoxelSettings, sweep_files
+from uov_jax.data.tmp_sample import TmpAugmentation, TmpSource, VoxelSettings, sweep_files
 from uov_jax.evaluation import pictures, tables
 from uov_jax.models import VARIANTS, build_model
 from uov_jax.tasks.zero_shot import (
@@ -63,29 +65,42 @@ class TriModalPretraining:
         self.dumps = open_dumps(data.dumps, self.vocabulary)
         self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
         train = tables_of_dataset.keyframes(data.train_split)
-        self.source = TmpSource(train, self.dumps, self.voxels)
+        augmentation = TmpAugmentation(
+            scale=None if data.scale is None else tuple(data.scale),
+            crop=CropSettings(at_small_pixel=data.crop_lookup_at_small_pixel),
+        )
+        self.source = TmpSource(train, self.dumps, self.voxels, augmentation)
         self.validation: list[Keyframe] = []
         if data.val_split:
             keyframes = tables_of_dataset.keyframes(data.val_split)
             self.validation = evenly_spaced(keyframes, config.run.validation_keyframes)
             require_files(self.validation, sweep_files, "LiDAR sweeps")
+            require_files(self.validation, label_files, "label files")
             self.dumps.check(self.validation)
         self.text: np.ndarray | None = None
         self.text_targets: np.ndarray | None = None
         if config.loss.text_weight:
             self._read_words()
+            self._say_if_unlabelled()
         self._check_model()
         self.sweep_capacities = self._capacities(1)
         self._judge = jax.jit(self._judge_output)
 
     def identity(self) -> dict[str, str]:
-        """Teacher, its weights and the vocabulary, which a checkpoint is bound to."""
+        """Teacher, vocabulary and training keyframes, which a checkpoint is bound to.
+
+        The keyframes in their order, because the order of the batches follows from it.
+        """
         manifest = getattr(self.dumps, "manifest", None)
         return {
             "teacher": self.dumps.teacher,
             "teacher_weights": manifest.weights_hash if manifest else "",
             "vocabulary": self.vocabulary.hash if self.text is not None else "",
+            "text_embeddings": "" if self.text is None else _hash(self.text.tobytes()),
             "embedding_size": str(self.dumps.embedding_size),
+            "training_keyframes": _hash(
+                "\n".join(keyframe.token for keyframe in self.source.keyframes).encode()
+            ),
         }
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
@@ -181,6 +196,16 @@ class TriModalPretraining:
         )
         self._classify = word_classifier(self.text, self.vocabulary)
 
+    def _say_if_unlabelled(self) -> None:
+        labelled = any(keyframe.lidarseg_path is not None for keyframe in self.validation)
+        if self.validation and not labelled and not jax.process_index():
+            data = self.config.data
+            print(
+                f"{data.root}: no true labels of {data.val_split!r}, so there is no zero-shot "
+                "score, only the validation loss and the agreement with the teacher.",
+                flush=True,
+            )
+
     def _check_model(self) -> None:
         model = self.config.model
         if model.variant not in VARIANTS:
@@ -259,9 +284,18 @@ class TriModalPretraining:
         )
 
     def _write_table(self, scores: ZeroShotScores, directory: Path, step: int) -> None:
-        tqdm.tqdm.write(tables.format_table(scores.columns))
+        tqdm.tqdm.write("\n".join([tables.format_table(scores.columns), *scores.summary()]))
         folder = directory / "tables"
         folder.mkdir(exist_ok=True)
         for ending, style in TABLE_STYLES.items():
             table = tables.format_table(scores.columns, style)
             (folder / f"step_{step:07d}.{ending}").write_text(table + "\n")
+
+
+def label_files(keyframe: Keyframe) -> list[Path | None]:
+    """The true labels of a keyframe's sweep, for `require_files`."""
+    return [keyframe.lidarseg_path]
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

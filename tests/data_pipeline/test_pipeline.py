@@ -76,6 +76,22 @@ def test_every_epoch_has_its_own_order_and_augmentation():
     assert len(set.union(*by_sample.values())) == 12
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_no_sample_is_augmented_from_the_stream_of_the_order(epoch, monkeypatch):
+    made = []
+
+    def record(entropy):
+        made.append(np.random.Generator(np.random.PCG64(entropy)))
+        return made[-1]
+
+    monkeypatch.setattr(np.random, "default_rng", record)
+    steps = numbers(length=4).steps
+    steps[epoch]
+    states = [g.bit_generator.seed_seq.generate_state(4).tolist() for g in made]
+    assert len(states) == 5  # the order and four samples
+    assert len({tuple(state) for state in states}) == 5
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_change_nothing(workers):
     for a, b in zip(numbers(), numbers(workers=workers), strict=True):

@@ -26,6 +26,10 @@ class SampleSource(Protocol):
         ...
 
 
+# They stand after the seed, so that the two kinds of stream never coincide: numpy pads entropy with
+# zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
+_ORDER, _AUGMENTATION = 1, 2
+
 Collate = Callable[[Sequence[Sequence[Any]], Capacities], Batch]
 
 
@@ -71,7 +75,7 @@ class Steps:
     def indices(self, step: int) -> np.ndarray:
         """int64[devices, sweeps]: the samples of a step on this host."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.source))
+        order = _generator(self.seed, _ORDER, epoch).permutation(len(self.source))
         local = self.sweeps * self.devices
         first = (step_of_epoch * self.hosts + self.host) * local
         return order[first : first + local].reshape(self.devices, self.sweeps)
@@ -82,13 +86,17 @@ class Steps:
         samples = [
             [
                 self.source.sample(
-                    int(index), np.random.default_rng([self.seed, epoch, int(index)])
+                    int(index), _generator(self.seed, _AUGMENTATION, epoch, int(index))
                 )
                 for index in row
             ]
             for row in self.indices(step)
         ]
         return self.collate(samples, self.capacities)
+
+
+def _generator(*entropy: int) -> np.random.Generator:
+    return np.random.default_rng(entropy)
 
 
 class TrainBatches:

@@ -87,10 +87,10 @@ def test_rows_are_sorted_by_locality():
 def test_all_devices_take_the_shape_of_the_fullest():
     small, large = sample(20, 1, 1, 0).coords, sample(200, 1, 1, 1).coords
     merged = [merge_sweeps([c]).coords for c in (small, large)]
-    plans = build_plans(merged, CAPACITIES.plans)
+    plans = build_plans(merged, CAPACITIES.plans, ["small", "large"])
     assert [len(plan.coords[0]) for plan in plans] == [256, 256]
     assert [int(plan.counts[0]) for plan in plans] == [20, 200]
-    assert len(build_plans(merged[:1], CAPACITIES.plans)[0].coords[0]) == 64
+    assert len(build_plans(merged[:1], CAPACITIES.plans, ["small"])[0].coords[0]) == 64
 
 
 def test_samples_exactly_as_large_as_the_capacity_fit():
@@ -102,14 +102,14 @@ def test_samples_exactly_as_large_as_the_capacity_fit():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((257, 1, 1), r"257 voxels but room for 256"),
-        ((10, 65, 1), r"65 pairs on one device, but room for 64: .*sample-0"),
-        ((10, 20, 17), r"17 superpoints on one device, but room for 16"),
+        ((257, 1, 1), r"257 voxels but room for 256 .*config\.data\.voxels .*\['sample-1'\]"),
+        ((10, 65, 1), r"65 pairs .*, but room for 64: .*config\.data\.pairs .*\['sample-1'\]"),
+        ((10, 20, 17), r"17 superpoints .* room for 16: .*data\.superpoints .*\['sample-1'\]"),
     ],
 )
-def test_overflow_is_an_error_with_the_numbers(sizes, message):
+def test_overflow_names_the_numbers_the_setting_and_the_keyframes_of_the_device(sizes, message):
     with pytest.raises(sparse.CapacityError, match=message):
-        collate_tmp([[sample(*sizes)]], CAPACITIES)
+        collate_tmp([[sample(5, 1, 1)], [sample(*sizes, seed=1)]], CAPACITIES)
 
 
 def test_series_rise_to_the_largest_capacity():
@@ -127,10 +127,10 @@ def test_series_rise_to_the_largest_capacity():
 
 
 def test_fitting_capacity_is_the_first_that_holds_all():
-    assert fitting_capacity([0], (4, 8), "x", []) == 4
-    assert fitting_capacity([3, 5], (4, 8), "x", []) == 8
-    with pytest.raises(sparse.CapacityError, match="9 x on one device, but room for 8"):
-        fitting_capacity([9], (4, 8), "x", [])
+    assert fitting_capacity([0], (4, 8), "x", "a") == 4
+    assert fitting_capacity([3, 5], (4, 8), "x", "b") == 8
+    with pytest.raises(sparse.CapacityError, match=r"9 x on one device, .* 8: .*: a\)"):
+        fitting_capacity([9, 3], (4, 8), "x", "a")
 
 
 def test_padding_appends_rows():

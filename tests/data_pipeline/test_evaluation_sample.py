@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from uov_jax import sparse
-from uov_jax.data.evaluation_sample import evaluation_sample, evaluation_samples
+from uov_jax.data.evaluation_sample import evaluation_sample
 from uov_jax.data.nuscenes import read_lidarseg, read_sweep
 from uov_jax.data.projection import project
 
@@ -55,6 +56,8 @@ def test_without_labels_and_dumps_there_is_neither(tiny_keyframes, tiny_dumps, v
     np.testing.assert_array_equal(sample["seen"], full["seen"])
 
 
-def test_samples_come_one_per_keyframe_in_order(tiny_keyframes, vocabulary):
-    tokens = [s["token"] for s in evaluation_samples(tiny_keyframes, vocabulary, PLANS)]
-    assert tokens == [keyframe.token for keyframe in tiny_keyframes]
+def test_a_sweep_beyond_the_capacity_names_its_keyframe_and_the_setting(tiny_keyframes, vocabulary):
+    plans = (sparse.PlanSpec(64, fractions=(1.0,) * 5),)
+    message = rf"room for 64 .*config\.data\.voxels .*{tiny_keyframes[1].token}"
+    with pytest.raises(sparse.CapacityError, match=message):
+        evaluation_sample(tiny_keyframes[1], vocabulary, plans)

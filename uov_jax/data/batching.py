@@ -113,12 +113,14 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
 
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
-    plans = build_plans([cloud.coords for cloud in merged], capacities.plans)
     tokens = [[sample.token for sample in sweeps] for sweeps in samples]
+    plans = build_plans([cloud.coords for cloud in merged], capacities.plans, tokens)
     num_pairs = [sum(len(s.pair_voxel) for s in sweeps) for sweeps in samples]
     num_superpoints = [sum(len(s.superpoint_word) for s in sweeps) for sweeps in samples]
-    pairs = fitting_capacity(num_pairs, capacities.pairs, "pairs", tokens)
-    groups = fitting_capacity(num_superpoints, capacities.superpoints, "superpoints", tokens)
+    fullest = tokens[int(np.argmax(num_pairs))]
+    pairs = fitting_capacity(num_pairs, capacities.pairs, "pairs", fullest)
+    fullest = tokens[int(np.argmax(num_superpoints))]
+    groups = fitting_capacity(num_superpoints, capacities.superpoints, "superpoints", fullest)
     devices = []
     for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
         first = np.cumsum([0] + [len(s.superpoint_word) for s in sweeps])
@@ -141,15 +143,25 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
 
 
 def build_plans(
-    coords: Sequence[np.ndarray], series: Sequence[sparse.PlanSpec]
+    coords: Sequence[np.ndarray], series: Sequence[sparse.PlanSpec], tokens: Sequence[object]
 ) -> list[sparse.Plan]:
-    """Plans of equal shape for the clouds int32[n, 4] of all local devices.
+    """Plans of equal shape for the clouds of all local devices.
+
+    Args:
+        coords: int32[n, 4] of every device.
+        series: of growing shapes.
+        tokens: the keyframes of every device, for the message.
 
     Raises:
-        CapacityError: a cloud does not fit the last of the series.
+        CapacityError: a cloud does not fit the last of the series; names its keyframes.
 
     """
-    specs = [sparse.smallest_spec(cloud, series) for cloud in coords]
+    specs = []
+    for cloud, names in zip(coords, tokens, strict=True):
+        try:
+            specs.append(sparse.smallest_spec(cloud, series))
+        except sparse.CapacityError as error:
+            raise sparse.CapacityError(f"{error}: {_remedy('voxels', names)}") from error
     spec = max(specs, key=series.index)
     return [sparse.build_plan(cloud, spec) for cloud in coords]
 
@@ -157,14 +169,29 @@ def build_plans(
 def fitting_capacity(
     numbers: Sequence[int], series: Sequence[int], what: str, tokens: object
 ) -> int:
-    """The first capacity of a rising series that holds every number; CapacityError if none does."""
+    """The first capacity of a rising series that holds every number.
+
+    Args:
+        numbers: of every device.
+        series: of rising capacities.
+        what: is counted: "pairs" or "superpoints", the field of `config.data` that sets the series.
+        tokens: the keyframes of the fullest device, for the message.
+
+    Raises:
+        CapacityError: none does; names the keyframes.
+
+    """
     for capacity in series:
         if max(numbers) <= capacity:
             return capacity
     raise sparse.CapacityError(
-        f"{max(numbers):,} {what} on one device, but room for {series[-1]:,}: raise the largest "
-        f"capacity of {what} (keyframes {tokens})"
+        f"{max(numbers):,} {what} on one device, but room for {series[-1]:,}: "
+        f"{_remedy(what, tokens)}"
     )
+
+
+def _remedy(field: str, tokens: object) -> str:
+    return f"raise the second number of config.data.{field} (keyframes on this device: {tokens})"
 
 
 def pad(column: np.ndarray, capacity: int, fill: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,16 @@ def evaluation_sample(
         where no camera sees the point or no mask was hit, or None without dumps; `seen`
         bool[points], whether a camera sees the point; `points` float32[points, 5]; `token`.
 
+    Raises:
+        CapacityError: the sweep has more voxels than the largest of the plans holds.
+
     """
     points = read_sweep(keyframe.lidar_path)
     voxelized = sparse.voxelize(
         np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical
     )
     merged = merge_sweeps([voxelized.coords])
-    (plan,) = build_plans([merged.coords], plans)
+    (plan,) = build_plans([merged.coords], plans, [keyframe.token])
     truth = None
     if keyframe.lidarseg_path is not None:
         raw = read_lidarseg(keyframe.lidarseg_path, len(points))
@@ -64,15 +67,3 @@ def evaluation_sample(
         "points": points,
         "token": keyframe.token,
     }
-
-
-def evaluation_samples(
-    keyframes: Sequence[Keyframe],
-    vocabulary: Vocabulary,
-    plans: Sequence[sparse.PlanSpec],
-    voxels: VoxelSettings = CYLINDRICAL,
-    dumps: DumpSource | None = None,
-) -> Iterator[dict[str, Any]]:
-    """The evaluation samples of some keyframes, one after the other."""
-    for keyframe in keyframes:
-        yield evaluation_sample(keyframe, vocabulary, plans, voxels, dumps)

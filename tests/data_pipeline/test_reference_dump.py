@@ -28,9 +28,17 @@ def test_the_package_reads_native_dumps_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
+def test_without_torch_the_message_says_how_to_install_it(tmp_path, vocabulary, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "text_embedding.pt").write_bytes(b"x")
+    with pytest.raises(ImportError, match=r"text_embedding.pt: .* 'torch': pip install torch"):
+        open_dumps(tmp_path, vocabulary)
+
+
 def write_folder(root: Path, keyframes, teacher: str) -> dict[str, dict[str, np.ndarray]]:
     """Write the files as the reference's scripts do; returns what they hold by image token."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     rng = np.random.default_rng(0)
     rows = 176 if teacher == "fcclip" else 175
     torch.save(torch.randn(rows, DIMENSIONS), root / "text_embedding.pt")
@@ -90,8 +98,9 @@ def test_a_folder_of_neither_kind_says_what_writes_one(tmp_path, vocabulary):
 
 
 def spoil_and_read(tmp_path, keyframes, vocabulary, spoil, teacher="san"):
+    import torch
+
     write_folder(tmp_path, keyframes[:1], teacher)
-    torch = pytest.importorskip("torch")
     token = keyframes[0].cameras[2].token
     spoil(torch, tmp_path / f"{token}.png", tmp_path / f"{token}.json", tmp_path / f"{token}.pt")
     return ReferenceDumpFolder(tmp_path, vocabulary).read(keyframes[0])
@@ -166,7 +175,8 @@ def test_missing_files_are_counted(tmp_path, tiny_keyframes, vocabulary):
 
 
 def test_text_embeddings_of_another_vocabulary_are_refused(tmp_path, vocabulary):
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.save(torch.ones(20, 768), tmp_path / "text_embedding.pt")
     with pytest.raises(DumpError, match=r"shape \(20, 768\), expected 175 rows, or 176"):
         ReferenceDumpFolder(tmp_path, vocabulary)

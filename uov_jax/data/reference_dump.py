@@ -47,7 +47,7 @@ class ReferenceDumpFolder:
         Raises:
             FileNotFoundError: there is no `text_embedding.pt`.
             DumpError: it cannot be read, or is not of the vocabulary's size.
-            ModuleNotFoundError: PyTorch is not installed.
+            ImportError: PyTorch is not installed; says how to install it.
 
         """
         self.root = Path(root)
@@ -174,9 +174,19 @@ def _read_masks(path: Path) -> np.ndarray:
     return masks
 
 
-def _load(path: Path) -> Any:
-    import torch
+def _torch(path: Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: the reference's dumps are PyTorch files and need the package 'torch': "
+            "pip install torch"
+        ) from error
+    return torch
 
+
+def _load(path: Path) -> Any:
+    torch = _torch(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
@@ -184,8 +194,6 @@ def _load(path: Path) -> Any:
 
 
 def _array(content: Any, path: Path) -> np.ndarray:
-    import torch
-
-    if not isinstance(content, torch.Tensor):
+    if not isinstance(content, _torch(path).Tensor):
         raise DumpError(f"{path}: holds {type(content).__name__}, expected a tensor")
     return content.float().numpy()

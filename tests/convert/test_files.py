@@ -26,17 +26,9 @@ CONFIG = {"voxel_size": 0.1, "cylindrical_coordinates": True, "name": "slidr"}
 SUFFIXES = [".npz", ".safetensors", ".pt", ".pth"]
 
 
-def need(suffix: str) -> Any:
-    """The optional package that a format needs, or a skipped test."""
-    if suffix == ".npz":
-        return None
-    return pytest.importorskip("safetensors" if suffix == ".safetensors" else "torch")
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("config", [CONFIG, None])
 def test_files_round_trip(tmp_path: Path, suffix: str, config: dict[str, Any] | None) -> None:
-    need(suffix)
     path = save_state_dict_file(tmp_path / f"network{suffix}", TENSORS, config)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     checkpoint = load_state_dict_file(path)
@@ -52,7 +44,8 @@ def test_files_round_trip(tmp_path: Path, suffix: str, config: dict[str, Any] | 
 def test_torch_containers_of_known_trainers_are_opened(
     tmp_path: Path, container: str | None
 ) -> None:
-    torch = need(".pt")
+    import torch
+
     tensors = {"final.kernel": torch.ones(3, 2, dtype=torch.bfloat16)}
     content = tensors if container is None else {container: tensors, "epoch": 3, "config": CONFIG}
     torch.save(content, tmp_path / "network.pt")
@@ -62,7 +55,8 @@ def test_torch_containers_of_known_trainers_are_opened(
 
 
 def test_torch_files_with_code_inside_are_refused(tmp_path: Path) -> None:
-    torch = need(".pt")
+    import torch
+
     torch.save({"state_dict": {}, "config": Checkpoint(tmp_path, {}, None)}, tmp_path / "evil.pt")
     with pytest.raises(ValueError, match=r"evil\.pt: not readable as tensors and plain containers"):
         load_state_dict_file(tmp_path / "evil.pt")
@@ -76,7 +70,6 @@ def test_npz_with_pickles_inside_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_damaged_files_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
-    need(suffix)
     path = save_state_dict_file(tmp_path / f"network{suffix}", TENSORS)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match=rf"network\{suffix}: not "):

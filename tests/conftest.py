@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jax
@@ -12,13 +13,26 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 DATA = Path(__file__).parent / "data"
-REAL = Path(__file__).parents[2] / "shared" / "real"
+SIBLING = Path(__file__).parents[2] / "shared" / "real"
+REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
+
+
+def real_nuscenes_root() -> Path:
+    """Root of one real nuScenes keyframe; skips the test where there is none.
+
+    The licence forbids shipping it. The folder that holds `nuscenes/` is the environment variable
+    UOV_REAL_DATA, or ../shared/real next to the checkout.
+    """
+    root = REAL / "nuscenes"
+    if not root.is_dir():
+        pytest.skip(
+            f"no real nuScenes keyframe in {root}: it may not be distributed; set UOV_REAL_DATA to "
+            "a folder with nuscenes/ inside"
+        )
+    return root
 
 
 @pytest.fixture
 def real_nuscenes() -> Path:
-    """Root of one real nuScenes keyframe; its licence forbids shipping it, so it may be absent."""
-    root = REAL / "nuscenes"
-    if not root.is_dir():
-        pytest.skip(f"needs the real nuScenes keyframe in {root}, which may not be distributed")
-    return root
+    """Root of one real nuScenes keyframe."""
+    return real_nuscenes_root()

@@ -7,19 +7,21 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.conftest import real_nuscenes_root
 from uov_jax.data.nuscenes import CameraView, Keyframe, NuScenesTables, Pose, read_sweep
 from uov_jax.data.projection import pair_points, project
 
 
 def oracle(points: np.ndarray, keyframe: Keyframe, camera: CameraView) -> np.ndarray:
     """float64[N, 3]: column, row, depth by quaternions, one motion after the other."""
-    quaternion = pytest.importorskip("pyquaternion").Quaternion
+    from pyquaternion import Quaternion
+
     result = []
     for point in points[:, :3].astype(np.float64):
         for pose in (keyframe.sensor_to_ego, keyframe.ego_to_global):
-            point = quaternion(pose.rotation).rotate(point) + np.array(pose.translation)
+            point = Quaternion(pose.rotation).rotate(point) + np.array(pose.translation)
         for pose in (camera.ego_to_global, camera.sensor_to_ego):
-            point = quaternion(pose.rotation).inverse.rotate(point - np.array(pose.translation))
+            point = Quaternion(pose.rotation).inverse.rotate(point - np.array(pose.translation))
         column, row, depth = camera.intrinsic @ point
         result.append((column / depth, row / depth, point[2]))
     return np.array(result)
@@ -100,12 +102,7 @@ def test_agrees_with_the_oracle_on_the_tiny_dataset(tiny_keyframes):
 
 @pytest.fixture(scope="module")
 def real_root() -> str:
-    from tests.conftest import REAL
-
-    root = REAL / "nuscenes"
-    if not root.is_dir():
-        pytest.skip(f"needs the real nuScenes keyframe in {root}, which may not be distributed")
-    return str(root)
+    return str(real_nuscenes_root())
 
 
 @pytest.fixture(scope="module")
@@ -126,10 +123,10 @@ def test_agrees_with_the_oracle_on_the_real_keyframe(real_keyframe):
 
 
 def test_agrees_with_the_official_devkit_to_the_pixel(real_root, real_keyframe, monkeypatch):
-    devkit = pytest.importorskip("nuscenes.nuscenes", exc_type=ImportError)
-    classes = pytest.importorskip("nuscenes.utils.data_classes", exc_type=ImportError)
-    explorer = devkit.NuScenes("v1.0-mini", real_root, verbose=False).explorer
-    cloud = classes.LidarPointCloud
+    from nuscenes.nuscenes import NuScenes
+    from nuscenes.utils.data_classes import LidarPointCloud as cloud
+
+    explorer = NuScenes("v1.0-mini", real_root, verbose=False).explorer
     read = cloud.from_file
     points = read_sweep(real_keyframe.lidar_path)
 

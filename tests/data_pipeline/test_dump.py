@@ -59,7 +59,7 @@ def test_round_trip_keeps_everything(tmp_path):
     path = tmp_path / "k.npz"
     size = write_dump(path, dump())
     assert size == path.stat().st_size
-    again = read_dump(path, vocabulary_hash="v" * 64, embedding_size=8)
+    again = read_dump(path, embedding_size=8)
     assert_equal(again, dump())
     assert again.format_version == dump_file.FORMAT_VERSION
     assert again.embedding_size == 8
@@ -175,18 +175,11 @@ def test_ids_beyond_the_masks_are_refused_on_reading(tmp_path):
         read_dump(path)
 
 
-def test_another_vocabulary_is_refused(tmp_path):
-    path = tmp_path / "k.npz"
-    write_dump(path, dump())
-    with pytest.raises(DumpError, match=r"another vocabulary \(hash vvvvvvvvvvvv..., expected xxx"):
-        read_dump(path, vocabulary_hash="x" * 64)
-
-
-def test_a_dump_without_words_fits_every_vocabulary(tmp_path):
+def test_a_dump_without_words_needs_no_vocabulary(tmp_path):
     plain = camera()
     wordless = CameraMasks("CAM_FRONT", "t", plain.masks, np.full(5, -1), plain.embeddings)
     write_dump(tmp_path / "k.npz", dump(vocabulary_hash="", cameras=(wordless,)))
-    assert read_dump(tmp_path / "k.npz", vocabulary_hash="x" * 64).vocabulary_hash == ""
+    assert read_dump(tmp_path / "k.npz").vocabulary_hash == ""
 
 
 def test_another_embedding_size_is_refused(tmp_path):

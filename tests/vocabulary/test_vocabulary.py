@@ -31,7 +31,6 @@ def test_nuscenes_has_the_published_words_groups_and_classes():
     assert np.array_equal(np.unique(vocabulary.word_group), np.arange(31))
     assert len(vocabulary.eval_classes) == 17
     assert vocabulary.eval_classes[0] == "ignore"
-    assert vocabulary.num_raw_labels == 32
     assert vocabulary.words[0] == "car"
     assert " rolling hills" in vocabulary.words
 

@@ -1,8 +1,10 @@
 """Augmentation of a sweep and of its point-pixel pairs, without looking at any pixel.
 
 The transformations and their ranges are those of SLidR and UOV (`utils/transforms.py`), but for
-`scale`. They come in the order rotation, flips, scale, cuboid, crop, image flip. Every function is
-pure: random numbers come from the generator it is given, arrays are not changed in place.
+`scale`. They come in the order rotation, flips, scale, cuboid, crop. The reference then mirrors
+each image with probability 1/2; that needs no code here, since the mask ids move with the image and
+so every pair keeps the mask it hits. Every function is pure: random numbers come from the generator
+it is given, arrays are not changed in place.
 """
 
 from __future__ import annotations
@@ -166,35 +168,6 @@ def small_pixels(pairs: Pairs, crop: Crop, size: tuple[int, int]) -> tuple[np.nd
     row = np.round((pairs.v - crop.top) * (size[0] / crop.height)).astype(np.int32)
     column = np.round((pairs.u - crop.left) * (size[1] / crop.width)).astype(np.int32)
     return row, column
-
-
-def flip_images(
-    column: np.ndarray,
-    camera: np.ndarray,
-    num_cameras: int,
-    width: int,
-    rng: np.random.Generator,
-    probability: float = 0.5,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror each camera's small image with the given probability.
-
-    For a task that looks at pixels. Mask ids move with the image, so a task that reads ids alone
-    (tri-modal pre-training) is not changed by it and does not call this.
-
-    Args:
-        column: int32[P], columns in the small images.
-        camera: int32[P], camera of each.
-        num_cameras: cameras of the keyframe.
-        width: of the small images.
-        rng: random numbers.
-        probability: of mirroring.
-
-    Returns:
-        The columns after mirroring, int32[P], and which cameras were mirrored, bool[num_cameras].
-
-    """
-    mirrored = rng.random(num_cameras) < probability
-    return np.where(mirrored[camera], width - 1 - column, column).astype(np.int32), mirrored
 
 
 def draw_crop(

@@ -232,14 +232,12 @@ def write_dump(path: str | Path, dump: TeacherDump) -> int:
 def read_dump(
     path: str | Path,
     *,
-    vocabulary_hash: str | None = None,
     embedding_size: int | None = None,
 ) -> TeacherDump:
     """Read one keyframe's dump; masks stay run-length coded until `CameraMasks.masks` is asked for.
 
     Args:
         path: the file.
-        vocabulary_hash: if given, a dump with words made with another dictionary is refused.
         embedding_size: if given, a dump with embeddings of another size is refused.
 
     Raises:
@@ -259,7 +257,7 @@ def read_dump(
         # Opened here since numpy leaves its own handle open when the zip is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
-            _check_header(path, header, vocabulary_hash, embedding_size)
+            _check_header(path, header, embedding_size)
             arrays = {name: archive[name] for name in archive.files if name != "header"}
         return _assemble(header, arrays)
     except DumpError:
@@ -290,21 +288,12 @@ def _header(dump: TeacherDump, runs: list[MaskRuns]) -> dict[str, Any]:
     }
 
 
-def _check_header(
-    path: Path, header: dict[str, Any], vocabulary_hash: str | None, embedding_size: int | None
-) -> None:
+def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None) -> None:
     version = header["format_version"]
     if version > FORMAT_VERSION:
         raise DumpError(
             f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}: "
             "update uov_jax"
-        )
-    found = header["vocabulary_hash"]
-    if vocabulary_hash is not None and found and found != vocabulary_hash:
-        raise DumpError(
-            f"{path}: made with another vocabulary (hash {found[:12]}..., expected "
-            f"{vocabulary_hash[:12]}...): its word indices mean other words; dump again, or load "
-            "the vocabulary it was made with"
         )
     if embedding_size is not None and header["embedding_size"] != embedding_size:
         raise DumpError(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -110,10 +108,6 @@ class ConfusionMatrix:
             for name, row in zip(self.names[1:], self.counts[1:].tolist(), strict=True)
         ]
         return "\n".join(lines) + "\n"
-
-    def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_csv` to a file."""
-        Path(path).write_text(self.to_csv(), encoding="utf-8")
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -54,11 +54,6 @@ class Vocabulary:
         """Number of words."""
         return len(self.words)
 
-    @property
-    def num_raw_labels(self) -> int:
-        """One more than the largest raw label that has a group (32 in nuScenes)."""
-        return int(self.word_raw_index.max()) + 1
-
     def indices(self, word: str) -> tuple[int, ...]:
         """Every index at which a word stands, in order; empty if it is not in the dictionary."""
         return tuple(index for index, other in enumerate(self.words) if other == word)

@@ -259,18 +259,3 @@ def leaves(
     mesh = _mesh(corners, faces, surface)
     shade = np.tile(generator.uniform(0.65, 1.3, (n, 1)), (2, 1)).astype(np.float32)
     return replace(mesh, color=mesh.color * shade)
-
-
-def heightfield(
-    surface: Surface,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    z: NDArray[np.float64],
-) -> Mesh:
-    """A sheet through the grid points x, y, z, each [rows, columns], rows along +y."""
-    rows, columns = z.shape
-    index = np.arange(rows * columns).reshape(rows, columns)
-    a, b = index[:-1, :-1].ravel(), index[:-1, 1:].ravel()
-    c, d = index[1:, 1:].ravel(), index[1:, :-1].ravel()
-    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
-    return _mesh(np.stack([x, y, z], axis=-1), faces, surface)

@@ -81,8 +81,8 @@ class MinkUNet(nnx.Module):
         normalize_features: divide every output row by its L2 norm, as in pre-training.
         batch_norm_momentum: PyTorch's momentum; None takes the variant's own.
         block_batch_norm_momentum: momentum of the norms on the residual branches. None: the same.
-            The published SLidR and UOV runs had 0.1 here whatever was configured, because their
-            `_make_layer` does not hand the setting on.
+            The published SLidR and UOV runs had 0.1 here whatever was configured, because the
+            `_make_layer` of their common `model/resnet.py` does not hand the setting on to blocks.
         first_kernel: 3 or 5, size of the first convolution; None takes the variant's own.
         final_bias: whether the last layer has a bias; None takes the variant's own.
         dtype: float32, or bfloat16 for the activations and products; parameters, accumulation,

@@ -135,12 +135,15 @@ def test_without_labels_and_words_only_the_loss_is_evaluated(
     assert not list(tmp_path.iterdir())
 
 
-def test_without_true_labels_there_is_no_zero_shot_score(tmp_path: Path) -> None:
+def test_without_true_labels_there_is_no_zero_shot_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_dataset(tmp_path / "data", lidarseg=False)
     tables = NuScenesTables(root, "v1.0-mini")
     keyframes = tables.keyframes("mini_train") + tables.keyframes("mini_val")
     write_dumps(root / "dumps", keyframes, load_vocabulary())
     task: Any = build_task(tiny_config(root, tmp_path / "cache"))
+    assert "no true labels of 'mini_val'" in capsys.readouterr().out
     output = np.random.default_rng(0).standard_normal((CAPACITY, 16)).astype(np.float32)
     metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
     assert "zero_shot_miou" not in metrics
@@ -160,6 +163,47 @@ def test_a_perfect_network_scores_one(tmp_path: Path, config: ConfigDict) -> Non
     # Points that share a voxel with another class are all that is left wrong.
     assert metrics["zero_shot_miou"] > 0.9
     assert metrics["zero_shot_miou"] > metrics["teacher_miou_seen"]
+
+
+def test_missing_label_files_are_found_at_the_start(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "data")
+    tables = NuScenesTables(root, "v1.0-mini")
+    keyframes = tables.keyframes("mini_train") + tables.keyframes("mini_val")
+    write_dumps(root / "dumps", keyframes, load_vocabulary())
+    label_file = keyframes[-1].lidarseg_path
+    assert label_file is not None
+    label_file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"_lidarseg.bin: 1 of 2 label files are missing"):
+        build_task(tiny_config(root, tmp_path / "cache"))
+
+
+def test_a_run_is_bound_to_its_keyframes_and_words(config: ConfigDict) -> None:
+    before = build_task(config).identity()
+    assert build_task(config).identity() == before
+    with config.unlocked():
+        config.data.train_split = "mini_val"
+    other = build_task(config).identity()
+    assert {name for name in before if before[name] != other[name]} == {"training_keyframes"}
+    task: Any = build_task(config)
+    task.text = task.text + np.float32(1)
+    assert task.identity()["text_embeddings"] != other["text_embeddings"]
+
+
+@pytest.mark.parametrize("scale", [(1.1, 0.9), (0.0, 1.0), (1.0,), ("a", "b")])
+def test_a_scale_that_is_none_is_refused(config: ConfigDict, scale: tuple[Any, ...]) -> None:
+    with config.unlocked():
+        config.data.scale = scale
+    with pytest.raises(ValueError, match="scale of the sweeps: expected None or two numbers"):
+        build_task(config)
+
+
+def test_the_crop_looks_masks_up_as_the_config_says(config: ConfigDict) -> None:
+    task: Any = build_task(config)
+    assert not task.source.augmentation.crop.at_small_pixel
+    with config.unlocked():
+        config.data.crop_lookup_at_small_pixel = True
+    task = build_task(config)
+    assert task.source.augmentation.crop.at_small_pixel
 
 
 def test_what_does_not_fit_is_refused(config: ConfigDict, tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_scores_tell_seen_from_unseen_and_network_from_teacher(vocabulary: Vocab
     assert metrics["zero_shot_miou_unseen"] == pytest.approx((0 / 1 + 1 / 2) / 2)
     assert metrics["zero_shot_miou"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert metrics["teacher_agreement"] == pytest.approx(4 / 5)
+    # 1 of 0.5, and 0.25 of 0.733.
+    assert scores.summary() == [
+        "On seen points the network has 200% of the teacher's mIoU.",
+        "On unseen points the network has 34% of its mIoU on all points.",
+    ]
+
+
+def test_the_summary_of_nothing_says_so(vocabulary: Vocabulary) -> None:
+    first, second = ZeroShotScores.empty(vocabulary).summary()
+    assert first == "On seen points there is nothing to compare."
+    assert second == "On unseen points there is nothing to compare."
 
 
 def test_without_truth_only_the_agreement_remains(vocabulary: Vocabulary) -> None:

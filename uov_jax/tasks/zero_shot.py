@@ -121,6 +121,29 @@ class ZeroShotScores:
             found |= {name: m.mean_iou() for name, m in matrices.items() if m.points}
         return found
 
+    def summary(self) -> list[str]:
+        """Two lines: the network beside the teacher, and where no camera looks."""
+        scores = self.metrics()
+        teacher = scores.get("teacher_miou_seen", 0.0)
+        everywhere = scores.get("zero_shot_miou", 0.0)
+        return [
+            _share(
+                "On seen points", scores.get("zero_shot_miou_seen"), teacher, "the teacher's mIoU"
+            ),
+            _share(
+                "On unseen points",
+                scores.get("zero_shot_miou_unseen"),
+                everywhere,
+                "its mIoU on all points",
+            ),
+        ]
+
+
+def _share(where: str, score: float | None, of: float, whose: str) -> str:
+    if score is None or not of > 0:
+        return f"{where} there is nothing to compare."
+    return f"{where} the network has {score / of:.0%} of {whose}."
+
 
 def picture_path(directory: Path, step: int, token: str) -> Path:
     """Where the bird's-eye picture of a keyframe at a step goes."""

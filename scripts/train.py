@@ -63,6 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     # Late, so that wrong arguments are answered at once.
     from uov_jax.tasks import build_task
     from uov_jax.training import loop, parallel
+    from uov_jax.training.errors import message_for_user
 
     if DISTRIBUTED.value or COORDINATOR.value:
         parallel.start_hosts(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
@@ -70,15 +71,12 @@ def main(arguments: Sequence[str]) -> None:
     try:
         devices = parallel.choose_devices(DEVICES.value)
         task = build_task(CONFIG.value)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
-    try:
         result = loop.train(task, CONFIG.value, directory, devices)
-    except ValueError as error:
-        # Errors of this package say what is wrong by themselves; others are bugs and show where.
-        if type(error).__module__.partition(".")[0] != "uov_jax":
+    except (FileNotFoundError, ImportError, ValueError) as error:
+        message = message_for_user(error)
+        if message is None:
             raise
-        sys.exit(str(error))
+        sys.exit(message)
     if result.signal is not None and not result.finished:
         sys.exit(128 + result.signal)
 

@@ -140,6 +140,62 @@ def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict
     assert task.evaluated == [10, 20]
 
 
+def test_the_plot_shows_an_evaluation_made_up_for_at_the_end(
+    tmp_path: Path, config: ConfigDict
+) -> None:
+    class StopInLastEvaluation(TinyTask):
+        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+            if step == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.05)
+            return super().evaluate(predict, directory, step)
+
+    loop.train(StopInLastEvaluation(), config, tmp_path / "run")
+    (tmp_path / "run" / "loss.png").unlink()
+    task = TinyTask()
+    assert loop.train(task, config, tmp_path / "run").finished
+    assert task.evaluated == [20]
+    assert (tmp_path / "run" / "loss.png").exists()
+
+
+class WorkersEnd(TinyTask):
+    """The fifth batch fails because a signal came to the workers as well."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Ending(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                if self._number == 4:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.05)
+                    raise RuntimeError("worker 0 is dead\nits stack")
+                return super().__next__()
+
+        batches.__class__ = Ending
+        return batches
+
+
+def test_workers_that_the_signal_ended_do_not_spoil_the_stop(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert loop.train(WorkersEnd(), config, tmp_path / "run").step == 4
+    assert "Not built any more: RuntimeError: worker 0 is dead\n" in capsys.readouterr().out
+
+
+def test_of_several_processes_none_leaves_alone(
+    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneOfTwo(loop.Parallel):
+        def __init__(self, devices: Any = None) -> None:
+            super().__init__(devices)
+            self.num_processes = 2
+
+    monkeypatch.setattr(loop, "Parallel", OneOfTwo)
+    with pytest.raises(RuntimeError, match="worker 0 is dead"):
+        loop.train(WorkersEnd(), config, tmp_path / "run")
+
+
 def test_a_finished_run_is_left_alone(
     tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,12 +97,13 @@ class _Run:
 
     def __init__(self, task: Task, config: ConfigDict, directory: Path, parallel: Parallel) -> None:
         self.task, self.config, self.directory, self.parallel = task, config, directory, parallel
+        if config.batch_size < 1:
+            raise ValueError(f"config.batch_size = {config.batch_size}: expected at least 1")
         if config.batch_size % parallel.num_devices:
             raise ValueError(
                 f"config.batch_size = {config.batch_size} does not divide over "
                 f"{parallel.num_devices} devices"
             )
-        directory.mkdir(parents=True, exist_ok=True)
         self.batches = task.train_batches(len(parallel.devices))
         self.steps_per_epoch = int(self.batches.steps_per_epoch)
         self.total_steps = _total_steps(config, self.steps_per_epoch)
@@ -142,7 +143,8 @@ class _Run:
         progress = self.progress = Progress(
             start, self.total_steps, self.config.batch_size, on=self.parallel.is_main
         )
-        if self._evaluation_is_due(start) and not self.checkpoints.is_evaluated(start):
+        makes_up = self._evaluation_is_due(start) and not self.checkpoints.is_evaluated(start)
+        if makes_up:
             # The run was stopped between the step and its evaluation.
             self._evaluate(device_state, start, stop)
         now = start
@@ -150,10 +152,13 @@ class _Run:
         while now < self.total_steps and not self._should_stop(stop, now):
             try:
                 batch = next(self.iterator)
-            except Exception:
-                if stop:
-                    break  # Ctrl-C reaches worker processes too, and ends them.
-                raise
+            except Exception as error:
+                # Ctrl-C reaches worker processes too, and ends them. Of several processes none
+                # may leave alone: the others would wait for it.
+                if not stop or self.parallel.num_processes > 1:
+                    raise
+                progress.say(f"Not built any more: {first_line(error)}")
+                break
             self._note_program(batch)
             with jax.transfer_guard("disallow"):
                 device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
@@ -177,7 +182,7 @@ class _Run:
             self._save(device_state, now)
         self.checkpoints.wait()
         progress.close()
-        if now > start:
+        if now > start or makes_up:
             log.plot()
         self._farewell(now, stop)
         return Result(now, self.total_steps, stop.signal, self.metrics, self.directory)
@@ -340,6 +345,11 @@ def _total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
     if total < 1:
         raise ValueError(f"{given}: there is not one step to take")
     return total
+
+
+def first_line(error: Exception) -> str:
+    """Kind and first line of an error, `RuntimeError: worker 0 is dead`."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _plain_state(iterator_state: Any) -> Any:

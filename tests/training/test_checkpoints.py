@@ -114,7 +114,8 @@ def test_a_checkpoint_of_another_run_is_refused_by_field(
 
 def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     saved(tmp_path)
-    data = {**CONFIG["data"], "root": "elsewhere", "workers": 8}
+    data = {**CONFIG["data"], "root": "elsewhere", "workers": 8, "worker_processes": True}
+    data["val_split"] = "val"
     changed = CONFIG | {"run": {"log_every_steps": 1}, "data": data}
     checkpoints = Checkpoints(tmp_path, changed, IDENTITY)
     assert checkpoints.restore(make_state()).step == 5

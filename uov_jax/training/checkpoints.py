@@ -16,7 +16,14 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 # Sections and fields of a config that change no parameter, so that a resumed run may change them.
-FREE_FIELDS = ("run", "data.root", "data.dumps", "data.workers")
+FREE_FIELDS = (
+    "run",
+    "data.root",
+    "data.val_split",
+    "data.dumps",
+    "data.workers",
+    "data.worker_processes",
+)
 FORMAT = 1
 
 

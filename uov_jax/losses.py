@@ -156,6 +156,11 @@ def tri_modal_loss(
     (InfoNCE), and to the words like its own against all words (soft cross-entropy).
     Superpoints without a pair take no part; those with word -1 take no part in the text term.
 
+    The reference numbers masks `image * 150 + id`, so that an id of 150 or more spills over into
+    the next image and the masks of two images share a mean. That is left out on purpose: here
+    every mask of every image has its own number, and no image has a largest number of masks. Where
+    all ids are below 150 both are the same.
+
     Args:
       point_features: float [N, D], rows of length 1.
       pair_voxel: int32 [P], row of `point_features`, -1 = padding.

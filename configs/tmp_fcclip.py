@@ -8,6 +8,9 @@ took 40 epochs on 4 GPUs with 4 sweeps each; its duration is not published.
 
 Expected, as the paper reports it for nuScenes validation (mIoU; nothing measured here yet):
 44.24 linear probing, 45.73 fine-tuning on 1 %; 42.44 after annotation-free training.
+
+`:sim` differs in more than the data: Adam in the place of SGD, one sweep a step, a rate that decays
+at every step instead of every epoch, and sweeps scaled at random.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ It wants nuScenes in data/nuscenes and the teacher's dumps in data/dumps/san. Th
 
 Expected, as the paper reports it for nuScenes validation (mIoU; nothing measured here yet):
 46.29 linear probing, 47.60 fine-tuning on 1 %; 47.42 after annotation-free training.
+
+`:sim` differs in more than the data: Adam in the place of SGD, one sweep a step, a rate that decays
+at every step instead of every epoch, and sweeps scaled at random.
 """
 
 from __future__ import annotations

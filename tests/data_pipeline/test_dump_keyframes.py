@@ -153,6 +153,8 @@ def test_the_script_dumps_says_what_it_wrote_and_what_comes_next(
     assert "2 keyframes (12 images) to do" in out
     assert "Wrote 2 keyframes" in out
     assert "scripts/train.py --config configs/tmp_slic.py" in out
+    # Two keyframes do not fill the recipe's batch of 16.
+    assert "--devices=1 --config.batch_size=2 --config.total_steps=400\n" in out
     folder = DumpFolder(tmp_path)
     assert folder.teacher == "slic"
     assert folder.text_embeddings is None

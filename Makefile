@@ -10,8 +10,8 @@ ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 .PHONY: help env build simulate train train-long test lint format clean
 
 help:
-	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 10 minutes on two cores)"
-	@echo "make train-long  the same for at most an hour, to a score above the teacher's own labels"
+	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 12 minutes on two cores)"
+	@echo "make train-long  the same with six times the steps, about an hour"
 	@echo "make test        every test, from a bare clone"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"

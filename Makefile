@@ -11,7 +11,7 @@ ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 12 minutes on two cores)"
-	@echo "make train-long  the same with six times the steps, about an hour"
+	@echo "make train-long  the same with six times the steps; not yet run to its end"
 	@echo "make test        every test, from a bare clone"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"

@@ -15,7 +15,7 @@ namespace {
 // An output block is sized to stay in the second-level cache while all offsets pass over it, but
 // there are at least this many blocks, so that few rows still give every thread work.
 constexpr int64_t kBlockBytes = 512 * 1024;
-constexpr int64_t kBlocksAtLeast = 32;
+constexpr int64_t kBlocksAtLeast = 16;
 constexpr int64_t kBlockRowsAtLeast = 64;
 // Pairs of one weight-gradient task; a fixed number, so that sums do not depend on the threads.
 constexpr int64_t kPairsPerTask = 3072;
@@ -80,17 +80,39 @@ class PackedWeights {
 
  private:
   void pack_slot(const T* w, bool transposed, int tile_columns, float* out) const {
-    const int64_t row_step = transposed ? 1 : shape_.channels_out;
-    const int64_t column_step = transposed ? shape_.channels_in : 1;
     for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
       const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
-      for (int64_t j = 0; j < padded_columns_; j += tile_columns) {
+      for (int64_t j = 0; j < padded_columns_; j += tile_columns, out += depth * tile_columns) {
         const int64_t width = std::min<int64_t>(tile_columns, shape_.channels_out - j);
-        for (int64_t d = 0; d < depth; ++d, out += tile_columns) {
-          const T* row = w + (first + d) * row_step + j * column_step;
-          for (int64_t c = 0; c < width; ++c) out[c] = to_float(row[c * column_step]);
-          std::fill(out + width, out + tile_columns, 0.0f);
+        if (transposed) {
+          pack_transposed(w + first + j * shape_.channels_in, depth, width, tile_columns, out);
+        } else {
+          pack(w + first * shape_.channels_out + j, depth, width, tile_columns, out);
         }
+      }
+    }
+  }
+
+  void pack(const T* w, int64_t depth, int64_t width, int tile_columns, float* out) const {
+    for (int64_t d = 0; d < depth; ++d, out += tile_columns, w += shape_.channels_out) {
+      copy_to_float(w, width, out);
+      std::fill(out + width, out + tile_columns, 0.0f);
+    }
+  }
+
+  // In squares that stay in the first-level cache on both sides.
+  void pack_transposed(const T* w, int64_t depth, int64_t width, int tile_columns,
+                       float* out) const {
+    constexpr int64_t kSquare = 16;
+    for (int64_t d = 0; d < depth; d += kSquare) {
+      const int64_t rows = std::min(kSquare, depth - d);
+      for (int64_t c = 0; c < width; ++c) {
+        const T* column = w + c * shape_.channels_in + d;
+        float* to = out + d * tile_columns + c;
+        for (int64_t i = 0; i < rows; ++i) to[i * tile_columns] = to_float(column[i]);
+      }
+      for (int64_t i = 0; i < rows; ++i) {
+        std::fill(out + (d + i) * tile_columns + width, out + (d + i + 1) * tile_columns, 0.0f);
       }
     }
   }
@@ -139,17 +161,24 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
   target.resize(end - begin + 1);
   source.resize(end - begin + 1);
   float* panel = thread_panel(0, 1);
-  std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
-  for (int64_t k = 0; k < shape.kernel; ++k) {
+  // The centre comes first: it reaches nearly every row, whose sums it starts without a zero being
+  // written and read again.
+  const int64_t centre = shape.kernel / 2;
+  const int32_t* reached = map + centre * shape.rows_out;
+  for (int64_t n = begin; n < end; ++n) {
+    if (reached[n] < 0) std::fill_n(y + (n - begin) * shape.channels_out, shape.channels_out, 0.0f);
+  }
+  for (int64_t i = 0; i < shape.kernel; ++i) {
+    const int64_t k = i == 0 ? centre : i <= centre ? i - 1 : i;
     const int64_t pairs = existing_pairs(shape, map, k, begin, end, target.data(), source.data());
     for (int64_t first = 0; first < shape.channels_in; first += kPanelChannels) {
       const int64_t depth = std::min<int64_t>(kPanelChannels, shape.channels_in - first);
-      for (int64_t i = 0; i < pairs; i += kPanelRows) {
-        const int64_t rows = std::min<int64_t>(kPanelRows, pairs - i);
-        copy_rows(x, shape.channels_in, first, depth, source.data() + i, rows, panel);
+      for (int64_t p = 0; p < pairs; p += kPanelRows) {
+        const int64_t rows = std::min<int64_t>(kPanelRows, pairs - p);
+        copy_rows(x, shape.channels_in, first, depth, source.data() + p, rows, panel);
         inner.product(panel, static_cast<int>(rows), static_cast<int>(depth),
                       weights.slot(k, first), static_cast<int>(shape.channels_out), y,
-                      target.data() + i, shape.channels_out);
+                      target.data() + p, shape.channels_out, i > 0 || first > 0);
       }
     }
   }

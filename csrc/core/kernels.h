@@ -15,10 +15,11 @@ struct Kernels {
   const char* name;
   int tile_columns;  // columns of one packed slab of weights
 
-  // y[target[i]] += panel[i] @ w for i < rows. `panel` is [rows, kPanelStride] of which `depth`
-  // channels count; `packed` holds w in slabs [depth, tile_columns], zero beyond `columns`.
+  // y[target[i]] += panel[i] @ w for i < rows, or = without `add`. `panel` is [rows, kPanelStride]
+  // of which `depth` channels count; `packed` holds w in slabs [depth, tile_columns], zero beyond
+  // `columns`.
   void (*product)(const float* panel, int rows, int depth, const float* packed, int columns,
-                  float* y, const int* target, long y_stride);
+                  float* y, const int* target, long y_stride, bool add);
 
   // c += a^T @ b over `pairs` rows of two panels.
   void (*outer)(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,

@@ -43,25 +43,34 @@ inline void multiply_tile(const float* a, const float* b, int depth, int b_strid
   }
 }
 
-// c += acc on the first `columns` columns.
-template <int VECTORS>
-inline void add_row(float* c, const Vector (&acc)[VECTORS], int columns) {
+// c += acc, or c = acc, on the first `columns` columns.
+template <bool ADD, int VECTORS>
+inline void write_row(float* c, const Vector (&acc)[VECTORS], int columns) {
   if (columns >= VECTORS * kLanes) {
 #pragma GCC unroll 8
-    for (int v = 0; v < VECTORS; ++v) store(c + v * kLanes, load(c + v * kLanes) + acc[v]);
+    for (int v = 0; v < VECTORS; ++v) {
+      store(c + v * kLanes, ADD ? load(c + v * kLanes) + acc[v] : acc[v]);
+    }
     return;
   }
-  for (int j = 0; j < columns; ++j) c[j] += acc[j / kLanes][j % kLanes];
+  for (int j = 0; j < columns; ++j) {
+    c[j] = ADD ? c[j] + acc[j / kLanes][j % kLanes] : acc[j / kLanes][j % kLanes];
+  }
 }
 
-// Rows of the product a [ROWS, depth] x b [depth, columns] added to the rows of y at `target`.
-template <int ROWS, int VECTORS>
+// Rows of the product a [ROWS, depth] x b [depth, columns] to the rows of y at `target`.
+template <bool ADD, int ROWS, int VECTORS>
 void product_tile(const float* a, const float* b, int depth, float* y, const int* target,
                   long y_stride, int columns) {
+  // The rows of y arrive while the product runs.
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) __builtin_prefetch(y + target[i] * y_stride, 1);
   Vector acc[ROWS][VECTORS] = {};
   multiply_tile<ROWS, VECTORS, kPanelStride, 1>(a, b, depth, kTileColumns, acc);
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) add_row<VECTORS>(y + target[i] * y_stride, acc[i], columns);
+  for (int i = 0; i < ROWS; ++i) {
+    write_row<ADD, VECTORS>(y + target[i] * y_stride, acc[i], columns);
+  }
 }
 
 // The product a^T [ROWS, pairs] x b [pairs, columns] added to `ROWS` rows of c.
@@ -70,20 +79,21 @@ void outer_tile(const float* a, const float* b, int pairs, float* c, long c_stri
   Vector acc[ROWS][VECTORS] = {};
   multiply_tile<ROWS, VECTORS, 1, kPanelStride>(a, b, pairs, kPanelStride, acc);
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) add_row<VECTORS>(c + i * c_stride, acc[i], columns);
+  for (int i = 0; i < ROWS; ++i) write_row<true, VECTORS>(c + i * c_stride, acc[i], columns);
 }
 
 // Calls the tile function for `rows` (1..kTileRows) at compile-time size.
 template <int ROWS>
 struct Remainder {
+  template <bool ADD>
   static void product(int rows, const float* a, const float* b, int depth, float* y,
                       const int* target, long y_stride, int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::product(rows, a, b, depth, y, target, y_stride, columns);
+      Remainder<ROWS - 1>::template product<ADD>(rows, a, b, depth, y, target, y_stride, columns);
     } else if (columns <= kLanes) {
-      product_tile<ROWS, 1>(a, b, depth, y, target, y_stride, columns);
+      product_tile<ADD, ROWS, 1>(a, b, depth, y, target, y_stride, columns);
     } else {
-      product_tile<ROWS, kTileVectors>(a, b, depth, y, target, y_stride, columns);
+      product_tile<ADD, ROWS, kTileVectors>(a, b, depth, y, target, y_stride, columns);
     }
   }
   static void outer(int rows, const float* a, const float* b, int pairs, float* c, long c_stride,
@@ -99,21 +109,33 @@ struct Remainder {
 };
 template <>
 struct Remainder<0> {
+  template <bool ADD>
   static void product(int, const float*, const float*, int, float*, const int*, long, int) {}
   static void outer(int, const float*, const float*, int, float*, long, int) {}
 };
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
 
-void product(const float* panel, int rows, int depth, const float* packed, int columns, float* y,
-             const int* target, long y_stride) {
+template <bool ADD>
+void product_panel(const float* panel, int rows, int depth, const float* packed, int columns,
+                   float* y, const int* target, long y_stride) {
   for (int j = 0; j < columns; j += kTileColumns) {
     const float* b = packed + static_cast<long>(j) * depth;
     const int width = smaller(kTileColumns, columns - j);
     for (int i = 0; i < rows; i += kTileRows) {
-      Remainder<kTileRows>::product(smaller(kTileRows, rows - i), panel + i * kPanelStride, b,
-                                    depth, y + j, target + i, y_stride, width);
+      Remainder<kTileRows>::template product<ADD>(smaller(kTileRows, rows - i),
+                                                  panel + i * kPanelStride, b, depth, y + j,
+                                                  target + i, y_stride, width);
     }
+  }
+}
+
+void product(const float* panel, int rows, int depth, const float* packed, int columns, float* y,
+             const int* target, long y_stride, bool add) {
+  if (add) {
+    product_panel<true>(panel, rows, depth, packed, columns, y, target, y_stride);
+  } else {
+    product_panel<false>(panel, rows, depth, packed, columns, y, target, y_stride);
   }
 }
 

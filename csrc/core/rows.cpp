@@ -1,6 +1,7 @@
 #include "core/rows.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -63,6 +64,20 @@ inline void finish_row(const float* sum, int64_t channels, bfloat16* y) {
   for (int64_t c = 0; c < channels; ++c) y[c] = from_float<bfloat16>(sum[c]);
 }
 
+// Independent partial sums, which a compiler may put into vectors without reordering anything.
+float dot(const float* a, const float* b, int64_t n) {
+  constexpr int64_t kParts = 16;
+  float part[kParts] = {};
+  int64_t c = 0;
+  for (; c + kParts <= n; c += kParts) {
+    for (int64_t i = 0; i < kParts; ++i) part[i] += a[c + i] * b[c + i];
+  }
+  float sum = 0.0f;
+  for (; c < n; ++c) sum += a[c] * b[c];
+  for (float p : part) sum += p;
+  return sum;
+}
+
 }  // namespace
 
 template <typename T>
@@ -97,6 +112,41 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
         add_row(x + int64_t{groups.member[i]} * channels, channels, sum);
       }
       finish_row(sum, channels, y + row * channels);
+    }
+  });
+}
+
+void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, float* y,
+               float* inverse, const ParallelFor& parallel_for) {
+  for_row_blocks(rows, channels, parallel_for, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const float* row = x + n * channels;
+      float* out = y + n * channels;
+      const float length = n < count ? std::sqrt(dot(row, row, channels)) : 0.0f;
+      inverse[n] = length < kShortestRow ? 0.0f : 1.0f / length;
+      if (inverse[n] == 0.0f) {
+        std::fill_n(out, channels, 0.0f);
+      } else {
+        for (int64_t c = 0; c < channels; ++c) out[c] = row[c] * inverse[n];
+      }
+    }
+  });
+}
+
+void unit_rows_gradient(const float* dy, const float* y, const float* inverse, int64_t rows,
+                        int64_t channels, int64_t count, float* dx,
+                        const ParallelFor& parallel_for) {
+  for_row_blocks(rows, channels, parallel_for, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const float* slope = dy + n * channels;
+      const float* unit = y + n * channels;
+      float* out = dx + n * channels;
+      if (n >= count || inverse[n] == 0.0f) {
+        std::fill_n(out, channels, 0.0f);
+        continue;
+      }
+      const float along = dot(slope, unit, channels);
+      for (int64_t c = 0; c < channels; ++c) out[c] = (slope[c] - unit[c] * along) * inverse[n];
     }
   });
 }

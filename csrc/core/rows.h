@@ -21,4 +21,16 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
                          const int32_t* target, int64_t count, T* y, int64_t rows_out,
                          const ParallelFor& parallel_for);
 
+// y[n] = x[n] / |x[n]| and inverse[n] = 1 / |x[n]| for the first `count` of `rows` rows; rows
+// shorter than kShortestRow, and those past `count`, which are not read, become zero and their
+// inverse too.
+constexpr float kShortestRow = 1e-12f;
+void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, float* y,
+               float* inverse, const ParallelFor& parallel_for);
+
+// dx[n] = (dy[n] - y[n] (y[n] . dy[n])) * inverse[n], the adjoint of unit_rows; zero past `count`.
+void unit_rows_gradient(const float* dy, const float* y, const float* inverse, int64_t rows,
+                        int64_t channels, int64_t count, float* dx,
+                        const ParallelFor& parallel_for);
+
 }  // namespace uov

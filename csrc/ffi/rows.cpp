@@ -1,4 +1,4 @@
-// gather_rows and gather_scatter_rows as XLA custom calls.
+// gather_rows, gather_scatter_rows and unit_rows as XLA custom calls.
 #include "core/rows.h"
 
 #include "ffi/handlers.h"
@@ -10,6 +10,9 @@ namespace uov {
 namespace {
 
 using Index = ffi::Buffer<ffi::S32, 1>;
+using Rows = ffi::Buffer<ffi::F32, 2>;
+using Row = ffi::Buffer<ffi::F32, 1>;
+using Scalar = ffi::Buffer<ffi::S32, 0>;
 
 // Calls body(const T* in, T* out) with the buffers' element type.
 template <typename Body>
@@ -51,6 +54,29 @@ ffi::Error gather_scatter_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, I
   });
 }
 
+ffi::Error unit_rows_handler(ffi::ThreadPool pool, Rows x, Scalar count, ffi::Result<Rows> y,
+                             ffi::Result<Row> inverse) {
+  return guarded([&] {
+    const auto size = x.dimensions();
+    require(y->dimensions() == size && inverse->dimensions()[0] == size[0],
+            "unit_rows: x, y and the inverse lengths do not fit together");
+    unit_rows(x.typed_data(), size[0], size[1], *count.typed_data(), y->typed_data(),
+              inverse->typed_data(), on_pool(pool));
+  });
+}
+
+ffi::Error unit_rows_gradient_handler(ffi::ThreadPool pool, Rows dy, Rows y, Row inverse,
+                                      Scalar count, ffi::Result<Rows> dx) {
+  return guarded([&] {
+    const auto size = y.dimensions();
+    require(
+        dy.dimensions() == size && dx->dimensions() == size && inverse.dimensions()[0] == size[0],
+        "unit_rows: dy, y, dx and the inverse lengths do not fit together");
+    unit_rows_gradient(dy.typed_data(), y.typed_data(), inverse.typed_data(), size[0], size[1],
+                       *count.typed_data(), dx->typed_data(), on_pool(pool));
+  });
+}
+
 }  // namespace
 }  // namespace uov
 
@@ -69,3 +95,20 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu, uov::gather_scatter_r
                                   .Arg<uov::Index>()         // target [M]
                                   .Ret<ffi::AnyBuffer>()     // y [rows, C]
                                   .Attr<bool>("identity"));  // source[m] = m
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_unit_rows_cpu, uov::unit_rows_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<uov::Rows>()    // x [N, C]
+                                  .Arg<uov::Scalar>()  // valid rows
+                                  .Ret<uov::Rows>()    // y [N, C]
+                                  .Ret<uov::Row>());   // inverse lengths [N]
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_unit_rows_gradient_cpu, uov::unit_rows_gradient_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<uov::Rows>()    // dy [N, C]
+                                  .Arg<uov::Rows>()    // y [N, C]
+                                  .Arg<uov::Row>()     // inverse lengths [N]
+                                  .Arg<uov::Scalar>()  // valid rows
+                                  .Ret<uov::Rows>());  // dx [N, C]

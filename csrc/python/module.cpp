@@ -27,6 +27,8 @@ py::dict handlers() {
   add("uov_gather_gemm_dw", uov_gather_gemm_dw_cpu);
   add("uov_gather_rows", uov_gather_rows_cpu);
   add("uov_gather_scatter_rows", uov_gather_scatter_rows_cpu);
+  add("uov_unit_rows", uov_unit_rows_cpu);
+  add("uov_unit_rows_gradient", uov_unit_rows_gradient_cpu);
   add("uov_submanifold_map", uov_submanifold_map_cpu);
   add("uov_plan", uov_plan_cpu);
   return result;

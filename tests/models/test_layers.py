@@ -64,16 +64,19 @@ def test_pointwise_bias_is_within_its_bound_and_added() -> None:
     assert 0.05 < np.abs(bias).max() <= 0.1
     x = np.random.default_rng(0).standard_normal((7, 100)).astype(np.float32)
     expected = x.astype(np.float64) @ np.asarray(layer.kernel[...], np.float64) + bias
-    assert relative_error(layer(jnp.asarray(x)), expected) < 1e-5
+    y = np.asarray(layer(jnp.asarray(x), jnp.int32(5)))
+    assert relative_error(y[:5], expected[:5]) < 1e-5
+    assert not y[5:].any()
 
 
 def test_pointwise_in_bfloat16_accumulates_in_float32() -> None:
     layer = PointwiseConvolution(4096, 1, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     layer.kernel.set_value(jnp.ones((4096, 1), jnp.float32))
     x = jnp.ones((1, 4096), jnp.float32)
-    assert layer(x).dtype == jnp.bfloat16
+    one = jnp.int32(1)
+    assert layer(x, one).dtype == jnp.bfloat16
     # bfloat16 cannot count past 256 in steps of one.
-    assert layer(x, out_dtype=jnp.float32)[0, 0] == 4096.0
+    assert layer(x, one, out_dtype=jnp.float32)[0, 0] == 4096.0
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -206,6 +206,43 @@ def test_shapes_that_do_not_fit_are_refused():
         sparse.gather_gemm(jnp.ones((4, 2)), jnp.ones((8, 2, 2)), neighbours)
 
 
+@pytest.mark.parametrize("count", [0, 1, 70])
+def test_multiply_rows_is_a_product_of_the_valid_rows(backend, count):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((70, 96)).astype(np.float32)
+    w = rng.standard_normal((96, 200)).astype(np.float32)
+    dy = rng.standard_normal((70, 200)).astype(np.float32)
+    x[count:] = np.nan
+    y, pull = jax.vjp(lambda x, w: sparse.multiply_rows(x, w, jnp.int32(count)), x, w)
+    dx, dw = pull(jnp.asarray(dy))
+    valid, slope = x[:count].astype(np.float64), dy[:count].astype(np.float64)
+    assert relative_error(y[:count], valid @ w) < TIGHT
+    assert relative_error(dx[:count], slope @ w.T.astype(np.float64)) < TIGHT
+    assert relative_error(dw, valid.T @ slope) < TIGHT
+    assert not np.any(y[count:])
+    assert not np.any(dx[count:])
+
+
+@pytest.mark.parametrize(("count", "channels"), [(0, 5), (1, 768), (40, 768), (39, 3)])
+def test_unit_rows_and_their_gradient(backend, count, channels):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((40, channels)).astype(np.float32) * 30
+    x[:1] = 0  # has no direction
+    dy = rng.standard_normal((40, channels)).astype(np.float32)
+    y, pull = jax.vjp(lambda x: sparse.unit_rows(x, jnp.int32(count)), x)
+    (dx,) = pull(jnp.asarray(dy))
+    long = x[1:count].astype(np.float64)
+    length = np.linalg.norm(long, axis=1, keepdims=True)
+    unit = long / length
+    along = np.sum(unit * dy[1:count], axis=1, keepdims=True)
+    assert relative_error(y[1:count], unit) < TIGHT
+    # The part along the row cancels: an error of a few units of dy.
+    assert relative_error(dx[1:count], (dy[1:count] - unit * along) / length) < 3e-6
+    for rows in (y, dx):
+        assert not np.any(rows[:1])
+        assert not np.any(rows[count:])
+
+
 def test_vmap_and_jit_give_the_same(backend):
     plan, x, w = random_problem(80, 4, 6)
     stack = jnp.stack([jnp.asarray(x), 2 * jnp.asarray(x)])

@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from uov_jax.models.batch_norm import MaskedBatchNorm, compute_dtype
-from uov_jax.sparse import NeighbourMap, gather_gemm
+from uov_jax.sparse import NeighbourMap, gather_gemm, multiply_rows
 
 Initialization = Literal["uniform", "kaiming"]
 
@@ -65,10 +65,7 @@ class SparseConvolution(nnx.Module):
 
 
 class PointwiseConvolution(nnx.Module):
-    """Convolution of size 1: kernel f32[C_in, C_out], optional bias f32[1, C_out].
-
-    With a bias the padding rows come out as the bias: the caller clears them.
-    """
+    """Convolution of size 1: kernel f32[C_in, C_out], optional bias f32[1, C_out]."""
 
     def __init__(
         self,
@@ -92,13 +89,22 @@ class PointwiseConvolution(nnx.Module):
         )
         self.dtype = compute_dtype(dtype)
 
-    def __call__(self, x: Array, *, out_dtype: DTypeLike | None = None) -> Array:
-        """Rows [N, C_in] -> [N, C_out], accumulated in float32; of `out_dtype` or compute dtype."""
-        kernel = self.kernel.get_value().astype(self.dtype)
-        y = jnp.dot(x.astype(self.dtype), kernel, preferred_element_type=jnp.float32)
+    def __call__(self, x: Array, count: Array, *, out_dtype: DTypeLike | None = None) -> Array:
+        """Rows [N, C_in] -> [N, C_out] of `out_dtype` or compute dtype, zero past `count`.
+
+        The factors have the compute dtype, their sums are float32.
+        """
+        result = self.dtype if out_dtype is None else compute_dtype(out_dtype)
+        # Products of bfloat16 numbers are exact in float32: this rounds the factors, and the
+        # result only if it is asked for in bfloat16.
+        product = max(self.dtype, result, key=lambda dtype: dtype.itemsize)
+        x, kernel = x.astype(self.dtype), self.kernel.get_value().astype(self.dtype)
+        y = multiply_rows(x.astype(product), kernel.astype(product), count)
         if self.bias is not None:
-            y = y + self.bias.get_value()
-        return y.astype(self.dtype if out_dtype is None else out_dtype)
+            valid = jnp.arange(y.shape[0], dtype=jnp.int32) < count
+            bias = jnp.where(valid[:, None], self.bias.get_value(), 0.0)
+            y = y.astype(jnp.float32) + bias
+        return y.astype(result)
 
 
 class BasicBlock(nnx.Module):
@@ -138,5 +144,5 @@ class BasicBlock(nnx.Module):
         shortcut = x
         if self.downsample is not None:
             projection, norm = self.downsample
-            shortcut = norm(projection(x), count)
+            shortcut = norm(projection(x, count), count)
         return self.norm2(self.conv2(hidden, neighbours), count, relu=True, shortcut=shortcut)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
 from uov_jax.models.batch_norm import MaskedBatchNorm, compute_dtype
@@ -18,7 +18,7 @@ from uov_jax.models.layers import (
     PointwiseConvolution,
     SparseConvolution,
 )
-from uov_jax.sparse import NeighbourMap, Plan
+from uov_jax.sparse import NeighbourMap, Plan, unit_rows
 
 STEM_CHANNELS = 32
 STAGES = 4
@@ -206,13 +206,8 @@ class MinkUNet(nnx.Module):
         return x
 
     def _head(self, x: Array, count: Array) -> Array:
-        y = self.final(x, out_dtype=jnp.float32)
-        if self.normalize_features:
-            # The floor keeps an all-zero row at zero; the reference divides by zero there.
-            squares = jnp.sum(y * y, axis=1, keepdims=True)
-            y = y * lax.rsqrt(jnp.maximum(squares, 1e-24))
-        valid = jnp.arange(y.shape[0], dtype=jnp.int32) < count
-        return jnp.where(valid[:, None], y, 0.0)
+        y = self.final(x, count, out_dtype=jnp.float32)
+        return unit_rows(y, count) if self.normalize_features else y
 
     def _first_map(self, features: Array, plan: Plan) -> NeighbourMap:
         expected = (plan.coords[0].shape[0], self.in_channels)

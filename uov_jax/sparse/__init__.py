@@ -6,7 +6,9 @@ from uov_jax.sparse.ops import (
     gather_gemm_dw,
     gather_rows,
     gather_scatter_rows,
+    multiply_rows,
     scatter_add_rows,
+    unit_rows,
 )
 from uov_jax.sparse.plan import (
     CapacityError,
@@ -38,10 +40,12 @@ __all__ = [
     "gather_rows",
     "gather_scatter_rows",
     "locality_order",
+    "multiply_rows",
     "plan_in_jit",
     "scatter_add_rows",
     "smallest_spec",
     "submanifold_map",
+    "unit_rows",
     "use_backend",
     "voxelize",
 ]

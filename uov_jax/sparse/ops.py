@@ -21,7 +21,7 @@ def _no_gradient(index: Any) -> Any:
     return np.zeros(np.shape(index), jax.dtypes.float0)
 
 
-def _call(name: str, result: jax.ShapeDtypeStruct, *operands: jax.Array, **attributes: Any) -> Any:
+def _call(name: str, result: Any, *operands: jax.Array, **attributes: Any) -> Any:
     return jax.ffi.ffi_call(name, result, vmap_method="sequential")(*operands, **attributes)
 
 
@@ -98,6 +98,69 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
     shape = (neighbours.forward.shape[0], x.shape[1], dy.shape[1])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return _call("uov_gather_gemm_dw", result, x, dy, neighbours.forward)
+
+
+def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
+    """`y[n] = x[n] @ w` for the first `count` rows, zero past them: a convolution of size 1.
+
+    Args:
+        x: float32 or bfloat16 [N, C_in]; rows past `count` are not looked at.
+        w: [C_in, C_out], the dtype of `x`.
+        count: int32 scalar.
+
+    Returns:
+        [N, C_out] in the dtype of `x`, summed in float32.
+
+    """
+    rows = jnp.arange(x.shape[0], dtype=jnp.int32)
+    valid = rows < count
+    if current_backend() == "xla":
+        return xla.multiply_rows(x, w, valid)
+    return gather_gemm(x, w[None], NeighbourMap(jnp.where(valid, rows, -1)[None]))
+
+
+@jax.custom_vjp
+def unit_rows(x: jax.Array, count: jax.Array) -> jax.Array:
+    """Divide the first `count` rows by their L2 norm.
+
+    Args:
+        x: float32 [N, C].
+        count: int32 scalar.
+
+    Returns:
+        float32 [N, C]. Rows shorter than 1e-12 and rows past `count` are zero, and so is their
+        gradient.
+
+    """
+    return _unit_rows(x, count)[0]
+
+
+def _unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if current_backend() == "xla":
+        return xla.unit_rows(x, count)
+    results = (
+        jax.ShapeDtypeStruct(x.shape, jnp.float32),
+        jax.ShapeDtypeStruct(x.shape[:1], jnp.float32),
+    )
+    return _call("uov_unit_rows", results, x, count)
+
+
+def _unit_rows_forward(x: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
+    y, inverse = _unit_rows(x, count)
+    return y, (y, inverse, count)
+
+
+def _unit_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, Any]:
+    y, inverse, count = saved
+    if current_backend() == "xla":
+        dx = xla.unit_rows_gradient(dy, y, inverse)
+    else:
+        result = jax.ShapeDtypeStruct(y.shape, jnp.float32)
+        dx = _call("uov_unit_rows_gradient", result, dy, y, inverse, count)
+    return dx, _no_gradient(count)
+
+
+unit_rows.defvjp(_unit_rows_forward, _unit_rows_backward)
 
 
 def _gather(x: jax.Array, index: jax.Array) -> jax.Array:

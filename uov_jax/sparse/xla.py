@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+# Rows of features that are shorter than this have no direction.
+SHORTEST_ROW = 1e-12
+
 
 def take_rows(x: jax.Array, index: jax.Array) -> jax.Array:
     """`x[index]` [M, C], a zero row where the index is -1."""
@@ -46,6 +49,30 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array
         )
 
     return lax.map(one, forward)
+
+
+def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:
+    """`x @ w` in the rows that are valid."""
+    return jnp.matmul(
+        jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)),
+        w,
+        preferred_element_type=jnp.float32,
+        precision=lax.Precision.HIGHEST,
+    ).astype(x.dtype)
+
+
+def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Valid rows divided by their length, [N, C], and the inverse lengths, [N]."""
+    length = jnp.sqrt(jnp.sum(x * x, axis=1))
+    used = (jnp.arange(x.shape[0]) < count) & (length >= SHORTEST_ROW)
+    inverse = jnp.where(used, 1.0 / jnp.where(used, length, 1.0), 0.0)
+    return jnp.where(used[:, None], x * inverse[:, None], 0.0), inverse
+
+
+def unit_rows_gradient(dy: jax.Array, y: jax.Array, inverse: jax.Array) -> jax.Array:
+    """Adjoint of `unit_rows`."""
+    along = jnp.sum(dy * y, axis=1, keepdims=True)
+    return jnp.where((inverse > 0)[:, None], (dy - y * along) * inverse[:, None], 0.0)
 
 
 def gather_scatter_rows(

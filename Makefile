@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate train train-long test lint format clean
+.PHONY: help env build simulate simulate-long train train-long test lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 12 minutes on two cores)"
@@ -43,7 +43,10 @@ simulate: build
 train: simulate
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim
 
-train-long: simulate
+simulate-long: build
+	$(RUN) scripts/simulate.py --output data/sim-long --scenes 40
+
+train-long: simulate-long
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
 
 test: build $(VENV)/torch

@@ -116,7 +116,10 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
         raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
     _simulated_drive(config)
     if arg == "sim-long":
-        config.total_steps = 2400
+        # Twice the streets, ten times past each.
+        config.total_steps = 1920
+        config.data.update(root="data/sim-long", dumps="data/sim-long/dumps/simulated")
+        config.run.evaluate_every_epochs = 2.5
     return config
 
 

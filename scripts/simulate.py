@@ -35,8 +35,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=DEFAULT_OUTPUT, help="root of the new dataset"
     )
-    parser.add_argument("--scenes", type=int, default=10, help="the last fifth is for validation")
-    parser.add_argument("--keyframes", type=int, default=12, help="of each scene, 0.5 s apart")
+    parser.add_argument("--scenes", type=int, default=20, help="the last fifth is for validation")
+    parser.add_argument("--keyframes", type=int, default=6, help="of each scene, 0.5 s apart")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument(

@@ -64,8 +64,8 @@ def expected_seconds(settings: DriveSettings, workers: int) -> float:
 
 def simulate_drive(
     output: str | Path,
-    scenes: int = 10,
-    keyframes: int = 12,
+    scenes: int = 20,
+    keyframes: int = 6,
     seed: int = 0,
     workers: int = 1,
     image_scale: float = 1.0,

@@ -116,17 +116,17 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
         raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
     _simulated_drive(config)
     if arg == "sim-long":
-        # Twice the streets, ten times past each.
-        config.total_steps = 1920
+        # Twice the streets, seven times past each.
+        config.total_steps = 1344
         config.data.update(root="data/sim-long", dumps="data/sim-long/dumps/simulated")
-        config.run.evaluate_every_epochs = 2.5
+        config.run.evaluate_every_epochs = 3.5
     return config
 
 
 def _simulated_drive(config: ConfigDict) -> None:
     """`scripts/simulate.py --output data/sim` on two CPU cores: minutes instead of days."""
     config.batch_size = 1
-    config.total_steps = 400
+    config.total_steps = 300
     config.data.update(
         root="data/sim",
         version="v1.0-sim",

@@ -1,0 +1,52 @@
+"""Measure the engine: `python -m benchmarks`, see --help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks import network, ops, peers, report, sweeps
+
+SUITES = {
+    "layers": ops.layers,
+    "moves": ops.moves,
+    "plans": ops.plans,
+    "network": network.networks,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a table; write it as JSON too where asked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Times the engine beside ceilings and peers of the same run.",
+    )
+    parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)}; all by default")
+    parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")
+    parser.add_argument("--batch", type=int, default=1, help="sweeps in a batch")
+    parser.add_argument("--repeats", type=int, default=9, help="of every call")
+    parser.add_argument("--json", type=Path, help="file to write")
+    options = parser.parse_args(arguments)
+    unknown = set(options.suites) - set(SUITES)
+    if unknown:
+        parser.error(f"no suite {', '.join(sorted(unknown))}: expected {', '.join(SUITES)}")
+    if options.sweep is None:
+        sweep = sweeps.synthetic(options.batch)
+    else:
+        sweep = sweeps.stored(options.sweep, options.batch)
+    names = [peer.name for peer in peers.available()]
+    print(", ".join(f"{key} {value}" for key, value in report.machine().items()))
+    print(f"{sweep.name}: {len(sweep.coords):,} voxels; peers: {', '.join(names) or 'none'}")
+    rows = []
+    for name in options.suites or SUITES:
+        for row in SUITES[name](sweep, options.repeats):
+            print(f"  {row.what}: {row.milliseconds:.3g} ms", flush=True)
+            rows.append(row)
+    print("\n" + report.markdown(rows))
+    if options.json is not None:
+        report.write(options.json, rows)
+        print(f"\nWritten to {options.json}.")
+
+
+if __name__ == "__main__":
+    main()

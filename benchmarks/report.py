@@ -1,0 +1,73 @@
+"""Rows of results as Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import jax
+
+from uov_jax import sparse
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured thing beside what it is held against.
+
+    `rate` is in `unit`; `against` has the ratio of ours to each named alternative of the same run,
+    above 1 where ours is faster.
+    """
+
+    what: str
+    milliseconds: float
+    spread: float
+    rate: float | None = None
+    unit: str = ""
+    against: dict[str, float] = field(default_factory=dict)
+
+
+def machine() -> dict[str, str]:
+    """What the numbers were measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    cores = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return {
+        "processor": name,
+        "cores": str(usable),
+        "backend": f"{sparse.current_backend()}, {sparse.backends()['cpu']}",
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table; the alternatives are columns in the order of their first appearance."""
+    names = list(dict.fromkeys(name for row in rows for name in row.against))
+    lines = [
+        "| | ms | spread | rate | " + " | ".join(f"x {name}" for name in names) + " |",
+        "|---|---|---|---|" + "---|" * len(names),
+    ]
+    for row in rows:
+        rate = f"{row.rate:.4g} {row.unit}" if row.rate is not None else ""
+        ratios = [f"{row.against[name]:.2f}" if name in row.against else "" for name in names]
+        cells = [row.what, f"{row.milliseconds:.3g}", f"{row.spread:.0%}", rate, *ratios]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """JSON: the machine, and every row."""
+    content = {"machine": machine(), "rows": [asdict(row) for row in rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")

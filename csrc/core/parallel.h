@@ -1,6 +1,7 @@
 // How core functions spread work: tasks 0..n-1 in any order, on whatever threads the caller has.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 
@@ -12,6 +13,20 @@ using ParallelFor = std::function<void(int64_t tasks, const std::function<void(i
 
 inline void serial_for(int64_t tasks, const std::function<void(int64_t)>& task) {
   for (int64_t i = 0; i < tasks; ++i) task(i);
+}
+
+// Rows of one task that moves [rows, channels]: about 256 KiB of floats, enough to hide the claim,
+// few enough to balance.
+inline int64_t rows_per_task(int64_t channels) {
+  return std::max<int64_t>(1, 64 * 1024 / std::max<int64_t>(1, channels));
+}
+
+// Calls body(begin, end) for all tasks of `rows_per_task` rows; the last one may have fewer.
+inline void for_row_blocks(int64_t rows, int64_t channels, const ParallelFor& parallel_for,
+                           const std::function<void(int64_t, int64_t)>& body) {
+  const int64_t block = rows_per_task(channels);
+  parallel_for((rows + block - 1) / block,
+               [&](int64_t i) { body(i * block, std::min((i + 1) * block, rows)); });
 }
 
 }  // namespace uov

@@ -9,9 +9,6 @@
 namespace uov {
 namespace {
 
-// About 256 KiB of rows a task: enough to hide the claim, few enough to balance.
-constexpr int64_t kFloatsPerTask = 64 * 1024;
-
 void check_index(const char* what, const int32_t* index, int64_t count, int64_t rows) {
   for (int64_t m = 0; m < count; ++m) {
     if (index[m] >= rows || index[m] < -1) {
@@ -20,13 +17,6 @@ void check_index(const char* what, const int32_t* index, int64_t count, int64_t 
                               std::to_string(rows));
     }
   }
-}
-
-void for_row_blocks(int64_t rows, int64_t channels, const ParallelFor& parallel_for,
-                    const std::function<void(int64_t, int64_t)>& body) {
-  const int64_t block = std::max<int64_t>(1, kFloatsPerTask / std::max<int64_t>(1, channels));
-  parallel_for((rows + block - 1) / block,
-               [&](int64_t i) { body(i * block, std::min((i + 1) * block, rows)); });
 }
 
 // Positions m grouped by target row, in the order of m within a row: a stable counting sort.

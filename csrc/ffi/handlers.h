@@ -11,3 +11,7 @@ XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_unit_rows_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_unit_rows_gradient_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_submanifold_map_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_plan_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_column_moments_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_rows_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_sums_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_rows_cpu);

@@ -31,6 +31,10 @@ py::dict handlers() {
   add("uov_unit_rows_gradient", uov_unit_rows_gradient_cpu);
   add("uov_submanifold_map", uov_submanifold_map_cpu);
   add("uov_plan", uov_plan_cpu);
+  add("uov_column_moments", uov_column_moments_cpu);
+  add("uov_affine_rows", uov_affine_rows_cpu);
+  add("uov_affine_gradient_sums", uov_affine_gradient_sums_cpu);
+  add("uov_affine_gradient_rows", uov_affine_gradient_rows_cpu);
   return result;
 }
 

@@ -1,6 +1,12 @@
 """The sparse engine: coordinates and rows of features. Knows no dataset, model or loss."""
 
 from uov_jax.sparse.backends import backends, current_backend, use_backend
+from uov_jax.sparse.norm import (
+    affine_gradient_rows,
+    affine_gradient_sums,
+    affine_rows,
+    column_moments,
+)
 from uov_jax.sparse.ops import (
     gather_gemm,
     gather_gemm_dw,
@@ -31,9 +37,13 @@ __all__ = [
     "Plan",
     "PlanSpec",
     "Voxels",
+    "affine_gradient_rows",
+    "affine_gradient_sums",
+    "affine_rows",
     "backends",
     "build_plan",
     "build_plan_in_series",
+    "column_moments",
     "current_backend",
     "gather_gemm",
     "gather_gemm_dw",

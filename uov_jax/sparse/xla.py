@@ -86,6 +86,81 @@ def gather_scatter_rows(
     return out.at[index].add(rows, mode="drop").astype(x.dtype)
 
 
+def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean over the valid rows and sum of squared deviations, f32 [C]; x must be zero past them."""
+    mean = jnp.sum(x.astype(jnp.float32), axis=0) / jnp.maximum(count.astype(jnp.float32), 1.0)
+    # A product, not a select: on the CPU, XLA takes products into its reduction kernels but writes
+    # the result of a select to memory first, which makes this 4 times slower.
+    mask = _valid_rows(x, count).astype(jnp.float32)
+    deviation = _scaled_deviation(x, mean, jnp.ones_like(mean), use=0) * mask
+    return mean, jnp.sum(deviation * deviation, axis=0)
+
+
+def affine_rows(
+    x: jax.Array,
+    mean: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    shortcut: jax.Array | None,
+    count: jax.Array,
+    relu: bool,
+) -> jax.Array:
+    """`[relu]((x - mean) * scale + bias [+ shortcut])`; one pass over memory: XLA fuses it all."""
+    y = _scaled_deviation(x, mean, scale, use=1) + bias[None, :]
+    if shortcut is not None:
+        y = y + shortcut.astype(jnp.float32)
+    if relu:
+        y = jax.nn.relu(y)
+    return jnp.where(_valid_rows(x, count), y, 0.0).astype(x.dtype)
+
+
+def affine_gradient_sums(
+    dy: jax.Array, y: jax.Array | None, x: jax.Array, mean: jax.Array, count: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sums of g and of `g * (x - mean)`, f32 [C]; x must be finite past the valid rows."""
+    g = _passed(dy, y, x, count)
+    deviation = _scaled_deviation(x, mean, jnp.ones_like(mean), use=2)
+    return jnp.sum(g, axis=0), jnp.sum(g * deviation, axis=0)
+
+
+def affine_gradient_rows(
+    dy: jax.Array,
+    y: jax.Array | None,
+    x: jax.Array,
+    mean: jax.Array,
+    offset: jax.Array,
+    slope: jax.Array,
+    scale: jax.Array,
+    count: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """`(g - offset - (x - mean) * slope) * scale` and g, in the dtype of x."""
+    g = _passed(dy, y, x, count)
+    dx = g - offset[None, :] - _scaled_deviation(x, mean, slope, use=3)
+    dx = jnp.where(_valid_rows(x, count), dx * scale[None, :], 0.0)
+    return dx.astype(x.dtype), g.astype(x.dtype)
+
+
+def _passed(dy: jax.Array, y: jax.Array | None, x: jax.Array, count: jax.Array) -> jax.Array:
+    # Where the ReLU passed nothing, padding rows included, y is exactly zero.
+    passed = _valid_rows(x, count) if y is None else y > 0
+    return jnp.where(passed, dy.astype(jnp.float32), 0.0)
+
+
+def _scaled_deviation(x: jax.Array, mean: jax.Array, scale: jax.Array, use: int) -> jax.Array:
+    """`(x - mean) * scale`, f32 [N, C], spelled in another way for every `use`.
+
+    If all uses were alike, XLA would find one value in them and hold it in memory from the
+    statistics to the backward pass: 40 % more memory for a training step of Res16UNet34C. Powers of
+    two are exact, so the uses differ in nothing else.
+    """
+    factor = 2.0**use
+    return (x.astype(jnp.float32) * factor - (mean * factor)[None, :]) * (scale / factor)[None, :]
+
+
+def _valid_rows(x: jax.Array, count: jax.Array) -> jax.Array:
+    return (jnp.arange(x.shape[0], dtype=jnp.int32) < count)[:, None]
+
+
 class _Sorted:
     """Coordinates in lexicographic order, to be searched; padding rows sort last."""
 

@@ -8,12 +8,13 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=34359738368:glibc.malloc.arena_max=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long test lint format clean
+.PHONY: help env build simulate simulate-long train train-long bench test lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 12 minutes on two cores)"
 	@echo "make train-long  the same with six times the steps; not yet run to its end"
 	@echo "make test        every test, from a bare clone"
+	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
 
@@ -49,6 +50,9 @@ simulate-long: build
 
 train-long: simulate-long
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
+
+bench: build $(VENV)/torch
+	$(RUN) -m benchmarks --json benchmarks/last.json
 
 test: build $(VENV)/torch
 	$(RUN) -m pytest

@@ -13,8 +13,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import peers
-from benchmarks.ops import _row
-from benchmarks.report import Row
+from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep
 from benchmarks.timing import interleaved
 from uov_jax import sparse
@@ -76,9 +75,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     task: Any = _Segmentation()
     train = parallel.spread(step.training_step(task, skeleton, optimizer, lambda _: rate()))
     predict = parallel.on_first(step.prediction(skeleton))
-    current = parallel.replicate(
-        jax.device_get(state.create(parameters, statistics, optimizer))
-    )
+    current = parallel.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))
 
     def batch() -> Any:
         plan = sparse.build_plan(coords, spec)
@@ -95,7 +92,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     start = time.perf_counter()
     jax.block_until_ready(one_step())
     compilation = time.perf_counter() - start
-    calls = {"uov forward": forward, "uov step": one_step}
+    calls = {f"{OURS} forward": forward, f"{OURS} step": one_step}
     for peer in peers.available():
         run, learn = peer.network(coords, features, labels, CLASSES)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
@@ -103,5 +100,5 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     gigaflop = useful_gigaflop(sparse.build_plan(coords, spec), CLASSES)
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}
-        yield _row(f"Res16UNet34C {kind}", "uov", chosen, passes * gigaflop, "GFLOP/s")
+        yield compared(f"Res16UNet34C {kind}", chosen, passes * gigaflop, "GFLOP/s")
     yield Row("first step, program compiled or loaded", compilation * 1e3, 0.0)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.report import Row
+from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep
-from benchmarks.timing import Timing, interleaved, ratio
+from benchmarks.timing import Timing, interleaved
 from uov_jax import sparse
 
 WIDTHS = (32, 64, 96, 128, 256)
 
 
-def _row(
-    what: str, name: str, timings: dict[str, Timing], rate: float | None = None, unit: str = ""
-) -> Row:
-    mine = timings[name]
-    against = {key: ratio(mine, other) for key, other in timings.items() if key != name}
-    value = None if rate is None else rate / mine.median
-    return Row(what, mine.median * 1e3, mine.spread, value, unit, against)
+def _all(*calls: Callable[[], Any]) -> None:
+    for call in calls:
+        call()
 
 
-def layers(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
+def layers(sweep: VoxelSweep, repeats: int, widths: Sequence[int] = WIDTHS) -> Iterator[Row]:
     """3x3x3 layers, forward and with both gradients.
 
     The ceiling is the dense product of as many rows as the map has pairs, but at most 30,000, by
@@ -48,7 +45,7 @@ def layers(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, neighbours), x, w)
         return y, *pull(dy)
 
-    for width in WIDTHS:
+    for width in widths:
         x, dy = generator.standard_normal((2, len(coords), width), np.float32)
         w = generator.standard_normal((27, width, width), np.float32)
         rows = min(30_000, pairs)
@@ -57,15 +54,11 @@ def layers(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         dense = functools.partial(np.matmul, a, b, out=out)
         transposed = functools.partial(np.matmul, a.T, out)
         arrays = [jnp.asarray(array) for array in (x, w, dy)]
-        calls = {
-            "uov": functools.partial(forward, *arrays[:2]),
-            "uov both": functools.partial(both, *arrays),
+        calls: dict[str, Callable[[], Any]] = {
+            OURS: functools.partial(forward, *arrays[:2]),
+            f"{OURS} both": functools.partial(both, *arrays),
             "dense": dense,
-            "dense both": lambda dense=dense, transposed=transposed: (
-                dense(),
-                dense(),
-                transposed(),
-            ),
+            "dense both": functools.partial(_all, dense, dense, transposed),
         }
         for peer in peers.available():
             one, two = peer.layer(sweep.coords, x, w, dy)
@@ -76,16 +69,14 @@ def layers(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         for name in ("dense", "dense both"):
             timings[name] = Timing(tuple(s * share for s in timings[name].seconds))
         gigaflop = 2e-9 * pairs * width * width
-        yield _row(
+        yield compared(
             f"layer {width}, forward",
-            "uov",
             {k: t for k, t in timings.items() if not k.endswith("both")},
             gigaflop,
             "GFLOP/s",
         )
-        yield _row(
+        yield compared(
             f"layer {width}, forward + backward",
-            "uov",
             {k.removesuffix(" both"): t for k, t in timings.items() if k.endswith("both")},
             3 * gigaflop,
             "GFLOP/s",
@@ -102,7 +93,7 @@ def moves(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     scatter = jax.jit(lambda x, index: sparse.scatter_add_rows(x, index, targets))
     on_device, out = jnp.asarray(x), np.empty_like(x)
     calls = {
-        "uov": lambda: scatter(on_device, index),
+        OURS: lambda: scatter(on_device, index),
         "copy": lambda: np.copyto(out, x),
     }
     for peer in peers.available():
@@ -113,15 +104,15 @@ def moves(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     # By bytes: a copy writes as much as it reads.
     scale = (rows + targets) / (2 * rows)
     timings["copy"] = Timing(tuple(s * scale for s in timings["copy"].seconds))
-    yield _row("scatter_add_rows 30,000 x 768", "uov", timings, moved, "GB/s")
+    yield compared("scatter_add_rows 30,000 x 768", timings, moved, "GB/s")
 
 
 def plans(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     """Voxelisation, and the whole plan of a UNet against a peer's first kernel map alone."""
     points, size = sweep.points, sweep.voxel_size
-    calls = {"uov": lambda: sparse.voxelize(points, size, cylindrical=True)}
+    calls = {OURS: lambda: sparse.voxelize(points, size, cylindrical=True)}
     voxelize = interleaved(calls, repeats)
-    yield _row("voxelise one sweep", "uov", voxelize, len(points) * 1e-6, "Mpoint/s")
+    yield compared("voxelise one sweep", voxelize, len(points) * 1e-6, "Mpoint/s")
     coords, spec = sweep.coords, sparse.PlanSpec(len(sweep.coords))
     on_device, count = jnp.asarray(coords), jnp.int32(len(coords))
     in_jit = jax.jit(functools.partial(sparse.plan_in_jit, spec=spec))
@@ -129,7 +120,7 @@ def plans(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         f"{peer.name}'s first map": functools.partial(peer.first_map, coords)
         for peer in peers.available()
     }
-    host = interleaved({"uov": lambda: sparse.build_plan(coords, spec), **maps}, repeats)
-    yield _row("plan of 5 levels, host", "uov", host, len(coords) * 1e-6, "Mvoxel/s")
-    device = interleaved({"uov": lambda: in_jit(on_device, count), **maps}, repeats)
-    yield _row("plan of 5 levels, in jit", "uov", device, len(coords) * 1e-6, "Mvoxel/s")
+    host = interleaved({OURS: lambda: sparse.build_plan(coords, spec), **maps}, repeats)
+    yield compared("plan of 5 levels, host", host, len(coords) * 1e-6, "Mvoxel/s")
+    device = interleaved({OURS: lambda: in_jit(on_device, count), **maps}, repeats)
+    yield compared("plan of 5 levels, in jit", device, len(coords) * 1e-6, "Mvoxel/s")

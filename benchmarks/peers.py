@@ -38,7 +38,7 @@ def available() -> tuple[Peer, ...]:
 
 
 def _spconv() -> Peer:
-    """spconv 2.3 on the CPU, in one thread.
+    """The CPU half of spconv 2.3, in one thread.
 
     Its CPU scatter adds rows from several threads without locks and gives wrong sums with more
     than one, so that is all it can be trusted with; the products inside run in all threads.
@@ -47,7 +47,8 @@ def _spconv() -> Peer:
 
     if not torch.cuda.is_available():
         # It asks for the current CUDA stream on the CPU too.
-        torch.cuda.current_stream = lambda *_: types.SimpleNamespace(cuda_stream=0)
+        no_stream: Any = types.SimpleNamespace(cuda_stream=0)
+        torch.cuda.current_stream = lambda *_: no_stream
     import spconv.pytorch as spconv
     from spconv.core import ConvAlgo
     from torch import nn

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import jax
 
+from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
+
+# Our calls among the timings; the others are what they are held against.
+OURS = "uov_jax"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class Row:
     rate: float | None = None
     unit: str = ""
     against: dict[str, float] = field(default_factory=dict)
+
+
+def compared(
+    what: str, timings: Mapping[str, Timing], work: float | None = None, unit: str = ""
+) -> Row:
+    """The row of our timing beside the others; `work` over its median is the rate, in `unit`."""
+    ours = timings[OURS]
+    against = {name: ratio(ours, other) for name, other in timings.items() if name != OURS}
+    rate = None if work is None else work / ours.median
+    return Row(what, ours.median * 1e3, ours.spread, rate, unit, against)
 
 
 def machine() -> dict[str, str]:

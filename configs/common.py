@@ -42,8 +42,8 @@ def pretraining() -> ConfigDict:
                 # Look masks up in the cropped and shrunk mask map, up to four pixels off, as the
                 # released code does; else at the point's own pixel.
                 "crop_lookup_at_small_pixel": False,
-                # Smallest and largest size of a batch's arrays, per sweep. Every combination of
-                # sizes that occurs is a program to compile; equal ends give a single size.
+                # Smallest and largest size of a batch's arrays, per sweep, with a few sizes between
+                # that rise together. Each that occurs is a program to compile.
                 "voxels": (10_000, 36_000),
                 "pairs": (16_384, 65_536),
                 "superpoints": (128, 2048),

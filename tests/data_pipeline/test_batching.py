@@ -10,7 +10,7 @@ from uov_jax.data.batching import (
     Capacities,
     build_plans,
     collate_tmp,
-    fitting_capacity,
+    fitting_size,
     merge_sweeps,
     pad,
 )
@@ -18,8 +18,8 @@ from uov_jax.data.tmp_sample import TmpSample
 
 CAPACITIES = Capacities(
     plans=tuple(sparse.PlanSpec(n, fractions=(1.0,) * 5) for n in (64, 128, 256)),
-    pairs=(16, 64),
-    superpoints=(4, 16),
+    pairs=(16, 36, 64),
+    superpoints=(4, 8, 16),
 )
 
 
@@ -45,9 +45,9 @@ def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
     ]
     batch = collate_tmp(devices, CAPACITIES)
     assert batch["features"].shape == (2, 128, 1)
-    assert batch["pair_voxel"].shape == batch["pair_superpoint"].shape == (2, 64)
-    assert batch["superpoint_word"].shape == (2, 16)
-    assert batch["superpoint_embedding"].shape == (2, 16, 6)
+    assert batch["pair_voxel"].shape == batch["pair_superpoint"].shape == (2, 36)
+    assert batch["superpoint_word"].shape == (2, 8)
+    assert batch["superpoint_embedding"].shape == (2, 8, 6)
     assert batch["superpoint_embedding"].dtype == np.float16
     for number, sweeps in enumerate(devices):
         coords = batch["plan"].coords[0][number]
@@ -87,10 +87,26 @@ def test_rows_are_sorted_by_locality():
 def test_all_devices_take_the_shape_of_the_fullest():
     small, large = sample(20, 1, 1, 0).coords, sample(200, 1, 1, 1).coords
     merged = [merge_sweeps([c]).coords for c in (small, large)]
-    plans = build_plans(merged, CAPACITIES.plans, ["small", "large"])
+    size, plans = build_plans(merged, CAPACITIES.plans, ["small", "large"])
+    assert size == 2
     assert [len(plan.coords[0]) for plan in plans] == [256, 256]
     assert [int(plan.counts[0]) for plan in plans] == [20, 200]
-    assert len(build_plans(merged[:1], CAPACITIES.plans, ["small"])[0].coords[0]) == 64
+    for at_least, rows in enumerate((64, 128, 256)):
+        size, (plan,) = build_plans(merged[:1], CAPACITIES.plans, ["small"], at_least)
+        assert (size, len(plan.coords[0])) == (at_least, rows)
+
+
+@pytest.mark.parametrize(("sizes", "size"), [((100, 1, 1), 1), ((5, 40, 1), 2), ((5, 1, 8), 1)])
+def test_whatever_needs_the_largest_size_sets_the_others(sizes, size):
+    batch = collate_tmp([[sample(*sizes)]], CAPACITIES)
+    assert batch["features"].shape[1] == CAPACITIES.plans[size].capacity
+    assert batch["pair_voxel"].shape[1] == CAPACITIES.pairs[size]
+    assert batch["superpoint_word"].shape[1] == CAPACITIES.superpoints[size]
+
+
+def test_series_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="3 sizes of plans, 2 of pairs and 3 of superpoints"):
+        Capacities(CAPACITIES.plans, (1, 2), CAPACITIES.superpoints)
 
 
 def test_samples_exactly_as_large_as_the_capacity_fit():
@@ -119,6 +135,8 @@ def test_series_rise_to_the_largest_capacity():
         for series in (sizes, capacities.pairs, capacities.superpoints):
             assert list(series) == sorted(set(series))
         assert 36_000 * sweeps <= sizes[-1] < 36_064 * sweeps
+        assert len(sizes) == len(capacities.pairs) == 4
+        assert all(1.4 < b / a < 1.75 for a, b in zip(sizes, sizes[1:], strict=False))
         assert all(spec.first_kernel == 5 for spec in capacities.plans)
         assert capacities.superpoints[-1] == 2048 * sweeps
         largest = capacities.largest()
@@ -126,11 +144,17 @@ def test_series_rise_to_the_largest_capacity():
         assert largest.pairs == capacities.pairs[-1:]
 
 
-def test_fitting_capacity_is_the_first_that_holds_all():
-    assert fitting_capacity([0], (4, 8), "x", "a") == 4
-    assert fitting_capacity([3, 5], (4, 8), "x", "b") == 8
+def test_a_range_of_equal_ends_is_a_single_size():
+    capacities = Capacities.for_sweeps(1, voxels=(20_000, 20_000), pairs=(1, 9), superpoints=(1, 2))
+    assert [spec.capacity for spec in capacities.plans] == [20_032]
+    assert (capacities.pairs, capacities.superpoints) == ((64,), (64,))
+
+
+def test_fitting_size_is_the_first_that_holds_all():
+    assert fitting_size([0], (4, 8), "x", "a") == 0
+    assert fitting_size([3, 5], (4, 8), "x", "b") == 1
     with pytest.raises(sparse.CapacityError, match=r"9 x on one device, .* 8: .*: a\)"):
-        fitting_capacity([9, 3], (4, 8), "x", "a")
+        fitting_size([9, 3], (4, 8), "x", "a")
 
 
 def test_padding_appends_rows():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,10 @@ Batch = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Capacities:
-    """The static shapes a batch of one device may have, each from a short rising series.
+    """The static shapes a batch of one device may have: a short series of rising sizes.
 
-    A run compiles one program for every combination that occurs.
+    Size i has the i-th of each; a batch takes the first size that holds all of it, and a run
+    compiles one program for every size that occurs.
 
     Attributes:
         plans: of the voxels.
@@ -31,6 +33,13 @@ class Capacities:
     plans: tuple[sparse.PlanSpec, ...]
     pairs: tuple[int, ...]
     superpoints: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.plans) == len(self.pairs) == len(self.superpoints) >= 1:
+            raise ValueError(
+                f"{len(self.plans)} sizes of plans, {len(self.pairs)} of pairs and "
+                f"{len(self.superpoints)} of superpoints: expected as many of each, at least one"
+            )
 
     @classmethod
     def for_sweeps(
@@ -44,22 +53,22 @@ class Capacities:
     ) -> Capacities:
         """Series that suit batches of so many nuScenes sweeps a device.
 
-        The three ranges are per sweep. A cylindrical nuScenes sweep has some 16,000 voxels and at
-        most its 34,900 points; six cameras see 22,000 pairs of it, of which the crop keeps half,
-        in up to 6 x 175 masks. Rows past the voxels cost time in every layer, so their series
-        rises slowly; padding among pairs costs next to nothing.
+        The three ranges are per sweep; the sizes between rise alike, the voxels by at most 1.75. A
+        cylindrical nuScenes sweep has some 16,000 voxels and at most its 34,900 points; six cameras
+        see 22,000 pairs of it, of which the crop keeps half, in up to 6 x 175 masks.
         """
+        count = 1 + math.ceil(math.log(voxels[1] / voxels[0]) / math.log(1.75))
         return cls(
             plans=tuple(
                 sparse.PlanSpec(capacity, levels, first_kernel)
-                for capacity in _series(voxels[0] * sweeps, voxels[1] * sweeps, 1.25)
+                for capacity in _series(voxels[0] * sweeps, voxels[1] * sweeps, count)
             ),
-            pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, 4),
-            superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, 2),
+            pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, count),
+            superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, count),
         )
 
     def largest(self) -> Capacities:
-        """The last of each series alone, for runs on several hosts, which must agree on shapes."""
+        """The largest size alone, for runs on several hosts, which must agree on shapes."""
         return Capacities(self.plans[-1:], self.pairs[-1:], self.superpoints[-1:])
 
 
@@ -100,7 +109,7 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
 
     Args:
         samples: for every local device its sweeps.
-        capacities: all devices take the smallest shapes that hold the fullest of them.
+        capacities: all devices take the smallest size that holds the fullest of them.
 
     Returns:
         Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1],
@@ -114,13 +123,15 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
     tokens = [[sample.token for sample in sweeps] for sweeps in samples]
-    plans = build_plans([cloud.coords for cloud in merged], capacities.plans, tokens)
     num_pairs = [sum(len(s.pair_voxel) for s in sweeps) for sweeps in samples]
     num_superpoints = [sum(len(s.superpoint_word) for s in sweeps) for sweeps in samples]
     fullest = tokens[int(np.argmax(num_pairs))]
-    pairs = fitting_capacity(num_pairs, capacities.pairs, "pairs", fullest)
+    size = fitting_size(num_pairs, capacities.pairs, "pairs", fullest)
     fullest = tokens[int(np.argmax(num_superpoints))]
-    groups = fitting_capacity(num_superpoints, capacities.superpoints, "superpoints", fullest)
+    size = max(size, fitting_size(num_superpoints, capacities.superpoints, "superpoints", fullest))
+    clouds = [cloud.coords for cloud in merged]
+    size, plans = build_plans(clouds, capacities.plans, tokens, at_least=size)
+    pairs, groups = capacities.pairs[size], capacities.superpoints[size]
     devices = []
     for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
         first = np.cumsum([0] + [len(s.superpoint_word) for s in sweeps])
@@ -143,33 +154,34 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
 
 
 def build_plans(
-    coords: Sequence[np.ndarray], series: Sequence[sparse.PlanSpec], tokens: Sequence[object]
-) -> list[sparse.Plan]:
-    """Plans of equal shape for the clouds of all local devices.
+    coords: Sequence[np.ndarray],
+    series: Sequence[sparse.PlanSpec],
+    tokens: Sequence[object],
+    at_least: int = 0,
+) -> tuple[int, list[sparse.Plan]]:
+    """Plans of equal shape for the clouds of all local devices, and which of the series it is.
 
     Args:
         coords: int32[n, 4] of every device.
         series: of growing shapes.
         tokens: the keyframes of every device, for the message.
+        at_least: the first of the series to be tried.
 
     Raises:
         CapacityError: a cloud does not fit the last of the series; names its keyframes.
 
     """
-    specs = []
+    size = at_least
     for cloud, names in zip(coords, tokens, strict=True):
         try:
-            specs.append(sparse.smallest_spec(cloud, series))
+            size = max(size, series.index(sparse.smallest_spec(cloud, series)))
         except sparse.CapacityError as error:
             raise sparse.CapacityError(f"{error}: {_remedy('voxels', names)}") from error
-    spec = max(specs, key=series.index)
-    return [sparse.build_plan(cloud, spec) for cloud in coords]
+    return size, [sparse.build_plan(cloud, series[size]) for cloud in coords]
 
 
-def fitting_capacity(
-    numbers: Sequence[int], series: Sequence[int], what: str, tokens: object
-) -> int:
-    """The first capacity of a rising series that holds every number.
+def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, tokens: object) -> int:
+    """Which of a rising series of capacities is the first that holds every number.
 
     Args:
         numbers: of every device.
@@ -181,9 +193,9 @@ def fitting_capacity(
         CapacityError: none does; names the keyframes.
 
     """
-    for capacity in series:
+    for size, capacity in enumerate(series):
         if max(numbers) <= capacity:
-            return capacity
+            return size
     raise sparse.CapacityError(
         f"{max(numbers):,} {what} on one device, but room for {series[-1]:,}: "
         f"{_remedy(what, tokens)}"
@@ -206,10 +218,6 @@ def stack_devices(devices: Sequence[Batch]) -> Batch:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *devices)
 
 
-def _series(smallest: int, largest: int, ratio: float) -> tuple[int, ...]:
-    values: list[int] = []
-    value = float(smallest)
-    while value < largest:
-        values.append(round(value / 64) * 64 or 64)  # whole cache lines and tiles
-        value *= ratio
-    return (*values, -(-largest // 64) * 64)
+def _series(smallest: int, largest: int, count: int) -> tuple[int, ...]:
+    steps = np.geomspace(smallest, largest, count) if count > 1 else [largest]
+    return tuple(math.ceil(round(value, 6) / 64) * 64 for value in steps)  # whole cache lines

@@ -42,7 +42,7 @@ def evaluation_sample(
         np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical
     )
     merged = merge_sweeps([voxelized.coords])
-    (plan,) = build_plans([merged.coords], plans, [keyframe.token])
+    _, (plan,) = build_plans([merged.coords], plans, [keyframe.token])
     truth = None
     if keyframe.lidarseg_path is not None:
         raw = read_lidarseg(keyframe.lidarseg_path, len(points))

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from uov_jax import losses
 from uov_jax.data.augment import CropSettings
-from uov_jax.data.batching import Capacities, fitting_capacity, pad
+from uov_jax.data.batching import Capacities, fitting_size, pad
 from uov_jax.data.evaluation_sample import evaluation_sample
 from uov_jax.data.nuscenes import Keyframe, NuScenesTables, require_files
 from uov_jax.data.pipeline import TrainBatches, train_batches
@@ -260,8 +260,9 @@ class TriModalPretraining:
         cameras = matching_cameras(keyframe, self.dumps.read(keyframe))
         groups = superpoints(pair_points(sample["points"], keyframe), cameras)
         token = keyframe.token
-        pairs = fitting_capacity([len(groups.pair_point)], capacities.pairs, "pairs", token)
-        masks = fitting_capacity([len(groups.word)], capacities.superpoints, "superpoints", token)
+        series = capacities.pairs, capacities.superpoints
+        pairs = series[0][fitting_size([len(groups.pair_point)], series[0], "pairs", token)]
+        masks = series[1][fitting_size([len(groups.word)], series[1], "superpoints", token)]
         arrays = (
             pad(sample["inverse"][groups.pair_point], pairs, -1),
             pad(groups.pair_superpoint, pairs, -1),

@@ -1,0 +1,79 @@
+"""The benchmarks measure what they say, and the engine has not become slow."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks import __main__ as command
+from benchmarks import network, ops, report, sweeps
+from benchmarks.timing import Timing, ratio
+from uov_jax import sparse
+from uov_jax.models import minkunet
+
+
+def test_ratio_is_taken_round_by_round():
+    # The machine was three times slower in the second round, for both.
+    ours, other = Timing((1.0, 3.0, 1.0)), Timing((2.0, 6.0, 2.0))
+    assert ratio(ours, other) == 2.0
+    assert ours.median == 1.0
+    assert Timing((2.0,)).spread == 0.0
+    assert Timing((1.0, 2.0, 3.0)).spread == pytest.approx(0.25)
+
+
+def test_a_row_has_rate_and_ratios():
+    row = report.compared("x", {report.OURS: Timing((0.5,)), "peer": Timing((1.0,))}, 3.0, "GB/s")
+    assert (row.milliseconds, row.rate, row.against) == (500.0, 6.0, {"peer": 2.0})
+    assert "| x | 500 | 0% | 6 GB/s | 2.00 |" in report.markdown([row])
+
+
+def test_synthetic_sweep_has_the_size_of_a_real_one():
+    sweep = sweeps.synthetic(batch=2)
+    first = sweep.coords[sweep.coords[:, 0] == 0]
+    assert 17_500 < len(first) < 20_500
+    neighbours = sparse.submanifold_map(first, len(first), 3)
+    assert 95_000 < np.sum(neighbours.forward >= 0) < 120_000
+    assert len(sweep.coords) > 1.8 * len(first)
+
+
+def test_useful_operations_of_one_voxel_are_those_of_every_weight():
+    # One voxel has one neighbour, itself, in every map: each layer uses one matrix, once.
+    plan = sparse.build_plan(np.zeros((1, 4), np.int32), sparse.PlanSpec(1))
+    model = nnx.eval_shape(lambda: minkunet.MinkUNet(1, 17, rngs=nnx.Rngs(0)))
+    kernels = [
+        leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
+        if "kernel" in jax.tree_util.keystr(path)
+    ]
+    expected = 2e-9 * sum(shape[-2] * shape[-1] for shape in kernels)
+    assert network.useful_gigaflop(plan, 17) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_engine_keeps_up_with_the_dense_product():
+    # Measured: 0.9 to 1.2. Half of that on a machine with a bad day still passes; a kernel that
+    # has lost its vectors or its threads does not.
+    row = next(
+        row
+        for row in ops.layers(sweeps.synthetic(), repeats=5, widths=(128,))
+        if row.what == "layer 128, forward"
+    )
+    assert row.against["dense"] > 0.5
+
+
+def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):
+    command.main(["moves", "--repeats", "1", "--json", str(tmp_path / "out.json")])
+    printed = capsys.readouterr().out
+    assert "| scatter_add_rows 30,000 x 768 |" in printed
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["rows"][0]["against"]["copy"] > 0
+    assert written["machine"]["backend"].startswith(sparse.current_backend())
+
+
+def test_an_unknown_suite_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["laiers"])
+    assert "no suite laiers: expected layers, moves, plans, network" in capsys.readouterr().err

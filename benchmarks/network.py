@@ -1,4 +1,4 @@
-"""Res16UNet34C: inference, the training step, its compilation and its memory."""
+"""Res16UNet34C: inference, the training step and its compilation."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     def one_step() -> Any:
         nonlocal current
         current, metrics = train(current, parallel.shard(batch()))
-        return metrics
+        return current, metrics
 
     start = time.perf_counter()
     jax.block_until_ready(one_step())

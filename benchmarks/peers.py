@@ -38,10 +38,11 @@ def available() -> tuple[Peer, ...]:
 
 
 def _spconv() -> Peer:
-    """The CPU half of spconv 2.3, in one thread.
+    """The CPU half of spconv 2.3, in as many threads as it takes by itself.
 
-    Its CPU scatter adds rows from several threads without locks and gives wrong sums with more
-    than one, so that is all it can be trusted with; the products inside run in all threads.
+    With more than one its scatter adds rows without locks, and sums can come out wrong: what is
+    timed here is faster than a correct one would be. OMP_NUM_THREADS=1 makes it right, and slows
+    numpy's and torch's products down too.
     """
     import torch
 

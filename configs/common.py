@@ -46,7 +46,8 @@ def pretraining() -> ConfigDict:
                 # that rise together. Each that occurs is a program to compile.
                 "voxels": (10_000, 36_000),
                 "pairs": (16_384, 65_536),
-                "superpoints": (128, 2048),
+                # Few of them cost nothing: the smallest size holds those of most batches.
+                "superpoints": (768, 2048),
                 # They build batches ahead: threads, or processes for many devices.
                 "workers": 4,
                 "worker_processes": False,
@@ -138,7 +139,7 @@ def _simulated_drive(config: ConfigDict) -> None:
         # A sweep has 17,000 to 20,000 voxels; compiling a program takes as long as ten steps.
         voxels=(21_504, 36_000),
         pairs=(32_768, 65_536),
-        superpoints=(256, 2048),
+        superpoints=(512, 2048),
         workers=1,
     )
     # In a few hundred steps of one sweep each SGD gets nowhere: Adam, decayed at every step.

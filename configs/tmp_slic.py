@@ -42,5 +42,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.loss.update(image_weight=1.0, text_weight=0.0)
     config = common.apply_variant(config, arg)
     if arg:
-        config.data.dumps = "data/sim/dumps/slic"
+        config.data.dumps = f"{config.data.root}/dumps/slic"
     return config

@@ -24,7 +24,8 @@ from uov_jax.data.simulate import (
     simulate_drive,
 )
 
-DEFAULT_OUTPUT = Path("data/sim")  # where the configs' `sim` variants look
+# Where the configs' variants look.
+DEFAULT_OUTPUT, LONG_OUTPUT = Path("data/sim"), Path("data/sim-long")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -85,9 +86,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _elsewhere(report: DriveReport) -> str:
-    """The settings that training needs for a drive that is not where its config expects it."""
-    if report.output == DEFAULT_OUTPUT:
-        return ""
+    """The variant of a drive, and the settings it needs if it is not where a variant expects it."""
+    if report.output in (DEFAULT_OUTPUT, LONG_OUTPUT):
+        return "" if report.output == DEFAULT_OUTPUT else "-long"
     return f" --config.data.root={report.output} --config.data.dumps={report.dumps}"
 
 

@@ -161,8 +161,8 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
   target.resize(end - begin + 1);
   source.resize(end - begin + 1);
   float* panel = thread_panel(0, 1);
-  // The centre comes first: it reaches nearly every row, whose sums it starts without a zero being
-  // written and read again.
+  // The middle slot starts the sums of the rows it reaches without a zero being written and read
+  // again: in a submanifold map all of them.
   const int64_t centre = shape.kernel / 2;
   const int32_t* reached = map + centre * shape.rows_out;
   for (int64_t n = begin; n < end; ++n) {
@@ -248,6 +248,10 @@ void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
 template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
                  const int32_t* map, T* y, const ParallelFor& parallel_for) {
+  if (shape.kernel == 0 || shape.channels_in == 0 || shape.channels_out == 0) {
+    std::fill_n(y, shape.rows_out * shape.channels_out, T{});
+    return;
+  }
   const PackedWeights<T> weights(shape, view, w, kernels().tile_columns, parallel_for);
   const int64_t block = rows_per_block(shape.rows_out, shape.channels_out);
   parallel_for(ceil_div(shape.rows_out, block), [&](int64_t i) {

@@ -24,7 +24,7 @@ struct GatherGemmShape {
 
 // y[n] = sum_k x[map[k, n]] @ w[k], map entries of -1 contribute nothing. x is [rows_in,
 // channels_in], map [K, rows_out] with entries below rows_in (others throw std::out_of_range).
-// Accumulates in float32 in the order of k: bit-identical for any number of threads.
+// Accumulates in float32, the middle k first: bit-identical for any number of threads.
 template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
                  const int32_t* map, T* y, const ParallelFor& parallel_for);

@@ -113,10 +113,11 @@ void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, fl
       const float* row = x + n * channels;
       float* out = y + n * channels;
       const float length = n < count ? std::sqrt(dot(row, row, channels)) : 0.0f;
-      inverse[n] = length < kShortestRow ? 0.0f : 1.0f / length;
-      if (inverse[n] == 0.0f) {
+      if (length < kShortestRow) {
+        inverse[n] = 0.0f;
         std::fill_n(out, channels, 0.0f);
       } else {
+        inverse[n] = 1.0f / length;
         for (int64_t c = 0; c < channels; ++c) out[c] = row[c] * inverse[n];
       }
     }

@@ -172,6 +172,9 @@ def test_counts_beyond_the_rows_mean_all_of_them(backend):
             for n in (beyond, within)
         )
         np.testing.assert_array_equal(y, expected)
+        x = data["x"] if within else jnp.zeros_like(data["x"])
+        moments, wanted = (sparse.column_moments(x, jnp.int32(n)) for n in (beyond, within))
+        np.testing.assert_array_equal(moments, wanted)
 
 
 def test_vmap_and_jit_give_the_same(backend):

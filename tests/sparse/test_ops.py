@@ -212,7 +212,7 @@ def test_multiply_rows_is_a_product_of_the_valid_rows(backend, count):
     x = rng.standard_normal((70, 96)).astype(np.float32)
     w = rng.standard_normal((96, 200)).astype(np.float32)
     dy = rng.standard_normal((70, 200)).astype(np.float32)
-    x[count:] = np.nan
+    x[count:] = dy[count:] = np.nan
     y, pull = jax.vjp(lambda x, w: sparse.multiply_rows(x, w, jnp.int32(count)), x, w)
     dx, dw = pull(jnp.asarray(dy))
     valid, slope = x[:count].astype(np.float64), dy[:count].astype(np.float64)
@@ -221,6 +221,51 @@ def test_multiply_rows_is_a_product_of_the_valid_rows(backend, count):
     assert relative_error(dw, valid.T @ slope) < TIGHT
     assert not np.any(y[count:])
     assert not np.any(dx[count:])
+
+
+def test_multiply_rows_and_unit_rows_refuse_what_does_not_fit():
+    x = jnp.ones((4, 3))
+    with pytest.raises(ValueError, match=r"w is float32\[1, 3, 2\], expected \[C_in, C_out\]"):
+        sparse.multiply_rows(x, jnp.ones((1, 3, 2)), jnp.int32(4))
+    with pytest.raises(ValueError, match=r"x is bfloat16\[4, 3\], expected float32 \[N, C\]"):
+        sparse.unit_rows(x.astype(jnp.bfloat16), jnp.int32(4))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_unit_rows_do_not_hide_what_is_not_a_number(backend, bad):
+    x = np.ones((3, 20), np.float32)
+    x[1, 7] = bad
+    y, pull = jax.vjp(lambda x: sparse.unit_rows(x, jnp.int32(3)), x)
+    (dx,) = pull(jnp.ones((3, 20)))
+    assert np.isnan(np.asarray(y)[1]).any()
+    assert np.isfinite(np.asarray(y)[[0, 2]]).all()
+    assert np.isnan(np.asarray(dx)[1]).any() or bad == np.inf
+
+
+@pytest.mark.parametrize("c_in", [3, 200])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("kernel", [1, 3, 8])
+def test_rows_that_the_middle_slot_misses_start_at_zero(backend, kernel, dtype, c_in):
+    rng = np.random.default_rng(kernel)
+    rows, c_out = 150, 40
+    forward = rng.integers(-1, rows, (kernel, rows)).astype(np.int32)
+    forward[kernel // 2, ::3] = -1
+    x = jnp.asarray(rng.standard_normal((rows, c_in)), dtype)
+    w = jnp.asarray(rng.standard_normal((kernel, c_in, c_out)), dtype)
+    # Leaves its sums in the memory that the next call may get.
+    full = NeighbourMap(jnp.zeros((kernel, rows), jnp.int32))
+    jax.block_until_ready(sparse.gather_gemm(x, w, full))
+    y = sparse.gather_gemm(x, w, NeighbourMap(jnp.asarray(forward)))
+    expected = gather_gemm_oracle(np.asarray(x, np.float64), np.asarray(w, np.float64), forward)
+    assert relative_error(y, expected) < (2e-6 if dtype == np.float32 else 4e-3)
+
+
+def test_convolutions_of_no_channel_or_no_slot_are_zero():
+    for kernel, c_in in ((0, 4), (3, 0)):
+        neighbours = NeighbourMap(jnp.zeros((kernel, 5), jnp.int32))
+        with sparse.use_backend("cpu"):
+            y = sparse.gather_gemm(jnp.ones((5, c_in)), jnp.ones((kernel, c_in, 2)), neighbours)
+        np.testing.assert_array_equal(y, np.zeros((5, 2)))
 
 
 @pytest.mark.parametrize(("count", "channels"), [(0, 5), (1, 768), (40, 768), (39, 3)])

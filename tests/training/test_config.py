@@ -46,8 +46,9 @@ def test_every_recipe_has_the_fields_of_the_others(recipe: str, variant: str) ->
             reference[name] if hasattr(reference[name], "keys") else ()
         )
     assert set(config) == set(reference)
-    assert config.data.root == ("data/sim" if variant else "data/nuscenes")
-    assert config.data.dumps
+    root = {"": "data/nuscenes", ":sim": "data/sim", ":sim-long": "data/sim-long"}[variant]
+    assert config.data.root == root
+    assert config.data.dumps.startswith(f"{root}/dumps/" if variant else "data/dumps/")
 
 
 def test_recipes_without_words_have_no_text_term() -> None:

@@ -31,7 +31,8 @@ def masked_moments(x: Array, count: Array, axis_name: str | None = None) -> Mome
     `axis_name` the rows of all devices along that axis are pooled.
     """
     mean, m2 = sparse.column_moments(x, count)
-    rows = count.astype(jnp.float32)
+    # The count of a plan that did not fit is larger than its arrays.
+    rows = jnp.clip(count, 0, x.shape[0]).astype(jnp.float32)
     if axis_name is not None and lax.axis_size(axis_name) > 1:
         own_mean, own_rows = mean, rows
         rows, total = lax.psum((own_rows, own_rows * own_mean), axis_name)

@@ -96,14 +96,15 @@ class PointwiseConvolution(nnx.Module):
         """
         result = self.dtype if out_dtype is None else compute_dtype(out_dtype)
         # Products of bfloat16 numbers are exact in float32: this rounds the factors, and the
-        # result only if it is asked for in bfloat16.
-        product = max(self.dtype, result, key=lambda dtype: dtype.itemsize)
+        # result once, if it is asked for in bfloat16.
+        product = result if self.bias is None else jnp.dtype(jnp.float32)
+        product = max(self.dtype, product, key=lambda dtype: dtype.itemsize)
         x, kernel = x.astype(self.dtype), self.kernel.get_value().astype(self.dtype)
         y = multiply_rows(x.astype(product), kernel.astype(product), count)
         if self.bias is not None:
             valid = jnp.arange(y.shape[0], dtype=jnp.int32) < count
             bias = jnp.where(valid[:, None], self.bias.get_value(), 0.0)
-            y = y.astype(jnp.float32) + bias
+            y = y + bias
         return y.astype(result)
 
 

@@ -1,6 +1,6 @@
 """The ops that carry all sparse convolutions and row moves, with their gradients.
 
-Each gradient is again one of these ops, so every backend needs forward implementations only.
+Each gradient is again one of these ops, but for that of `unit_rows`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
     """Sparse convolution: `y[n] = sum_k x[neighbours.forward[k, n]] @ w[k]`.
 
     Submanifold, dilated, strided and transposed convolutions are this op with another map
-    (arXiv 1904.08755, equation 3). Sums are float32 in the order of k.
+    (arXiv 1904.08755, equation 3). Sums are float32, in a fixed order of k.
 
     Args:
         x: float32 or bfloat16 [N_in, C_in].
@@ -111,7 +111,12 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     Returns:
         [N, C_out] in the dtype of `x`, summed in float32.
 
+    Raises:
+        ValueError: `x` and `w` do not fit together.
+
     """
+    if w.ndim != 2:
+        raise ValueError(f"multiply_rows: w is {w.dtype}{list(w.shape)}, expected [C_in, C_out]")
     rows = jnp.arange(x.shape[0], dtype=jnp.int32)
     valid = rows < count
     if current_backend() == "xla":
@@ -131,7 +136,12 @@ def unit_rows(x: jax.Array, count: jax.Array) -> jax.Array:
         float32 [N, C]. Rows shorter than 1e-12 and rows past `count` are zero, and so is their
         gradient.
 
+    Raises:
+        ValueError: `x` has another shape or dtype.
+
     """
+    if x.ndim != 2 or x.dtype != jnp.float32:
+        raise ValueError(f"unit_rows: x is {x.dtype}{list(x.shape)}, expected float32 [N, C]")
     return _unit_rows(x, count)[0]
 
 

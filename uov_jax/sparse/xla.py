@@ -53,18 +53,21 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array
 
 def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:
     """`x @ w` in the rows that are valid."""
-    return jnp.matmul(
+    y = jnp.matmul(
         jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)),
         w,
         preferred_element_type=jnp.float32,
         precision=lax.Precision.HIGHEST,
-    ).astype(x.dtype)
+    )
+    # Again, for what stands past the valid rows in the gradient.
+    return jnp.where(valid[:, None], y, 0.0).astype(x.dtype)
 
 
 def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Valid rows divided by their length, [N, C], and the inverse lengths, [N]."""
     length = jnp.sqrt(jnp.sum(x * x, axis=1))
-    used = (jnp.arange(x.shape[0]) < count) & (length >= SHORTEST_ROW)
+    # Not `length >= SHORTEST_ROW`: what is not a number must stay so, for a run to notice it.
+    used = (jnp.arange(x.shape[0]) < count) & ~(length < SHORTEST_ROW)
     inverse = jnp.where(used, 1.0 / jnp.where(used, length, 1.0), 0.0)
     return jnp.where(used[:, None], x * inverse[:, None], 0.0), inverse
 
@@ -72,7 +75,7 @@ def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
 def unit_rows_gradient(dy: jax.Array, y: jax.Array, inverse: jax.Array) -> jax.Array:
     """Adjoint of `unit_rows`."""
     along = jnp.sum(dy * y, axis=1, keepdims=True)
-    return jnp.where((inverse > 0)[:, None], (dy - y * along) * inverse[:, None], 0.0)
+    return jnp.where((inverse != 0)[:, None], (dy - y * along) * inverse[:, None], 0.0)
 
 
 def gather_scatter_rows(
@@ -88,7 +91,8 @@ def gather_scatter_rows(
 
 def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean over the valid rows and sum of squared deviations, f32 [C]; x must be zero past them."""
-    mean = jnp.sum(x.astype(jnp.float32), axis=0) / jnp.maximum(count.astype(jnp.float32), 1.0)
+    rows = jnp.clip(count, 1, max(1, x.shape[0])).astype(jnp.float32)
+    mean = jnp.sum(x.astype(jnp.float32), axis=0) / rows
     # A product, not a select: on the CPU, XLA takes products into its reduction kernels but writes
     # the result of a select to memory first, which makes this 4 times slower.
     mask = _valid_rows(x, count).astype(jnp.float32)

@@ -11,8 +11,8 @@ ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 .PHONY: help env build simulate simulate-long train train-long bench test lint format clean
 
 help:
-	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (about 12 minutes on two cores)"
-	@echo "make train-long  the same with six times the steps; not yet run to its end"
+	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
+	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
 	@echo "make test        every test, from a bare clone"
 	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"

@@ -66,7 +66,7 @@ def machine() -> dict[str, str]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table; the alternatives are columns in the order of their first appearance."""
+    """A table; under `x name` stands how many times faster ours is than that alternative."""
     names = list(dict.fromkeys(name for row in rows for name in row.against))
     lines = [
         "| | ms | spread | rate | " + " | ".join(f"x {name}" for name in names) + " |",

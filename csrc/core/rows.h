@@ -1,4 +1,4 @@
-// Moving rows: gather, and scatter with addition, without atomics.
+// Single rows: gather, scatter with addition and without atomics, and division by their length.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +21,12 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
                          const int32_t* target, int64_t count, T* y, int64_t rows_out,
                          const ParallelFor& parallel_for);
 
+// What is shorter has no direction.
+constexpr float kShortestRow = 1e-12f;
+
 // y[n] = x[n] / |x[n]| and inverse[n] = 1 / |x[n]| for the first `count` of `rows` rows; rows
 // shorter than kShortestRow, and those past `count`, which are not read, become zero and their
 // inverse too.
-constexpr float kShortestRow = 1e-12f;
 void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, float* y,
                float* inverse, const ParallelFor& parallel_for);
 

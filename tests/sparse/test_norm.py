@@ -137,19 +137,22 @@ def test_gradient_through_statistics_matches_float64(backend, relu, has_shortcut
 
 def test_the_compiled_backend_never_reads_padding_rows():
     data = problem(40, 100)
-    x = data["x"].at[100:].set(jnp.nan)
-    arguments = (data["mean"], data["scale"], data["bias"], None, data["count"], False)
+    mean, scale, bias, count = (data[name] for name in ("mean", "scale", "bias", "count"))
+
+    def everything(x: jax.Array, dy: jax.Array) -> list[jax.Array | None]:
+        y = sparse.affine_rows(x, mean, scale, bias, x, count, True)
+        relu = y.at[100:].set(x[100:])
+        return [
+            y,
+            sparse.affine_rows(x, mean, scale, bias, None, count, False),
+            *sparse.column_moments(x, count),
+            *sparse.affine_gradient_sums(dy, relu, x, mean, count),
+            *sparse.affine_gradient_rows(dy, relu, x, mean, bias, scale, scale, count, True),
+        ]
+
     with sparse.use_backend("cpu"):
-        results = [
-            *sparse.column_moments(x, data["count"]),
-            sparse.affine_rows(x, *arguments),
-            *sparse.affine_gradient_sums(data["dy"], None, x, data["mean"], data["count"]),
-        ]
-        clean = [
-            *sparse.column_moments(data["x"], data["count"]),
-            sparse.affine_rows(data["x"], *arguments),
-            *sparse.affine_gradient_sums(data["dy"], None, data["x"], data["mean"], data["count"]),
-        ]
+        results = everything(*(data[name].at[100:].set(jnp.nan) for name in ("x", "dy")))
+        clean = everything(data["x"], data["dy"])
     for found, expected in zip(results, clean, strict=True):
         np.testing.assert_array_equal(found, expected)
 

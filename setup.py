@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from pybind11.setup_helpers import Pybind11Extension, build_ext
+from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
 
 ROOT = Path(__file__).parent
@@ -75,5 +75,8 @@ def engine() -> Pybind11Extension:
         extra_compile_args=["-O3", "-Wall", "-Wextra", "-isystem", jax_include_directory()],
     )
 
+
+# On all cores; UOV_BUILD_JOBS=1 for one.
+ParallelCompile("UOV_BUILD_JOBS").install()
 
 setup(ext_modules=[engine()], cmdclass={"build_ext": BuildEngine})

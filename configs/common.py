@@ -127,7 +127,7 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
 def _simulated_drive(config: ConfigDict) -> None:
     """`scripts/simulate.py --output data/sim` on two CPU cores: minutes instead of days."""
     config.batch_size = 1
-    config.total_steps = 264
+    config.total_steps = 300
     config.data.update(
         root="data/sim",
         version="v1.0-sim",

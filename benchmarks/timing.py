@@ -31,19 +31,44 @@ class Timing:
         return (high - low) / 2 / self.median
 
 
+# OpenBLAS's and OpenMP's threads go on spinning for some 100 ms after their work, on the cores that
+# the next call is going to need.
+REST = 0.15
+# After it a call runs unmeasured for so long, since cores and threads have fallen asleep; calls
+# that take LONG wake them by themselves.
+WARM_UP = 0.02
+LONG = 0.2
+
+
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
     """Run all calls in turn, `repeats` times after one unmeasured round.
 
-    A call may return JAX arrays: it ends when they are there.
+    A call may return JAX arrays: it ends when they are there. Every other round runs in the
+    opposite order.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for repetition in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if repetition:
-                seconds[name].append(time.perf_counter() - start)
+    names = list(calls)
+    lengths = {name: _measure(calls[name]) for name in names}
+    for repetition in range(repeats):
+        for name in names[:: -1 if repetition % 2 else 1]:
+            time.sleep(REST)
+            if lengths[name] < LONG:
+                _warm_up(calls[name])
+            lengths[name] = _measure(calls[name])
+            seconds[name].append(lengths[name])
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def _warm_up(call: Callable[[], Any]) -> None:
+    end = time.perf_counter() + WARM_UP
+    while time.perf_counter() < end:
+        _measure(call)
+
+
+def _measure(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
 
 
 def ratio(one: Timing, other: Timing) -> float:

@@ -17,8 +17,9 @@ namespace {
 constexpr int64_t kBlockBytes = 512 * 1024;
 constexpr int64_t kBlocksAtLeast = 16;
 constexpr int64_t kBlockRowsAtLeast = 64;
-// Pairs of one weight-gradient task; a fixed number, so that sums do not depend on the threads.
-constexpr int64_t kPairsPerTask = 3072;
+// Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
+// threads.
+constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -131,26 +132,15 @@ class PackedWeights {
 // The existing entries of map[begin, end): their output rows (relative to begin) and input rows.
 int64_t existing_pairs(const GatherGemmShape& shape, const int32_t* map, int64_t k, int64_t begin,
                        int64_t end, int32_t* target, int32_t* source) {
-  const int32_t* entries = map + k * shape.rows_out;
-  int64_t count = 0;
-  for (int64_t n = begin; n < end; ++n) {
-    // Written always, kept only if it exists: no branch to mispredict.
-    target[count] = static_cast<int32_t>(n - begin);
-    source[count] = entries[n];
-    count += entries[n] >= 0;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    if (source[i] >= shape.rows_in) refuse_entry(k, begin + target[i], source[i], shape.rows_in);
+  const int32_t* entries = map + k * shape.rows_out + begin;
+  const int count = kernels().existing_pairs(entries, static_cast<int>(end - begin),
+                                             static_cast<int>(shape.rows_in), target, source);
+  if (count < 0) {
+    for (int64_t n = 0; n < end - begin; ++n) {
+      if (entries[n] >= shape.rows_in) refuse_entry(k, begin + n, entries[n], shape.rows_in);
+    }
   }
   return count;
-}
-
-template <typename T>
-void copy_rows(const T* x, int64_t channels, int64_t first, int64_t depth, const int32_t* rows,
-               int64_t count, float* panel) {
-  for (int64_t i = 0; i < count; ++i) {
-    copy_to_float(x + int64_t{rows[i]} * channels + first, depth, panel + i * kPanelStride);
-  }
 }
 
 template <typename T>
@@ -158,8 +148,8 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
                     const int32_t* map, int64_t begin, int64_t end, float* y) {
   const Kernels& inner = kernels();
   thread_local std::vector<int32_t> target, source;
-  target.resize(end - begin + 1);
-  source.resize(end - begin + 1);
+  target.resize(end - begin + kSpare);
+  source.resize(end - begin + kSpare);
   float* panel = thread_panel(0, 1);
   // The middle slot starts the sums of the rows it reaches without a zero being written and read
   // again: in a submanifold map all of them.
@@ -175,7 +165,8 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
       const int64_t depth = std::min<int64_t>(kPanelChannels, shape.channels_in - first);
       for (int64_t p = 0; p < pairs; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs - p);
-        copy_rows(x, shape.channels_in, first, depth, source.data() + p, rows, panel);
+        copy_rows(inner, x + first, shape.channels_in, source.data() + p, static_cast<int>(rows),
+                  static_cast<int>(depth), panel);
         inner.product(panel, static_cast<int>(rows), static_cast<int>(depth),
                       weights.slot(k, first), static_cast<int>(shape.channels_out), y,
                       target.data() + p, shape.channels_out, i > 0 || first > 0);
@@ -199,12 +190,14 @@ struct PairLists {
   PairLists(const GatherGemmShape& shape, const int32_t* map, const ParallelFor& parallel_for)
       : target(shape.kernel), source(shape.kernel) {
     parallel_for(shape.kernel, [&](int64_t k) {
-      target[k].resize(shape.rows_out + 1);
-      source[k].resize(shape.rows_out + 1);
+      // Scratch that stays in cache, not 2 * K arrays of rows_out zeros each time.
+      thread_local std::vector<int32_t> to, from;
+      to.resize(shape.rows_out + kSpare);
+      from.resize(shape.rows_out + kSpare);
       const int64_t count =
-          existing_pairs(shape, map, k, 0, shape.rows_out, target[k].data(), source[k].data());
-      target[k].resize(count);
-      source[k].resize(count);
+          existing_pairs(shape, map, k, 0, shape.rows_out, to.data(), from.data());
+      target[k].assign(to.data(), to.data() + count);
+      source[k].assign(from.data(), from.data() + count);
     });
   }
 };
@@ -223,19 +216,19 @@ void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
     return static_cast<int>(std::min<int64_t>(kPanelChannels, channels - panel * kPanelChannels));
   };
   for (int64_t i = 0; i < pairs; i += kPanelRows) {
-    const int64_t rows = std::min<int64_t>(kPanelRows, pairs - i);
+    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, pairs - i));
     for (int64_t p = 0; p < panels_in; ++p) {
-      copy_rows(x, shape.channels_in, p * kPanelChannels, width(shape.channels_in, p), source + i,
-                rows, a + p * kPanelFloats);
+      copy_rows(inner, x + p * kPanelChannels, shape.channels_in, source + i, rows,
+                width(shape.channels_in, p), a + p * kPanelFloats);
     }
     for (int64_t p = 0; p < panels_out; ++p) {
-      copy_rows(dy, shape.channels_out, p * kPanelChannels, width(shape.channels_out, p),
-                target + i, rows, b + p * kPanelFloats);
+      copy_rows(inner, dy + p * kPanelChannels, shape.channels_out, target + i, rows,
+                width(shape.channels_out, p), b + p * kPanelFloats);
     }
     for (int64_t p = 0; p < panels_in; ++p) {
       for (int64_t q = 0; q < panels_out; ++q) {
         inner.outer(a + p * kPanelFloats, width(shape.channels_in, p), b + q * kPanelFloats,
-                    width(shape.channels_out, q), static_cast<int>(rows),
+                    width(shape.channels_out, q), rows,
                     dw + p * kPanelChannels * shape.channels_out + q * kPanelChannels,
                     shape.channels_out);
       }
@@ -278,8 +271,12 @@ void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const
   int64_t extra = 0;
   for (int64_t k = 0; k < shape.kernel; ++k) {
     const auto count = static_cast<int64_t>(pairs.source[k].size());
-    for (int64_t begin = 0; begin == 0 || begin < count; begin += kPairsPerTask) {
-      tasks.push_back({k, begin, std::min(begin + kPairsPerTask, count), nullptr});
+    // Parts alike, in whole panels: a small rest would cost a matrix of its own.
+    const int64_t parts = std::max<int64_t>(1, ceil_div(count, kPairsPerTask));
+    const int64_t part =
+        std::max<int64_t>(1, ceil_div(ceil_div(count, parts), kPanelRows)) * kPanelRows;
+    for (int64_t begin = 0; begin == 0 || begin < count; begin += part) {
+      tasks.push_back({k, begin, std::min(begin + part, count), nullptr});
       extra += begin > 0;
     }
   }

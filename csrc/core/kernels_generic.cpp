@@ -7,6 +7,22 @@
 
 namespace uov {
 namespace generic {
-const Kernels kernels = {"generic", kTileColumns, product, outer};
+
+int existing_pairs(const int* entries, int count, int rows, int* target, int* source) {
+  int found = 0;
+  bool beyond = false;
+  for (int n = 0; n < count; ++n) {
+    // Written always, kept only if it exists: no branch to mispredict.
+    target[found] = n;
+    source[found] = entries[n];
+    found += entries[n] >= 0;
+    beyond |= entries[n] >= rows;
+  }
+  return beyond ? -1 : found;
 }
+
+const Kernels kernels = {"generic",      kTileColumns,      product,
+                         existing_pairs, copy_rows,         copy_bfloat16_rows,
+                         sum_rows,       sum_bfloat16_rows, outer};
+}  // namespace generic
 }  // namespace uov

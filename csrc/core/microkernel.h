@@ -22,6 +22,23 @@ typedef float UnalignedVector __attribute__((vector_size(UOV_LANES * 4), aligned
 inline Vector load(const float* p) { return *reinterpret_cast<const UnalignedVector*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<UnalignedVector*>(p) = v; }
 
+// bfloat16 numbers are the upper halves of floats.
+typedef unsigned short Half __attribute__((may_alias));
+typedef unsigned short UnalignedHalves
+    __attribute__((vector_size(UOV_LANES * 2), aligned(2), may_alias));
+typedef unsigned Bits __attribute__((vector_size(UOV_LANES * 4)));
+inline Vector load(const Half* p) {
+  return (Vector)(__builtin_convertvector(*reinterpret_cast<const UnalignedHalves*>(p), Bits)
+                  << 16);
+}
+inline float load_one(const float* p) { return *p; }
+inline float load_one(const Half* p) {
+  const unsigned bits = static_cast<unsigned>(*p) << 16;
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 // acc[i][v] = sum_d a(i, d) * b(d, v): a(i, d) is a[i * ROW + d * STEP]. ROW and STEP are
 // compile-time constants, so that all rows are addressed from one pointer: with run-time strides
 // the addresses of the rows spill out of the integer registers and halve the rate.
@@ -115,6 +132,72 @@ struct Remainder<0> {
 };
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
+
+template <typename T>
+void copy_rows_of(const T* x, long stride, const int* rows, int count, int depth, float* panel) {
+  for (int i = 0; i < count; ++i) {
+    const T* from = x + rows[i] * stride;
+    float* to = panel + i * kPanelStride;
+    int d = 0;
+    for (; d + kLanes <= depth; d += kLanes) store(to + d, load(from + d));
+    for (; d < depth; ++d) to[d] = load_one(from + d);
+  }
+}
+
+void copy_rows(const float* x, long stride, const int* rows, int count, int depth, float* panel) {
+  copy_rows_of(x, stride, rows, count, depth, panel);
+}
+
+void copy_bfloat16_rows(const bfloat16* x, long stride, const int* rows, int count, int depth,
+                        float* panel) {
+  copy_rows_of(reinterpret_cast<const Half*>(x), stride, rows, count, depth, panel);
+}
+
+// sum = [sum +] a [+ b], while a row that comes later is fetched from memory.
+template <bool ADD, bool TWO, typename T>
+inline void add_to_sum(const T* a, const T* b, const T* later, long channels, float* sum) {
+  long c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    __builtin_prefetch(later + c);
+    Vector total = load(a + c);
+    if (ADD) total = load(sum + c) + total;
+    if (TWO) total += load(b + c);
+    store(sum + c, total);
+  }
+  for (; c < channels; ++c) {
+    float total = load_one(a + c);
+    if (ADD) total = sum[c] + total;
+    if (TWO) total += load_one(b + c);
+    sum[c] = total;
+  }
+}
+
+template <typename T>
+void sum_rows_of(const T* x, long channels, const int* rows, long count, long known, float* sum) {
+  if (count == 0) {
+    for (long c = 0; c < channels; ++c) sum[c] = 0.0f;
+    return;
+  }
+  auto row = [&](long i) { return x + (i < known ? rows[i] : rows[0]) * channels; };
+  long i = count % 2 == 0 ? 2 : 1;
+  if (i == 2) {
+    add_to_sum<false, true>(row(0), row(1), row(2), channels, sum);
+  } else {
+    add_to_sum<false, false>(row(0), row(0), row(1), channels, sum);
+  }
+  for (; i < count; i += 2) {
+    add_to_sum<true, true>(row(i), row(i + 1), row(i + 2), channels, sum);
+  }
+}
+
+void sum_rows(const float* x, long channels, const int* rows, long count, long known, float* sum) {
+  sum_rows_of(x, channels, rows, count, known, sum);
+}
+
+void sum_bfloat16_rows(const bfloat16* x, long channels, const int* rows, long count, long known,
+                       float* sum) {
+  sum_rows_of(reinterpret_cast<const Half*>(x), channels, rows, count, known, sum);
+}
 
 template <bool ADD>
 void product_panel(const float* panel, int rows, int depth, const float* packed, int columns,

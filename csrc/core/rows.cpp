@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels.h"
+
 namespace uov {
 namespace {
 
@@ -38,13 +40,6 @@ struct Groups {
     }
   }
 };
-
-inline void add_row(const float* from, int64_t channels, float* sum) {
-  for (int64_t c = 0; c < channels; ++c) sum[c] += from[c];
-}
-inline void add_row(const bfloat16* from, int64_t channels, float* sum) {
-  for (int64_t c = 0; c < channels; ++c) sum[c] += to_float(from[c]);
-}
 
 // Sums go straight into a float32 result, through a float32 row into a narrower one.
 inline float* sum_row(float* y, std::vector<float>&) { return y; }
@@ -93,14 +88,14 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
   if (source != nullptr) check_index("source", source, count, rows_in);
   check_index("target", target, count, rows_out);
   const Groups groups(source, target, count, rows_out);
+  const Kernels& inner = kernels();
   for_row_blocks(rows_out, channels, parallel_for, [&](int64_t begin, int64_t end) {
     std::vector<float> scratch(channels);
     for (int64_t row = begin; row < end; ++row) {
       float* sum = sum_row(y + row * channels, scratch);
-      std::fill_n(sum, channels, 0.0f);
-      for (int64_t i = groups.start[row]; i < groups.start[row + 1]; ++i) {
-        add_row(x + int64_t{groups.member[i]} * channels, channels, sum);
-      }
+      const int64_t first = groups.start[row];
+      sum_rows(inner, x, channels, groups.member.data() + first, groups.start[row + 1] - first,
+               groups.start[rows_out] - first, sum);
       finish_row(sum, channels, y + row * channels);
     }
   });

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks import network, ops, peers, report, sweeps
+from uov_jax import sparse
 
 SUITES = {
     "layers": ops.layers,
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"no suite {', '.join(sorted(unknown))}: expected {', '.join(SUITES)}")
+    sparse.keep_freed_memory()  # as training does
     if options.sweep is None:
         sweep = sweeps.synthetic(options.batch)
     else:

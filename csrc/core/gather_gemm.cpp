@@ -151,6 +151,10 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
   target.resize(end - begin + kSpare);
   source.resize(end - begin + kSpare);
   float* panel = thread_panel(0, 1);
+  if (shape.kernel == 0 || shape.channels_in == 0) {
+    std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
+    return;
+  }
   // The middle slot starts the sums of the rows it reaches without a zero being written and read
   // again: in a submanifold map all of them.
   const int64_t centre = shape.kernel / 2;
@@ -240,11 +244,9 @@ void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
 
 template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
-                 const int32_t* map, T* y, const ParallelFor& parallel_for) {
-  if (shape.kernel == 0 || shape.channels_in == 0 || shape.channels_out == 0) {
-    std::fill_n(y, shape.rows_out * shape.channels_out, T{});
-    return;
-  }
+                 const int32_t* map, const RowAffine<T>* after, T* y,
+                 const ParallelFor& parallel_for) {
+  if (shape.channels_out == 0) return;
   const PackedWeights<T> weights(shape, view, w, kernels().tile_columns, parallel_for);
   const int64_t block = rows_per_block(shape.rows_out, shape.channels_out);
   parallel_for(ceil_div(shape.rows_out, block), [&](int64_t i) {
@@ -254,7 +256,11 @@ void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, cons
     const int64_t floats = (end - begin) * shape.channels_out;
     float* sums = accumulator(out, floats);
     convolve_block(shape, weights, x, map, begin, end, sums);
-    finish(sums, out, floats);
+    if (after != nullptr) {
+      finish_rows(*after, sums, begin, end, shape.channels_out, out);
+    } else {
+      finish(sums, out, floats);
+    }
   });
 }
 
@@ -304,9 +310,11 @@ void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const
 }
 
 template void gather_gemm<float>(const GatherGemmShape&, WeightView, const float*, const float*,
-                                 const int32_t*, float*, const ParallelFor&);
+                                 const int32_t*, const RowAffine<float>*, float*,
+                                 const ParallelFor&);
 template void gather_gemm<bfloat16>(const GatherGemmShape&, WeightView, const bfloat16*,
-                                    const bfloat16*, const int32_t*, bfloat16*, const ParallelFor&);
+                                    const bfloat16*, const int32_t*, const RowAffine<bfloat16>*,
+                                    bfloat16*, const ParallelFor&);
 template void gather_gemm_dw<float>(const GatherGemmShape&, const float*, const float*,
                                     const int32_t*, float*, const ParallelFor&);
 template void gather_gemm_dw<bfloat16>(const GatherGemmShape&, const bfloat16*, const bfloat16*,

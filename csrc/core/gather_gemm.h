@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/bfloat16.h"
+#include "core/norm.h"
 #include "core/parallel.h"
 
 namespace uov {
@@ -24,10 +25,12 @@ struct GatherGemmShape {
 
 // y[n] = sum_k x[map[k, n]] @ w[k], map entries of -1 contribute nothing. x is [rows_in,
 // channels_in], map [K, rows_out] with entries below rows_in (others throw std::out_of_range).
-// Accumulates in float32, the middle k first: bit-identical for any number of threads.
+// Accumulates in float32, the middle k first: bit-identical for any number of threads. `after`, if
+// not null, is applied to the sums of every block while they are in cache.
 template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
-                 const int32_t* map, T* y, const ParallelFor& parallel_for);
+                 const int32_t* map, const RowAffine<T>* after, T* y,
+                 const ParallelFor& parallel_for);
 
 // dw[k] = sum_n x[map[k, n]]^T dy[n], [K, channels_in, channels_out] in float32. Work is cut by
 // number of pairs, partial sums are added in a fixed order.

@@ -92,10 +92,12 @@ void add_block_moments(const T* x, int64_t begin, int64_t end, int64_t channels,
   }
 }
 
-template <bool SHORTCUT, bool RELU, typename T>
-void affine_row(const T* __restrict x, const float* __restrict mean, const float* __restrict scale,
+// `y` may be `x`.
+template <bool SHORTCUT, bool RELU, typename From, typename T>
+void affine_row(const From* x, const float* __restrict mean, const float* __restrict scale,
                 const float* __restrict bias, const T* __restrict shortcut, int64_t channels,
-                T* __restrict y) {
+                T* y) {
+#pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) {
     float value = (to_float(x[c]) - mean[c]) * scale[c] + bias[c];
     if (SHORTCUT) value += to_float(shortcut[c]);
@@ -206,6 +208,21 @@ void affine_rows(const NormShape& shape, const T* x, const float* mean, const fl
 }
 
 template <typename T>
+void finish_rows(const RowAffine<T>& affine, const float* sums, int64_t begin, int64_t end,
+                 int64_t channels, T* y) {
+  const int64_t stop = std::clamp(affine.valid, begin, end);
+  with_flags(affine.shortcut != nullptr, affine.relu, [&](auto has_shortcut, auto has_relu) {
+    for (int64_t row = begin; row < stop; ++row) {
+      const int64_t at = (row - begin) * channels;
+      affine_row<has_shortcut(), has_relu()>(
+          sums + at, affine.mean, affine.scale, affine.bias,
+          has_shortcut() ? affine.shortcut + row * channels : nullptr, channels, y + at);
+    }
+  });
+  std::fill(y + (stop - begin) * channels, y + (end - begin) * channels, T{});
+}
+
+template <typename T>
 void affine_gradient_sums(const NormShape& shape, const T* dy, const T* y, const T* x,
                           const float* mean, float* sum, float* sum_deviation,
                           const ParallelFor& parallel_for) {
@@ -255,6 +272,7 @@ void affine_gradient_rows(const NormShape& shape, const T* dy, const T* y, const
   template void column_moments<T>(const NormShape&, const T*, float*, float*, const ParallelFor&); \
   template void affine_rows<T>(const NormShape&, const T*, const float*, const float*,             \
                                const float*, const T*, bool, T*, const ParallelFor&);              \
+  template void finish_rows<T>(const RowAffine<T>&, const float*, int64_t, int64_t, int64_t, T*);  \
   template void affine_gradient_sums<T>(const NormShape&, const T*, const T*, const T*,            \
                                         const float*, float*, float*, const ParallelFor&);         \
   template void affine_gradient_rows<T>(const NormShape&, const T*, const T*, const T*,            \

@@ -26,6 +26,21 @@ void affine_rows(const NormShape& shape, const T* x, const float* mean, const fl
                  const float* bias, const T* shortcut, bool relu, T* y,
                  const ParallelFor& parallel_for);
 
+// What affine_rows does, for the rows of a result that is computed block by block.
+template <typename T>
+struct RowAffine {
+  const float *mean, *scale, *bias;  // [channels]
+  const T* shortcut;                 // [rows, channels] or null
+  bool relu;
+  int64_t valid;  // rows from here on become zero
+};
+
+// Rows [begin, end) of y [rows, channels] from their float32 sums, which may stand in the same
+// memory as they; `sums` and `y` point to row `begin`.
+template <typename T>
+void finish_rows(const RowAffine<T>& affine, const float* sums, int64_t begin, int64_t end,
+                 int64_t channels, T* y);
+
 // Sums of g and of g * (x - mean) over the rows, with g = dy where y > 0 and zero elsewhere; `y`
 // may be null: then g = dy.
 template <typename T>

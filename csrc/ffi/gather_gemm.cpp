@@ -11,14 +11,18 @@ namespace {
 
 using Map = ffi::Buffer<ffi::S32, 2>;
 using WeightGradient = ffi::Buffer<ffi::F32, 3>;
+using Channels = ffi::Buffer<ffi::F32, 1>;
+using Count = ffi::Buffer<ffi::S32, 0>;
 
 template <typename T>
 const T* data(ffi::AnyBuffer buffer) {
   return reinterpret_cast<const T*>(buffer.untyped_data());
 }
 
-void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
-             ffi::Result<ffi::AnyBuffer> y, WeightView view) {
+// Calls body(T*) with the type of the rows, after all checks; `shape` is that of the product.
+template <typename Body>
+void with_checked_type(ffi::AnyBuffer x, ffi::AnyBuffer w, Map map, ffi::Result<ffi::AnyBuffer> y,
+                       WeightView view, Body&& body) {
   const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(), yd = y->dimensions();
   require(xd.size() == 2 && wd.size() == 3 && yd.size() == 2,
           "gather_gemm expects x [N_in, C_in], w [K, C_in, C_out], map [K, N_out]");
@@ -29,17 +33,43 @@ void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
           "gather_gemm: x, w, map and y do not fit together");
   require(w.element_type() == x.element_type() && y->element_type() == x.element_type(),
           "gather_gemm: x, w and y must have the same dtype");
-  const ParallelFor parallel_for = on_pool(pool);
-  auto run = [&](auto* out) {
-    using T = std::remove_pointer_t<decltype(out)>;
-    gather_gemm<T>(shape, view, data<T>(x), data<T>(w), map.typed_data(), out, parallel_for);
-  };
   if (x.element_type() == ffi::F32) {
-    run(reinterpret_cast<float*>(y->untyped_data()));
+    body(shape, reinterpret_cast<float*>(y->untyped_data()));
   } else {
     require(x.element_type() == ffi::BF16, "gather_gemm computes in float32 or bfloat16");
-    run(reinterpret_cast<bfloat16*>(y->untyped_data()));
+    body(shape, reinterpret_cast<bfloat16*>(y->untyped_data()));
   }
+}
+
+void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+             ffi::Result<ffi::AnyBuffer> y, WeightView view) {
+  with_checked_type(x, w, map, y, view, [&](const GatherGemmShape& shape, auto* out) {
+    using T = std::remove_pointer_t<decltype(out)>;
+    gather_gemm<T>(shape, view, data<T>(x), data<T>(w), map.typed_data(), nullptr, out,
+                   on_pool(pool));
+  });
+}
+
+void forward_affine(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+                    Channels mean, Channels scale, Channels bias, ffi::AnyBuffer shortcut,
+                    Count count, ffi::Result<ffi::AnyBuffer> y, bool has_shortcut, bool relu) {
+  with_checked_type(x, w, map, y, {}, [&](const GatherGemmShape& shape, auto* out) {
+    using T = std::remove_pointer_t<decltype(out)>;
+    for (const Channels& vector : {mean, scale, bias}) {
+      require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
+              "gather_gemm_affine: mean, scale and bias must be [C_out]");
+    }
+    require(!has_shortcut || (shortcut.element_count() == y->element_count() &&
+                              shortcut.element_type() == y->element_type()),
+            "gather_gemm_affine: the shortcut must be like the result");
+    const RowAffine<T> after{mean.typed_data(),
+                             scale.typed_data(),
+                             bias.typed_data(),
+                             has_shortcut ? data<T>(shortcut) : nullptr,
+                             relu,
+                             count.typed_data()[0]};
+    gather_gemm<T>(shape, {}, data<T>(x), data<T>(w), map.typed_data(), &after, out, on_pool(pool));
+  });
 }
 
 void weight_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer dy, Map map,
@@ -69,6 +99,15 @@ ffi::Error gather_gemm_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyB
   return guarded([&] { forward(pool, x, w, map, y, {transposed, mirrored}); });
 }
 
+ffi::Error gather_gemm_affine_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
+                                      Map map, Channels mean, Channels scale, Channels bias,
+                                      ffi::AnyBuffer shortcut, Count count,
+                                      ffi::Result<ffi::AnyBuffer> y, bool has_shortcut, bool relu) {
+  return guarded([&] {
+    forward_affine(pool, x, w, map, mean, scale, bias, shortcut, count, y, has_shortcut, relu);
+  });
+}
+
 ffi::Error gather_gemm_dw_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
                                   Map map, ffi::Result<WeightGradient> dw) {
   return guarded([&] { weight_gradient(pool, x, dy, map, dw); });
@@ -87,6 +126,21 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_cpu, uov::gather_gemm_handler,
                                   .Ret<ffi::AnyBuffer>()  // y [N_out, C_out]
                                   .Attr<bool>("transposed")
                                   .Attr<bool>("mirrored"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_affine_cpu, uov::gather_gemm_affine_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()  // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()  // w [K, C_in, C_out]
+                                  .Arg<uov::Map>()        // map [K, N_out]
+                                  .Arg<uov::Channels>()   // mean [C_out]
+                                  .Arg<uov::Channels>()   // scale [C_out]
+                                  .Arg<uov::Channels>()   // bias [C_out]
+                                  .Arg<ffi::AnyBuffer>()  // shortcut [N_out, C_out] or anything
+                                  .Arg<uov::Count>()      // count []
+                                  .Ret<ffi::AnyBuffer>()  // y [N_out, C_out]
+                                  .Attr<bool>("has_shortcut")
+                                  .Attr<bool>("relu"));
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu, uov::gather_gemm_dw_handler,
                               ffi::Ffi::Bind()

@@ -4,6 +4,7 @@
 #include "xla/ffi/api/ffi.h"
 
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_affine_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_rows_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu);

@@ -5,6 +5,9 @@
 
 #include <array>
 #include <cstring>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "core/kernels.h"
 #include "core/plan.h"
@@ -24,6 +27,7 @@ py::dict handlers() {
     result[name] = py::capsule(reinterpret_cast<void*>(handler));
   };
   add("uov_gather_gemm", uov_gather_gemm_cpu);
+  add("uov_gather_gemm_affine", uov_gather_gemm_affine_cpu);
   add("uov_gather_gemm_dw", uov_gather_gemm_dw_cpu);
   add("uov_gather_rows", uov_gather_rows_cpu);
   add("uov_gather_scatter_rows", uov_gather_scatter_rows_cpu);
@@ -126,6 +130,17 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
                         to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
 }
 
+// A training step frees and allocates gigabytes. By default they go back to the system in between,
+// which clears them again, page by page.
+bool keep_freed_memory() {
+#ifdef __GLIBC__
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1 &&
+         mallopt(M_ARENA_MAX, 1) == 1;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_engine, m) {
@@ -134,6 +149,9 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "instruction_set", [] { return uov::kernels().name; },
       "Which inner kernels run here: avx512, avx2 or generic.");
+  m.def(
+      "keep_freed_memory", &keep_freed_memory,
+      "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));

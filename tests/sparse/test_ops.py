@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -293,6 +294,123 @@ def test_vmap_and_jit_give_the_same(backend):
     stack = jnp.stack([jnp.asarray(x), 2 * jnp.asarray(x)])
     out = jax.jit(jax.vmap(lambda x: sparse.gather_gemm(x, jnp.asarray(w), plan.same[0])))(stack)
     np.testing.assert_array_equal(out[1], 2 * np.asarray(out[0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("has_shortcut", "relu"), [(False, False), (False, True), (True, True)])
+def test_convolution_with_norm_is_one_after_the_other(backend, dtype, has_shortcut, relu):
+    rng = np.random.default_rng(5)
+    plan, x, w = random_problem(300, 7, 33, capacity=340)
+    x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+    count = plan.counts[0]
+    mean, scale, bias = (jnp.asarray(v) for v in rng.standard_normal((3, 33), np.float32))
+    shortcut = jnp.asarray(rng.standard_normal((340, 33)), dtype) if has_shortcut else None
+    neighbours = jax.tree.map(jnp.asarray, plan.same[0])
+    arguments = (x, w, neighbours, mean, scale, bias, shortcut, jnp.int32(count), relu)
+
+    def apart(x, w, neighbours, *rest):
+        return sparse.affine_rows(sparse.gather_gemm(x, w, neighbours), *rest)
+
+    y, expected = sparse.gather_gemm_affine(*arguments), apart(*arguments)
+    assert y.dtype == dtype
+    if dtype == np.float32:
+        np.testing.assert_array_equal(y, expected)
+    else:  # rounded once instead of twice
+        assert relative_error(y, np.asarray(expected, np.float64)) < 8e-3
+    assert not np.any(np.asarray(y, np.float32)[count:])
+
+    def gradients(function):
+        def total(x, w, mean, scale, bias):
+            out = function(x, w, neighbours, mean, scale, bias, *arguments[6:])
+            return jnp.sum(out.astype(jnp.float32) ** 2)
+
+        return jax.grad(total, argnums=(0, 1, 2, 3, 4))(x, w, mean, scale, bias)
+
+    for ours, theirs in zip(gradients(sparse.gather_gemm_affine), gradients(apart), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_convolution_with_norm_refuses_a_shortcut_of_another_shape():
+    plan, x, w = random_problem(30, 3, 5)
+    vector = jnp.zeros(5)
+    with pytest.raises(ValueError, match=r"gather_gemm_affine: shortcut is float32\[2, 5\]"):
+        sparse.gather_gemm_affine(
+            jnp.asarray(x),
+            jnp.asarray(w),
+            plan.same[0],
+            vector,
+            vector,
+            vector,
+            jnp.zeros((2, 5)),
+            jnp.int32(3),
+            True,
+        )
+
+
+ODD_SIZES = """
+import jax, jax.numpy as jnp, numpy as np
+from tests.sparse.clouds import gather_gemm_oracle, relative_error
+from uov_jax import sparse
+rng = np.random.default_rng(0)
+for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
+    for rows, c_in, c_out in ((1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768)):
+        forward = rng.integers(-1, rows, (27, rows)).astype(np.int32)
+        forward[:, rng.random(rows) < 0.3] = -1
+        x = jnp.asarray(rng.standard_normal((rows, c_in)), dtype)
+        w = jnp.asarray(rng.standard_normal((27, c_in, c_out)), dtype)
+        neighbours = sparse.NeighbourMap(jnp.asarray(forward))
+        wide = np.asarray(x, np.float64), np.asarray(w, np.float64)
+        y = sparse.gather_gemm(x, w, neighbours)
+        expected = gather_gemm_oracle(*wide, forward)
+        assert relative_error(y, expected) < bound, (rows, c_in, c_out, dtype)
+        dw = sparse.gather_gemm_dw(x, y, neighbours)
+        taken = np.where((forward >= 0)[..., None], wide[0][forward], 0)
+        expected = np.einsum("knc,nd->kcd", taken, np.asarray(y, np.float64))
+        assert relative_error(dw, expected) < 2e-6, (rows, c_in, c_out, dtype)
+        index = rng.integers(-1, 11, rows).astype(np.int32)
+        total = np.zeros((11, c_in))
+        np.add.at(total, index[index >= 0], wide[0][index >= 0])
+        sums = sparse.scatter_add_rows(x, jnp.asarray(index), 11)
+        assert relative_error(sums, total) < bound, (rows, c_in, dtype)
+for entry in (61, 200):
+    bad = np.full((27, 61), -1, np.int32)
+    bad[3, 58] = entry
+    try:
+        jax.block_until_ready(
+            sparse.gather_gemm(jnp.ones((61, 4)), jnp.ones((27, 4, 4)), sparse.NeighbourMap(bad))
+        )
+    except Exception as error:
+        assert f"neighbour map entry [3, 58] is {entry}" in str(error), error
+    else:
+        raise AssertionError(entry)
+print(sparse.backends()["cpu"])
+"""
+
+
+@pytest.mark.parametrize("instruction_set", ["generic", "avx2", "avx512"])
+def test_every_instruction_set_gives_the_same(instruction_set):
+    done = subprocess.run(
+        [sys.executable, "-c", ODD_SIZES],
+        env=dict(os.environ) | {"UOV_INSTRUCTION_SET": instruction_set},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if "expected generic, avx2 or avx512" in done.stderr:
+        pytest.skip(f"this processor has no {instruction_set}")
+    assert done.returncode == 0, done.stderr
+    assert f"({instruction_set} kernels)" in done.stdout
+
+
+def test_the_slow_path_is_not_taken_silently(monkeypatch):
+    backends = importlib.import_module("uov_jax.sparse.backends")
+    monkeypatch.setattr(backends, "_load_engine", lambda: (None, "it is not built"))
+    backends._warn_of_slow_path.cache_clear()
+    with pytest.warns(RuntimeWarning, match=r"jax\.numpy, slowly: it is not built"):
+        assert sparse.current_backend() == "xla"
+    assert not sparse.keep_freed_memory()
+    backends._warn_of_slow_path.cache_clear()
 
 
 THREADS_AND_DEVICES = """

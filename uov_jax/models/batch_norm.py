@@ -151,17 +151,17 @@ class MaskedBatchNorm(nnx.Module):
         self, x: Array, count: Array, *, relu: bool = False, shortcut: Array | None = None
     ) -> Array:
         """Rows x, shortcut [N, C], zero past `count` int32[] -> [N, C] of x's dtype, zero there."""
-        weight, bias = self.bn.weight.get_value(), self.bn.bias.get_value()
         if self.use_running_average:
-            running = Moments(
-                self.bn.running_mean.get_value(),
-                self.bn.running_var.get_value(),
-                count.astype(jnp.float32),
-            )
-            return normalize(x, running, weight, bias, shortcut, count, relu)
+            return sparse.affine_rows(x, *self.running_affine(), shortcut, count, relu)
+        weight, bias = self.bn.weight.get_value(), self.bn.bias.get_value()
         y, moments = batch_norm(x, weight, bias, shortcut, count, relu, self.axis_name)
         self._track(moments)
         return y
+
+    def running_affine(self) -> tuple[Array, Array, Array]:
+        """Mean, scale and bias f32[C] of evaluation mode: `(x - mean) * scale + bias`."""
+        scale = self.bn.weight.get_value() * lax.rsqrt(self.bn.running_var.get_value() + EPSILON)
+        return self.bn.running_mean.get_value(), scale, self.bn.bias.get_value()
 
     def _track(self, moments: Moments) -> None:
         moments = jax.tree.map(lax.stop_gradient, moments)

@@ -12,7 +12,13 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from uov_jax.models.batch_norm import MaskedBatchNorm, compute_dtype
-from uov_jax.sparse import NeighbourMap, gather_gemm, multiply_rows
+from uov_jax.sparse import (
+    NeighbourMap,
+    gather_gemm,
+    gather_gemm_affine,
+    identity_map,
+    multiply_rows,
+)
 
 Initialization = Literal["uniform", "kaiming"]
 
@@ -108,6 +114,36 @@ class PointwiseConvolution(nnx.Module):
         return y.astype(result)
 
 
+def convolve_and_normalize(
+    convolution: SparseConvolution | PointwiseConvolution,
+    norm: MaskedBatchNorm,
+    x: Array,
+    neighbours: NeighbourMap | None,
+    count: Array,
+    *,
+    relu: bool = False,
+    shortcut: Array | None = None,
+) -> Array:
+    """`norm(convolution(x))` [N_out, C_out], in evaluation mode by one op.
+
+    `neighbours` is None for a pointwise convolution, which must have no bias; `count` int32[] are
+    the valid rows of the result.
+    """
+    if norm.use_running_average:
+        kernel = convolution.kernel.get_value().astype(convolution.dtype)
+        if neighbours is None:
+            kernel, neighbours = kernel[None], identity_map(x.shape[0], count)
+        x = x.astype(convolution.dtype)
+        affine = norm.running_affine()
+        return gather_gemm_affine(x, kernel, neighbours, *affine, shortcut, count, relu)
+    if isinstance(convolution, PointwiseConvolution):
+        y = convolution(x, count)
+    else:
+        assert neighbours is not None
+        y = convolution(x, neighbours)
+    return norm(y, count, relu=relu, shortcut=shortcut)
+
+
 class BasicBlock(nnx.Module):
     """Two 3x3x3 convolutions with norms and a shortcut, which is projected if channels change.
 
@@ -141,9 +177,11 @@ class BasicBlock(nnx.Module):
 
     def __call__(self, x: Array, neighbours: NeighbourMap, count: Array) -> Array:
         """Rows [N, C_in] -> [N, C_out]; padding rows are expected, and left, at zero."""
-        hidden = self.norm1(self.conv1(x, neighbours), count, relu=True)
+        hidden = convolve_and_normalize(self.conv1, self.norm1, x, neighbours, count, relu=True)
         shortcut = x
         if self.downsample is not None:
             projection, norm = self.downsample
-            shortcut = norm(projection(x, count), count)
-        return self.norm2(self.conv2(hidden, neighbours), count, relu=True, shortcut=shortcut)
+            shortcut = convolve_and_normalize(projection, norm, x, None, count)  # type: ignore[arg-type]
+        return convolve_and_normalize(
+            self.conv2, self.norm2, hidden, neighbours, count, relu=True, shortcut=shortcut
+        )

@@ -17,6 +17,7 @@ from uov_jax.models.layers import (
     Initialization,
     PointwiseConvolution,
     SparseConvolution,
+    convolve_and_normalize,
 )
 from uov_jax.sparse import NeighbourMap, Plan, unit_rows
 
@@ -171,38 +172,31 @@ class MinkUNet(nnx.Module):
             ValueError: the features or the plan do not fit this network.
 
         """
-        x = self.conv0p1s1(features, self._first_map(features, plan))
-        x = self.bn0(x, plan.counts[0], relu=True)
+        first = self._first_map(features, plan)
+        x = convolve_and_normalize(
+            self.conv0p1s1, self.bn0, features, first, plan.counts[0], relu=True
+        )
         skips = [x]
         for stage in range(1, STAGES + 1):
-            x = getattr(self, _down_name(stage))(x, plan.down[stage - 1])
-            x = self._norm_and_blocks(x, plan, f"bn{stage}", f"block{stage}", level=stage)
+            down = getattr(self, _down_name(stage)), getattr(self, f"bn{stage}")
+            x = convolve_and_normalize(
+                *down, x, plan.down[stage - 1], plan.counts[stage], relu=True
+            )
+            x = self._blocks(x, plan, stage, level=stage)
             skips.append(x)
         skips.pop()
         for stage in range(STAGES, 2 * STAGES):
             level = 2 * STAGES - 1 - stage
-            x = getattr(self, _up_name(stage))(x, plan.down[level].swapped())
-            x = self._norm_and_blocks(
-                x, plan, f"bntr{stage}", f"block{stage + 1}", level=level, skip=skips.pop()
-            )
+            up = getattr(self, _up_name(stage)), getattr(self, f"bntr{stage}")
+            neighbours = plan.down[level].swapped()
+            x = convolve_and_normalize(*up, x, neighbours, plan.counts[level], relu=True)
+            x = jnp.concatenate([x, skips.pop()], axis=1)
+            x = self._blocks(x, plan, stage + 1, level=level)
         return self._head(x, plan.counts[0])
 
-    def _norm_and_blocks(
-        self,
-        x: Array,
-        plan: Plan,
-        norm: str,
-        blocks: str,
-        *,
-        level: int,
-        skip: Array | None = None,
-    ) -> Array:
-        count = plan.counts[level]
-        x = getattr(self, norm)(x, count, relu=True)
-        if skip is not None:
-            x = jnp.concatenate([x, skip], axis=1)
-        for block in getattr(self, blocks):
-            x = block(x, plan.same[level], count)
+    def _blocks(self, x: Array, plan: Plan, stage: int, *, level: int) -> Array:
+        for block in getattr(self, f"block{stage}"):
+            x = block(x, plan.same[level], plan.counts[level])
         return x
 
     def _head(self, x: Array, count: Array) -> Array:

@@ -1,6 +1,6 @@
 """The sparse engine: coordinates and rows of features. Knows no dataset, model or loss."""
 
-from uov_jax.sparse.backends import backends, current_backend, use_backend
+from uov_jax.sparse.backends import backends, current_backend, keep_freed_memory, use_backend
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
     affine_gradient_sums,
@@ -9,9 +9,11 @@ from uov_jax.sparse.norm import (
 )
 from uov_jax.sparse.ops import (
     gather_gemm,
+    gather_gemm_affine,
     gather_gemm_dw,
     gather_rows,
     gather_scatter_rows,
+    identity_map,
     multiply_rows,
     scatter_add_rows,
     unit_rows,
@@ -46,9 +48,12 @@ __all__ = [
     "column_moments",
     "current_backend",
     "gather_gemm",
+    "gather_gemm_affine",
     "gather_gemm_dw",
     "gather_rows",
     "gather_scatter_rows",
+    "identity_map",
+    "keep_freed_memory",
     "locality_order",
     "multiply_rows",
     "plan_in_jit",

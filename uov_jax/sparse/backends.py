@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -53,10 +54,37 @@ def current_backend() -> str:
     """The backend that an op traced now will use.
 
     Compiled kernels where JAX's default platform is the CPU and the extension is built, else `xla`.
+    On a CPU without the extension it warns, once: `xla` is many times slower there.
     """
     if _forced is not None:
         return _forced
-    return "cpu" if jax.default_backend() == "cpu" and _load_engine()[0] is not None else "xla"
+    if jax.default_backend() != "cpu":
+        return "xla"
+    module, status = _load_engine()
+    if module is None:
+        _warn_of_slow_path(status)
+        return "xla"
+    return "cpu"
+
+
+@functools.cache
+def _warn_of_slow_path(status: str) -> None:
+    warnings.warn(f"sparse ops run in jax.numpy, slowly: {status}", RuntimeWarning, stacklevel=3)
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep freed memory for its next allocations.
+
+    A training step frees and allocates gigabytes; by default the C library gives them back to the
+    system, which clears them again: a third of a step's time on Linux. Call it early, before other
+    threads allocate.
+
+    Returns:
+        Whether it was done: False without the extension, or with a C library other than glibc.
+
+    """
+    module, _ = _load_engine()
+    return module is not None and module.keep_freed_memory()
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array
         ValueError: an argument has another shape or dtype.
 
     """
-    _check("column_moments", {"x": x}, {}, count)
+    check_rows("column_moments", {"x": x}, {}, count)
     if current_backend() == "xla":
         return xla.column_moments(x, count)
     return tuple(_call("column_moments", [_channels(x)] * 2, x, count))
@@ -68,7 +68,7 @@ def affine_rows(
         ValueError: an argument has another shape or dtype.
 
     """
-    _check(
+    check_rows(
         "affine_rows",
         {"x": x, "shortcut": shortcut},
         {"mean": mean, "scale": scale, "bias": bias},
@@ -102,7 +102,7 @@ def affine_gradient_sums(
         ValueError: an argument has another shape or dtype.
 
     """
-    _check("affine_gradient_sums", {"x": x, "dy": dy, "y": y}, {"mean": mean}, count)
+    check_rows("affine_gradient_sums", {"x": x, "dy": dy, "y": y}, {"mean": mean}, count)
     if current_backend() == "xla":
         return xla.affine_gradient_sums(dy, y, x, mean, count)
     operands = (dy, dy if y is None else y, x, mean, count)
@@ -144,7 +144,7 @@ def affine_gradient_rows(
         ValueError: an argument has another shape or dtype.
 
     """
-    _check(
+    check_rows(
         "affine_gradient_rows",
         {"x": x, "dy": dy, "y": y},
         {"mean": mean, "offset": offset, "slope": slope, "scale": scale},
@@ -201,18 +201,23 @@ def _channels(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape[1:], jnp.float32)
 
 
-def _check(
+def check_rows(
     op: str,
-    rows: dict[str, jax.Array | None],
+    rows: dict[str, jax.Array | jax.ShapeDtypeStruct | None],
     vectors: dict[str, jax.Array],
     count: jax.Array,
 ) -> None:
-    """Refuse rows unlike `x`, the first of them, and other arguments that do not fit it."""
+    """Refuse rows unlike `x`, the first of them, and other arguments that do not fit it.
+
+    Raises:
+        ValueError: names the op, the argument, what it is and what was expected.
+
+    """
     x = rows["x"]
     assert x is not None
     if x.ndim != 2 or x.dtype not in (jnp.float32, jnp.bfloat16):
         raise ValueError(f"{op}: x is {_named(x)}, expected float32 or bfloat16 [N, C]")
-    expected: list[tuple[str, jax.Array | None, tuple[int, ...], Any]] = [
+    expected: list[tuple[str, Any, tuple[int, ...], Any]] = [
         *((name, value, x.shape, x.dtype) for name, value in rows.items()),
         *((name, value, x.shape[1:], jnp.dtype(jnp.float32)) for name, value in vectors.items()),
         ("count", count, (), jnp.dtype(jnp.int32)),
@@ -225,5 +230,5 @@ def _check(
             )
 
 
-def _named(value: jax.Array) -> str:
+def _named(value: jax.Array | jax.ShapeDtypeStruct) -> str:
     return f"{value.dtype}{list(value.shape)}"

@@ -14,6 +14,7 @@ import numpy as np
 
 from uov_jax.sparse import xla
 from uov_jax.sparse.backends import current_backend
+from uov_jax.sparse.norm import affine_rows, check_rows
 from uov_jax.sparse.plan import NeighbourMap
 
 
@@ -52,6 +53,11 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
         [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
 
     """
+    _check_factors(x, w, neighbours)
+    return _multiply(x, w, neighbours.forward, transposed=False, mirrored=False)
+
+
+def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> None:
     if x.ndim != 2 or w.ndim != 3 or w.shape[1] != x.shape[1] or x.dtype != w.dtype:
         raise ValueError(
             f"gather_gemm: x {x.dtype}{list(x.shape)} and w {w.dtype}{list(w.shape)} do not fit; "
@@ -62,7 +68,6 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
             f"gather_gemm: the map has {neighbours.forward.shape[0]} kernel offsets, "
             f"the weights {w.shape[0]}"
         )
-    return _multiply(x, w, neighbours.forward, transposed=False, mirrored=False)
 
 
 def _gather_gemm_forward(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> tuple[Any, Any]:
@@ -79,6 +84,71 @@ def _gather_gemm_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
+def gather_gemm_affine(
+    x: jax.Array,
+    w: jax.Array,
+    neighbours: NeighbourMap,
+    mean: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    shortcut: jax.Array | None,
+    count: jax.Array,
+    relu: bool,
+) -> jax.Array:
+    """`affine_rows(gather_gemm(x, w, neighbours), mean, scale, bias, shortcut, count, relu)`.
+
+    A convolution with the batch norm of inference, in one op: the sums of a block of rows are
+    finished while they are in cache, and are rounded once. Where a gradient is asked for, the two
+    ops run one after the other.
+
+    Args:
+        x: as in `gather_gemm`, and so `w` and `neighbours`.
+        w: see above.
+        neighbours: see above.
+        mean: as in `affine_rows`, and so all that follow.
+        scale: see above.
+        bias: see above.
+        shortcut: see above.
+        count: see above.
+        relu: see above.
+
+    Returns:
+        [N_out, C_out] in the dtype of `x`, zero past `count`.
+
+    """
+    _check_factors(x, w, neighbours)
+    result = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
+    vectors = {"mean": mean, "scale": scale, "bias": bias}
+    check_rows("gather_gemm_affine", {"x": result, "shortcut": shortcut}, vectors, count)
+    if current_backend() == "xla":
+        y = xla.gather_gemm(x, w, neighbours.forward)
+        return xla.affine_rows(y, mean, scale, bias, shortcut, count, relu)
+    operands = (x, w, neighbours.forward, mean, scale, bias, x if shortcut is None else shortcut)
+    attributes = {"has_shortcut": shortcut is not None, "relu": relu}
+    return _call("uov_gather_gemm_affine", result, *operands, count, **attributes)
+
+
+def _gather_gemm_affine_forward(*arguments: Any) -> tuple[jax.Array, Any]:
+    x, w, neighbours, mean, scale, bias, shortcut, count, relu = arguments
+
+    def one_after_the_other(x: Any, w: Any, *rest: Any) -> jax.Array:
+        return affine_rows(gather_gemm(x, w, neighbours), *rest, count, relu)
+
+    y, pull = jax.vjp(one_after_the_other, x, w, mean, scale, bias, shortcut)
+    return y, (pull, neighbours, count)
+
+
+def _gather_gemm_affine_backward(_: bool, saved: Any, dy: jax.Array) -> tuple[Any, ...]:
+    pull, neighbours, count = saved
+    dx, dw, *rest = pull(dy)
+    no_gradient = jax.tree.map(_no_gradient, neighbours)
+    return dx, dw, no_gradient, *rest, _no_gradient(count)
+
+
+gather_gemm_affine.defvjp(_gather_gemm_affine_forward, _gather_gemm_affine_backward)
 
 
 def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax.Array:
@@ -117,11 +187,15 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     """
     if w.ndim != 2:
         raise ValueError(f"multiply_rows: w is {w.dtype}{list(w.shape)}, expected [C_in, C_out]")
-    rows = jnp.arange(x.shape[0], dtype=jnp.int32)
-    valid = rows < count
     if current_backend() == "xla":
-        return xla.multiply_rows(x, w, valid)
-    return gather_gemm(x, w[None], NeighbourMap(jnp.where(valid, rows, -1)[None]))
+        return xla.multiply_rows(x, w, jnp.arange(x.shape[0], dtype=jnp.int32) < count)
+    return gather_gemm(x, w[None], identity_map(x.shape[0], count))
+
+
+def identity_map(rows: int, count: jax.Array) -> NeighbourMap:
+    """The map of a convolution of size 1: each of the first `count` of `rows` rows sees itself."""
+    row = jnp.arange(rows, dtype=jnp.int32)
+    return NeighbourMap(jnp.where(row < count, row, -1)[None])
 
 
 @jax.custom_vjp

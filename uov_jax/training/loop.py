@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from ml_collections import ConfigDict
 
+from uov_jax import sparse
 from uov_jax.training import compilation, state, step
 from uov_jax.training.checkpoints import Checkpoints
 from uov_jax.training.logging import RunLog
@@ -83,6 +84,7 @@ def train(
       ValueError: the config does not make sense.
 
     """
+    sparse.keep_freed_memory()
     compilation.use_cache(config.run.compilation_cache)
     run = _Run(task, config, Path(directory), Parallel(devices))
     with StopRequest() as stop:

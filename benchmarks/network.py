@@ -17,6 +17,7 @@ from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep
 from benchmarks.timing import interleaved
 from uov_jax import sparse
+from uov_jax.convert import model_to_state_dict
 from uov_jax.models.minkunet import VARIANTS, res16unet34c
 from uov_jax.sparse import Plan, PlanSpec
 from uov_jax.training import state, step
@@ -69,6 +70,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     labels = generator.integers(0, CLASSES, len(coords)).astype(np.int32)
     parallel = Parallel(jax.local_devices()[:1])
     model = res16unet34c(1, CLASSES, rngs=nnx.Rngs(0), axis_name="data")
+    weights = model_to_state_dict(model)
     skeleton, parameters, statistics = state.split(model)
     rate = functools.partial(jnp.full, (), 1e-3)
     optimizer = sgd(lambda _: rate(), momentum=0.9)
@@ -94,7 +96,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     compilation = time.perf_counter() - start
     calls = {f"{OURS} forward": forward, f"{OURS} step": one_step}
     for peer in peers.available():
-        run, learn = peer.network(coords, features, labels, CLASSES)
+        run, learn = peer.network(coords, features, labels, weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
     timings = interleaved(calls, repeats)
     gigaflop = useful_gigaflop(sparse.build_plan(coords, spec), CLASSES)

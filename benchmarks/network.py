@@ -13,10 +13,12 @@ import numpy as np
 from flax import nnx
 
 from benchmarks import peers
+from benchmarks.peers import Call
 from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep
 from benchmarks.timing import interleaved
 from uov_jax import sparse
+from uov_jax.convert import model_to_state_dict
 from uov_jax.models.minkunet import VARIANTS, res16unet34c
 from uov_jax.sparse import Plan, PlanSpec
 from uov_jax.training import state, step
@@ -60,15 +62,17 @@ def useful_gigaflop(plan: Plan, classes: int) -> float:
     return 2e-9 * (total + counts[0] * width * classes)
 
 
-def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
-    """Forward and training step with new coordinates in every call, against the peers'."""
-    coords = sweep.coords
+def own(
+    coords: np.ndarray, features: np.ndarray, labels: np.ndarray
+) -> tuple[dict[str, np.ndarray], Call, Call]:
+    """The first weights, and our forward (scores) and training step ((state, metrics)) from them.
+
+    Plans are built anew in every call; a step continues from the one before, a forward too.
+    """
     spec = PlanSpec(len(coords))
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((len(coords), 1), np.float32)
-    labels = generator.integers(0, CLASSES, len(coords)).astype(np.int32)
     parallel = Parallel(jax.local_devices()[:1])
-    model = res16unet34c(1, CLASSES, rngs=nnx.Rngs(0), axis_name="data")
+    model = res16unet34c(features.shape[1], CLASSES, rngs=nnx.Rngs(0), axis_name="data")
+    weights = model_to_state_dict(model)
     skeleton, parameters, statistics = state.split(model)
     rate = functools.partial(jnp.full, (), 1e-3)
     optimizer = sgd(lambda _: rate(), momentum=0.9)
@@ -89,15 +93,26 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         current, metrics = train(current, parallel.shard(batch()))
         return current, metrics
 
+    return weights, forward, one_step
+
+
+def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
+    """Forward and training step with new coordinates in every call, against the peers'."""
+    coords = sweep.coords
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((len(coords), 1), np.float32)
+    labels = generator.integers(0, CLASSES, len(coords)).astype(np.int32)
+    weights, forward, one_step = own(coords, features, labels)
     start = time.perf_counter()
     jax.block_until_ready(one_step())
     compilation = time.perf_counter() - start
     calls = {f"{OURS} forward": forward, f"{OURS} step": one_step}
     for peer in peers.available():
-        run, learn = peer.network(coords, features, labels, CLASSES)
+        run, learn = peer.network(coords, features, labels, weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
     timings = interleaved(calls, repeats)
-    gigaflop = useful_gigaflop(sparse.build_plan(coords, spec), CLASSES)
+    plan = sparse.build_plan(coords, PlanSpec(len(coords)))
+    gigaflop = useful_gigaflop(plan, CLASSES)
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}
         yield compared(f"Res16UNet34C {kind}", chosen, passes * gigaflop, "GFLOP/s")

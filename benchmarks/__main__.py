@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import network, ops, peers, report, sweeps
+from benchmarks import first_step, network, ops, peers, report, sweeps
 from uov_jax import sparse
 
 SUITES = {
@@ -13,6 +13,7 @@ SUITES = {
     "moves": ops.moves,
     "plans": ops.plans,
     "network": network.networks,
+    "first_step": first_step.first_step,
 }
 
 
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for name in options.suites or SUITES:
         for row in SUITES[name](sweep, options.repeats):
-            print(f"  {row.what}: {row.milliseconds:.3g} ms", flush=True)
+            amount = (row.rate, row.unit) if row.milliseconds is None else (row.milliseconds, "ms")
+            print(f"  {row.what}: {amount[0]:.3g} {amount[1]}", flush=True)
             rows.append(row)
     print("\n" + report.markdown(rows))
     if options.json is not None:

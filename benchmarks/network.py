@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,53 +61,62 @@ def useful_gigaflop(plan: Plan, classes: int) -> float:
     return 2e-9 * (total + counts[0] * width * classes)
 
 
-def own(
-    coords: np.ndarray, features: np.ndarray, labels: np.ndarray
-) -> tuple[dict[str, np.ndarray], Call, Call]:
-    """The first weights, and our forward (scores) and training step ((state, metrics)) from them.
+class Own:
+    """Our network on a cloud: forward pass and training step, with a new plan in every call.
 
-    Plans are built anew in every call; a step continues from the one before, a forward too.
+    `weights` are the first ones, by PyTorch's names.
     """
-    spec = PlanSpec(len(coords))
-    parallel = Parallel(jax.local_devices()[:1])
-    model = res16unet34c(features.shape[1], CLASSES, rngs=nnx.Rngs(0), axis_name="data")
-    weights = model_to_state_dict(model)
-    skeleton, parameters, statistics = state.split(model)
-    rate = functools.partial(jnp.full, (), 1e-3)
-    optimizer = sgd(lambda _: rate(), momentum=0.9)
-    task: Any = _Segmentation()
-    train = parallel.spread(step.training_step(task, skeleton, optimizer, lambda _: rate()))
-    predict = parallel.on_first(step.prediction(skeleton))
-    current = parallel.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))
 
-    def batch() -> Any:
-        plan = sparse.build_plan(coords, spec)
-        return jax.tree.map(lambda a: np.asarray(a)[None], (plan, features, labels))
+    def __init__(self, coords: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+        self.coords, self.features, self.labels = coords, features, labels
+        self.spec = PlanSpec(len(coords))
+        self.parallel = Parallel(jax.local_devices()[:1])
+        model = res16unet34c(features.shape[1], CLASSES, rngs=nnx.Rngs(0), axis_name="data")
+        self.weights = model_to_state_dict(model)
+        skeleton, parameters, statistics = state.split(model)
+        rate = functools.partial(jnp.full, (), 1e-3)
+        optimizer = sgd(lambda _: rate(), momentum=0.9)
+        task: Any = _Segmentation()
+        train = step.training_step(task, skeleton, optimizer, lambda _: rate())
+        self._train: Any = self.parallel.spread(train)
+        self._predict = self.parallel.on_first(step.prediction(skeleton))
+        first = state.create(parameters, statistics, optimizer)
+        self._state = self.parallel.replicate(jax.device_get(first))
 
-    def forward() -> jax.Array:
-        return predict(current, features, sparse.build_plan(coords, spec))
+    def forward(self) -> jax.Array:
+        """Scores of the voxels by the weights there are by now."""
+        plan = sparse.build_plan(self.coords, self.spec)
+        return self._predict(self._state, self.features, plan)
 
-    def one_step() -> Any:
-        nonlocal current
-        current, metrics = train(current, parallel.shard(batch()))
-        return current, metrics
+    def step(self) -> Any:
+        """One step further: (state, metrics)."""
+        self._state, metrics = self._train(self._state, self._batch())
+        return self._state, metrics
 
-    return weights, forward, one_step
+    def lowered_step(self) -> Any:
+        """The step as a program to be compiled."""
+        return self._train.lower(self._state, self._batch())
+
+    def _batch(self) -> Any:
+        arrays = sparse.build_plan(self.coords, self.spec), self.features, self.labels
+        return self.parallel.shard(jax.tree.map(lambda a: np.asarray(a)[None], arrays))
+
+
+def made_up(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features float32 [N, 1] and labels int32 [N]."""
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((len(coords), 1), np.float32)
+    return features, generator.integers(0, CLASSES, len(coords)).astype(np.int32)
 
 
 def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     """Forward and training step with new coordinates in every call, against the peers'."""
     coords = sweep.coords
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((len(coords), 1), np.float32)
-    labels = generator.integers(0, CLASSES, len(coords)).astype(np.int32)
-    weights, forward, one_step = own(coords, features, labels)
-    start = time.perf_counter()
-    jax.block_until_ready(one_step())
-    compilation = time.perf_counter() - start
-    calls = {f"{OURS} forward": forward, f"{OURS} step": one_step}
+    features, labels = made_up(coords)
+    own = Own(coords, features, labels)
+    calls: dict[str, Call] = {f"{OURS} forward": own.forward, f"{OURS} step": own.step}
     for peer in peers.available():
-        run, learn = peer.network(coords, features, labels, weights)
+        run, learn = peer.network(coords, features, labels, own.weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
     timings = interleaved(calls, repeats)
     plan = sparse.build_plan(coords, PlanSpec(len(coords)))
@@ -116,4 +124,3 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}
         yield compared(f"Res16UNet34C {kind}", chosen, passes * gigaflop, "GFLOP/s")
-    yield Row("first step, program compiled or loaded", compilation * 1e3, 0.0)

@@ -23,11 +23,12 @@ class Row:
     """One measured thing beside what it is held against.
 
     `rate` is in `unit`; `against` has the ratio of ours to each named alternative of the same run,
-    above 1 where ours is faster.
+    above 1 where ours is faster. A row without milliseconds is about memory: `rate` is the amount,
+    `against` how many times what is named it is.
     """
 
     what: str
-    milliseconds: float
+    milliseconds: float | None
     spread: float
     rate: float | None = None
     unit: str = ""
@@ -75,7 +76,10 @@ def markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         rate = f"{row.rate:.4g} {row.unit}" if row.rate is not None else ""
         ratios = [f"{row.against[name]:.2f}" if name in row.against else "" for name in names]
-        cells = [row.what, f"{row.milliseconds:.3g}", f"{row.spread:.0%}", rate, *ratios]
+        time = ("", "")
+        if row.milliseconds is not None:
+            time = (f"{row.milliseconds:.3g}", f"{row.spread:.0%}")
+        cells = [row.what, *time, rate, *ratios]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -12,21 +12,31 @@
 namespace uov {
 namespace {
 
-// An output block is sized to stay in the second-level cache while all offsets pass over it, but
-// there are at least this many blocks, so that few rows still give every thread work.
+// An output block is sized to stay in the second-level cache while all offsets pass over it.
+// Towards the end blocks become smaller, a fixed share of the rows that are left, so that no thread
+// has a large one to finish alone; but not so small that their panels are nearly empty.
 constexpr int64_t kBlockBytes = 512 * 1024;
-constexpr int64_t kBlocksAtLeast = 16;
-constexpr int64_t kBlockRowsAtLeast = 64;
+constexpr int64_t kShareOfRest = 16;
+constexpr int64_t kBlockRowsAtLeast = 128;
+// Rows of the panels of a weight gradient: twice as many halve the passes over its matrix.
+constexpr int64_t kGradientRows = 2 * kPanelRows;
 // Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
 // threads.
 constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t rows_per_block(int64_t rows, int64_t channels) {
-  const int64_t cached = kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels;
-  const int64_t shared = ceil_div(rows, kBlocksAtLeast);
-  return std::max(kBlockRowsAtLeast, std::min(cached, shared));
+// Where the blocks of rows begin, and the end of the last.
+std::vector<int64_t> block_bounds(int64_t rows, int64_t channels) {
+  const int64_t cached = std::max<int64_t>(
+      kBlockRowsAtLeast, kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels);
+  std::vector<int64_t> bounds{0};
+  while (bounds.back() < rows) {
+    const int64_t left = rows - bounds.back();
+    const int64_t share = std::max(kBlockRowsAtLeast, ceil_div(left, kShareOfRest));
+    bounds.push_back(bounds.back() + std::min({left, cached, share}));
+  }
+  return bounds;
 }
 
 struct AlignedFree {
@@ -41,10 +51,9 @@ AlignedFloats aligned_floats(int64_t n) {
 
 // Per-thread scratch, kept between calls; zeroed once, so that channels beyond a panel's width
 // never hold numbers that are slow to multiply.
-float* thread_panel(int which, int64_t panels) {
+float* thread_panel(int which, int64_t wanted) {
   thread_local AlignedFloats storage[2];
   thread_local int64_t size[2] = {0, 0};
-  const int64_t wanted = panels * kPanelRows * kPanelStride;
   if (size[which] < wanted) {
     storage[which] = aligned_floats(wanted);
     std::fill_n(storage[which].get(), wanted, 0.0f);
@@ -81,41 +90,24 @@ class PackedWeights {
 
  private:
   void pack_slot(const T* w, bool transposed, int tile_columns, float* out) const {
+    const int64_t stride = transposed ? shape_.channels_in : shape_.channels_out;
+    const float* floats = as_floats(w, shape_.channels_in * shape_.channels_out);
+    const auto pack = transposed ? kernels().pack_transposed : kernels().pack;
     for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
       const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
       for (int64_t j = 0; j < padded_columns_; j += tile_columns, out += depth * tile_columns) {
         const int64_t width = std::min<int64_t>(tile_columns, shape_.channels_out - j);
-        if (transposed) {
-          pack_transposed(w + first + j * shape_.channels_in, depth, width, tile_columns, out);
-        } else {
-          pack(w + first * shape_.channels_out + j, depth, width, tile_columns, out);
-        }
+        const float* corner = floats + (transposed ? first + j * stride : first * stride + j);
+        pack(corner, stride, static_cast<int>(depth), static_cast<int>(width), out);
       }
     }
   }
 
-  void pack(const T* w, int64_t depth, int64_t width, int tile_columns, float* out) const {
-    for (int64_t d = 0; d < depth; ++d, out += tile_columns, w += shape_.channels_out) {
-      copy_to_float(w, width, out);
-      std::fill(out + width, out + tile_columns, 0.0f);
-    }
-  }
-
-  // In squares that stay in the first-level cache on both sides.
-  void pack_transposed(const T* w, int64_t depth, int64_t width, int tile_columns,
-                       float* out) const {
-    constexpr int64_t kSquare = 16;
-    for (int64_t d = 0; d < depth; d += kSquare) {
-      const int64_t rows = std::min(kSquare, depth - d);
-      for (int64_t c = 0; c < width; ++c) {
-        const T* column = w + c * shape_.channels_in + d;
-        float* to = out + d * tile_columns + c;
-        for (int64_t i = 0; i < rows; ++i) to[i * tile_columns] = to_float(column[i]);
-      }
-      for (int64_t i = 0; i < rows; ++i) {
-        std::fill(out + (d + i) * tile_columns + width, out + (d + i + 1) * tile_columns, 0.0f);
-      }
-    }
+  static const float* as_floats(const float* w, int64_t) { return w; }
+  static const float* as_floats(const bfloat16* w, int64_t n) {
+    float* wide = thread_accumulator(n);
+    copy_to_float(w, n, wide);
+    return wide;
   }
 
   GatherGemmShape shape_;
@@ -150,7 +142,7 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
   thread_local std::vector<int32_t> target, source;
   target.resize(end - begin + kSpare);
   source.resize(end - begin + kSpare);
-  float* panel = thread_panel(0, 1);
+  float* panel = thread_panel(0, kPanelRows * kPanelStride);
   if (shape.kernel == 0 || shape.channels_in == 0) {
     std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
     return;
@@ -206,21 +198,22 @@ struct PairLists {
   }
 };
 
-// dw += x[source]^T dy[target] over `pairs` pairs.
+// dw = x[source]^T dy[target] over `pairs` pairs.
 template <typename T>
-void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
+void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
                         const int32_t* source, const int32_t* target, int64_t pairs, float* dw) {
   const Kernels& inner = kernels();
   const int64_t panels_in = ceil_div(shape.channels_in, kPanelChannels);
   const int64_t panels_out = ceil_div(shape.channels_out, kPanelChannels);
-  constexpr int64_t kPanelFloats = int64_t{kPanelRows} * kPanelStride;
-  float* a = thread_panel(0, panels_in);
-  float* b = thread_panel(1, panels_out);
+  constexpr int64_t kPanelFloats = kGradientRows * kPanelStride;
+  float* a = thread_panel(0, panels_in * kPanelFloats);
+  float* b = thread_panel(1, panels_out * kPanelFloats);
   auto width = [](int64_t channels, int64_t panel) {
     return static_cast<int>(std::min<int64_t>(kPanelChannels, channels - panel * kPanelChannels));
   };
-  for (int64_t i = 0; i < pairs; i += kPanelRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, pairs - i));
+  if (pairs == 0) std::fill_n(dw, shape.channels_in * shape.channels_out, 0.0f);
+  for (int64_t i = 0; i < pairs; i += kGradientRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kGradientRows, pairs - i));
     for (int64_t p = 0; p < panels_in; ++p) {
       copy_rows(inner, x + p * kPanelChannels, shape.channels_in, source + i, rows,
                 width(shape.channels_in, p), a + p * kPanelFloats);
@@ -234,7 +227,7 @@ void add_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
         inner.outer(a + p * kPanelFloats, width(shape.channels_in, p), b + q * kPanelFloats,
                     width(shape.channels_out, q), rows,
                     dw + p * kPanelChannels * shape.channels_out + q * kPanelChannels,
-                    shape.channels_out);
+                    shape.channels_out, i > 0);
       }
     }
   }
@@ -248,10 +241,9 @@ void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, cons
                  const ParallelFor& parallel_for) {
   if (shape.channels_out == 0) return;
   const PackedWeights<T> weights(shape, view, w, kernels().tile_columns, parallel_for);
-  const int64_t block = rows_per_block(shape.rows_out, shape.channels_out);
-  parallel_for(ceil_div(shape.rows_out, block), [&](int64_t i) {
-    const int64_t begin = i * block;
-    const int64_t end = std::min(begin + block, shape.rows_out);
+  const std::vector<int64_t> bounds = block_bounds(shape.rows_out, shape.channels_out);
+  parallel_for(static_cast<int64_t>(bounds.size()) - 1, [&](int64_t i) {
+    const int64_t begin = bounds[i], end = bounds[i + 1];
     T* out = y + begin * shape.channels_out;
     const int64_t floats = (end - begin) * shape.channels_out;
     float* sums = accumulator(out, floats);
@@ -280,7 +272,7 @@ void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const
     // Parts alike, in whole panels: a small rest would cost a matrix of its own.
     const int64_t parts = std::max<int64_t>(1, ceil_div(count, kPairsPerTask));
     const int64_t part =
-        std::max<int64_t>(1, ceil_div(ceil_div(count, parts), kPanelRows)) * kPanelRows;
+        std::max<int64_t>(1, ceil_div(ceil_div(count, parts), kGradientRows)) * kGradientRows;
     for (int64_t begin = 0; begin == 0 || begin < count; begin += part) {
       tasks.push_back({k, begin, std::min(begin + part, count), nullptr});
       extra += begin > 0;
@@ -294,8 +286,7 @@ void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const
   }
   parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const Task& task = tasks[i];
-    std::fill_n(task.sum, matrix, 0.0f);
-    add_outer_products(shape, x, dy, pairs.source[task.slot].data() + task.begin,
+    sum_outer_products(shape, x, dy, pairs.source[task.slot].data() + task.begin,
                        pairs.target[task.slot].data() + task.begin, task.end - task.begin,
                        task.sum);
   });

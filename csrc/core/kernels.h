@@ -44,9 +44,14 @@ struct Kernels {
   void (*sum_bfloat16_rows)(const bfloat16* x, long channels, const int* rows, long count,
                             long known, float* sum);
 
-  // c += a^T @ b over `pairs` rows of two panels.
+  // c += a^T @ b over `pairs` rows of two panels, or = without `add`.
   void (*outer)(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
-                long c_stride);
+                long c_stride, bool add);
+
+  // One slab of packed weights [depth, tile_columns] from float32 numbers: its entry (d, j) is
+  // w[d * stride + j], or w[j * stride + d] of pack_transposed, and zero from column `columns` on.
+  void (*pack)(const float* w, long stride, int depth, int columns, float* slab);
+  void (*pack_transposed)(const float* w, long stride, int depth, int columns, float* slab);
 };
 
 namespace generic {

@@ -56,8 +56,8 @@ int existing_pairs(const int* entries, int count, int rows, int* target, int* so
   return refused ? -1 : found;
 }
 
-const Kernels kernels = {"avx2",         kTileColumns,      product,
-                         existing_pairs, copy_rows,         copy_bfloat16_rows,
-                         sum_rows,       sum_bfloat16_rows, outer};
+const Kernels kernels = {
+    "avx2",   kTileColumns,      product, existing_pairs, copy_rows,      copy_bfloat16_rows,
+    sum_rows, sum_bfloat16_rows, outer,   pack,           pack_transposed};
 }  // namespace avx2
 }  // namespace uov

@@ -90,13 +90,13 @@ void product_tile(const float* a, const float* b, int depth, float* y, const int
   }
 }
 
-// The product a^T [ROWS, pairs] x b [pairs, columns] added to `ROWS` rows of c.
-template <int ROWS, int VECTORS>
+// The product a^T [ROWS, pairs] x b [pairs, columns] to `ROWS` rows of c.
+template <bool ADD, int ROWS, int VECTORS>
 void outer_tile(const float* a, const float* b, int pairs, float* c, long c_stride, int columns) {
   Vector acc[ROWS][VECTORS] = {};
   multiply_tile<ROWS, VECTORS, 1, kPanelStride>(a, b, pairs, kPanelStride, acc);
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) write_row<true, VECTORS>(c + i * c_stride, acc[i], columns);
+  for (int i = 0; i < ROWS; ++i) write_row<ADD, VECTORS>(c + i * c_stride, acc[i], columns);
 }
 
 // Calls the tile function for `rows` (1..kTileRows) at compile-time size.
@@ -113,14 +113,15 @@ struct Remainder {
       product_tile<ADD, ROWS, kTileVectors>(a, b, depth, y, target, y_stride, columns);
     }
   }
+  template <bool ADD>
   static void outer(int rows, const float* a, const float* b, int pairs, float* c, long c_stride,
                     int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::outer(rows, a, b, pairs, c, c_stride, columns);
+      Remainder<ROWS - 1>::template outer<ADD>(rows, a, b, pairs, c, c_stride, columns);
     } else if (columns <= kLanes) {
-      outer_tile<ROWS, 1>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ROWS, 1>(a, b, pairs, c, c_stride, columns);
     } else {
-      outer_tile<ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
     }
   }
 };
@@ -128,6 +129,7 @@ template <>
 struct Remainder<0> {
   template <bool ADD>
   static void product(int, const float*, const float*, int, float*, const int*, long, int) {}
+  template <bool ADD>
   static void outer(int, const float*, const float*, int, float*, long, int) {}
 };
 
@@ -222,13 +224,75 @@ void product(const float* panel, int rows, int depth, const float* packed, int c
   }
 }
 
-void outer(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
-           long c_stride) {
+template <bool ADD>
+void outer_panel(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+                 long c_stride) {
   for (int j = 0; j < b_columns; j += kTileColumns) {
     const int width = smaller(kTileColumns, b_columns - j);
     for (int i = 0; i < a_columns; i += kTileRows) {
-      Remainder<kTileRows>::outer(smaller(kTileRows, a_columns - i), a + i, b + j, pairs,
-                                  c + i * c_stride + j, c_stride, width);
+      Remainder<kTileRows>::template outer<ADD>(smaller(kTileRows, a_columns - i), a + i, b + j,
+                                                pairs, c + i * c_stride + j, c_stride, width);
+    }
+  }
+}
+
+void outer(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+           long c_stride, bool add) {
+  if (add) {
+    outer_panel<true>(a, a_columns, b, b_columns, pairs, c, c_stride);
+  } else {
+    outer_panel<false>(a, a_columns, b, b_columns, pairs, c, c_stride);
+  }
+}
+
+void pack(const float* w, long stride, int depth, int columns, float* slab) {
+  for (int d = 0; d < depth; ++d, w += stride, slab += kTileColumns) {
+    if (columns == kTileColumns) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kTileVectors; ++v) store(slab + v * kLanes, load(w + v * kLanes));
+    } else {
+      for (int j = 0; j < kTileColumns; ++j) slab[j] = j < columns ? w[j] : 0.0f;
+    }
+  }
+}
+
+// Transposes a square of kLanes vectors: each round interleaves the first with the second half.
+inline void transpose(Vector (&square)[kLanes]) {
+  Bits low, high;
+  for (int i = 0; i < kLanes; ++i) {
+    low[i] = i / 2 + (i % 2) * kLanes;
+    high[i] = low[i] + kLanes / 2;
+  }
+  for (int round = 1; round < kLanes; round *= 2) {
+    Vector next[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = __builtin_shuffle(square[i], square[i + kLanes / 2], low);
+      next[2 * i + 1] = __builtin_shuffle(square[i], square[i + kLanes / 2], high);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) square[i] = next[i];
+  }
+}
+
+void pack_transposed(const float* w, long stride, int depth, int columns, float* slab) {
+  for (int j = 0; j < kTileColumns; j += kLanes) {
+    const int width = columns - j < kLanes ? columns - j : kLanes;
+    int d = 0;
+    if (width == kLanes) {
+      for (; d + kLanes <= depth; d += kLanes) {
+        Vector square[kLanes];
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) square[i] = load(w + (j + i) * stride + d);
+        transpose(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) store(slab + (d + i) * kTileColumns + j, square[i]);
+      }
+    }
+    for (; d < depth; ++d) {
+      for (int i = 0; i < kLanes; ++i) {
+        slab[d * kTileColumns + j + i] = i < width ? w[(j + i) * stride + d] : 0.0f;
+      }
     }
   }
 }

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from benchmarks import __main__ as command
-from benchmarks import network, ops, peers, report, sweeps
+from benchmarks import first_step, network, ops, peers, report, sweeps
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.models import minkunet
@@ -59,6 +59,19 @@ def test_useful_operations_of_one_voxel_are_those_of_every_weight():
     assert network.useful_gigaflop(plan, 17) == pytest.approx(expected, rel=1e-9)
 
 
+def test_activations_of_one_voxel_are_the_channels_of_every_layer():
+    # Two numbers a channel of the stem, four a channel and block, two a channel of each change of
+    # level, one a channel of each projected shortcut and of what the decoder joins.
+    shape = minkunet.VARIANTS["res16unet34c"]
+    blocks = sum(4 * p * n for p, n in zip(shape.planes, shape.blocks, strict=True))
+    levels = 2 * (32 + 32 + 64 + 128) + 2 * (256 + 128 + 96 + 96)
+    joined = (256 + 128) + (128 + 64) + (96 + 32) + (96 + 32)
+    projected = 64 + 128 + 256 + 256 + 128 + 96 + 96
+    expected = 4 * (2 * 32 + blocks + levels + joined + projected)
+    spec = sparse.PlanSpec(1, fractions=(1.0,) * 5)
+    assert first_step.activation_bytes(spec) == expected
+
+
 def test_the_engine_keeps_up_with_the_dense_product():
     # Measured: 0.9 to 1.2. What is left leaves room for a bad day of the machine, but not for a
     # kernel that has lost its vectors.
@@ -82,4 +95,7 @@ def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):
 def test_an_unknown_suite_is_refused(capsys):
     with pytest.raises(SystemExit):
         command.main(["laiers"])
-    assert "no suite laiers: expected layers, moves, plans, network" in capsys.readouterr().err
+    assert (
+        "no suite laiers: expected layers, moves, plans, network, first_step"
+        in capsys.readouterr().err
+    )

@@ -53,15 +53,13 @@ def test_layer_and_its_gradients_are_ours(library, width):
 
 def test_network_and_its_training_are_ours(library):
     coords = sweeps.synthetic().coords
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((len(coords), 1), np.float32)
-    labels = generator.integers(0, network.CLASSES, len(coords)).astype(np.int32)
-    weights, forward, step = network.own(coords, features, labels)
-    scores = np.asarray(forward())
-    losses = [float(step()[1]["loss"]) for _ in range(3)]
-    trained = np.asarray(forward())
+    features, labels = network.made_up(coords)
+    own = network.Own(coords, features, labels)
+    scores = np.asarray(own.forward())
+    losses = [float(own.step()[1]["loss"]) for _ in range(3)]
+    trained = np.asarray(own.forward())
     for peer in library:
-        run, learn = peer.network(coords, features, labels, weights)
+        run, learn = peer.network(coords, features, labels, own.weights)
         assert_close(run(), scores)
         # From the second on, a loss shows the gradients of the steps before.
         assert [learn() for _ in losses] == pytest.approx(losses, rel=TOLERANCE)

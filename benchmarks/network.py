@@ -35,7 +35,7 @@ class _Segmentation:
         scores = jax.nn.log_softmax(model(features, plan))
         chosen = jnp.take_along_axis(scores, labels[:, None], axis=1)
         valid = plan.mask(0)
-        loss = -jnp.sum(jnp.where(valid, chosen, 0.0)) / jnp.sum(valid)
+        loss = -jnp.sum(jnp.where(valid, chosen, 0.0)) / jnp.sum(valid, dtype=jnp.float32)
         return loss, {}
 
 

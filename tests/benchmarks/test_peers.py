@@ -56,7 +56,7 @@ def test_network_and_its_training_are_ours(library):
     features, labels = network.made_up(coords)
     own = network.Own(coords, features, labels)
     scores = np.asarray(own.forward())
-    losses = [float(own.step()[1]["loss"]) for _ in range(3)]
+    losses = [float(own.step()[1]["loss"][0]) for _ in range(3)]
     trained = np.asarray(own.forward())
     for peer in library:
         run, learn = peer.network(coords, features, labels, own.weights)

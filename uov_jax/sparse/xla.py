@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,35 +21,103 @@ def take_rows(x: jax.Array, index: jax.Array) -> jax.Array:
     return jnp.where((index >= 0)[:, None], rows, jnp.zeros((), x.dtype))
 
 
+# Pairs of one offset that are multiplied together. More of them keep a wide machine busy; fewer
+# leave less of each offset's last chunk empty.
+CHUNK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunks:
+    """The existing neighbours of a map in chunks of one offset each, as many as there are.
+
+    A map has room for 27 neighbours a voxel, of which 3 to 10 exist. Their number is not static,
+    but a loop may end when they are done, so that the others cost nothing but a place in an index.
+    """
+
+    rows: jax.Array
+    """int32 [K, N_out]: of every offset the output rows with a neighbour, in order, then -1s."""
+    number: jax.Array
+    """int32 [K]: chunks of every offset."""
+    end: jax.Array
+    """int32 [K]: chunks of all offsets up to this one."""
+    size: int
+
+    @classmethod
+    def of(cls, forward: jax.Array) -> _Chunks:
+        """The chunks of a map int32 [K, N_out]."""
+        exists = forward >= 0
+        size = max(1, min(CHUNK, forward.shape[1]))
+        offsets, num_rows = forward.shape
+        position = jnp.cumsum(exists, axis=1, dtype=jnp.int32)
+        offset = jnp.arange(offsets, dtype=jnp.int32)[:, None]
+        place = jnp.where(exists, position - 1, num_rows)
+        row = jnp.broadcast_to(jnp.arange(num_rows, dtype=jnp.int32), forward.shape)
+        rows = jnp.full(forward.shape, -1, jnp.int32).at[offset, place].set(row, mode="drop")
+        number = (position[:, -1] + size - 1) // size
+        return cls(rows, number, jnp.cumsum(number, dtype=jnp.int32), size)
+
+    def fold(
+        self,
+        body: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+        start: jax.Array,
+    ) -> jax.Array:
+        """`body(total, k, rows)` over all chunks; `rows` int32 [size] ends with -1s."""
+        here = jnp.arange(self.size, dtype=jnp.int32)
+        num_rows = self.rows.shape[1]
+
+        def step(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            i, total = state
+            k = jnp.searchsorted(self.end, i, side="right").astype(jnp.int32)
+            place = (i - self.end[k] + self.number[k]) * self.size + here
+            rows = self.rows[k, jnp.minimum(place, num_rows - 1)]
+            return i + 1, body(total, k, jnp.where(place < num_rows, rows, -1))
+
+        last = self.end[-1]
+        return lax.while_loop(lambda state: state[0] < last, step, (jnp.int32(0), start))[1]
+
+
 def gather_gemm(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
     """`y[n] = sum_k x[forward[k, n]] @ w[k]`, one offset after the other, float32 sums."""
+    forward = jnp.asarray(forward)  # numpy arrays take no traced index
+    num_rows = forward.shape[1]
+    start = jnp.zeros((num_rows, w.shape[2]), jnp.float32)
+    if 0 in (*forward.shape, *w.shape, x.shape[0]):
+        return start.astype(x.dtype)
 
-    def add(y: jax.Array, slot: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        index, weight = slot
+    def add(y: jax.Array, k: jax.Array, rows: jax.Array) -> jax.Array:
+        source = jnp.where(rows >= 0, forward[k, jnp.maximum(rows, 0)], -1)
         part = jnp.matmul(
-            take_rows(x, index),
-            weight,
+            take_rows(x, source),
+            w[k],
             preferred_element_type=jnp.float32,
             precision=lax.Precision.HIGHEST,
         )
-        return y + part, None
+        # Each row is in a chunk once; the places past the last are all different too.
+        past = num_rows + jnp.arange(rows.shape[0], dtype=jnp.int32)
+        target = jnp.where(rows >= 0, rows, past)
+        return y.at[target].add(part, mode="drop", unique_indices=True)
 
-    start = jnp.zeros((forward.shape[1], w.shape[2]), jnp.float32)
-    return lax.scan(add, start, (forward, w))[0].astype(x.dtype)
+    return _Chunks.of(forward).fold(add, start).astype(x.dtype)
 
 
 def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array:
     """`dw[k] = sum_n x[forward[k, n]]^T dy[n]`, float32 [K, C_in, C_out]."""
+    forward = jnp.asarray(forward)
+    start = jnp.zeros((forward.shape[0], x.shape[1], dy.shape[1]), jnp.float32)
+    if 0 in (*forward.shape, *start.shape, x.shape[0]):
+        return start
 
-    def one(index: jax.Array) -> jax.Array:
-        return jnp.matmul(
-            take_rows(x, index).T,
-            dy,
+    def add(dw: jax.Array, k: jax.Array, rows: jax.Array) -> jax.Array:
+        source = jnp.where(rows >= 0, forward[k, jnp.maximum(rows, 0)], -1)
+        part = jnp.matmul(
+            take_rows(x, source).T,
+            take_rows(dy, rows),
             preferred_element_type=jnp.float32,
             precision=lax.Precision.HIGHEST,
         )
+        return dw.at[k].add(part)
 
-    return lax.map(one, forward)
+    return _Chunks.of(forward).fold(add, start)
 
 
 def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:

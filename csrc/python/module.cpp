@@ -6,6 +6,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/farthest_points.h"
 #include "core/kernels.h"
 #include "core/plan.h"
 #include "core/voxelize.h"
@@ -63,6 +64,16 @@ py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindr
   const auto count = static_cast<py::ssize_t>(voxels.first.size());
   return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
                         to_numpy(voxels.inverse, {points.shape(0)}));
+}
+
+Coordinates farthest_points(const Points& points, int64_t count) {
+  require_shape(points, "points", 3);
+  std::vector<int32_t> rows;
+  {
+    py::gil_scoped_release release;
+    rows = uov::farthest_points(points.data(), points.shape(0), count);
+  }
+  return to_numpy(rows, {static_cast<py::ssize_t>(rows.size())});
 }
 
 std::vector<uov::KeyedRow> sort(const Coordinates& coords, int32_t tensor_stride) {
@@ -135,6 +146,7 @@ PYBIND11_MODULE(_engine, m) {
       "instruction_set", [] { return uov::kernels().name; },
       "Which inner kernels run here: avx512, avx2 or generic.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
+  m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));
   m.def("submanifold_map", &submanifold_map, py::arg("coords"), py::arg("kernel"),

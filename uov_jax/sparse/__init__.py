@@ -30,6 +30,7 @@ from uov_jax.sparse.plan import (
     submanifold_map,
     voxelize,
 )
+from uov_jax.sparse.sampling import farthest_points
 
 __all__ = [
     "CapacityError",
@@ -45,6 +46,7 @@ __all__ = [
     "build_plan_in_series",
     "column_moments",
     "current_backend",
+    "farthest_points",
     "gather_gemm",
     "gather_gemm_dw",
     "gather_rows",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import network, ops, peers, report, sweeps
+from benchmarks import afi, network, ops, peers, report, sweeps
 
 SUITES = {
     "layers": ops.layers,
     "moves": ops.moves,
     "plans": ops.plans,
     "network": network.networks,
+    "afi": afi.smoothing,
 }
 
 
@@ -19,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table; write it as JSON too where asked."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Times the engine beside ceilings and peers of the same run.",
+        description="Times the engine and label smoothing beside ceilings and peers of the run.",
     )
     parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)}; all by default")
     parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")

@@ -6,11 +6,12 @@ points on two sides of a corner do not.
 """
 
 from uov_jax.afi.ground import NUSCENES_GROUND, GroundRing
-from uov_jax.afi.parameters import FlatInteraction
+from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.afi.smoothing import merge_teacher_labels, smooth_labels
 
 __all__ = [
     "NUSCENES_GROUND",
+    "PUBLISHED",
     "FlatInteraction",
     "GroundRing",
     "merge_teacher_labels",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import LinearRegression, RANSACRegressor
 
 
@@ -63,9 +65,12 @@ def ground_points(points: np.ndarray, ring: GroundRing) -> np.ndarray:
         max_trials=ring.trials,
         random_state=ring.seed,
     )
-    try:
-        plane.fit(points[candidate, :2], points[candidate, 2])
-    except ValueError:  # no trial's plane had a single point: this is no ground
-        return ground
+    with warnings.catch_warnings():
+        # A plane with one point has no score, and is the best one if all others have none.
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        try:
+            plane.fit(points[candidate, :2], points[candidate, 2])
+        except ValueError:  # no trial's plane had a single point: this is no ground
+            return ground
     ground[candidate[plane.inlier_mask_]] = True
     return ground

@@ -52,3 +52,6 @@ class FlatInteraction:
     def level_sizes(self) -> tuple[int, ...]:
         """Centres of every sampled level, finest first."""
         return tuple(self.points // self.factor**level for level in range(1, self.stages + 1))
+
+
+PUBLISHED = FlatInteraction()

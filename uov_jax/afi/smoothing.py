@@ -9,7 +9,7 @@ import numpy as np
 from uov_jax.afi.decoder import decode
 from uov_jax.afi.encoder import encode
 from uov_jax.afi.ground import GroundRing, ground_points, ranges
-from uov_jax.afi.parameters import FlatInteraction
+from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 
 _NUSCENES_THINGS = range(1, 11)
 
@@ -17,7 +17,7 @@ _NUSCENES_THINGS = range(1, 11)
 def smooth_labels(
     points: np.ndarray,
     labels: np.ndarray,
-    parameters: FlatInteraction = FlatInteraction(),  # noqa: B008 (frozen)
+    parameters: FlatInteraction = PUBLISHED,
     *,
     num_classes: int = 17,
     ground: GroundRing | None = None,

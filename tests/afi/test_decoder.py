@@ -21,7 +21,7 @@ def test_features_equal_the_reference(street, street_parameters):
 def test_line_weights_are_their_definition(pairs, monkeypatch):
     monkeypatch.setattr(decoder, "_PAIRS", pairs)
     rng = np.random.default_rng(2)
-    surroundings = random_surroundings(rng, (9, 8))
+    surroundings = random_surroundings(rng, 9, 8)
     # Centres without any direction, and with all.
     surroundings.share[0], surroundings.offset[0] = 0, 0
     surroundings.share[1] = 0.125
@@ -40,7 +40,7 @@ def test_line_weights_are_their_definition(pairs, monkeypatch):
 
 
 def test_surroundings_without_any_direction_weigh_nothing():
-    surroundings = random_surroundings(np.random.default_rng(3), (4, 5))
+    surroundings = random_surroundings(np.random.default_rng(3), 4, 5)
     surroundings.share[:] = 0
     offset = np.ones((6, 2, 3), np.float32)
     weights = decoder.line_weights(offset, np.zeros((6, 2), int), surroundings, 0.9)

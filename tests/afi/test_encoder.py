@@ -22,7 +22,7 @@ def test_levels_equal_the_reference(street, street_parameters):
         for name, array in (
             ("percentage", level.surroundings.share),
             ("direction", level.surroundings.offset),
-            ("features", level.surroundings.labels),
+            ("features", level.direction_features),
             ("influence", level.influence),
         ):
             assert array.dtype == np.float32
@@ -47,12 +47,13 @@ def test_directions_with_few_neighbours_may_count_as_empty(street):
     np.testing.assert_allclose(level.surroundings.share, expected, atol=TOLERANCE)
 
 
-def random_surroundings(rng: np.random.Generator, shape: tuple[int, ...]) -> Surroundings:
+def random_surroundings(rng: np.random.Generator, points: int, directions: int) -> Surroundings:
     """Half of the directions empty."""
+    shape = points, directions
     used = rng.random(shape) < 0.5
     share = np.where(used, rng.random(shape), 0).astype(np.float32)
     offset = np.where(used[..., None], rng.normal(size=(*shape, 3)), 0).astype(np.float32)
-    return Surroundings(share, offset, np.zeros((*shape, 1), np.float32))
+    return Surroundings(share, offset)
 
 
 def scalar_flat_weight(offset, centre, neighbour, line_cosine) -> float:
@@ -85,14 +86,15 @@ def test_flat_weights_are_their_definition():
     rng = np.random.default_rng(1)
     offset = rng.normal(size=(30, 5, 3)).astype(np.float32)
     offset[:, 0] = 0
-    centre, neighbour = random_surroundings(rng, (30, 8)), random_surroundings(rng, (30, 5, 8))
-    weights = flat_weights(offset, centre, neighbour, 0.6)
+    surroundings = random_surroundings(rng, 50, 8)
+    centre, neighbour = rng.permutation(50)[:30], rng.integers(0, 50, (30, 5))
+    weights = flat_weights(offset, centre, neighbour, surroundings, 0.6)
     for m in range(30):
         for k in range(5):
             expected = scalar_flat_weight(
                 offset[m, k].astype(np.float64),
-                (centre.share[m], centre.offset[m]),
-                (neighbour.share[m, k], neighbour.offset[m, k]),
+                tuple(array[centre[m]] for array in surroundings),
+                tuple(array[neighbour[m, k]] for array in surroundings),
                 0.6,
             )
             assert weights[m, k] == pytest.approx(expected, rel=1e-5, abs=1e-7)
@@ -101,19 +103,15 @@ def test_flat_weights_are_their_definition():
 
 
 def test_a_wall_interacts_and_a_corner_does_not():
-    # Centres at the origin with surroundings along x; neighbours 1 m along x and along y.
-    def along(*axis: float) -> tuple[np.ndarray, np.ndarray]:
-        vector = np.array(axis, np.float32)
-        return np.array([0.5, 0.5], np.float32), np.stack([vector, -vector]) * np.float32(0.3)
-
-    def stacked(*parts: tuple[np.ndarray, np.ndarray]) -> Surroundings:
-        share, offset = (np.stack(arrays)[None] for arrays in zip(*parts, strict=True))
-        return Surroundings(share, offset, np.zeros((1, len(parts), 2, 1), np.float32))
-
-    centre = Surroundings(*(array[:, 0] for array in stacked(along(1, 0, 0))))
-    neighbour = stacked(along(1, 0, 0), along(0, 1, 0), along(1, 0, 0))
-    offset = np.array([[[1, 0, 0], [1, 0, 0], [0, 1, 0]]], np.float32)
-    same_wall, corner, beside = flat_weights(offset, centre, neighbour, 0.995)[0]
+    # Point 0 and point 1 have their surroundings along x, 0.3 m each way, point 2 along y.
+    x, y = np.eye(3, dtype=np.float32)[:2] * np.float32(0.3)
+    offset = np.array([[x, -x], [x, -x], [y, -y]])
+    surroundings = Surroundings(np.full((3, 2), 0.5, np.float32), offset)
+    # Of point 0, neighbours 1 m along x on the same wall, there but on another, and beside it.
+    to_neighbour = np.array([[[1, 0, 0], [1, 0, 0], [0, 1, 0]]], np.float32)
+    rows = np.array([[1, 2, 1]])
+    weights = flat_weights(to_neighbour, np.array([0]), rows, surroundings, 0.995)
+    same_wall, corner, beside = weights[0]
     # Both reach 0.3 m each way: 1.2 m in all, of 1 m between them and 0.3 m beyond each.
     assert same_wall == pytest.approx(1.2 / 1.6, rel=1e-6)
     assert corner == beside == 0

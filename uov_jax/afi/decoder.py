@@ -66,7 +66,8 @@ def line_weights(
         float32 [N, k].
 
     """
-    share, axes = _without_empty_directions(surroundings)
+    surroundings = _with_share(surroundings)
+    share, axes = surroundings.share, surroundings.axes()
     towards, centre = geometry.unit(offset).reshape(-1, 3), neighbour.ravel()
     weight = np.empty(len(centre), np.float32)
     for start in range(0, len(centre), _PAIRS):
@@ -78,14 +79,15 @@ def line_weights(
     return weight.reshape(neighbour.shape)
 
 
-def _without_empty_directions(surroundings: Surroundings) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [S, d], float32 [S, 3, d]: shares and unit vectors of d directions of each centre.
+def _with_share(surroundings: Surroundings) -> Surroundings:
+    """Of each centre only as many directions as any has with a share, those with one first.
 
-    Those with a share come first, and no centre has more than d: some half of all, on a sweep.
+    On a sweep they are half of all.
     """
     empty = surroundings.share == 0
     most = max(1, int((~empty).sum(axis=1).max()))
     order = np.argsort(empty, axis=1, kind="stable")[:, :most]
-    share = np.take_along_axis(surroundings.share, order, axis=1)
-    offset = np.take_along_axis(surroundings.offset, order[..., None], axis=1)
-    return share, np.ascontiguousarray(geometry.unit(offset).swapaxes(1, 2))
+    return Surroundings(
+        np.take_along_axis(surroundings.share, order, axis=1),
+        np.take_along_axis(surroundings.offset, order[..., None], axis=1),
+    )

@@ -12,33 +12,33 @@ from uov_jax.afi.parameters import FlatInteraction
 
 
 class Surroundings(NamedTuple):
-    """What M centres have around them, by direction (D of them).
+    """Where M centres have their neighbours, by direction (D of them).
 
-    share: float32 [M, D], of the centre's neighbours, sum 1 or 0.
-    offset: float32 [M, D, 3], metres to their mean.
-    labels: float32 [M, D, C], mean of their features, sum 1 or 0.
+    share: float32 [M, D], of the neighbours, sum 1 or 0.
+    offset: float32 [M, D, 3], metres to their mean; 0 where there are none.
     """
 
     share: np.ndarray
     offset: np.ndarray
-    labels: np.ndarray
 
-    def at(self, rows: np.ndarray) -> Surroundings:
-        """Those of some centres, rows int [...]."""
-        return Surroundings(*(array[rows] for array in self))
+    def axes(self) -> np.ndarray:
+        """float32 [M, 3, D]: unit vectors of the directions; the long side last, for speed."""
+        return np.ascontiguousarray(geometry.unit(self.offset).swapaxes(1, 2))
 
 
 class Level(NamedTuple):
-    """M points with their features.
+    """M points with their features; the cloud itself has no more than these.
 
     points: float32 [M, 3], metres. features: float32 [M, C], class shares, sum 1 or 0.
-    surroundings: of the centres; None for the cloud itself.
-    influence: float32 [M], how much of them reaches a centre, 1 on average.
+    surroundings: of the centres.
+    direction_features: float32 [M, D, C], mean of the neighbours' features, sum 1 or 0.
+    influence: float32 [M], how much of them reaches the centre, 1 on average.
     """
 
     points: np.ndarray
     features: np.ndarray
     surroundings: Surroundings | None = None
+    direction_features: np.ndarray | None = None
     influence: np.ndarray | None = None
 
 
@@ -67,51 +67,54 @@ def _coarser(fine: Level, size: int, parameters: FlatInteraction, workers: int) 
     points = fine.points[centre]
     count = min(parameters.neighbours, len(fine.points))
     neighbour = geometry.nearest(fine.points, points, count, workers)
-    offset = fine.points[neighbour] - points[:, None]
-    features = fine.features[neighbour]
-    # A centre's own offset is zero, and falls to direction 0.
-    cosine = geometry.unit(offset) @ geometry.sphere_directions(parameters.directions).T
-    member = cosine.argmax(axis=-1)[..., None] == np.arange(parameters.directions)
-    counts = member.sum(axis=1)
-    counts[:, 0] -= 1
-    members = member.astype(np.float32).swapaxes(1, 2)
-    mean_offset = members @ offset / (counts.astype(np.float32) + geometry.TINY)[..., None]
-    labels = geometry.unit_sum(members @ features)
+    offset, features = fine.points[neighbour] - points[:, None], fine.features[neighbour]
+    members, counts = _divide(offset, parameters.directions)
     if fine.surroundings is None:
-        share = _share_of_counts(np.where(counts > parameters.least_count, counts, 0))
+        share = np.where(counts > parameters.least_count, counts, np.float32(0))
+        share /= share.sum(axis=1, keepdims=True) + geometry.TINY
         influence = np.ones(len(points), np.float32)
     else:
-        weight = flat_weights(
-            offset,
-            fine.surroundings.at(centre),
-            fine.surroundings.at(neighbour),
-            parameters.line_cosine,
-        )
+        weight = flat_weights(offset, centre, neighbour, fine.surroundings, parameters.line_cosine)
         total = weight.sum(axis=1)
         weight /= total[:, None] + np.float32(1e-7)
         share = (members @ weight[..., None])[..., 0]
         influence = total / (total.mean() + geometry.TINY)
-    surroundings = Surroundings(share, mean_offset, labels)
-    pooled = influence[:, None] * _mean_label(surroundings)
+    surroundings = Surroundings(share, members @ offset / (counts + geometry.TINY)[..., None])
+    direction_features = geometry.unit_sum(members @ features)
+    pooled = influence[:, None] * _mean_features(surroundings, direction_features)
     # Of the maximum just enough that a class nearby is never quite forgotten.
     pooled += np.float32(0.1) * fine.features[centre] + geometry.TINY * features.max(axis=1)
-    return Level(points, geometry.unit_sum(pooled), surroundings, influence)
+    return Level(points, geometry.unit_sum(pooled), surroundings, direction_features, influence)
 
 
-def _share_of_counts(counts: np.ndarray) -> np.ndarray:
-    counts = counts.astype(np.float32)
-    return counts / (counts.sum(axis=1, keepdims=True) + geometry.TINY)
+def _divide(offset: np.ndarray, directions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each neighbour, offset float32 [M, k, 3], to its nearest direction.
+
+    Returns:
+        float32 [M, D, k], 1 at the neighbours of a direction; float32 [M, D], how many they are
+        without the centre itself, whose offset of zero falls to direction 0.
+
+    """
+    cosine = geometry.unit(offset) @ geometry.sphere_directions(directions).T
+    member = cosine.argmax(axis=-1)[:, None] == np.arange(directions)[:, None]
+    counts = member.sum(axis=2)
+    counts[:, 0] -= 1
+    return member.astype(np.float32), counts.astype(np.float32)
 
 
-def _mean_label(surroundings: Surroundings) -> np.ndarray:
+def _mean_features(surroundings: Surroundings, direction_features: np.ndarray) -> np.ndarray:
     """float32 [M, C]: near directions count more."""
     near = 1 / (geometry.lengths(surroundings.offset) + geometry.TINY)
     weight = geometry.unit_sum(surroundings.share * near)
-    return (weight[:, None] @ surroundings.labels)[:, 0]
+    return (weight[:, None] @ direction_features)[:, 0]
 
 
 def flat_weights(
-    offset: np.ndarray, centre: Surroundings, neighbour: Surroundings, line_cosine: float
+    offset: np.ndarray,
+    centre: np.ndarray,
+    neighbour: np.ndarray,
+    surroundings: Surroundings,
+    line_cosine: float,
 ) -> np.ndarray:
     """How much centres and their neighbours lie on one flat surface.
 
@@ -121,29 +124,30 @@ def flat_weights(
 
     Args:
         offset: float32 [M, k, 3], metres from centre to neighbour.
-        centre: surroundings of the M centres.
-        neighbour: those of the M x k neighbours.
+        centre: int [M], rows of the centres among S points.
+        neighbour: int [M, k], rows of their neighbours.
+        surroundings: of the S points.
         line_cosine: |cosine| above which two directions are one line.
 
     Returns:
         float32 [M, k]; 0 for a neighbour at the centre's own place.
 
     """
-    towards = geometry.unit(offset)
-    on_centre = np.einsum("mkx,mdx->mkd", towards, geometry.unit(centre.offset))
-    on_neighbour = np.einsum("mkx,mkdx->mkd", towards, geometry.unit(neighbour.offset))
+    # Directions without a share still reach as far as their neighbours.
+    share, length = surroundings.share, geometry.lengths(surroundings.offset)
+    axes, towards = surroundings.axes(), geometry.unit(offset)
+    cosine = np.einsum("mxd,mkx->mkd", axes[centre], towards)
     share_of_centre, ahead, behind = _on_line(
-        on_centre, centre.share[:, None], geometry.lengths(centre.offset)[:, None], line_cosine
+        cosine, share[centre][:, None], length[centre][:, None], line_cosine
     )
+    cosine = np.einsum("mkxd,mkx->mkd", axes[neighbour], towards)
     share_of_neighbour, beyond, back = _on_line(
-        on_neighbour, neighbour.share, geometry.lengths(neighbour.offset), line_cosine
+        cosine, share[neighbour], length[neighbour], line_cosine
     )
-    reach_of_centre, reach_of_neighbour = ahead + behind, beyond + back
-    reach = np.where(
-        (reach_of_centre != 0) & (reach_of_neighbour != 0), reach_of_centre + reach_of_neighbour, 0
-    )
-    length = geometry.lengths(offset) + behind + beyond + geometry.TINY
-    return share_of_centre * share_of_neighbour * (reach / length)
+    both = (ahead + behind != 0) & (beyond + back != 0)
+    reach = np.where(both, ahead + behind + (beyond + back), np.float32(0))
+    whole = geometry.lengths(offset) + behind + beyond + geometry.TINY
+    return share_of_centre * share_of_neighbour * (reach / whole)
 
 
 def _on_line(

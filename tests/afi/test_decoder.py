@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.afi.test_encoder import random_surroundings
+from tests.afi.surroundings import random_surroundings
 from uov_jax.afi import decoder
 from uov_jax.afi.encoder import encode
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.afi.surroundings import random_surroundings
 from uov_jax.afi import FlatInteraction
 from uov_jax.afi.encoder import Surroundings, encode, flat_weights
 
@@ -45,15 +46,6 @@ def test_directions_with_few_neighbours_may_count_as_empty(street):
     counts[counts <= 2] = 0
     expected = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     np.testing.assert_allclose(level.surroundings.share, expected, atol=TOLERANCE)
-
-
-def random_surroundings(rng: np.random.Generator, points: int, directions: int) -> Surroundings:
-    """Half of the directions empty."""
-    shape = points, directions
-    used = rng.random(shape) < 0.5
-    share = np.where(used, rng.random(shape), 0).astype(np.float32)
-    offset = np.where(used[..., None], rng.normal(size=(*shape, 3)), 0).astype(np.float32)
-    return Surroundings(share, offset)
 
 
 def scalar_flat_weight(offset, centre, neighbour, line_cosine) -> float:

@@ -36,7 +36,8 @@ def smooth_labels(
         parameters: of the method.
         num_classes: C, the ignored one included.
         ground: for nuScenes `NUSCENES_GROUND`: neither the vehicle nor the ground around it gives
-            labels, and that ground gets a class of ground. None: no point is special.
+            labels, and that ground gets the strongest class of ground that reaches it. None: no
+            point is special.
         teacher_labels: integers [N], 0 where the teacher has none; merged into the labels first,
             see `merge_teacher_labels`. None: no merge.
         seed: of that merge.

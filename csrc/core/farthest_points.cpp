@@ -9,9 +9,9 @@
 namespace uov {
 namespace {
 
-// Small enough for tight boxes, large enough that walking the list of boxes costs less than the
-// points do.
-constexpr int64_t kBucketPoints = 256;
+// For 1,365 of the 34,688 points of a nuScenes sweep, 64 take 12 ms, 256 7.4, 512 6.5, 1,024 6.3:
+// walking the list of boxes costs more than the points that tighter boxes spare.
+constexpr int64_t kBucketPoints = 512;
 constexpr double kNoReturn = 1e-3;  // square metres
 
 // One expression for points and boxes. Rounding is monotone, so the distance of a box, computed in

@@ -17,8 +17,10 @@ FLAGS_OF_FILE = {
     "kernels_generic.cpp": [],
     "kernels_avx2.cpp": ["-mavx2", "-mfma"],
     "kernels_avx512.cpp": ["-mavx512f", "-mfma"],
-    # The reference rounds each product: a fused multiply-add could move a point over a voxel face.
+    # The reference rounds each product: a fused multiply-add could move a point over a voxel face,
+    # or make another of two equally far points the farther one.
     "voxelize.cpp": ["-ffp-contract=off"],
+    "farthest_points.cpp": ["-ffp-contract=off"],
 }
 
 

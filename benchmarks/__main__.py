@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import first_step, network, ops, peers, report, sweeps
+from benchmarks import afi, first_step, network, ops, peers, report, sweeps
 from uov_jax import sparse
 
 SUITES = {
@@ -14,6 +14,7 @@ SUITES = {
     "plans": ops.plans,
     "network": network.networks,
     "first_step": first_step.first_step,
+    "afi": afi.smoothing,
 }
 
 
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table; write it as JSON too where asked."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Times the engine beside ceilings and peers of the same run.",
+        description="Times the engine and label smoothing beside ceilings and peers of the run.",
     )
     parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)}; all by default")
     parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")

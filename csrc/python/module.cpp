@@ -9,6 +9,7 @@
 #include <malloc.h>
 #endif
 
+#include "core/farthest_points.h"
 #include "core/kernels.h"
 #include "core/plan.h"
 #include "core/voxelize.h"
@@ -67,6 +68,16 @@ py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindr
   const auto count = static_cast<py::ssize_t>(voxels.first.size());
   return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
                         to_numpy(voxels.inverse, {points.shape(0)}));
+}
+
+Coordinates farthest_points(const Points& points, int64_t count) {
+  require_shape(points, "points", 3);
+  std::vector<int32_t> rows;
+  {
+    py::gil_scoped_release release;
+    rows = uov::farthest_points(points.data(), points.shape(0), count);
+  }
+  return to_numpy(rows, {static_cast<py::ssize_t>(rows.size())});
 }
 
 std::vector<uov::KeyedRow> sort(const Coordinates& coords, int32_t tensor_stride) {
@@ -153,6 +164,7 @@ PYBIND11_MODULE(_engine, m) {
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
+  m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));
   m.def("submanifold_map", &submanifold_map, py::arg("coords"), py::arg("kernel"),

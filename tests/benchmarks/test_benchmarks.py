@@ -92,10 +92,18 @@ def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):
     assert written["machine"]["backend"].startswith(sparse.current_backend())
 
 
+def test_smoothing_is_timed_with_its_parts(capsys):
+    command.main(["afi", "--repeats", "1"])
+    printed = capsys.readouterr().out
+    name = f"AFI of {len(sweeps.synthetic().points):,} points"
+    parts = ["ground plane", "encoder", "decoder", "sampling alone", "neighbours alone"]
+    for row in (name, *(f"{name}: {part}" for part in parts)):
+        assert f"| {row} |" in printed
+    assert "x one worker" in printed
+
+
 def test_an_unknown_suite_is_refused(capsys):
     with pytest.raises(SystemExit):
         command.main(["laiers"])
-    assert (
-        "no suite laiers: expected layers, moves, plans, network, first_step"
-        in capsys.readouterr().err
-    )
+    expected = "no suite laiers: expected layers, moves, plans, network, first_step, afi"
+    assert expected in capsys.readouterr().err

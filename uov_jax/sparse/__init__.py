@@ -32,6 +32,7 @@ from uov_jax.sparse.plan import (
     submanifold_map,
     voxelize,
 )
+from uov_jax.sparse.sampling import farthest_points
 
 __all__ = [
     "CapacityError",
@@ -47,6 +48,7 @@ __all__ = [
     "build_plan_in_series",
     "column_moments",
     "current_backend",
+    "farthest_points",
     "gather_gemm",
     "gather_gemm_affine",
     "gather_gemm_dw",

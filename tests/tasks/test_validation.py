@@ -1,16 +1,16 @@
-"""Zero-shot scoring: words to classes, seen and unseen points, the teacher beside the network."""
+"""Scores: seen and unseen points, the teacher beside the network; samples built ahead."""
 
 from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uov_jax.tasks.zero_shot import ZeroShotScores, evenly_spaced, prefetched, word_classifier
+from uov_jax.tasks.validation import NetworkScores, evenly_spaced, prefetched
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -19,28 +19,8 @@ def vocabulary() -> Vocabulary:
     return load_vocabulary()
 
 
-def test_every_word_of_an_evaluated_group_gives_its_class(vocabulary: Vocabulary) -> None:
-    text = np.eye(len(vocabulary), dtype=np.float32)
-    found = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(text)))
-    evaluated = vocabulary.word_eval_class > 0
-    np.testing.assert_array_equal(found[evaluated], vocabulary.word_eval_class[evaluated])
-
-
-def test_words_of_ignored_groups_are_never_chosen(vocabulary: Vocabulary) -> None:
-    ignored = int(np.flatnonzero(vocabulary.word_eval_class == 0)[0])
-    text = np.eye(len(vocabulary), dtype=np.float32)
-    feature = text[[ignored]] + 0.1 * text[vocabulary.words_of_class(4)[:1]]
-    classes = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(feature)))
-    np.testing.assert_array_equal(classes, [4])
-
-
-def test_text_of_another_vocabulary_is_refused(vocabulary: Vocabulary) -> None:
-    with pytest.raises(ValueError, match=r"3 text embeddings for the 175 words"):
-        word_classifier(np.eye(3), vocabulary)
-
-
 def test_scores_tell_seen_from_unseen_and_network_from_teacher(vocabulary: Vocabulary) -> None:
-    scores = ZeroShotScores.empty(vocabulary)
+    scores = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou")
     truth = np.array([4, 4, 4, 4, 0, 7, 7, 7], np.uint8)
     seen = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
     teacher = np.array([4, 4, 0, 7, 4, 7, 0, 0], np.uint8)
@@ -62,16 +42,28 @@ def test_scores_tell_seen_from_unseen_and_network_from_teacher(vocabulary: Vocab
 
 
 def test_the_summary_of_nothing_says_so(vocabulary: Vocabulary) -> None:
-    first, second = ZeroShotScores.empty(vocabulary).summary()
+    first, second = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou").summary()
     assert first == "On seen points there is nothing to compare."
     assert second == "On unseen points there is nothing to compare."
 
 
 def test_without_truth_only_the_agreement_remains(vocabulary: Vocabulary) -> None:
-    scores = ZeroShotScores.empty(vocabulary)
+    scores = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou")
     label = np.array([4, 7], np.uint8)
     scores.add(label, None, label, np.array([True, True]))
     assert scores.metrics() == {"teacher_agreement": 1.0}
+
+
+def test_without_cameras_and_teacher_there_is_one_column(
+    vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    scores = NetworkScores.empty(vocabulary.eval_classes, "miou")
+    scores.add(np.array([4, 7, 7], np.uint8), np.array([4, 7, 4], np.uint8))
+    assert scores.metrics() == {"miou": pytest.approx(0.5)}
+    assert list(scores.columns) == ["network, all points"]
+    scores.write_tables(tmp_path, 12)
+    tables = sorted(path.name for path in (tmp_path / "tables").iterdir())
+    assert tables == ["step_0000012.csv", "step_0000012.md", "step_0000012.txt"]
 
 
 def test_evenly_spaced() -> None:

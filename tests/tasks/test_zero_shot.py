@@ -1,0 +1,35 @@
+"""Words to classes: of all evaluated words, and never of ignored ones."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    return load_vocabulary()
+
+
+def test_every_word_of_an_evaluated_group_gives_its_class(vocabulary: Vocabulary) -> None:
+    text = np.eye(len(vocabulary), dtype=np.float32)
+    found = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(text)))
+    evaluated = vocabulary.word_eval_class > 0
+    np.testing.assert_array_equal(found[evaluated], vocabulary.word_eval_class[evaluated])
+
+
+def test_words_of_ignored_groups_are_never_chosen(vocabulary: Vocabulary) -> None:
+    ignored = int(np.flatnonzero(vocabulary.word_eval_class == 0)[0])
+    text = np.eye(len(vocabulary), dtype=np.float32)
+    feature = text[[ignored]] + 0.1 * text[vocabulary.words_of_class(4)[:1]]
+    classes = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(feature)))
+    np.testing.assert_array_equal(classes, [4])
+
+
+def test_text_of_another_vocabulary_is_refused(vocabulary: Vocabulary) -> None:
+    with pytest.raises(ValueError, match=r"3 text embeddings for the 175 words"):
+        word_classifier(np.eye(3), vocabulary)

@@ -65,6 +65,8 @@ def configure(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             config.batch_size = 1
             config.total_steps = 4
             config.model.variant = "minkunet14a"
+            # One momentum, so that stages of the same shapes share their compiled programs.
+            config.model.batch_norm_momentum = 0.05
             config.init.checkpoint = ""
             config.data.update(
                 {

@@ -148,6 +148,8 @@ def test_equal_labels_give_equal_bytes(tmp_path, tiny_keyframes, tiny_dumps, voc
 def test_missing_files_say_how_to_make_them(folder, tiny_keyframes):
     with pytest.raises(MissingPseudoLabelsError, match=r"4 of 4 .*scripts/make_superpoints\.py"):
         folder.check(tiny_keyframes)
+    with pytest.raises(MissingPseudoLabelsError, match=r"1 of 1 keyframes have no pseudo labels"):
+        folder.raw_labels(tiny_keyframes[0], 400)
     with pytest.raises(FileNotFoundError, match=r"no pseudo labels here: make them with"):
         open_pseudo_labels(folder.root.parent, folder.vocabulary)
 

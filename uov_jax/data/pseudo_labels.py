@@ -17,7 +17,7 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -192,8 +192,9 @@ class PseudoLabelFolder:
             PseudoLabelError: it is corrupt, of another teacher, keyframe or number of points.
 
         """
-        self.check([keyframe])
         path = self.path(keyframe)
+        if not path.is_file():
+            raise _missing(path, 1, 1)
         if self.manifest.format == "npy":
             return read_reference_labels(path, num_points)
         number, word = self._read(path, keyframe, num_points)
@@ -262,8 +263,10 @@ class ReferencePseudoLabels:
 
     def raw_labels(self, keyframe: Keyframe, num_points: int) -> np.ndarray:
         """int32[num_points]: the raw label of every point, -1 for none."""
-        self.check([keyframe])
-        return read_reference_labels(reference_path(self.root, keyframe), num_points)
+        path = reference_path(self.root, keyframe)
+        if not path.is_file():
+            raise _missing(path, 1, 1)
+        return read_reference_labels(path, num_points)
 
 
 def open_pseudo_labels(root: str | Path, vocabulary: Vocabulary) -> PseudoLabels:
@@ -332,15 +335,19 @@ def _check_length(path: Path, labels: np.ndarray, num_points: int) -> None:
         )
 
 
-def _check(root: Path, keyframes: Sequence[Keyframe], path: Any) -> None:
+def _check(root: Path, keyframes: Sequence[Keyframe], path: Callable[[Keyframe], Path]) -> None:
     present = set(os.listdir(root))
     missing = [keyframe for keyframe in keyframes if path(keyframe).name not in present]
     if missing:
-        raise MissingPseudoLabelsError(
-            f"{path(missing[0])}: {len(missing)} of {len(keyframes)} keyframes have no pseudo "
-            "labels, this is the first: run scripts/make_superpoints.py with their split and this "
-            "folder as --output (it goes on where it stopped)"
-        )
+        raise _missing(path(missing[0]), len(missing), len(keyframes))
+
+
+def _missing(first: Path, number: int, total: int) -> MissingPseudoLabelsError:
+    return MissingPseudoLabelsError(
+        f"{first}: {number} of {total} keyframes have no pseudo labels, this is the first: run "
+        "scripts/make_superpoints.py with their split and this folder as --output (it goes on "
+        "where it stopped)"
+    )
 
 
 def _read_manifest(path: Path) -> PseudoLabelManifest:

@@ -7,6 +7,15 @@ of sequences 00 to 07, 09 and 10, as SLidR does (arXiv 2203.16258); it validates
 starts from the weights of configs/tmp_san.py in runs/tmp_san; --config.init.checkpoint=... takes
 others, or random ones where it is empty. Another share: --config.data.train_split=train:10%.
 
+To try it on one scan, here of sequence 00, in fifty steps from random weights (minutes on two CPU
+cores; running statistics that follow faster suit so few steps):
+
+    python scripts/train.py --config configs/finetune_semantickitti.py --workdir runs/one_scan \
+        --devices=1 --config.data.train_split=00 --config.data.val_split=00 \
+        --config.batch_size=1 --config.optimizer.rates_for_batch_size=1 --config.total_steps=50 \
+        --config.init.checkpoint= --config.model.batch_norm_momentum=0.1 \
+        --config.run.evaluate_every_epochs=1000
+
 The feature is the intensity as stored, 0 to 1, though pre-training on nuScenes saw 0 to 255. The
 released loaders of SLidR and UOV add 1 to it; --config.data.intensity_offset=1.0 does that.
 

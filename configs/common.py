@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 VARIANTS = ("sim", "sim-long")
+# The first one of a simulated drive.
+SIMULATED_SCENE = "sim-0001"
 
 
 def pretraining() -> ConfigDict:
@@ -104,6 +106,54 @@ def pretraining() -> ConfigDict:
     return config
 
 
+def annotation_free(teacher: str) -> ConfigDict:
+    """Annotation-free training as published, from pre-trained weights of the same teacher."""
+    config = _segmentation("annotation_free", train_split="train")
+    config.total_epochs = 5.0
+    # Folder of scripts/make_superpoints.py, or the reference's own files.
+    config.data.labels = f"data/superpoints/{teacher}"
+    config.init.checkpoint = f"runs/tmp_{teacher}"
+    config.optimizer.update(learning_rate=0.02, head_learning_rate=2.0)
+    config.run.evaluate_every_epochs = 1.0
+    return config
+
+
+def finetuning() -> ConfigDict:
+    """Fine-tuning on 1 % of nuScenes as published, from weights pre-trained with SAN."""
+    config = _segmentation("finetune", train_split="train:1%")
+    config.total_epochs = 30.0
+    config.data.dataset = "nuscenes"
+    # Added to the input feature; used by SemanticKITTI alone.
+    config.data.intensity_offset = 0.0
+    config.init.checkpoint = "runs/tmp_san"
+    config.model.batch_norm_momentum = 0.02
+    config.optimizer.update(learning_rate=0.02, head_learning_rate=2.0)
+    return config
+
+
+def _segmentation(task: str, train_split: str) -> ConfigDict:
+    """What annotation-free training and fine-tuning share, validated on nuScenes' own split."""
+    config = pretraining()
+    config.task = task
+    # Cross-entropy + Lovász-softmax have no settings, and the images take no part.
+    del config.loss, config.model.out_channels
+    for field in ("dumps", "scale", "crop_lookup_at_small_pixel", "pairs", "superpoints"):
+        del config.data[field]
+    config.data.update(train_split=train_split, val_split="val", rotate=True, flip=True)
+    # Linear probing: only the last layer learns; everything else is as in evaluation.
+    config.model.freeze_trunk = False
+    # A run directory or one of its checkpoints, or a .pt file of SLidR or UOV; "": random weights.
+    config.init = ConfigDict({"checkpoint": ""})
+    return config
+
+
+def use_parametrize_split(config: ConfigDict) -> None:
+    """Hold 100 of the training scenes out for choosing settings, and leave `val` alone."""
+    share = config.data.train_split.partition(":")[2]
+    config.data.train_split = "parametrize" + f":{share}" * bool(share)
+    config.data.val_split = "verify"
+
+
 def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
     """The recipe itself for no argument, else at the scale of the simulated drive.
 
@@ -116,6 +166,15 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
     if arg not in VARIANTS:
         raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
     _simulated_drive(config)
+    config.data.update(
+        dumps="data/sim/dumps/simulated",
+        # The few thousand points that no camera sees lie next to the car: see augment.scale.
+        scale=(0.6, 1.05),
+        pairs=(32_768, 65_536),
+        superpoints=(512, 2048),
+    )
+    _use_adam(config, 4e-3)
+    config.total_steps = 300
     if arg == "sim-long":
         # Twice the streets, seven times past each.
         config.total_steps = 1344
@@ -124,39 +183,61 @@ def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
     return config
 
 
+def apply_segmentation_variant(config: ConfigDict, arg: str | None, steps: int) -> ConfigDict:
+    """A stage after pre-training at the scale of the simulated drive, in `steps` steps.
+
+    `arg` is "sim" or "sim-long"; the weights are those of configs/tmp_san.py with the same one.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    """
+    if arg not in VARIANTS:
+        raise ValueError(f"no variant {arg!r} of this config")
+    _simulated_drive(config)
+    _use_adam(config, 1e-3, head_learning_rate=4e-3)
+    config.total_steps = steps
+    root = "data/sim-long" if arg == "sim-long" else "data/sim"
+    config.data.root = root
+    if "labels" in config.data:
+        config.data.labels = f"{root}/superpoints/simulated"
+    config.init.checkpoint = f"runs/tmp_san-{arg}"
+    return config
+
+
 def _simulated_drive(config: ConfigDict) -> None:
     """`scripts/simulate.py --output data/sim` on two CPU cores: minutes instead of days."""
     config.batch_size = 1
-    config.total_steps = 300
     config.data.update(
         root="data/sim",
         version="v1.0-sim",
         train_split="sim_train",
         val_split="sim_val",
-        dumps="data/sim/dumps/simulated",
-        # The few thousand points that no camera sees lie next to the car: see augment.scale.
-        scale=(0.6, 1.05),
         # A sweep has 17,000 to 20,000 voxels; compiling a program takes as long as ten steps.
         voxels=(21_504, 36_000),
-        pairs=(32_768, 65_536),
-        superpoints=(512, 2048),
         workers=1,
     )
-    # In a few hundred steps of one sweep each SGD gets nowhere: Adam, decayed at every step.
-    config.optimizer = ConfigDict(
-        {
-            "name": "adam",
-            "learning_rate": 4e-3,
-            "head_learning_rate": placeholder(float),
-            "rates_for_batch_size": 1,
-            "betas": (0.9, 0.99),
-            "weight_decay": 0.0,
-        }
-    )
-    config.schedule.update(per="step", warmup_epochs=0.2)
     config.run.update(
         log_every_steps=1,
         checkpoint_every_steps=100,
         # Beyond the end: once, at the end.
         evaluate_every_epochs=1000.0,
     )
+
+
+def _use_adam(
+    config: ConfigDict, learning_rate: float, head_learning_rate: float | None = None
+) -> None:
+    """In a few hundred steps of one sweep each SGD gets nowhere: Adam, decayed at every step."""
+    config.optimizer = ConfigDict(
+        {
+            "name": "adam",
+            "learning_rate": learning_rate,
+            "head_learning_rate": placeholder(float),
+            "rates_for_batch_size": 1,
+            "betas": (0.9, 0.99),
+            "weight_decay": 0.0,
+        }
+    )
+    config.optimizer.head_learning_rate = head_learning_rate
+    config.schedule.update(per="step", warmup_epochs=0.2)

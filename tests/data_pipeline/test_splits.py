@@ -55,6 +55,7 @@ def test_100_percent_is_everything():
 
 def test_scene_names_stand_for_themselves_in_the_order_of_the_table():
     assert scenes(["scene-0061", "scene-0003"]) == ["scene-0003", "scene-0061"]
+    assert scenes("scene-0061") == ["scene-0061"]
     with pytest.raises(ValueError, match="1 of 2 requested scenes .*: scene-9999"):
         scenes(["scene-0061", "scene-9999"])
 

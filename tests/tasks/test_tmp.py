@@ -222,5 +222,8 @@ def test_what_does_not_fit_is_refused(config: ConfigDict, tmp_path: Path) -> Non
         build_task(config)
     with config.unlocked():
         config.task = "tpm"
-    with pytest.raises(ValueError, match="config.task: expected 'tmp', found 'tpm'"):
+    with pytest.raises(
+        ValueError,
+        match="config.task: expected 'tmp', 'annotation_free' or 'finetune', found 'tpm'",
+    ):
         build_task(config)

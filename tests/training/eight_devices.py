@@ -62,6 +62,9 @@ class MiniTask:
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         return pair_loss(model(batch["features"], batch["plan"]), batch), {}
 
+    def parameter_group(self, path: str) -> str:
+        return "trunk"
+
 
 def pair_loss(output: jax.Array, shard: Any) -> jax.Array:
     names = ("pair_voxel", "pair_superpoint", "superpoint_word", "superpoint_embedding")
@@ -85,7 +88,7 @@ def on_eight_devices(shards: list[Any], steps: int) -> tuple[list[float], Any]:
     batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
     skeleton, parameters, statistics = state.split(step.initial_model(task, 0))
     config = {"name": "sgd", "learning_rate": RATE, "momentum": 0.9, "weight_decay": 1e-4}
-    groups = dict.fromkeys(parameters, "trunk")
+    groups = {name: task.parameter_group(name) for name in parameters}
     optimizer, rate = build_optimizer(config, {"name": "constant"}, groups, 10, 10, 8)
     run = everywhere.spread(step.training_step(task, skeleton, optimizer, rate))
     current = everywhere.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))

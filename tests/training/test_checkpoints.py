@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uov_jax.training.checkpoints import CheckpointError, Checkpoints, read_arrays
+from uov_jax.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    find_checkpoint,
+    has_checkpoint,
+    read_arrays,
+    read_record,
+)
 from uov_jax.training.state import TrainState
 
 CONFIG: dict[str, Any] = {
@@ -55,6 +62,31 @@ def test_arrays_can_be_looked_at_by_name(tmp_path: Path) -> None:
     assert arrays["parameters/conv.kernel"].shape == (3, 2)
     with pytest.raises(CheckpointError, match="no checkpoint; expected a folder"):
         read_arrays(tmp_path / "checkpoints" / "6")
+
+
+def test_some_arrays_alone_are_read(tmp_path: Path) -> None:
+    saved(tmp_path)
+    arrays = read_arrays(tmp_path / "checkpoints" / "5", ("parameters", "statistics"))
+    assert sorted(arrays) == ["parameters/bias", "parameters/conv.kernel", "statistics/mean"]
+    np.testing.assert_array_equal(arrays["parameters/conv.kernel"], np.full((3, 2), 5.0))
+
+
+def test_checkpoints_are_found_from_the_run_or_their_own_folder(tmp_path: Path) -> None:
+    assert not has_checkpoint(tmp_path)
+    saved(tmp_path, (5, 12))
+    assert has_checkpoint(tmp_path)
+    last = tmp_path / "checkpoints" / "12"
+    for path in (tmp_path, tmp_path / "checkpoints", last):
+        assert find_checkpoint(path) == last
+    assert read_record(last)["config"]["seed"] == 0
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match="empty: a folder without a checkpoint; expected a"):
+        find_checkpoint(tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="nowhere: no such folder; expected a run directory"):
+        find_checkpoint(tmp_path / "nowhere")
+    (last / "record" / "metadata").write_text("{")
+    with pytest.raises(CheckpointError, match="metadata: expected the record of a checkpoint"):
+        read_record(last)
 
 
 def test_only_the_last_is_kept_without_scores(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -93,6 +94,38 @@ def test_training_learns_and_says_what_it_does(
     assert any("1 program(s)" in line for line in lines)
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
     assert (tmp_path / "run" / "config.json").exists()
+
+
+class Probing(TinyTask):
+    """Starts from weights of its own, and trains the last layer alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.initialized = 0
+
+    def initialize(self, model: Any) -> None:
+        self.initialized += 1
+        model.first.kernel.set_value(jnp.full_like(model.first.kernel.get_value(), 0.125))
+
+    def parameter_group(self, path: str) -> str:
+        return "head" if path.startswith("final.") else "frozen"
+
+
+def test_frozen_parameters_keep_the_bits_they_were_given(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = Probing()
+    loop.train(task, config, tmp_path / "run")
+    arrays = final_arrays(tmp_path / "run")
+    np.testing.assert_array_equal(arrays["parameters/first.kernel"], np.full((4, 6), 0.125))
+    np.testing.assert_array_equal(arrays["parameters/norm.scale"], np.ones(6))
+    assert np.abs(arrays["parameters/final.bias"]).min() > 0
+    buffers = [name for name in arrays if "buffer" in name]
+    assert sorted(name.rpartition("/")[2] for name in buffers) == ["final.bias", "final.kernel"]
+    assert "56 parameters, 14 trained, 20 steps" in capsys.readouterr().out
+    # A run that goes on has its weights already.
+    loop.train(task, config, tmp_path / "run")
+    assert task.initialized == 1
 
 
 def test_the_schedule_is_per_epoch(tmp_path: Path, config: ConfigDict) -> None:

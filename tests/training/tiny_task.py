@@ -75,6 +75,9 @@ class TinyTask:
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         return TinyModel(axis_name, rngs)
 
+    def initialize(self, model: nnx.Module) -> None:
+        pass
+
     def train_batches(self, num_devices: int) -> TinyBatches:
         first = num_devices * jax.process_index()
         return TinyBatches(num_devices, first, self.poison, self.pause)

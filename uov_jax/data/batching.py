@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from uov_jax import sparse
 from uov_jax.data.tmp_sample import TmpSample
+
+if TYPE_CHECKING:
+    from uov_jax.data.segmentation_sample import SegmentationSample
 
 Batch = dict[str, Any]
 
@@ -148,6 +151,39 @@ def collate_tmp(samples: Sequence[Sequence[TmpSample]], capacities: Capacities) 
                     np.concatenate([s.superpoint_word for s in sweeps]), groups, -1
                 ),
                 "superpoint_embedding": pad(np.concatenate(embedding), groups, 0),
+            }
+        )
+    return stack_devices(devices)
+
+
+def collate_segmentation(
+    samples: Sequence[Sequence[SegmentationSample]], capacities: Capacities
+) -> Batch:
+    """The batch of segmentation.
+
+    Args:
+        samples: for every local device its sweeps.
+        capacities: all devices take the smallest plan that holds the fullest of them.
+
+    Returns:
+        Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1], `labels`
+        uint8[N], 0 for unlabelled voxels and padding.
+
+    Raises:
+        CapacityError: more voxels than the largest capacity, with numbers.
+
+    """
+    merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
+    tokens = [[sample.token for sample in sweeps] for sweeps in samples]
+    _, plans = build_plans([cloud.coords for cloud in merged], capacities.plans, tokens)
+    devices = []
+    for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
+        rows = len(plan.coords[0])
+        devices.append(
+            {
+                "plan": plan,
+                "features": cloud.gather([sample.features for sample in sweeps], rows),
+                "labels": cloud.gather([sample.labels for sample in sweeps], rows),
             }
         )
     return stack_devices(devices)

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from uov_jax.data.dump_file import (
-    DAMAGE,
     FORMAT_VERSION,
     CameraMasks,
     DumpError,
@@ -21,6 +20,7 @@ from uov_jax.data.dump_file import (
     write_dump,
 )
 from uov_jax.data.mask_runs import MaskRuns
+from uov_jax.data.npz_file import DAMAGE, write_atomically
 from uov_jax.vocabulary import Vocabulary
 
 __all__ = [
@@ -166,9 +166,9 @@ class DumpFolder:
                 )
         if text_embeddings is not None:
             rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
-            _write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
+            write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
         content = json.dumps(dataclasses.asdict(manifest), indent=1).encode()
-        _write_atomically(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content))
         return cls(root)
 
     def path(self, keyframe: str | KeyframeLike) -> Path:
@@ -328,13 +328,3 @@ def unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
     if wrong.size:
         raise DumpError(f"{place}: row {wrong[0]} has the norm {norms[wrong[0], 0]}")
     return rows / norms
-
-
-def _write_atomically(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

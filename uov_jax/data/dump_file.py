@@ -19,41 +19,18 @@ channel, token, image size, number of runs and number of masks.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import os
-import struct
-import tokenize
 import zipfile
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uov_jax.data.mask_runs import MaskRuns
+from uov_jax.data.npz_file import DAMAGE, byte_planes, from_byte_planes, write_npz
 
 FORMAT_VERSION = 1
 LONGEST_RUN = 65_535
-
-
-# What zipfile, zlib, numpy and json raise on a damaged file.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    tokenize.TokenError,
-    SyntaxError,
-    EOFError,
-    OSError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class DumpError(ValueError):
@@ -214,19 +191,12 @@ def write_dump(path: str | Path, dump: TeacherDump) -> int:
     embeddings = np.concatenate([camera.embeddings for camera in dump.cameras])
     content = {
         "header": np.frombuffer(json.dumps(_header(dump, runs)).encode(), np.uint8),
-        "run_length": _byte_planes(lengths, 2),
-        "run_mask": _byte_planes(ids, 1 if ids.max() < 256 else 2),
+        "run_length": byte_planes(lengths, 2),
+        "run_mask": byte_planes(ids, 1 if ids.max() < 256 else 2),
         "word": np.concatenate([camera.words for camera in dump.cameras]).astype("<i4"),
         "embedding": embeddings.astype("<f2"),
     }
-    # The name is unique to the process, so that two writers of one keyframe do not mix.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        _write_npz(temporary, content, stored={"header", "embedding"})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path.stat().st_size
+    return write_npz(path, content, stored={"header", "embedding"})
 
 
 def read_dump(
@@ -303,8 +273,8 @@ def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None
 
 
 def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherDump:
-    lengths = _from_byte_planes(arrays["run_length"])
-    ids = _from_byte_planes(arrays["run_mask"])
+    lengths = from_byte_planes(arrays["run_length"])
+    ids = from_byte_planes(arrays["run_mask"])
     embeddings, words = arrays["embedding"], arrays["word"]
     num_masks = sum(camera["masks"] for camera in header["cameras"])
     num_runs = sum(camera["runs"] for camera in header["cameras"])
@@ -327,27 +297,3 @@ def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherD
         )
     names = ("teacher", "weights_hash", "vocabulary_hash", "keyframe", "format_version")
     return TeacherDump(cameras=tuple(cameras), **{name: header[name] for name in names})
-
-
-def _byte_planes(values: np.ndarray, planes: int) -> np.ndarray:
-    return np.stack([(values >> (8 * plane)).astype(np.uint8) for plane in range(planes)])
-
-
-def _from_byte_planes(planes: np.ndarray) -> np.ndarray:
-    if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) not in (1, 2):
-        raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make 16-bit numbers")
-    values = planes[0].astype(np.uint16)
-    if len(planes) == 2:
-        values |= planes[1].astype(np.uint16) << np.uint16(8)
-    return values
-
-
-def _write_npz(path: Path, arrays: dict[str, np.ndarray], stored: Sequence[str] | set[str]) -> None:
-    # np.savez compresses all or nothing and writes the clock into the file.
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_STORED if name in stored else zipfile.ZIP_DEFLATED
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(entry, buffer.getbuffer())

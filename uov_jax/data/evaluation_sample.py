@@ -17,6 +17,39 @@ from uov_jax.data.tmp_sample import CYLINDRICAL, VoxelSettings
 from uov_jax.vocabulary import Vocabulary
 
 
+def network_input(
+    points: np.ndarray, plans: Sequence[sparse.PlanSpec], voxels: VoxelSettings, token: str
+) -> dict[str, Any]:
+    """One whole sweep, without augmentation, as the network takes it.
+
+    Args:
+        points: float32[points, 4 or more], metres and the input feature.
+        plans: shapes of growing size.
+        voxels: how points become voxels.
+        token: of the sweep.
+
+    Returns:
+        `plan` and `features` float32[N, 1] for the network, and for the host `inverse`
+        int32[points], row of every point; `points`; `token`.
+
+    Raises:
+        CapacityError: the sweep has more voxels than the largest of the plans holds.
+
+    """
+    voxelized = sparse.voxelize(
+        np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical
+    )
+    merged = merge_sweeps([voxelized.coords])
+    _, (plan,) = build_plans([merged.coords], plans, [token])
+    return {
+        "plan": plan,
+        "features": merged.gather([points[voxelized.first, 3:4]], len(plan.coords[0])),
+        "inverse": merged.row[0][voxelized.inverse],
+        "points": points,
+        "token": token,
+    }
+
+
 def evaluation_sample(
     keyframe: Keyframe,
     vocabulary: Vocabulary,
@@ -27,22 +60,16 @@ def evaluation_sample(
     """Build the evaluation sample of one keyframe, without augmentation.
 
     Returns:
-        `plan` and `features` float32[N, 1] for the network, and for the host: `inverse`
-        int32[points], row of every point; `truth` uint8[points], evaluation classes, or None where
-        the dataset has no labels; `teacher_label` uint8[points], the teacher's evaluation class, 0
+        What `network_input` gives; `truth` uint8[points], evaluation classes, or None where the
+        dataset has no labels; `teacher_label` uint8[points], the teacher's evaluation class, 0
         where no camera sees the point or no mask was hit, or None without dumps; `seen`
-        bool[points], whether a camera sees the point; `points` float32[points, 5]; `token`.
+        bool[points], whether a camera sees the point.
 
     Raises:
         CapacityError: the sweep has more voxels than the largest of the plans holds.
 
     """
     points = read_sweep(keyframe.lidar_path)
-    voxelized = sparse.voxelize(
-        np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical
-    )
-    merged = merge_sweeps([voxelized.coords])
-    _, (plan,) = build_plans([merged.coords], plans, [keyframe.token])
     truth = None
     if keyframe.lidarseg_path is not None:
         raw = read_lidarseg(keyframe.lidarseg_path, len(points))
@@ -57,13 +84,8 @@ def evaluation_sample(
     else:
         seen = np.zeros(len(points), bool)
         seen[pairs.point] = True
-    return {
-        "plan": plan,
-        "features": merged.gather([points[voxelized.first, 3:4]], len(plan.coords[0])),
-        "inverse": merged.row[0][voxelized.inverse],
+    return network_input(points, plans, voxels, keyframe.token) | {
         "truth": truth,
         "teacher_label": teacher_label,
         "seen": seen,
-        "points": points,
-        "token": keyframe.token,
     }

@@ -75,23 +75,44 @@ def superpoints(pairs: Pairs, cameras: list[CameraMasks]) -> Superpoints:
     )
 
 
+class PointSuperpoints(NamedTuple):
+    """The superpoint of every point of a sweep.
+
+    number: int32[N], 0..S-1, -1 where no mask was hit. word: int32[S], of every superpoint, -1 for
+    none. seen: bool[N], whether a camera sees the point.
+    """
+
+    number: np.ndarray
+    word: np.ndarray
+    seen: np.ndarray
+
+
+def point_superpoints(
+    pairs: Pairs, cameras: list[CameraMasks], num_points: int
+) -> PointSuperpoints:
+    """The superpoint that each point belongs to, numbered as `superpoints` numbers them.
+
+    A later camera overwrites an earlier one; void overwrites nothing (as the reference's script
+    that turns superpixels into superpoints does, whose numbers these are too).
+    """
+    groups = superpoints(pairs, cameras)
+    number = np.full(num_points, -1, np.int32)
+    # Pairs come camera by camera, and of several values for one row numpy keeps the last.
+    number[groups.pair_point] = groups.pair_superpoint
+    seen = np.zeros(num_points, bool)
+    seen[pairs.point] = True
+    return PointSuperpoints(number, groups.word, seen)
+
+
 def point_words(
     pairs: Pairs, cameras: list[CameraMasks], num_points: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The word that the teacher gives each point, and which points a camera sees.
 
-    A later camera overwrites an earlier one; void overwrites nothing (as the reference's script
-    that turns superpixels into superpoints does).
-
     Returns:
         int32[num_points], -1 where no mask with a word was hit; bool[num_points].
 
     """
-    word = np.full(num_points, -1, np.int32)
-    seen = np.zeros(num_points, bool)
-    seen[pairs.point] = True
-    ids = mask_ids(pairs, cameras)
-    for number, masks in enumerate(cameras):
-        own = (pairs.camera == number) & (ids > 0)
-        word[pairs.point[own]] = masks.words[ids[own] - 1]
-    return word, seen
+    points = point_superpoints(pairs, cameras, num_points)
+    word = np.append(points.word, np.int32(-1))[points.number]
+    return word, points.seen

@@ -27,6 +27,13 @@ class Task(Protocol):
         """The network; its batch norms average over the devices of `axis_name`."""
         ...
 
+    def initialize(self, model: nnx.Module) -> None:
+        """Put the weights that a new run starts from into a network fresh from the seed, in place.
+
+        Called before anything is written; what is missing or does not fit is an error here.
+        """
+        ...
+
     def train_batches(self, num_devices: int) -> Any:
         """Endless batches, stacked over this process's devices.
 
@@ -47,7 +54,7 @@ class Task(Protocol):
         ...
 
     def parameter_group(self, path: str) -> str:
-        """Group of a parameter such as `block1.0.conv1.kernel`: "trunk" or "head"."""
+        """Group of a parameter such as `block1.0.conv1.kernel`: "trunk", "head" or "frozen"."""
         ...
 
 
@@ -63,4 +70,14 @@ def build_task(config: ConfigDict) -> Task:
         from uov_jax.tasks.tmp import TriModalPretraining
 
         return TriModalPretraining(config)
-    raise ValueError(f"config.task: expected 'tmp', found {config.task!r}")
+    if config.task == "annotation_free":
+        from uov_jax.tasks.annotation_free import AnnotationFree
+
+        return AnnotationFree(config)
+    if config.task == "finetune":
+        from uov_jax.tasks.finetune import FineTuning
+
+        return FineTuning(config)
+    raise ValueError(
+        f"config.task: expected 'tmp', 'annotation_free' or 'finetune', found {config.task!r}"
+    )

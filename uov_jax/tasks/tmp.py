@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +24,20 @@ from uov_jax.data.superpoints import matching_cameras, superpoints
 from uov_jax.data.tmp_sample import TmpAugmentation, TmpSource, VoxelSettings, sweep_files
 from uov_jax.evaluation import pictures, tables
 from uov_jax.models import VARIANTS, build_model
-from uov_jax.tasks.zero_shot import (
-    ZeroShotScores,
+from uov_jax.tasks.validation import (
+    NetworkScores,
     evenly_spaced,
+    label_files,
     picture_path,
     prefetched,
-    word_classifier,
+    sha256,
 )
+from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.vocabulary import load_vocabulary
 
 if TYPE_CHECKING:
     from uov_jax.tasks import Predict
 
-TABLE_STYLES: dict[str, tables.Style] = {"txt": "text", "md": "markdown", "csv": "csv"}
 PAIR_ARRAYS = ("pair_voxel", "pair_superpoint", "superpoint_word", "superpoint_embedding")
 
 
@@ -96,9 +96,9 @@ class TriModalPretraining:
             "teacher": self.dumps.teacher,
             "teacher_weights": manifest.weights_hash if manifest else "",
             "vocabulary": self.vocabulary.hash if self.text is not None else "",
-            "text_embeddings": "" if self.text is None else _hash(self.text.tobytes()),
+            "text_embeddings": "" if self.text is None else sha256(self.text.tobytes()),
             "embedding_size": str(self.dumps.embedding_size),
-            "training_keyframes": _hash(
+            "training_keyframes": sha256(
                 "\n".join(keyframe.token for keyframe in self.source.keyframes).encode()
             ),
         }
@@ -117,6 +117,9 @@ class TriModalPretraining:
             axis_name=axis_name,
             rngs=rngs,
         )
+
+    def initialize(self, model: nnx.Module) -> None:
+        """Nothing to do: pre-training starts from the seed's weights."""
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
@@ -158,7 +161,7 @@ class TriModalPretraining:
         """
         if not self.validation:
             return {}
-        scores = ZeroShotScores.empty(self.vocabulary)
+        scores = NetworkScores.empty(self.vocabulary.eval_classes, "zero_shot_miou")
         drawn = {
             keyframe.token
             for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
@@ -178,7 +181,8 @@ class TriModalPretraining:
             if sample["token"] in drawn:
                 self._draw(sample, prediction, picture_path(directory, step, sample["token"]))
         if scores.labelled_sweeps:
-            self._write_table(scores, directory, step)
+            tqdm.tqdm.write("\n".join([tables.format_table(scores.columns), *scores.summary()]))
+            scores.write_tables(directory, step)
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         return means | scores.metrics()
 
@@ -283,20 +287,3 @@ class TriModalPretraining:
             path,
             names=self.vocabulary.eval_classes,
         )
-
-    def _write_table(self, scores: ZeroShotScores, directory: Path, step: int) -> None:
-        tqdm.tqdm.write("\n".join([tables.format_table(scores.columns), *scores.summary()]))
-        folder = directory / "tables"
-        folder.mkdir(exist_ok=True)
-        for ending, style in TABLE_STYLES.items():
-            table = tables.format_table(scores.columns, style)
-            (folder / f"step_{step:07d}.{ending}").write_text(table + "\n")
-
-
-def label_files(keyframe: Keyframe) -> list[Path | None]:
-    """The true labels of a keyframe's sweep, for `require_files`."""
-    return [keyframe.lidarseg_path]
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

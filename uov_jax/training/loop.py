@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 
 from uov_jax import sparse
 from uov_jax.training import compilation, state, step
-from uov_jax.training.checkpoints import Checkpoints
+from uov_jax.training.checkpoints import Checkpoints, has_checkpoint
 from uov_jax.training.logging import RunLog
-from uov_jax.training.optimizer import build_optimizer
+from uov_jax.training.optimizer import FROZEN, build_optimizer
 from uov_jax.training.parallel import Parallel
 from uov_jax.training.progress import Progress
 from uov_jax.training.signals import StopRequest
@@ -69,7 +69,7 @@ def train(
     directory: str | Path,
     devices: Sequence[jax.Device] | None = None,
 ) -> Result:
-    """Train a task, from the directory's last checkpoint if it has one, else from the seed.
+    """Train a task, from the directory's last checkpoint if it has one, else from the beginning.
 
     Args:
       task: data, model, loss and evaluation.
@@ -110,17 +110,23 @@ class _Run:
         self.steps_per_epoch = int(self.batches.steps_per_epoch)
         self.total_steps = _total_steps(config, self.steps_per_epoch)
         model = step.initial_model(task, config.seed)
+        if not has_checkpoint(directory):
+            task.initialize(model)
         self.skeleton, parameters, statistics = state.split(model)
+        groups = {name: task.parameter_group(name) for name in parameters}
+        trained = {name: group for name, group in groups.items() if group != FROZEN}
         self.num_parameters = state.count(parameters)
+        self.num_trained = state.count({name: parameters[name] for name in trained})
         optimizer, rate = build_optimizer(
             config.optimizer.to_dict(),
             config.schedule.to_dict(),
-            {name: task.parameter_group(name) for name in parameters},
+            trained,
             self.total_steps,
             self.steps_per_epoch,
             config.batch_size,
         )
-        self.host_state = jax.device_get(state.create(parameters, statistics, optimizer))
+        first_state = state.create(parameters, statistics, optimizer, trained)
+        self.host_state = jax.device_get(first_state)
         self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
         self.predict = parallel.on_first(step.prediction(self.skeleton))
         identity = {"devices": parallel.num_devices, **task.identity()}
@@ -199,7 +205,7 @@ class _Run:
                 stack.callback(self.progress.close)
 
     def _begin(self) -> tuple[int, Any]:
-        """Where to start, in this order: the directory's last checkpoint; the seed's weights."""
+        """Where to start, in this order: the directory's last checkpoint; the task's weights."""
         self.iterator = iter(self.batches)
         start = 0
         if self.checkpoints.last_step is not None:
@@ -299,9 +305,10 @@ class _Run:
             return
         kind = self.parallel.devices[0].platform
         number = self.parallel.num_devices
+        some = "" if self.num_trained == self.num_parameters else f", {self.num_trained:,} trained"
         print(
-            f"{self.task.title}: {self.num_parameters:,} parameters, {self.total_steps:,} steps "
-            f"({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
+            f"{self.task.title}: {self.num_parameters:,} parameters{some}, "
+            f"{self.total_steps:,} steps ({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
             f"{self.steps_per_epoch:,}), {self.config.batch_size} sweeps a step on {number} {kind} "
             f"device{'s' if number > 1 else ''}, into {self.directory}",
             flush=True,

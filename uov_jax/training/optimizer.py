@@ -12,6 +12,8 @@ import optax
 
 Schedule = Callable[[jax.Array], jax.Array]
 GROUPS = ("trunk", "head")
+# Parameters of this group are no part of the optimisation: they have no gradient and no state.
+FROZEN = "frozen"
 
 
 class MomentumState(NamedTuple):
@@ -157,7 +159,7 @@ def build_optimizer(
         trunk's), `rates_for_batch_size` (both rates are multiplied by `batch_size` over it;
         None or absent: they are not), and the settings of that optimiser.
       schedule_config: keyword arguments of `schedule`.
-      groups: "trunk" or "head" for every parameter, by name.
+      groups: "trunk" or "head" for every trained parameter, by name.
       total_steps: length of the run.
       steps_per_epoch: batches of one epoch.
       batch_size: sweeps a step.

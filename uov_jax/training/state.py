@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -36,9 +36,9 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: int32 scalar, steps done.
-      parameters: trained arrays by path, such as `block1.0.conv1.kernel`.
+      parameters: arrays by path, such as `block1.0.conv1.kernel`; those that are frozen too.
       statistics: running statistics by path.
-      optimizer: the optimiser's state over `parameters`.
+      optimizer: the optimiser's state over the trained parameters.
 
     """
 
@@ -86,10 +86,14 @@ def statistics_of(model: nnx.Module) -> Arrays:
 
 
 def create(
-    parameters: Arrays, statistics: Arrays, optimizer: optax.GradientTransformation
+    parameters: Arrays,
+    statistics: Arrays,
+    optimizer: optax.GradientTransformation,
+    trained: Collection[str] | None = None,
 ) -> TrainState:
-    """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, optimizer.init(parameters))
+    """The state before the first step; `trained` are the names of parameters, all by default."""
+    chosen = parameters if trained is None else {name: parameters[name] for name in trained}
+    return TrainState(jnp.zeros((), jnp.int32), parameters, statistics, optimizer.init(chosen))
 
 
 def count(arrays: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 
 from uov_jax.training import parallel
-from uov_jax.training.optimizer import Schedule
+from uov_jax.training.optimizer import FROZEN, Schedule
 from uov_jax.training.state import Skeleton, TrainState, statistics_of
 
 if TYPE_CHECKING:
@@ -30,23 +30,31 @@ def training_step(
 
     Gradients and metrics are means over the devices. Running statistics are not averaged: the
     batch norms have computed them over all devices already.
+
+    Parameters of the group "frozen" are constants of the loss: no gradient of them is computed, and
+    what only they influence is not kept for a backward pass.
     """
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        def loss_of(parameters: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
-            model = skeleton.model(parameters, state.statistics)
+        frozen: dict[str, jax.Array] = {}
+        trained: dict[str, jax.Array] = {}
+        for name, array in state.parameters.items():
+            (frozen if task.parameter_group(name) == FROZEN else trained)[name] = array
+
+        def loss_of(trained: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+            model = skeleton.model({**frozen, **trained}, state.statistics)
             model.train()
             loss, metrics = task.loss(model, batch)
             return loss, (metrics, statistics_of(model))
 
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (metrics, statistics)), gradient = gradient_of(state.parameters)
+        (loss, (metrics, statistics)), gradient = gradient_of(trained)
         gradient = parallel.average(gradient)
         metrics = parallel.average({"loss": loss, **metrics})
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         metrics["learning_rate"] = learning_rate(state.step)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, trained)
+        parameters = {**state.parameters, **optax.apply_updates(trained, updates)}
         one = jnp.ones((), jnp.int32)
         return TrainState(state.step + one, parameters, statistics, optimizer_state), metrics
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from uov_jax import losses
+from uov_jax.losses import tri_modal
 from uov_jax.training import memory
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 MASKS_PER_IMAGE = 150
 
 
@@ -148,7 +149,7 @@ def test_value_and_gradient_equal_a_float64_oracle(seed: int) -> None:
 def test_row_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = random_batch(3)
     whole = jax.value_and_grad(loss_of(batch))(jnp.asarray(batch["point_features"]))
-    monkeypatch.setattr(losses, "ROW_BLOCK", 4)
+    monkeypatch.setattr(tri_modal, "ROW_BLOCK", 4)
     blocked = jax.value_and_grad(loss_of(batch))(jnp.asarray(batch["point_features"]))
     np.testing.assert_allclose(whole[0], blocked[0], rtol=1e-6)
     np.testing.assert_allclose(whole[1], blocked[1], atol=1e-7)

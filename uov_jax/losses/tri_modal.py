@@ -1,4 +1,4 @@
-"""Training losses as pure functions of one device's arrays."""
+"""The tri-modal contrastive loss of pre-training, as pure functions of one device's arrays."""
 
 from __future__ import annotations
 

@@ -1,0 +1,274 @@
+"""What annotation-free training and fine-tuning share: one class per voxel, learned and judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from flax import nnx
+from ml_collections import ConfigDict
+
+from uov_jax import losses
+from uov_jax.data.batching import Capacities, collate_segmentation
+from uov_jax.data.labelled_sweeps import LabelledSweeps
+from uov_jax.data.pipeline import TrainBatches, train_batches
+from uov_jax.data.segmentation_sample import (
+    SegmentationSource,
+    segmentation_evaluation_sample,
+)
+from uov_jax.data.tmp_sample import VoxelSettings
+from uov_jax.evaluation import pictures, tables
+from uov_jax.models import VARIANTS, build_model
+from uov_jax.tasks.validation import (
+    NetworkScores,
+    evenly_spaced,
+    picture_path,
+    prefetched,
+    sha256,
+)
+from uov_jax.training.initialization import load_weights
+from uov_jax.training.optimizer import FROZEN
+
+if TYPE_CHECKING:
+    from uov_jax.tasks import Predict
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JudgedSweep:
+    """A sweep of N points with what the network says of it.
+
+    Attributes:
+      index: of the sweep in the task's `validation`.
+      token: of the sweep.
+      points: float32[N, 4 or more], metres and the input feature.
+      prediction: uint8[N], classes from 1 on.
+      truth: uint8[N], 0 for none; None without labels.
+      seen: bool[N], whether a camera sees the point; None where it is not known.
+      teacher_label: uint8[N], the pseudo label, 0 for none; None without.
+      inverse: int32[N], the network's row of every point.
+
+    """
+
+    index: int
+    token: str
+    points: np.ndarray
+    prediction: np.ndarray
+    truth: np.ndarray | None
+    seen: np.ndarray | None
+    teacher_label: np.ndarray | None
+    inverse: np.ndarray
+
+
+class Segmentation:
+    """A network with one output a class, and no opinion on where labels come from.
+
+    Attributes:
+      train: sweeps to learn from.
+      validation: sweeps to be judged on; None for no validation.
+      teacher_labels: pseudo labels of the sweeps of `validation`, to be judged beside the network.
+      classes: names of all classes, the first one ignored.
+      frozen_trunk: linear probing: the trunk and its statistics stay as they are.
+
+    """
+
+    title = "Segmentation"
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        train: LabelledSweeps,
+        validation: LabelledSweeps | None,
+        teacher_labels: LabelledSweeps | None = None,
+    ) -> None:
+        """Take data that a stage has opened.
+
+        Raises:
+          ValueError: they do not fit each other or the config.
+
+        """
+        self.config = config
+        self.train, self.validation, self.teacher_labels = train, validation, teacher_labels
+        self.classes, self.colors = train.classes, train.colors
+        self.frozen_trunk = bool(config.model.freeze_trunk)
+        data = config.data
+        self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
+        if config.model.variant not in VARIANTS:
+            raise ValueError(
+                f"config.model.variant: expected one of {sorted(VARIANTS)}, "
+                f"found {config.model.variant!r}"
+            )
+        self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
+        self.plans = self._capacities(1).plans
+        self._say_if_unlabelled()
+
+    def identity(self) -> dict[str, str]:
+        """Classes and training sweeps, which a checkpoint is bound to.
+
+        The sweeps in their order, because the order of the batches follows from it.
+        """
+        tokens = [self.train.token(index) for index in range(len(self.train))]
+        return {
+            "classes": sha256("\n".join(self.classes).encode()),
+            "training_sweeps": sha256("\n".join(tokens).encode()),
+        }
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network with the logits of all classes, the ignored one among them."""
+        model = self.config.model
+        return build_model(
+            model.variant,
+            1,
+            len(self.classes),
+            batch_norm_momentum=model.batch_norm_momentum,
+            block_batch_norm_momentum=model.block_batch_norm_momentum,
+            dtype=jnp.dtype(model.dtype),
+            axis_name=axis_name,
+            rngs=rngs,
+        )
+
+    def initialize(self, model: nnx.Module) -> None:
+        """Load `config.init.checkpoint` into the network, or leave it random for ""."""
+        path = self.config.init.checkpoint
+        main = not jax.process_index()
+        if not path:
+            if main:
+                print("Starting from random weights.", flush=True)
+            return
+        loaded = load_weights(
+            model, path, self.voxels.size, self.voxels.cylindrical, self.config.model.variant
+        )
+        if main:
+            print(loaded, flush=True)
+
+    def train_batches(self, num_devices: int) -> TrainBatches:
+        """Endless batches for this process's devices."""
+        config = self.config
+        processes = jax.process_count()
+        per_device = config.batch_size // (num_devices * processes)
+        return train_batches(
+            self.source,
+            batch_size_per_device=per_device,
+            num_devices=num_devices,
+            capacities=self._capacities(per_device),
+            seed=config.seed,
+            workers=config.data.workers,
+            processes=config.data.worker_processes,
+            host=jax.process_index(),
+            num_hosts=processes,
+            collate=collate_segmentation,
+        )
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
+
+        A frozen trunk is in evaluation mode, its batch norms included.
+        """
+        if self.frozen_trunk:
+            model.eval()
+        logits = model(batch["features"], batch["plan"])
+        return losses.segmentation_loss(logits, batch["labels"])
+
+    def parameter_group(self, path: str) -> str:
+        """The last layer is the head; the trunk is trained unless it is frozen."""
+        if path.startswith("final."):
+            return "head"
+        return FROZEN if self.frozen_trunk else "trunk"
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """The mean IoU over the classes that occur, else the agreement with the pseudo labels."""
+        return metrics.get("miou", metrics.get("teacher_agreement"))
+
+    def judged_sweeps(
+        self, predict: Predict, indices: Sequence[int] | None = None
+    ) -> Iterator[JudgedSweep]:
+        """Predict sweeps of `validation` one after the other; memory does not grow.
+
+        Args:
+          predict: the network in evaluation mode.
+          indices: of the sweeps; all by default.
+
+        """
+        assert self.validation is not None
+        chosen = range(len(self.validation)) if indices is None else indices
+        for sample in prefetched(self._evaluation_sample, chosen, self.config.data.workers):
+            row_class = np.asarray(_best_class(predict(sample["features"], sample["plan"])))
+            inverse = sample["inverse"]
+            fields = ("index", "token", "points", "truth", "seen", "teacher_label", "inverse")
+            yield JudgedSweep(
+                prediction=row_class[inverse], **{name: sample[name] for name in fields}
+            )
+
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+        """Scores over points, beside the pseudo labels where there are some; table and pictures."""
+        if self.validation is None:
+            return {}
+        run = self.config.run
+        indices = evenly_spaced(range(len(self.validation)), run.validation_keyframes)
+        drawn = set(evenly_spaced(indices, run.picture_keyframes))
+        scores = NetworkScores.empty(self.classes, "miou")
+        sweeps = self.judged_sweeps(predict, indices)
+        for sweep in tqdm.tqdm(sweeps, total=len(indices), desc="validation", leave=False):
+            scores.add(sweep.prediction, sweep.truth, sweep.teacher_label, sweep.seen)
+            if sweep.index in drawn:
+                self._draw(sweep, picture_path(directory, step, sweep.token))
+        if not scores.labelled_sweeps:
+            return scores.metrics()
+        lines = [tables.format_table(scores.columns)]
+        if scores.teacher.points:
+            lines += scores.summary()
+        tqdm.tqdm.write("\n".join(lines))
+        scores.write_tables(directory, step)
+        matrix = scores.everywhere
+        return scores.metrics() | {
+            "miou_absent_one": matrix.mean_iou("one"),
+            "frequency_weighted_iou": matrix.frequency_weighted_iou(),
+            "accuracy": matrix.accuracy(),
+        }
+
+    def _say_if_unlabelled(self) -> None:
+        validation = self.validation
+        if validation is None or jax.process_index():
+            return
+        if validation.labels(0, len(validation.points(0))) is None:
+            data = self.config.data
+            print(
+                f"{data.root}: no true labels of {data.val_split!r}, so there is no mIoU.",
+                flush=True,
+            )
+
+    def _capacities(self, sweeps: int) -> Capacities:
+        """Static shapes of so many sweeps."""
+        return Capacities.for_sweeps(
+            sweeps,
+            first_kernel=VARIANTS[self.config.model.variant].first_kernel,
+            voxels=tuple(self.config.data.voxels),
+        )
+
+    def _evaluation_sample(self, index: int) -> dict[str, Any]:
+        assert self.validation is not None
+        sample = segmentation_evaluation_sample(self.validation, index, self.plans, self.voxels)
+        labels = None
+        if self.teacher_labels is not None:
+            labels = self.teacher_labels.labels(index, len(sample["points"]))
+        return sample | {"teacher_label": labels, "index": index}
+
+    def _draw(self, sweep: JudgedSweep, path: Path) -> None:
+        panels = {"prediction": sweep.prediction}
+        if sweep.teacher_label is not None:
+            panels["teacher"] = sweep.teacher_label
+        if sweep.truth is not None:
+            panels["truth"] = sweep.truth
+        path.parent.mkdir(exist_ok=True)
+        pictures.bird_eye(sweep.points, panels, self.colors, path, names=self.classes)
+
+
+@jax.jit
+def _best_class(logits: jax.Array) -> jax.Array:
+    """uint8[N]: the class of the largest logit, never the ignored class 0."""
+    return jnp.argmax(logits[:, 1:], axis=1).astype(jnp.uint8) + jnp.uint8(1)

@@ -37,6 +37,7 @@ def test_files_round_trip(tmp_path: Path, suffix: str, config: dict[str, Any] | 
     assert checkpoint.state_dict.keys() == TENSORS.keys()
     for name, value in TENSORS.items():
         assert checkpoint.state_dict[name].dtype == value.dtype
+        assert checkpoint.state_dict[name].shape == value.shape
         np.testing.assert_array_equal(checkpoint.state_dict[name], value)
 
 

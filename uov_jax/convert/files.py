@@ -176,7 +176,8 @@ def _write_safetensors(
     from safetensors.numpy import save_file
 
     metadata = None if config is None else {_CONFIG: json.dumps(dict(config))}
-    save_file({k: np.ascontiguousarray(v) for k, v in state_dict.items()}, path, metadata)
+    # Not ascontiguousarray, which gives scalars an axis.
+    save_file({k: np.asarray(v, order="C") for k, v in state_dict.items()}, path, metadata)
 
 
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:

@@ -315,6 +315,46 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be stored in a checkpoint")
 
 
+def checkpoint_folder(path: str | Path) -> Path:
+    """The folder of one whole checkpoint: `path` itself, or the last one of a run's directory.
+
+    Raises:
+      CheckpointError: `path` is neither.
+
+    """
+    path = Path(path)
+    if (path / "arrays").is_dir():
+        return path
+    folders = [folder for folder in path.glob("checkpoints/*/arrays") if _is_step(folder.parent)]
+    if not folders:
+        raise CheckpointError(
+            f"{path}: no checkpoint; expected the directory of a run, with `checkpoints` in it, "
+            "or the folder of one checkpoint, with `arrays` in it"
+        )
+    return max((folder.parent for folder in folders), key=lambda folder: int(folder.name))
+
+
+def _is_step(folder: Path) -> bool:
+    return folder.name.isdecimal()
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: `format`, `config`, `identity`, `iterator`, `versions`.
+
+    Raises:
+      CheckpointError: the folder holds no such record.
+
+    """
+    folder = Path(path).absolute()
+    try:
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
+            return dict(checkpointer.restore(folder / "record"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder}: cannot read `record` of this checkpoint ({type(error).__name__}: {error})"
+        ) from error
+
+
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint by name, such as `parameters/final.kernel`, for looking at it.
 

@@ -241,7 +241,7 @@ def test_refusals_name_the_place(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="run: a run is there already"):
         import_checkpoint(load_state_dict_file(path), tmp_path / "run")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"empty: no checkpoint; expected the directory of a"):
+    with pytest.raises(CheckpointError, match=r"empty: a folder without a checkpoint; expected a"):
         load_network(tmp_path / "empty")
     with pytest.raises(ValueError, match="unknown ending '.onnx'"):
         export_checkpoint(tmp_path / "run", tmp_path / "network.onnx")
@@ -286,7 +286,11 @@ def test_the_scripts_end_with_one_line_where_something_is_wrong(tmp_path: Path) 
             (other, "--output", tmp_path / "run", *config),
             "cubes.npz: trained with cylindrical_coordinates = False, but this run has",
         ),
-        ("export_checkpoint.py", (tmp_path, "--output", tmp_path / "a.pt"), "no checkpoint; exp"),
+        (
+            "export_checkpoint.py",
+            (tmp_path, "--output", tmp_path / "a.pt"),
+            "a folder without a checkpoint; exp",
+        ),
     ):
         done = script(name, *arguments)
         assert done.returncode == 1

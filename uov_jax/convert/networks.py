@@ -14,7 +14,7 @@ from flax import nnx
 from uov_jax.convert.files import Checkpoint, load_state_dict_file
 from uov_jax.convert.state_dict import arrays_to_state_dict, named_variables, strip_prefixes
 from uov_jax.models import VARIANTS, MinkUNet
-from uov_jax.training.checkpoints import checkpoint_folder, read_arrays, read_record
+from uov_jax.training.checkpoints import find_checkpoint, read_arrays, read_record
 
 _DEGREES = 1.0  # the reference's cylindrical voxels span one degree of azimuth, whatever their size
 
@@ -52,12 +52,13 @@ def load_network(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     if not path.is_dir():
         return load_state_dict_file(path)
-    folder = checkpoint_folder(path)
+    folder = find_checkpoint(path)
     config = dict(read_record(folder)["config"])
     data = config.get("data", {})
     if "voxel_size" in data:
         config |= reference_voxels(data["voxel_size"], data["cylindrical"])
-    return Checkpoint(folder, arrays_to_state_dict(read_arrays(folder)), config)
+    arrays = read_arrays(folder, ("parameters", "statistics"))
+    return Checkpoint(folder, arrays_to_state_dict(arrays), config)
 
 
 def reference_voxels(size: Sequence[float], cylindrical: bool) -> dict[str, Any]:

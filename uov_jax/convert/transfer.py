@@ -14,7 +14,7 @@ from uov_jax.convert.networks import NetworkShape, find_shape, load_network, vox
 from uov_jax.convert.state_dict import LoadReport, state_dict_to_model
 from uov_jax.models import build_model
 from uov_jax.training import state
-from uov_jax.training.checkpoints import Checkpoints
+from uov_jax.training.checkpoints import Checkpoints, has_checkpoint
 
 REPORT = "import.txt"
 
@@ -44,7 +44,7 @@ def import_checkpoint(
 
     """
     directory = Path(directory)
-    if any(directory.glob("checkpoints/*/arrays")):
+    if has_checkpoint(directory):
         raise ValueError(f"{directory}: a run is there already; name another directory")
     try:
         shape = find_shape(checkpoint.state_dict, variant)

@@ -54,7 +54,8 @@ def scenes_of_split(
     Args:
         split: name of a split of the dataset's own or an official one, possibly with a share:
             "train:1%" keeps every 100th scene of the split (the 100th, 200th, ... in the order of
-            the scene table, as SLidR's `dataset_skip_step`), "train:25%" every 4th; or scene names.
+            the scene table, as SLidR's `dataset_skip_step`), "train:25%" every 4th; the name of a
+            scene; or scene names.
         scenes: names of all scenes of the dataset, in the order of its scene table.
         own: the dataset's own splits; they win over official ones of the same name.
         place: what messages name the dataset.
@@ -74,6 +75,8 @@ def scenes_of_split(
         return [name for name in scenes if name in wanted]
     name, _, share = split.partition(":")
     known = official_splits() | own
+    if split in scenes:
+        return [split]
     if name not in known:
         raise ValueError(f"{place}: unknown split {name!r}, known are {', '.join(sorted(known))}")
     members = set(known[name])
@@ -84,7 +87,7 @@ def scenes_of_split(
             f"({', '.join(known[name][:3])}, ...), but {', '.join(scenes[:3])}, ...: is this the "
             "right version folder?"
         )
-    step = _step_of_share(share, split)
+    step = step_of_share(share, split)
     if step > len(found):
         raise ValueError(
             f"{place}: {split!r} keeps every {step}th scene, but {name!r} has {len(found)} here"
@@ -92,7 +95,8 @@ def scenes_of_split(
     return found[step - 1 :: step]
 
 
-def _step_of_share(share: str, split: str) -> int:
+def step_of_share(share: str, split: str) -> int:
+    """Every how many-th member a share such as "1%" keeps; 1 for ""; ValueError for others."""
     if not share:
         return 1
     percent = share.removesuffix("%")

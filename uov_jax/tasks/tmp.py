@@ -105,18 +105,7 @@ class TriModalPretraining:
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one unit feature of the teacher's embedding size a voxel."""
-        model = self.config.model
-        return build_model(
-            model.variant,
-            1,
-            self.dumps.embedding_size,
-            normalize_features=True,
-            batch_norm_momentum=model.batch_norm_momentum,
-            block_batch_norm_momentum=model.block_batch_norm_momentum,
-            dtype=jnp.dtype(model.dtype),
-            axis_name=axis_name,
-            rngs=rngs,
-        )
+        return pretraining_model(self.config.model, self.dumps.embedding_size, rngs, axis_name)
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
@@ -291,6 +280,23 @@ class TriModalPretraining:
         for ending, style in TABLE_STYLES.items():
             table = tables.format_table(scores.columns, style)
             (folder / f"step_{step:07d}.{ending}").write_text(table + "\n")
+
+
+def pretraining_model(
+    model: ConfigDict, embedding_size: int, rngs: nnx.Rngs, axis_name: str | None
+) -> nnx.Module:
+    """The network that `config.model` describes, with one unit feature a voxel."""
+    return build_model(
+        model.variant,
+        1,
+        embedding_size,
+        normalize_features=True,
+        batch_norm_momentum=model.batch_norm_momentum,
+        block_batch_norm_momentum=model.block_batch_norm_momentum,
+        dtype=jnp.dtype(model.dtype),
+        axis_name=axis_name,
+        rngs=rngs,
+    )
 
 
 def label_files(keyframe: Keyframe) -> list[Path | None]:

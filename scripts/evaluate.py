@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     from uov_jax.training.errors import message_for_user
 
     config = CONFIG.value
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     try:
         result = evaluate(
             build_evaluation(config, SPLIT.value),

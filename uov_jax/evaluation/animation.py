@@ -89,26 +89,22 @@ def _frame_picture(frame: Frame, colors: np.ndarray, title: str, radius: float) 
     if frame.keyframe is not None:
         name = next((name for name in PREFERRED if name in shown), next(iter(shown)))
         shades, drawn = shown[name]
-        views = [camera(frame.keyframe, channel) for channel in AHEAD]
-        ahead = [
-            overlay(frame.points[drawn], shades[drawn], frame.keyframe, view, _WIDTH)
-            for view in views
-        ]
-        parts.append(_captioned(np.hstack(ahead), name))
-    width = parts[0].width if parts else _WIDTH * len(shown)
-    side = width // len(shown)
-    above = [
-        np.asarray(
-            _captioned(canvas.bird_eye_image(frame.points, shades, drawn, side, radius), name)
-        )
-        for name, (shades, drawn) in shown.items()
-    ]
-    row = np.full((side, width, 3), 255, np.uint8)
-    row[:, : side * len(shown)] = np.hstack(above)
-    return canvas.stack([canvas.heading(title, width), *parts, Image.fromarray(row)], _GAP)
-
-
-def _captioned(image: np.ndarray, name: str) -> Image.Image:
-    picture = Image.fromarray(image)
-    canvas.caption(ImageDraw.Draw(picture), (12, 10), name)
-    return picture
+        ahead = []
+        for channel in AHEAD:
+            view = camera(frame.keyframe, channel)
+            ahead.append(
+                Image.fromarray(
+                    overlay(frame.points[drawn], shades[drawn], frame.keyframe, view, _WIDTH)
+                )
+            )
+        canvas.caption(ImageDraw.Draw(ahead[0]), (12, 10), name)
+        parts.append(canvas.beside(ahead, _GAP))
+    width = parts[0].width if parts else (_WIDTH + _GAP) * len(shown) - _GAP
+    side = (width + _GAP) // len(shown) - _GAP
+    above = []
+    for name, (shades, drawn) in shown.items():
+        image = Image.fromarray(canvas.bird_eye_image(frame.points, shades, drawn, side, radius))
+        canvas.caption(ImageDraw.Draw(image), (12, 10), name)
+        above.append(image)
+    parts.append(canvas.beside(above, _GAP))
+    return canvas.stack([canvas.heading(title, width), *parts], _GAP)

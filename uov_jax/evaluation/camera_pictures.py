@@ -24,7 +24,8 @@ AROUND = (
     "CAM_BACK_LEFT",
 )
 AHEAD = AROUND[:3]
-_DIMMED = 0.55  # of the image's brightness, so that the points stand out
+# Of the image's brightness and colours, so that those of the points stand out.
+_DIMMED, _COLORED = 0.55, 0.35
 _GAP = 4
 
 
@@ -48,7 +49,7 @@ def camera_picture(
             are not drawn.
         keyframe: gives images and poses.
         colors: uint8[C, 3], RGB of every class.
-        path: the PNG; written to a temporary name and renamed.
+        path: .jpg or .png; written to a temporary name and renamed.
         names: of all C classes, for the legend; None numbers them.
         title: heading; None takes the file's stem.
         channels: cameras, from left to right.
@@ -63,17 +64,22 @@ def camera_picture(
     names = class_names(len(colors), names)
     shown = canvas.panel_colors(points, panels, colors)
     views = [camera(keyframe, channel) for channel in channels]
-    rows = []
+    rows: list[Image.Image] = []
     for name, (shades, drawn) in shown.items():
-        row = np.hstack(
-            [overlay(points[drawn], shades[drawn], keyframe, view, width) for view in views]
-        )
-        image = Image.fromarray(row)
-        canvas.caption(ImageDraw.Draw(image), (12, 10), name)
-        rows.append(image)
+        images = [
+            Image.fromarray(overlay(points[drawn], shades[drawn], keyframe, view, width))
+            for view in views
+        ]
+        if not rows:
+            for image, view in zip(images, views, strict=True):
+                words = view.channel.removeprefix("CAM_").replace("_", " ").lower()
+                canvas.caption(ImageDraw.Draw(image), (12, image.height - 26), words)
+        canvas.caption(ImageDraw.Draw(images[0]), (12, 10), name)
+        rows.append(canvas.beside(images, _GAP))
     strip = canvas.legend(names, colors, canvas.present_classes(panels), rows[0].width)
     head = canvas.heading(path.stem if title is None else title, rows[0].width)
-    canvas.save(canvas.stack([head, *rows, strip], _GAP), path)
+    options = {"quality": 90, "subsampling": 0} if path.suffix == ".jpg" else {}
+    canvas.save(canvas.stack([head, *rows, strip], _GAP), path, **options)
 
 
 def camera(keyframe: Keyframe, channel: str) -> CameraView:
@@ -87,7 +93,7 @@ def camera(keyframe: Keyframe, channel: str) -> CameraView:
 def overlay(
     points: np.ndarray, shades: np.ndarray, keyframe: Keyframe, view: CameraView, width: int
 ) -> np.ndarray:
-    """uint8[H, width, 3]: a camera's image, dimmed, with points in the colours uint8[N, 3].
+    """uint8[H, width, 3]: a camera's image, faint, with points in the colours uint8[N, 3].
 
     Near points are painted last and largest. The image's proportions are kept.
 
@@ -101,7 +107,8 @@ def overlay(
     with Image.open(view.path) as file:
         size = (width, round(view.height * scale))
         image = np.asarray(file.convert("RGB").resize(size), np.float32)
-    image = np.round(image * np.float32(_DIMMED)).astype(np.uint8)
+    grey = image.mean(axis=2, keepdims=True)
+    image = np.round(_DIMMED * (grey + _COLORED * (image - grey))).astype(np.uint8)
     projection = project(points, keyframe, view)
     order = np.flatnonzero(projection.visible)
     order = order[np.argsort(-projection.depth[order], kind="stable")]

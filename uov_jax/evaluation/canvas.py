@@ -143,6 +143,17 @@ def heading(text: str, width: int) -> Image.Image:
     return strip
 
 
+def beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Images of one height, one beside the other."""
+    width = sum(image.width for image in images) + gap * (len(images) - 1)
+    whole = Image.new("RGB", (width, images[0].height), PAPER)
+    left = 0
+    for image in images:
+        whole.paste(image, (left, 0))
+        left += image.width + gap
+    return whole
+
+
 def stack(images: Sequence[Image.Image], gap: int) -> Image.Image:
     """Images of one width, one below the other."""
     height = sum(image.height for image in images) + gap * (len(images) - 1)

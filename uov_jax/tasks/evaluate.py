@@ -185,9 +185,10 @@ class _Run:
                 done += 1
                 bar.update()
                 shapes = compilation.shapes((sample["features"], sample["plan"]))
-                if self.clock.sweep(shapes) == STEPS_BEFORE_ESTIMATE:
-                    left = (len(self.indices) - done) * self.clock.seconds_per_sweep
-                    tqdm.tqdm.write(f"About {duration(left)} to go.")
+                left = len(self.indices) - done
+                if self.clock.sweep(shapes) == STEPS_BEFORE_ESTIMATE and left:
+                    seconds = left * self.clock.seconds_per_sweep
+                    tqdm.tqdm.write(f"About {duration(seconds)} to go.")
                 progress.save_now_and_then(done, self.scores, SECONDS_BETWEEN_SAVES)
                 if stop:
                     break
@@ -245,7 +246,7 @@ class _Run:
             )
             if keyframe is not None and all(view.path.is_file() for view in keyframe.cameras):
                 camera_picture(
-                    sample["points"], panels, keyframe, colors, folder / f"{stem}_cameras.png",
+                    sample["points"], panels, keyframe, colors, folder / f"{stem}_cameras.jpg",
                     names=classes, title=title,
                 )  # fmt: skip
 

@@ -17,22 +17,33 @@ SIBLING = Path(__file__).parents[2] / "shared" / "real"
 REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
 
 
-def real_nuscenes_root() -> Path:
-    """Root of one real nuScenes keyframe; skips the test where there is none.
+def real_root(dataset: str) -> Path:
+    """Root of one real sample of a dataset; skips the test where there is none.
 
-    The licence forbids shipping it. The folder that holds `nuscenes/` is the environment variable
-    UOV_REAL_DATA, or ../shared/real next to the checkout.
+    The licences forbid shipping them. The folder that holds `nuscenes/` and `semantickitti/` is the
+    environment variable UOV_REAL_DATA, or ../shared/real next to the checkout.
     """
-    root = REAL / "nuscenes"
+    root = REAL / dataset
     if not root.is_dir():
         pytest.skip(
-            f"no real nuScenes keyframe in {root}: it may not be distributed; set UOV_REAL_DATA to "
-            "a folder with nuscenes/ inside"
+            f"no real {dataset} sample in {root}: it may not be distributed; set UOV_REAL_DATA to "
+            f"a folder with {dataset}/ inside"
         )
     return root
+
+
+def real_nuscenes_root() -> Path:
+    """Root of one real nuScenes keyframe."""
+    return real_root("nuscenes")
 
 
 @pytest.fixture
 def real_nuscenes() -> Path:
     """Root of one real nuScenes keyframe."""
     return real_nuscenes_root()
+
+
+@pytest.fixture
+def real_semantickitti() -> Path:
+    """Root of one real SemanticKITTI scan."""
+    return real_root("semantickitti")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import REAL
 from tests.data_pipeline.tiny_dataset import write_dataset
 from uov_jax.data.label_files import (
     NuScenesLabelFiles,
@@ -102,18 +101,11 @@ def test_nuscenes_labels_are_1_to_16_and_one_a_point(tmp_path: Path) -> None:
     assert expected_bytes(files, 6019) == 6019 * 34_700
 
 
-def real_scans() -> SemanticKittiScans:
-    root = REAL / "semantickitti"
-    if not root.is_dir():
-        pytest.skip(f"no real SemanticKITTI scan in {root}: it may not be distributed")
-    found = sorted(root.rglob("velodyne/*.bin"))
-    return SemanticKittiScans(root, found[0].parents[1].name)
-
-
 def test_a_real_semantickitti_scan_goes_through_the_submission_format_and_back(
-    tmp_path: Path,
+    tmp_path: Path, real_semantickitti: Path
 ) -> None:
-    scans = real_scans()
+    scan = sorted(real_semantickitti.rglob("velodyne/*.bin"))[0]
+    scans = SemanticKittiScans(real_semantickitti, scan.parents[1].name)
     points = len(scans.points(0))
     assert points == 123_389
     classes = scans.labels(0, points)

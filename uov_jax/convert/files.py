@@ -176,7 +176,7 @@ def _write_safetensors(
     from safetensors.numpy import save_file
 
     metadata = None if config is None else {_CONFIG: json.dumps(dict(config))}
-    # Not ascontiguousarray, which gives scalars an axis.
+    # Not np.ascontiguousarray, which gives a scalar an axis.
     save_file({k: np.asarray(v, order="C") for k, v in state_dict.items()}, path, metadata)
 
 

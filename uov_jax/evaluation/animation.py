@@ -78,6 +78,7 @@ def animate(
         save_all=True,
         append_images=whole[1:],
         duration=round(1000 * seconds),
+        quality=90,  # of .webp alone
         loop=0,
     )
     return len(whole)

@@ -89,9 +89,15 @@ class ZeroShotEvaluation:
 
     def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
-        from uov_jax.afi import smooth_labels
+        from uov_jax.afi import NUSCENES_GROUND, smooth_labels
 
-        return smooth_labels(points, classes)
+        return smooth_labels(
+            points[:, :3],
+            classes,
+            num_classes=len(self.classes),
+            ground=NUSCENES_GROUND,
+            workers=-1,
+        )
 
     def _has_dumps(self) -> bool:
         try:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from uov_jax import convert
 from uov_jax.tasks.evaluation import Evaluation
 from uov_jax.training import state
+
+# Of batches; older files lack it, and nothing in evaluation depends on it.
+_COUNTER = ".num_batches_tracked"
 
 
 class NetworkMismatchError(ValueError):
@@ -32,26 +36,19 @@ def load_trained(
     for setting in convert.require_agreement(checkpoint, run):
         print(f"{checkpoint.path} does not state {setting}: taken as the recipe's.", flush=True)
     model = nnx.eval_shape(lambda: evaluation.build_model(nnx.Rngs(0), None))
-    tensors = dict(checkpoint.state_dict)
     try:
-        report = convert.state_dict_to_model(model, _with_counters(model, tensors))
+        report = convert.state_dict_to_model(model, checkpoint.state_dict)
     except ValueError as error:
         raise NetworkMismatchError(f"{checkpoint.path}: {error}") from error
     wrong = [str(entry) for entry in report.refused if entry.expected is not None]
-    wrong += [f"{name}: missing" for name in report.missing if name not in str(wrong)]
+    wrong += [f"{name}: missing" for name in report.missing if not name.endswith(_COUNTER)]
     if wrong:
         raise NetworkMismatchError(
             f"{checkpoint.path}: {len(wrong)} tensors do not fit the network of the recipe, the "
             f"first is {wrong[0]}"
         )
+    for name, variable in convert.named_variables(model):
+        if name in report.missing:
+            variable.set_value(jnp.zeros((), jnp.int32))
     skeleton, parameters, statistics = state.split(model)
     return skeleton, state.TrainState(np.int32(0), parameters, statistics, None)
-
-
-def _with_counters(model: nnx.Module, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Also the batch counters that older files lack; nothing in evaluation depends on them."""
-    stripped = convert.strip_prefixes(tensors)
-    for name, variable in convert.named_variables(model):
-        if name.endswith(".num_batches_tracked"):
-            stripped.setdefault(name, np.zeros(variable.get_value().shape, np.int64))
-    return stripped

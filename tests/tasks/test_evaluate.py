@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import os
 import signal
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -310,6 +311,8 @@ def test_checkpoints_of_something_else_are_refused(tmp_path: Path, config: Confi
     good = model_to_state_dict(Pointwise(nnx.Rngs(0)))
     with pytest.raises(NetworkMismatchError, match=r"other.npz: not one of 1 tensors matches"):
         judge(config, file("other", {"a": np.zeros(3)}), tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent"):
+        judge(config, {"absent": tmp_path / "absent"}, tmp_path / "out")
     cubes = VOXELS | {"cylindrical_coordinates": False}
     with pytest.raises(CheckpointMismatchError, match=r"cubes.npz: trained with cylindrical_coord"):
         judge(config, file("cubes", good, cubes), tmp_path / "out")
@@ -368,3 +371,31 @@ def test_what_cannot_be_evaluated_is_refused(config: ConfigDict) -> None:
         config.task = "tpm"
     with pytest.raises(ValueError, match="config.task: expected 'tmp', found 'tpm'"):
         build_evaluation(config, "mini_val")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=configs/tmp_san.py"], "Give a checkpoint: --checkpoint runs/tmp_san"),
+        (["--checkpoint=runs/a"], "Give a recipe: --config configs/tmp_san.py"),
+        (["--config=configs/tmp_san.py", "--checkpoint=a", "val"], "Not understood: val"),
+        (["--config=configs/tmp_san.py", "--config.run.predict=1"], "predict_ignored"),
+        (
+            ["--config=configs/tmp_san.py", "--checkpoint=a", "--config.data.root=nowhere"],
+            "nowhere: no nuScenes dataset of version v1.0-trainval",
+        ),
+    ],
+)
+def test_wrong_arguments_of_the_script_get_one_message(arguments: list[str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

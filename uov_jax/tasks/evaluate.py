@@ -116,6 +116,7 @@ def evaluate(
         raise ValueError(
             f"a submission needs all {len(evaluation):,} sweeps of the split, not {len(indices):,}"
         )
+    run = _Run(evaluation, networks, Path(directory), settings, indices)
     identity = evaluation_identity(
         config,
         networks,
@@ -125,7 +126,6 @@ def evaluate(
         predictions=settings.predictions or settings.submission,
     )
     with StopRequest() as stop:
-        run = _Run(evaluation, networks, Path(directory), settings, indices)
         return run.go(EvaluationProgress(Path(directory), identity), stop)
 
 

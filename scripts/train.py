@@ -13,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # Recipes import configs.common from a checkout.
 
-from uov_jax.training.config import check_overrides, default_directory, load_config  # noqa: E402
+from uov_jax.training.command_line import config_spec, parse  # noqa: E402
+from uov_jax.training.config import default_directory  # noqa: E402
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, FILE or FILE:VARIANT.")
 WORKDIR = flags.DEFINE_string(
@@ -30,30 +31,6 @@ DISTRIBUTED = flags.DEFINE_bool("distributed", False, "Join the hosts that the e
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run, one a host.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-
-
-def parse(arguments: Sequence[str]) -> list[str]:
-    """Parse the command line; ends with one message about a wrong config or field."""
-    spec = config_spec(arguments)
-    if any(argument.lstrip("-") in ("help", "helpshort", "helpfull") for argument in arguments):
-        return app.parse_flags_with_usage(list(arguments))
-    if spec is None:
-        sys.exit("Give a recipe: --config configs/tmp_san.py, or --config configs/tmp_san.py:sim")
-    try:
-        check_overrides(load_config(spec), arguments)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
-    logging.set_verbosity(logging.WARNING)
-    return app.parse_flags_with_usage(list(arguments))
-
-
-def config_spec(arguments: Sequence[str]) -> str | None:
-    """The value of --config as it was typed."""
-    for index, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name in ("--config", "-config"):
-            return value if equals else next(iter(arguments[index + 1 :]), None)
-    return None
 
 
 def main(arguments: Sequence[str]) -> None:

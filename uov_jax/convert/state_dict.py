@@ -10,8 +10,9 @@ import numpy as np
 from flax import nnx
 
 # What trainers put before a network's names: Lightning modules, DataParallel, OpenScene's fusion
-# model. Several may stand before one name.
-PREFIXES = ("module.", "model_points.", "model.", "net3d.")
+# model, contrastive trainers' encoder, and DepthContrast, whose third trunk is the voxel network.
+# Several may stand before one name.
+PREFIXES = ("module.", "model_points.", "model.", "net3d.", "encoder.", "trunk.2.")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,22 @@ def model_to_state_dict(model: nnx.Module) -> dict[str, np.ndarray]:
         value = np.asarray(variable.get_value())
         state_dict[name] = value.astype(np.int64) if value.dtype.kind == "i" else value
     return state_dict
+
+
+def arrays_to_state_dict(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The network among the arrays of a training checkpoint, as `model_to_state_dict` gives it.
+
+    Args:
+        arrays: by name, as `uov_jax.training.checkpoints.read_arrays` gives them: those under
+            `parameters/` and `statistics/` are the network, the others the optimiser's.
+
+    """
+    state_dict = {}
+    for name, value in arrays.items():
+        kind, _, short = name.partition("/")
+        if kind in ("parameters", "statistics"):
+            state_dict[short] = value.astype(np.int64) if value.dtype.kind == "i" else value
+    return dict(sorted(state_dict.items()))
 
 
 def state_dict_to_model(model: nnx.Module, state_dict: Mapping[str, np.ndarray]) -> LoadReport:

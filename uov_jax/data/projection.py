@@ -96,7 +96,7 @@ def _project(
     image_size: tuple[int, int] | None,
 ) -> Projection:
     height, width = image_size or (camera.height, camera.width)
-    rotation, translation = _lidar_to_camera(keyframe, camera)
+    rotation, translation = lidar_to_camera(keyframe, camera)
     depth = _affine(rotation[2], translation[2], coordinates)
     # Most points lie behind: the image plane's two coordinates are computed for the others alone.
     (deep,) = np.nonzero(depth > MIN_DEPTH)
@@ -118,7 +118,8 @@ def _affine(row: np.ndarray, offset: float, coordinates: np.ndarray) -> np.ndarr
     return row[0] * x + row[1] * y + row[2] * z + offset
 
 
-def _lidar_to_camera(keyframe: Keyframe, camera: CameraView) -> tuple[np.ndarray, np.ndarray]:
+def lidar_to_camera(keyframe: Keyframe, camera: CameraView) -> tuple[np.ndarray, np.ndarray]:
+    """float64[3, 3] R and float64[3] t: x -> R x + t from the LiDAR's frame to the camera's."""
     rotation, translation = np.eye(3), np.zeros(3)
     for pose in (keyframe.sensor_to_ego, keyframe.ego_to_global):
         rotation, translation = (

@@ -105,18 +105,7 @@ class TriModalPretraining:
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one unit feature of the teacher's embedding size a voxel."""
-        model = self.config.model
-        return build_model(
-            model.variant,
-            1,
-            self.dumps.embedding_size,
-            normalize_features=True,
-            batch_norm_momentum=model.batch_norm_momentum,
-            block_batch_norm_momentum=model.block_batch_norm_momentum,
-            dtype=jnp.dtype(model.dtype),
-            axis_name=axis_name,
-            rngs=rngs,
-        )
+        return pretraining_model(self.config.model, self.dumps.embedding_size, rngs, axis_name)
 
     def initialize(self, model: nnx.Module) -> None:
         """Nothing to do: pre-training starts from the seed's weights."""
@@ -287,3 +276,20 @@ class TriModalPretraining:
             path,
             names=self.vocabulary.eval_classes,
         )
+
+
+def pretraining_model(
+    model: ConfigDict, embedding_size: int, rngs: nnx.Rngs, axis_name: str | None
+) -> nnx.Module:
+    """The network that `config.model` describes, with one unit feature a voxel."""
+    return build_model(
+        model.variant,
+        1,
+        embedding_size,
+        normalize_features=True,
+        batch_norm_momentum=model.batch_norm_momentum,
+        block_batch_norm_momentum=model.block_batch_norm_momentum,
+        dtype=jnp.dtype(model.dtype),
+        axis_name=axis_name,
+        rngs=rngs,
+    )

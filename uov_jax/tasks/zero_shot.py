@@ -17,9 +17,14 @@ from uov_jax.vocabulary import Vocabulary
 
 
 def word_classifier(
-    text_embeddings: np.ndarray, vocabulary: Vocabulary
+    text_embeddings: np.ndarray, vocabulary: Vocabulary, predict_ignored: bool = False
 ) -> Callable[[jax.Array], jax.Array]:
     """A function from features [N, D] to the evaluation class uint8 [N] of the nearest word.
+
+    Args:
+      text_embeddings: float[W, D], of the vocabulary's words.
+      vocabulary: gives the class of each word.
+      predict_ignored: let words of ignored groups take part; they give class 0, a miss.
 
     Raises:
       ValueError: the text embeddings are not those of the vocabulary's words.
@@ -30,7 +35,7 @@ def word_classifier(
             f"{len(text_embeddings)} text embeddings for the {len(vocabulary)} words of the "
             f"vocabulary {vocabulary.name!r}"
         )
-    evaluated = np.flatnonzero(vocabulary.word_eval_class != 0)
+    evaluated = np.flatnonzero((vocabulary.word_eval_class != 0) | predict_ignored)
     text = text_embeddings[evaluated].astype(np.float32)
     text = text / np.linalg.norm(text, axis=1, keepdims=True)
     classes = vocabulary.word_eval_class[evaluated].astype(np.uint8)

@@ -6,6 +6,7 @@ import difflib
 import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -42,7 +43,7 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
       ValueError: names the field and those most like it.
 
     """
-    known = list(_fields(config))
+    known = [name for name, _ in flat_fields(config)]
     for argument in arguments:
         if not argument.startswith(OVERRIDE):
             continue
@@ -62,9 +63,10 @@ def default_directory(spec: str) -> Path:
     return Path("runs") / (Path(name).stem + (f"-{variant}" if variant else ""))
 
 
-def _fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+def flat_fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(`data.root`, value) of every field."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
-            yield from _fields(value, f"{prefix}{name}.")
+            yield from flat_fields(value, f"{prefix}{name}.")
         else:
-            yield prefix + name
+            yield prefix + name, value

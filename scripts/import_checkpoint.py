@@ -1,0 +1,66 @@
+"""Read a PyTorch checkpoint of SLidR, UOV, Seal, OpenScene or DepthContrast into an Orbax one.
+
+    python scripts/import_checkpoint.py minkunet_slidr_1gpu.pt --output runs/slidr
+
+The network of the family that takes the most tensors is filled; every tensor that is loaded,
+missing or refused is listed in OUTPUT/import.txt. Nothing is unpickled beyond tensors and plain
+containers. With --config the voxels of the file's own config must be those of the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # Recipes import configs.common from a checkout.
+
+from uov_jax.convert import (  # noqa: E402
+    import_checkpoint,
+    load_state_dict_file,
+    reference_voxels,
+    require_agreement,
+)
+from uov_jax.models import VARIANTS  # noqa: E402
+from uov_jax.training.config import load_config  # noqa: E402
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help=".pt, .pth, .ckpt, .safetensors or .npz")
+    parser.add_argument("--output", required=True, type=Path, help="directory of the new run")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="by default the one that fits")
+    parser.add_argument("--config", help="recipe that the checkpoint is meant for")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Import; returns the exit status."""
+    options = parse(arguments)
+    try:
+        checkpoint = load_state_dict_file(options.file)
+        if options.config:
+            data = load_config(options.config).data
+            run = reference_voxels(data.voxel_size, data.cylindrical)
+            for setting in require_agreement(checkpoint, run):
+                print(f"{options.file} does not state {setting}: taken as the recipe's.")
+        imported = import_checkpoint(checkpoint, options.output, options.variant)
+    except (OSError, ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{imported.shape.variant}, {imported.shape.in_channels} input channel(s), "
+        f"{imported.shape.out_channels} outputs: {imported.report}\n"
+        f"Wrote {imported.folder} and {options.output / 'import.txt'}.\n"
+        f"Next: python scripts/evaluate.py --config {options.config or 'RECIPE'} "
+        f"--checkpoint {options.output}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

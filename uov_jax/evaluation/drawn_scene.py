@@ -1,0 +1,85 @@
+"""The keyframes of a scene with every labelling there is of them, for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uov_jax.data.label_files import NuScenesLabelFiles
+from uov_jax.data.nuscenes import Keyframe, read_lidarseg, read_sweep
+from uov_jax.data.projection import pair_points
+from uov_jax.data.reference_dump import open_dumps
+from uov_jax.data.superpoints import matching_cameras, point_words
+from uov_jax.evaluation.animation import Frame
+from uov_jax.vocabulary import Vocabulary
+
+
+class DrawnScene:
+    """Frames with the truth, a teacher's labels and predictions, whichever there are."""
+
+    def __init__(
+        self,
+        keyframes: Sequence[Keyframe],
+        vocabulary: Vocabulary,
+        dumps: Path | None = None,
+        predictions: Path | None = None,
+    ) -> None:
+        """Find the files of every keyframe.
+
+        Args:
+            keyframes: in the order of time.
+            vocabulary: gives the classes of labels and words.
+            dumps: folder of a teacher's dumps; None for no teacher.
+            predictions: folder with `TOKEN_lidarseg.bin` files at any depth; None for none.
+
+        Raises:
+            FileNotFoundError: a dump or a prediction is missing.
+            ValueError: there is nothing to draw.
+
+        """
+        self.keyframes, self.vocabulary = list(keyframes), vocabulary
+        self.dumps = None if dumps is None else open_dumps(dumps, vocabulary)
+        if self.dumps is not None:
+            self.dumps.check(self.keyframes)
+        self.predictions = None if predictions is None else self._find(predictions)
+        labelled = bool(self.keyframes) and self.keyframes[0].lidarseg_path is not None
+        if not (labelled or self.dumps or self.predictions):
+            raise ValueError(
+                "there is nothing to draw: the dataset has no labels, and neither dumps nor "
+                "predictions are given"
+            )
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self.keyframes)
+
+    def __getitem__(self, number: int) -> Frame:
+        """One keyframe with its labellings: "truth", "teacher", "prediction"."""
+        keyframe = self.keyframes[number]
+        points = read_sweep(keyframe.lidar_path)
+        panels: dict[str, np.ndarray] = {}
+        if keyframe.lidarseg_path is not None:
+            raw = read_lidarseg(keyframe.lidarseg_path, len(points))
+            panels["truth"] = self.vocabulary.raw_to_eval[raw]
+        if self.dumps is not None:
+            cameras = matching_cameras(keyframe, self.dumps.read(keyframe))
+            word, _ = point_words(pair_points(points, keyframe), cameras, len(points))
+            classes = self.vocabulary.word_eval_class
+            panels["teacher"] = np.where(word >= 0, classes[word], 0)
+        if self.predictions is not None:
+            files = NuScenesLabelFiles(self.keyframes, "")
+            panels["prediction"] = files.read(self.predictions[number], len(points))
+        return Frame(points, panels, keyframe)
+
+    def _find(self, folder: Path) -> list[Path]:
+        found = {path.name: path for path in sorted(folder.rglob("*_lidarseg.bin"))}
+        names = [f"{keyframe.lidar_token}_lidarseg.bin" for keyframe in self.keyframes]
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise FileNotFoundError(
+                f"{folder}: no {missing[0]} at any depth, and {len(missing)} of {len(names)} "
+                "predictions of the scene are missing"
+            )
+        return [found[name] for name in names]

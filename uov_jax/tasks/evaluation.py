@@ -1,0 +1,90 @@
+"""What `scripts/evaluate.py` asks of a stage: the sweeps of a split, and one class per voxel."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from uov_jax.data.label_files import LabelFiles
+from uov_jax.data.nuscenes import Keyframe
+from uov_jax.data.tmp_sample import VoxelSettings
+
+
+class Evaluation(Protocol):
+    """A split of a dataset, judged with networks of one kind.
+
+    Attributes:
+        title: what is judged.
+        split: of the dataset.
+        classes: names of all classes, the first one ignored.
+        colors: uint8[C, 3], RGB of each.
+        voxels: how points become voxels.
+        label_files: the dataset's label format.
+
+    """
+
+    title: str
+    split: str
+    classes: tuple[str, ...]
+    colors: np.ndarray
+    voxels: VoxelSettings
+    label_files: LabelFiles
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        ...
+
+    def token(self, index: int) -> str:
+        """What names a sweep in messages, and in the names of files."""
+        ...
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One whole sweep; threads may ask for several at once.
+
+        `plan` and `features` for the network; `inverse` int32[N], its row of every point; `points`
+        float32[N, 4 or more]; `truth` uint8[N] or None; `seen` bool[N] or None; `teacher_label`
+        uint8[N] (0 for none) or None; `token`.
+        """
+        ...
+
+    def keyframe(self, index: int) -> Keyframe | None:
+        """The cameras that belong to a sweep, None where the dataset has none."""
+        ...
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network."""
+        ...
+
+    def classify(self, output: jax.Array) -> jax.Array:
+        """uint8[rows]: the class of every row of the network's output; it is compiled."""
+        ...
+
+    def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """uint8[N]: classes uint8[N] of the points float32[N, 3 or more] as AFI smooths them."""
+        ...
+
+
+def build_evaluation(config: ConfigDict, split: str | None = None) -> Evaluation:
+    """The evaluation of the task that `config.task` names; nothing of its training is opened.
+
+    Args:
+      config: the recipe.
+      split: of the dataset; None takes `config.data.val_split`.
+
+    Raises:
+      ValueError: the task has no evaluation, or there is no split.
+      FileNotFoundError: its data are not there.
+
+    """
+    split = config.data.val_split if split is None else split
+    if not split:
+        raise ValueError("there is no split to evaluate on: give one with --split")
+    if config.task == "tmp":
+        from uov_jax.tasks.tmp_evaluation import ZeroShotEvaluation
+
+        return ZeroShotEvaluation(config, split)
+    raise ValueError(f"config.task: expected 'tmp', found {config.task!r}")

@@ -1,0 +1,109 @@
+"""Evaluation of a pre-trained network by words, without any label in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from uov_jax.data.batching import Capacities
+from uov_jax.data.dump import MissingDumpError
+from uov_jax.data.evaluation_sample import evaluation_sample
+from uov_jax.data.label_files import LabelFiles, NuScenesLabelFiles
+from uov_jax.data.nuscenes import Keyframe, NuScenesTables, require_files
+from uov_jax.data.reference_dump import open_dumps
+from uov_jax.data.tmp_sample import VoxelSettings, sweep_files
+from uov_jax.models import VARIANTS
+from uov_jax.tasks.tmp import pretraining_model
+from uov_jax.tasks.validation import label_files
+from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.vocabulary import load_vocabulary
+
+
+class ZeroShotEvaluation:
+    """Keyframes judged by the word that is most similar to each voxel's feature.
+
+    Of the dumps the words' embeddings are needed, and where the split was dumped too the teacher's
+    own labels are judged beside the network.
+    """
+
+    title = "Zero-shot segmentation by words"
+
+    def __init__(self, config: ConfigDict, split: str) -> None:
+        """Open the split and the words.
+
+        Raises:
+          FileNotFoundError: dataset, sweeps, label files or dumps are missing.
+          ValueError: they do not fit each other or the config; dumps without words.
+
+        """
+        data = config.data
+        self.config, self.split = config, split
+        self.vocabulary = load_vocabulary(data.vocabulary)
+        self.classes, self.colors = self.vocabulary.eval_classes, self.vocabulary.colors
+        self.keyframes = NuScenesTables(data.root, data.version).keyframes(split)
+        require_files(self.keyframes, sweep_files, "LiDAR sweeps")
+        require_files(self.keyframes, label_files, "label files")
+        self.dumps = open_dumps(data.dumps, self.vocabulary)
+        text = self.dumps.text_embeddings
+        if text is None:
+            raise ValueError(
+                f"{self.dumps.root}: the dumps of {self.dumps.teacher!r} have no words, so there "
+                "is no class to give"
+            )
+        self._classify = word_classifier(text, self.vocabulary, config.run.predict_ignored)
+        self.teacher = self._has_dumps()
+        self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
+        self.label_files: LabelFiles = NuScenesLabelFiles(self.keyframes, split.partition(":")[0])
+        first_kernel = VARIANTS[config.model.variant].first_kernel
+        sizes = Capacities.for_sweeps(1, first_kernel=first_kernel, voxels=tuple(data.voxels))
+        self.plans = sizes.plans
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self.keyframes)
+
+    def token(self, index: int) -> str:
+        """The `sample` token."""
+        return self.keyframes[index].token
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One keyframe's sweep, with the teacher's labels where the split was dumped."""
+        dumps = self.dumps if self.teacher else None
+        keyframe = self.keyframes[index]
+        return evaluation_sample(keyframe, self.vocabulary, self.plans, self.voxels, dumps)
+
+    def keyframe(self, index: int) -> Keyframe:
+        """The keyframe itself."""
+        return self.keyframes[index]
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network with one unit feature of the teacher's embedding size a voxel."""
+        return pretraining_model(self.config.model, self.dumps.embedding_size, rngs, axis_name)
+
+    def classify(self, output: jax.Array) -> jax.Array:
+        """uint8[rows]: the class of the nearest word."""
+        return self._classify(output)
+
+    def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
+        from uov_jax.afi import NUSCENES_GROUND, smooth_labels
+
+        return smooth_labels(
+            points[:, :3],
+            classes,
+            num_classes=len(self.classes),
+            ground=NUSCENES_GROUND,
+            workers=-1,
+        )
+
+    def _has_dumps(self) -> bool:
+        try:
+            self.dumps.check(self.keyframes)
+        except MissingDumpError as error:
+            print(f"The teacher is not judged beside the network: {error}", flush=True)
+            return False
+        return True

@@ -1,4 +1,4 @@
-"""A share of the work for each of several processes, by argument or from a scheduler's variables."""
+"""A share of the work for each of several processes: by argument, or as a scheduler numbers it."""
 
 from __future__ import annotations
 

@@ -19,10 +19,7 @@ from uov_jax.data.reference_dump import (
 from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import Vocabulary
 
-# Bytes of a native dump against the reference's of the same content: half the numbers of an
-# embedding, and shorter masks. Measured on 12 and on 175 masks an image: 0.43 and 0.48.
-NATIVE_SHARE = 0.45
-SAMPLE = 8  # keyframes whose files are measured for the estimate
+SAMPLE = 4  # keyframes after which the size of all is estimated
 
 
 class Converted(NamedTuple):
@@ -67,8 +64,7 @@ def to_native(
     def convert(keyframe: Keyframe) -> int:
         return folder.write(source.read(keyframe))
 
-    sample = [p for k in keyframes[:SAMPLE] for p in source.paths(k)]
-    return _convert(keyframes, is_done, convert, sample, NATIVE_SHARE, Path(output), say)
+    return _convert(keyframes, is_done, convert, Path(output), say)
 
 
 def to_reference(
@@ -103,30 +99,28 @@ def to_reference(
     def convert(keyframe: Keyframe) -> int:
         return write_reference_dump(root, source.read(keyframe))
 
-    sample = [source.path(keyframe) for keyframe in keyframes[:SAMPLE]]
-    return _convert(keyframes, is_done, convert, sample, 1 / NATIVE_SHARE, root, say)
+    return _convert(keyframes, is_done, convert, root, say)
 
 
 def _convert(
     keyframes: Sequence[Keyframe],
     is_done: Callable[[Keyframe], bool],
     convert: Callable[[Keyframe], int],
-    sample: Sequence[Path],
-    growth: float,
     output: Path,
     say: Callable[[str], None],
 ) -> Converted:
     waiting = [keyframe for keyframe in keyframes if not is_done(keyframe)]
     found = len(keyframes) - len(waiting)
-    each = sum(path.stat().st_size for path in sample) / min(SAMPLE, len(keyframes))
-    size = growth * each * len(waiting)
-    free = shutil.disk_usage(output).free
-    warning = f" WARNING: only {readable_bytes(free)} are free there." if size > free else ""
-    say(
-        f"{len(waiting)} keyframes to convert, {found} done already. Expected size: "
-        f"{readable_bytes(size)} in {output}{warning}"
-    )
+    say(f"{len(waiting)} keyframes to convert, {found} done already.")
     total = 0
-    for keyframe in tqdm(waiting, unit="keyframe", desc="convert", disable=not waiting):
+    for number, keyframe in enumerate(
+        tqdm(waiting, unit="keyframe", desc="convert", disable=not waiting), start=1
+    ):
         total += convert(keyframe)
+        if number == min(SAMPLE, len(waiting)):
+            size, free = total / number * len(waiting), shutil.disk_usage(output).free
+            warning = f" WARNING: only {readable_bytes(free)} are free there." * (size > free)
+            say(
+                f"Expected size: {readable_bytes(size)} in {output}, measured on {number}.{warning}"
+            )
     return Converted(len(waiting), found, total)

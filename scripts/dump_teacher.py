@@ -54,7 +54,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
     parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
-    parser.add_argument("--batch", default=1, type=int, help="images at a time")
+    parser.add_argument(
+        "--batch", default=1, type=int, help="images at a time; 6 fills a GPU better"
+    )
     parser.add_argument(
         "--shard",
         help="3/16: the third of 16 shares; by default what the scheduler's variables say",
@@ -102,6 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
         if options.check:
             return check(options.output, keyframes, vocabulary)
+        print(f"Loading the teacher {options.teacher!r}.", flush=True)
         teacher = create_teacher(
             options.teacher,
             vocabulary,

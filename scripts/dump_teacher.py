@@ -73,6 +73,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def training_command(options: argparse.Namespace, keyframes: int) -> str:
     """The command that trains on what was dumped; a set smaller than a batch is one batch."""
     recipe = f"configs/tmp_{options.teacher}.py"
+    if not (ROOT / recipe).is_file():
+        recipe = "configs/tmp_san.py"
     fields = {
         "data.root": options.data,
         "data.version": options.version,

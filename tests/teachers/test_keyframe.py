@@ -61,7 +61,7 @@ def train_on(recipe: str, dumps: Path, workdir: Path) -> list[float]:
         )
         config.run.update(log_every_steps=1, tensorboard=False)
     train(build_task(config), config, workdir)
-    with next(workdir.rglob("*.csv")).open() as file:
+    with (workdir / "metrics.csv").open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
 
 

@@ -188,6 +188,45 @@ def test_an_official_file_is_loaded_strictly(tmp_path):
         create_teacher("san", load_vocabulary(), TeacherOptions((path,), "cpu"))
 
 
+def write_vocabulary(path: Path, words: list[str]) -> Path:
+    """A user's own file, every word a class of its own but for the one that stands twice."""
+    classes = list(dict.fromkeys(words))
+    groups = [
+        {
+            "raw_index": 1 + classes.index(word),
+            "eval_class": 1 + classes.index(word),
+            "words": [word],
+        }
+        for word in words
+    ]
+    content = {"eval_classes": ["ignore", *classes], "groups": groups}
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.slow
+def test_the_teacher_is_made_of_its_file_and_a_users_own_words(
+    tmp_path, san_network, front_image, measured, monkeypatch
+):
+    """Writes 1.75 GB; then half precision against the masks of float32."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "san_vit_large_14.pth"
+    torch.save({"model": san_network.state_dict()}, path)
+    with np.load(DATA / "san_text.npz") as file:
+        words, expected = file["words"].tolist(), file["embeddings"]
+    vocabulary = load_vocabulary(write_vocabulary(tmp_path / "words.json", words))
+    teacher = create_teacher("san", vocabulary, TeacherOptions((path,), "cpu"))
+    with path.open("rb") as file:
+        assert teacher.weights_hash == hashlib.file_digest(file, "sha256").hexdigest()
+    np.testing.assert_allclose(teacher.text_embeddings, expected, atol=2e-6)
+
+    half = SanTeacher(san_network, text_rows(), "w" * 64, autocast=True)
+    (found,) = half.segment([front_image])
+    words_of_pixels = found.words[found.masks.astype(int) - 1]
+    exact = measured["category_ids"][measured["seg_map"].astype(int) - 1]
+    assert (words_of_pixels == exact).mean() > 0.8
+
+
 def test_missing_weights_are_named_with_where_to_get_them():
     with pytest.raises(FileNotFoundError, match=r"san_vit_large_14\.pth \(1\.75 GB\), .*Mendel192"):
         create_teacher("san", load_vocabulary(), TeacherOptions())

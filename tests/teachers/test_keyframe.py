@@ -78,3 +78,4 @@ def test_san_dumps_a_keyframe_that_is_trained_on(
     losses = train_on("tmp_san.py", tmp_path / "dumps", tmp_path / "run")
     assert len(losses) == STEPS
     assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]

@@ -131,6 +131,17 @@ def test_the_dumped_masks_words_and_embeddings_are_the_official_ones(run, measur
     np.testing.assert_allclose(np.linalg.norm(found.embeddings, axis=1), 1, rtol=1e-5)
 
 
+def test_images_of_a_batch_do_not_see_each_other(san_network):
+    images = torch.randn(3, 3, 128, 160, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        masks, embeddings = san_network(images)
+        alone = [san_network(image[None]) for image in images]
+    assert masks.shape == (3, 100, 8, 10)
+    for number, (one_masks, one_embeddings) in enumerate(alone):
+        assert_close(masks[number], one_masks[0].numpy(), "masks")
+        assert_close(embeddings[number], one_embeddings[0].numpy(), "embeddings")
+
+
 def test_rows_can_be_taken_any_number_at_a_time():
     masks = torch.randn(3, 40, 72, generator=torch.Generator().manual_seed(0))
     whole = torch.cat([part for _, part in mask_probabilities(masks, SIZE, 900)], dim=1)

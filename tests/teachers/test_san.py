@@ -13,6 +13,7 @@ import torch
 
 from tests.teachers.recipe import DATA, official_tensors, text_rows
 from uov_jax.teachers import TeacherOptions, create_teacher
+from uov_jax.teachers.runtime import mixed_precision
 from uov_jax.teachers.san import (
     SanTeacher,
     load_network,
@@ -142,6 +143,20 @@ def test_images_of_a_batch_do_not_see_each_other(san_network):
         assert_close(embeddings[number], one_embeddings[0].numpy(), "embeddings")
 
 
+def test_autocast_stays_near_float32(san_network):
+    image = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        exact_masks, exact = san_network(image)
+        with mixed_precision(torch.device("cpu"), on=True):
+            masks, embeddings = san_network(image)
+    assert masks.dtype == embeddings.dtype == torch.float32
+    # bfloat16 has 8 bits, 2e-3, a rounding; measured 6e-3, and cosines of 0.9958 to 1.
+    assert not torch.equal(masks, exact_masks)
+    error = (masks - exact_masks).square().mean().sqrt() / exact_masks.square().mean().sqrt()
+    assert error < 0.02
+    assert (embeddings * exact).sum(-1).min() > 0.98
+
+
 def test_rows_can_be_taken_any_number_at_a_time():
     masks = torch.randn(3, 40, 72, generator=torch.Generator().manual_seed(0))
     whole = torch.cat([part for _, part in mask_probabilities(masks, SIZE, 900)], dim=1)
@@ -216,10 +231,8 @@ def write_vocabulary(path: Path, words: list[str]) -> Path:
 
 
 @pytest.mark.slow
-def test_the_teacher_is_made_of_its_file_and_a_users_own_words(
-    tmp_path, san_network, front_image, measured, monkeypatch
-):
-    """Writes 1.75 GB; then half precision against the masks of float32."""
+def test_the_teacher_is_made_of_its_file_and_a_users_own_words(tmp_path, san_network, monkeypatch):
+    """Writes 1.75 GB."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "san_vit_large_14.pth"
     torch.save({"model": san_network.state_dict()}, path)
@@ -230,12 +243,6 @@ def test_the_teacher_is_made_of_its_file_and_a_users_own_words(
     with path.open("rb") as file:
         assert teacher.weights_hash == hashlib.file_digest(file, "sha256").hexdigest()
     np.testing.assert_allclose(teacher.text_embeddings, expected, atol=2e-6)
-
-    half = SanTeacher(san_network, text_rows(), "w" * 64, autocast=True)
-    (found,) = half.segment([front_image])
-    words_of_pixels = found.words[found.masks.astype(int) - 1]
-    exact = measured["category_ids"][measured["seg_map"].astype(int) - 1]
-    assert (words_of_pixels == exact).mean() > 0.8
 
 
 def test_missing_weights_are_named_with_where_to_get_them():

@@ -7,12 +7,13 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long bench test lint format clean
+.PHONY: help env build simulate simulate-long train train-long bench test test-slow lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
-	@echo "make test        every test, from a bare clone"
+	@echo "make test        every test but the slow ones, from a bare clone"
+	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
@@ -26,8 +27,8 @@ $(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nusce
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/nuscenes.txt
 	touch $@
 
-$(VENV)/torch: $(VENV)/installed requirements/torch.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+$(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/teachers.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
@@ -50,11 +51,14 @@ simulate-long: build
 train-long: simulate-long
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
 
-bench: build $(VENV)/torch
+bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json
 
-test: build $(VENV)/torch
+test: build $(VENV)/teachers
 	$(RUN) -m pytest
+
+test-slow: build $(VENV)/teachers
+	$(RUN) -m pytest -m slow
 
 lint: build
 	$(BIN)/ruff check .

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uov_jax.data.dump_keyframes import readable_bytes
 from uov_jax.data.make_superpoints import (
     NATIVE_BYTES,
     NPY_BYTES,
@@ -33,6 +32,7 @@ from uov_jax.data.nuscenes import Keyframe, NuScenesTables
 from uov_jax.data.reference_dump import open_dumps
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.purity import Purity
+from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 # Recipes by the name of the teacher in its dumps.

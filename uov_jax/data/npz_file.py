@@ -55,12 +55,11 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], stored: Collection[s
                 np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
                 archive.writestr(entry, buffer.getbuffer())
 
-    write_atomically(path, write)
-    return path.stat().st_size
+    return write_atomically(path, write)
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file of a temporary name, then give it the final one."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """Let `write` fill a file of a temporary name, give it the final one; its size in bytes."""
     # The name is unique to the process, so that two writers of one file do not mix.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -69,6 +68,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return path.stat().st_size
 
 
 def byte_planes(values: np.ndarray, planes: int) -> np.ndarray:

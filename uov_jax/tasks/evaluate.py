@@ -12,7 +12,6 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
-from uov_jax.data.dump_keyframes import readable_bytes
 from uov_jax.data.label_files import expected_bytes, pack_submission, write_labels
 from uov_jax.evaluation import pictures
 from uov_jax.evaluation.camera_pictures import camera_picture
@@ -20,12 +19,13 @@ from uov_jax.evaluation.clock import SweepClock
 from uov_jax.evaluation.score_files import file_name, write_scores
 from uov_jax.evaluation.subsets import SubsetScores
 from uov_jax.evaluation.tables import format_table
+from uov_jax.readable import duration, readable_bytes
 from uov_jax.tasks.evaluation import Evaluation
 from uov_jax.tasks.evaluation_progress import EvaluationProgress, evaluation_identity
 from uov_jax.tasks.trained_network import load_trained
 from uov_jax.tasks.validation import evenly_spaced, prefetched
 from uov_jax.training import compilation
-from uov_jax.training.progress import STEPS_BEFORE_ESTIMATE, duration
+from uov_jax.training.progress import STEPS_BEFORE_ESTIMATE
 from uov_jax.training.signals import StopRequest
 from uov_jax.training.step import prediction
 

@@ -38,6 +38,10 @@ class _Segmentation:
         loss = -jnp.sum(jnp.where(valid, chosen, 0.0)) / jnp.sum(valid, dtype=jnp.float32)
         return loss, {}
 
+    def parameter_group(self, path: str) -> str:
+        del path
+        return "trunk"
+
 
 def useful_gigaflop(plan: Plan, classes: int) -> float:
     """Multiplications and additions of one forward pass over the neighbours that exist."""

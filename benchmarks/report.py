@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -9,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import jax
-
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 
+# Whose versions decide about speed, ours and the alternatives'.
+LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine")
 # Our calls among the timings; the others are what they are held against.
 OURS = "uov_jax"
 
@@ -61,9 +62,15 @@ def machine() -> dict[str, str]:
         "processor": name,
         "cores": str(usable),
         "backend": f"{sparse.current_backend()}, {sparse.backends()['cpu']}",
-        "jax": jax.__version__,
         "python": platform.python_version(),
-    }
+    } | {name: version for name in LIBRARIES if (version := _version(name))}
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def markdown(rows: Sequence[Row]) -> str:

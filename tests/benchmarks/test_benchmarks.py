@@ -59,6 +59,15 @@ def test_useful_operations_of_one_voxel_are_those_of_every_weight():
     assert network.useful_gigaflop(plan, 17) == pytest.approx(expected, rel=1e-9)
 
 
+def test_our_network_learns_the_labels_it_is_timed_with():
+    coords = np.zeros((40, 4), np.int32)
+    coords[:, 1] = np.arange(40)
+    own = network.Own(coords, *network.made_up(coords))
+    losses = [float(own.step()[1]["loss"][0]) for _ in range(3)]
+    assert losses[0] > losses[1] > losses[2]
+    assert own.forward().shape == (40, network.CLASSES)
+
+
 def test_activations_of_one_voxel_are_the_channels_of_every_layer():
     # Two numbers a channel of the stem, four a channel and block, two a channel of each change of
     # level, one a channel of each projected shortcut and of what the decoder joins.

@@ -20,7 +20,7 @@ PANEL_ORDER = ("truth", "teacher", "prediction")
 UNLABELLED = (0.82, 0.82, 0.82)
 RIGHT = (0.55, 0.75, 0.62)
 WRONG = (0.84, 0.10, 0.11)
-_INK = "#333333"
+INK = "#333333"
 _RING = "#9a9a9a"
 
 
@@ -67,18 +67,18 @@ def bird_eye(
     figure = Figure(figsize=(5.0 * count, 6.7), dpi=100, facecolor="white")
     figure.suptitle(
         path.stem if title is None else title, x=0.012, y=0.985, ha="left", va="top", fontsize=13,
-        color=_INK, fontweight="bold",
+        color=INK, fontweight="bold",
     )  # fmt: skip
     axes = figure.subplots(1, count, squeeze=False)[0]
     figure.subplots_adjust(left=0.008, right=0.992, top=0.855, bottom=0.12, wspace=0.025)
     for axis, (name, label) in zip(axes, labels.items(), strict=False):
-        _draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")))
+        draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")))
         axis.scatter(xy[:, 0], xy[:, 1], s=3.2, c=palette[label], linewidths=0)
     if compared and reference is not None:
         _draw_errors(axes[-1], xy, labels["prediction"], labels[reference], reference, radius)
     present = np.unique(np.concatenate(list(labels.values()))) if len(xy) else np.zeros(0, int)
     _draw_legend(figure, present, palette, names)
-    _save(figure, path)
+    save(figure, path)
 
 
 def loss_plot(
@@ -111,7 +111,7 @@ def loss_plot(
         len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
     )[:, 0]
     heading = metrics.resolve().parent.name if title is None else title
-    axes[0].set_title(heading, loc="left", fontsize=12, fontweight="bold", color=_INK)
+    axes[0].set_title(heading, loc="left", fontsize=12, fontweight="bold", color=INK)
     for index, (name, (steps, values)) in enumerate(losses.items()):
         _draw_loss(axes[0], name, steps, values, f"C{index}")
     axes[0].set_ylabel("loss")
@@ -129,7 +129,7 @@ def loss_plot(
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.tight_layout()
-    _save(figure, path)
+    save(figure, path)
 
 
 def _checked_panels(
@@ -169,9 +169,9 @@ def _share(mask: np.ndarray) -> str:
     return f"{100 * mask.mean():.0f} %" if mask.size else "none"
 
 
-def _draw_ground(axis: Axes, radius: float, title: str) -> None:
+def draw_ground(axis: Axes, radius: float, title: str) -> None:
     """Empty panel with rings every 20 m and an arrow at the sensor, pointing ahead."""
-    axis.set_title(title, fontsize=12, color=_INK, linespacing=1.35)
+    axis.set_title(title, fontsize=12, color=INK, linespacing=1.35)
     axis.set(xlim=(-radius, radius), ylim=(-radius, radius), aspect="equal", xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_color("#cccccc")
@@ -197,7 +197,7 @@ def _draw_errors(
     judged = reference > 0
     wrong = judged & (prediction != reference)
     what = "errors" if name == "truth" else f"prediction against {name}"
-    _draw_ground(axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ")
+    draw_ground(axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ")
     # Errors last: they are what is looked for.
     for mask, color, size in (
         (~judged, UNLABELLED, 2.0),
@@ -207,7 +207,7 @@ def _draw_errors(
         axis.scatter(xy[mask, 0], xy[mask, 1], s=size, color=color, linewidths=0)
     handles = [_swatch("same", RIGHT), _swatch("different", WRONG)]
     axis.legend(
-        handles=handles, loc="lower left", fontsize=10, labelcolor=_INK, handletextpad=0.2,
+        handles=handles, loc="lower left", fontsize=10, labelcolor=INK, handletextpad=0.2,
         frameon=True, framealpha=0.85, edgecolor="none",
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ def _draw_legend(
     columns = max(1, min(len(handles), int(width / 1.75)))
     figure.legend(
         handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=11,
-        labelcolor=_INK, handletextpad=0.3, columnspacing=1.4, bbox_to_anchor=(0.5, 0.005),
+        labelcolor=INK, handletextpad=0.3, columnspacing=1.4, bbox_to_anchor=(0.5, 0.005),
     )  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def _read_series(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (table[0], table[1]) for name, table in columns.items()}
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Draw without pyplot, which keeps global state and is not safe in threads."""
     temporary = path.with_name(f".{path.name}.part")
     try:

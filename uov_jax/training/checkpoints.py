@@ -21,6 +21,7 @@ FREE_FIELDS = (
     "data.root",
     "data.val_split",
     "data.dumps",
+    "data.labels",
     "data.workers",
     "data.worker_processes",
 )
@@ -315,8 +316,63 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be stored in a checkpoint")
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint by name, such as `parameters/final.kernel`, for looking at it.
+def has_checkpoint(directory: str | Path) -> bool:
+    """Whether a run directory holds a whole checkpoint to go on from."""
+    return bool(_steps(Path(directory) / "checkpoints"))
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The folder of one checkpoint: `path` itself, or the last one of a run directory.
+
+    Raises:
+      CheckpointError: there is none; the message says what is there.
+
+    """
+    path = Path(path)
+    if (path / "arrays").is_dir():
+        return path
+    for folder in (path / "checkpoints", path):
+        if steps := _steps(folder):
+            return folder / str(max(steps))
+    what = "a folder without a checkpoint" if path.is_dir() else "no such folder"
+    raise CheckpointError(
+        f"{path}: {what}; expected a run directory (with `checkpoints` in it) or the folder of one "
+        "checkpoint (with `arrays` in it)"
+    )
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint's folder says of its run: config, identity, versions.
+
+    Raises:
+      CheckpointError: it cannot be read.
+
+    """
+    file = Path(path) / "record" / "metadata"
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        if record["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {record['format']}, this code reads {FORMAT}")
+        return record
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: expected the record of a checkpoint: {error}") from error
+
+
+def _steps(folder: Path) -> list[int]:
+    """Steps of the whole checkpoints in a folder; unfinished ones have other names."""
+    if not folder.is_dir():
+        return []
+    return [int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "arrays").is_dir()]
+
+
+def read_arrays(path: str | Path, of: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint by name, such as `parameters/final.kernel`.
+
+    Args:
+      path: the checkpoint's folder.
+      of: first parts of the names to read, such as "parameters"; all by default.
 
     Raises:
       CheckpointError: there is no whole checkpoint in that folder.
@@ -325,9 +381,14 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     folder = Path(path).absolute()
     if not (folder / "arrays").is_dir():
         raise CheckpointError(f"{folder}: no checkpoint; expected a folder with `arrays` in it")
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         metadata = checkpointer.metadata(folder / "arrays")
         stored = dict(getattr(metadata, "item_metadata", metadata))
-        host = {name: np.zeros(info.shape, info.dtype) for name, info in stored.items()}
-        arrays = checkpointer.restore(folder / "arrays", args=ocp.args.StandardRestore(host))
+        host = {
+            name: np.zeros(info.shape, info.dtype)
+            for name, info in stored.items()
+            if of is None or name.partition("/")[0] in of
+        }
+        arguments = ocp.args.PyTreeRestore(host, partial_restore=True)
+        arrays = checkpointer.restore(folder / "arrays", args=arguments)
     return {name: np.asarray(array) for name, array in arrays.items()}

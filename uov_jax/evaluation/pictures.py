@@ -205,14 +205,15 @@ def _draw_errors(
         (wrong, WRONG, 3.4),
     ):
         axis.scatter(xy[mask, 0], xy[mask, 1], s=size, color=color, linewidths=0)
-    handles = [_swatch("same", RIGHT), _swatch("different", WRONG)]
+    handles = [swatch("same", RIGHT), swatch("different", WRONG)]
     axis.legend(
         handles=handles, loc="lower left", fontsize=10, labelcolor=INK, handletextpad=0.2,
         frameon=True, framealpha=0.85, edgecolor="none",
     )  # fmt: skip
 
 
-def _swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:
+def swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:
+    """A legend's entry: a square of one colour."""
     return Line2D([], [], marker="s", ls="", ms=9, color=tuple(color), label=name)
 
 
@@ -222,7 +223,7 @@ def _draw_legend(
     entries = [(names[i].replace("_", " "), palette[i]) for i in present if i > 0]
     if (present == 0).any():
         entries.append(("unlabelled", palette[0]))
-    handles = [_swatch(name, color) for name, color in entries]
+    handles = [swatch(name, color) for name, color in entries]
     width = figure.get_figwidth()
     columns = max(1, min(len(handles), int(width / 1.75)))
     figure.legend(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -14,6 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from uov_jax.evaluation import pictures
+from uov_jax.vocabulary import Vocabulary
 
 COLOR_MAP = "inferno_r"  # what does not fit fades into the white ground
 LOW, HIGH = 50.0, 99.9  # percentiles of the similarity at the two ends of the colours
@@ -64,7 +65,6 @@ def similarity_picture(
             f"similarity of shape {np.shape(similarity)}, expected one for each of "
             f"{len(points)} points"
         )
-    path = Path(path)
     widths = [5.9, 12.0] if camera else [5.9]
     figure = Figure(figsize=(sum(widths) + 1.3, 7.3), dpi=110, facecolor="white")
     figure.suptitle(
@@ -77,54 +77,90 @@ def similarity_picture(
     _draw_above(axes[0], points, similarity, places, scale, radius)
     if camera:
         _draw_camera(axes[1], camera, similarity, places, scale)
-    bar = figure.colorbar(
-        matplotlib.cm.ScalarMappable(scale, COLOR_MAP), cax=figure.add_axes((0.945, 0.2, 0.011, 0.5))
-    )
+    mappable = matplotlib.cm.ScalarMappable(scale, COLOR_MAP)
+    bar: Any = figure.colorbar(mappable, cax=figure.add_axes((0.945, 0.2, 0.011, 0.5)))
     bar.ax.set_title("cosine", fontsize=10, color=pictures.INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    pictures.save(figure, path)
+    bar.outline.set_visible(False)
+    pictures.save(figure, Path(path))
 
 
 def word_picture(
     points: np.ndarray,
     words: np.ndarray,
-    names: Sequence[str],
+    vocabulary: Vocabulary,
     path: str | os.PathLike[str],
     *,
     title: str,
-    most: int = 24,
+    radius: float = 42.0,
 ) -> None:
-    """Draw the word of every point from above, the most frequent words in colours of their own.
+    """Draw the word of every point from above, and beside it the word's evaluation class.
 
     Args:
-        points: float[N, 3 or more], metres in the LiDAR frame.
-        words: int[N], the word of every point.
-        names: of all words.
-        path: the PNG; written to a temporary name and renamed.
+        points: float[N, 3 or more], metres in the LiDAR frame (x right, y ahead in nuScenes).
+        words: int[N], index of every point's word.
+        vocabulary: gives names, classes and their colours.
+        path: the PNG, about 2000 x 800 pixels; written to a temporary name and renamed.
         title: heading.
-        most: how many words get a colour; the others are grey.
+        radius: half the side of the square that is shown, in metres.
 
     """
-    counts = np.bincount(words, minlength=len(names))
-    frequent = np.argsort(-counts, kind="stable")[:most]
+    counts = np.bincount(words, minlength=len(vocabulary))
+    frequent = np.argsort(-counts, kind="stable")[: len(DISTINCT)]
     frequent = frequent[counts[frequent] > 0]
-    number = np.zeros(len(names), np.int64)
-    number[frequent] = np.arange(1, len(frequent) + 1)
-    shares = 100 * counts[frequent] / max(len(words), 1)
-    labels = [f"{names[i].strip()} {share:.0f} %" for i, share in zip(frequent, shares, strict=True)]
-    tables = [matplotlib.colormaps[name].colors for name in ("tab20", "Dark2")]  # type: ignore[attr-defined]
-    cycle = np.concatenate([np.round(255 * np.array(table)) for table in tables]).astype(np.uint8)
-    repeats = -(-max(len(frequent), 1) // len(cycle))
-    colors = np.concatenate([[[0, 0, 0]], np.tile(cycle, (repeats, 1))[: len(frequent)]])
-    panel = f"the {len(frequent)} most frequent of {np.count_nonzero(counts)} words"
-    pictures.bird_eye(
-        points,
-        {panel: number[words]},
-        colors.astype(np.uint8),
-        path,
-        names=["other words", *labels],
-        title=title,
+    word_colors = np.tile(pictures.UNLABELLED, (len(vocabulary), 1))
+    word_colors[frequent] = DISTINCT[: len(frequent)]
+    class_colors = vocabulary.colors / 255.0
+    class_colors[0] = pictures.UNLABELLED
+    classes = vocabulary.word_eval_class[words]
+    class_counts = np.bincount(classes, minlength=len(class_colors))
+
+    figure = Figure(figsize=(18.4, 7.3), dpi=110, facecolor="white")
+    figure.suptitle(
+        title, x=0.012, y=0.985, ha="left", va="top", fontsize=14, color=pictures.INK,
+        fontweight="bold",
+    )  # fmt: skip
+    axes = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.012, right=0.86, top=0.90, bottom=0.02, wspace=0.45)
+    number = np.count_nonzero(counts)
+    names = [vocabulary.words[word].strip() for word in frequent]
+    shown = (
+        (f"{number} words, the {len(frequent)} most frequent in colours", word_colors[words]),
+        ("their evaluation classes", class_colors[classes]),
     )
+    for axis, (heading, colors) in zip(axes, shown, strict=True):
+        pictures.draw_ground(axis, radius, heading)
+        order = np.argsort(points[:, 2], kind="stable")
+        order = order[(np.abs(points[order, :2]) <= radius).all(axis=1)]
+        axis.scatter(points[order, 0], points[order, 1], s=3.2, c=colors[order], linewidths=0)
+    _list(axes[0], names, counts[frequent], word_colors[frequent], len(words))
+    present = np.argsort(-class_counts, kind="stable")[: np.count_nonzero(class_counts)]
+    own = [vocabulary.eval_classes[i].replace("_", " ") for i in present]
+    _list(axes[1], own, class_counts[present], class_colors[present], len(words))
+    pictures.save(figure, Path(path))
+
+
+def _list(
+    axis: Axes, names: Sequence[str], counts: np.ndarray, colors: np.ndarray, total: int
+) -> None:
+    """A legend right of a panel, with the share of the points."""
+    handles = [
+        pictures.swatch(f"{name}  {100 * count / total:.1f} %", color)
+        for name, count, color in zip(names, counts, colors, strict=True)
+    ]
+    axis.legend(
+        handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=10.5,
+        labelcolor=pictures.INK, handletextpad=0.3, labelspacing=0.32,
+    )  # fmt: skip
+
+
+def _distinct_colors() -> np.ndarray:
+    """float[28, 3]: strong colours first, their pale relatives after them."""
+    paired = np.array([matplotlib.colormaps["tab20"](i)[:3] for i in range(20)])
+    dark = np.array([matplotlib.colormaps["Dark2"](i)[:3] for i in range(8)])
+    return np.concatenate([paired[::2], dark, paired[1::2]])
+
+
+DISTINCT = _distinct_colors()
 
 
 def _scale(similarity: np.ndarray) -> Normalize:
@@ -161,8 +197,7 @@ def _draw_camera(
 ) -> None:
     axis.set_title(camera.name, fontsize=12, color=pictures.INK)
     axis.set(xticks=[], yticks=[])
-    # Pale, so that the points stand out.
-    axis.imshow(255 - (255 - camera.image.astype(np.float32)) * 0.7 / 1.0 if False else camera.image)
+    axis.imshow(camera.image, alpha=0.7)  # pale, so that the points stand out
     own = similarity[camera.point]
     order = np.argsort(own, kind="stable")
     share = np.asarray(scale(own[order]))

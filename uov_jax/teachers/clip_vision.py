@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from uov_jax.teachers.attention import run_block
+
 MODEL = "ViT-L-14-336-quickgelu"  # OpenAI's weights were trained with the quick GELU
 RESOLUTION = 336
 PATCH = 14
@@ -17,7 +19,9 @@ EMBEDDING_SIZE = 768
 
 def build_clip() -> nn.Module:
     """OpenAI's CLIP ViT-L/14@336 with image and text towers, as open_clip builds it, untrained."""
-    return open_clip.model.CLIP(**open_clip.get_model_config(MODEL))
+    clip = open_clip.model.CLIP(**open_clip.get_model_config(MODEL))
+    clip.attn_mask = None  # of the text tower, and no part of the state_dict; see `encode_prompts`
+    return clip
 
 
 def dense_embeddings(visual: Any, image: torch.Tensor, *, whole_block: bool) -> torch.Tensor:
@@ -40,7 +44,7 @@ def dense_embeddings(visual: Any, image: torch.Tensor, *, whole_block: bool) -> 
     tokens = embed_patches(visual, image)
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
-        tokens = block(tokens)
+        tokens = run_block(block, tokens)
     values = last_values(last, tokens)
     if whole_block:
         tokens = tokens + values

@@ -51,7 +51,7 @@ def best_words(scores: torch.Tensor, resizing: Resizing, words_at_once: int) -> 
 
 
 def resized(maps: torch.Tensor, resizing: Resizing) -> torch.Tensor:
-    """float [n, h, w] as the image, [n, height, width]."""
+    """Float [n, h, w] as the image, [n, height, width]."""
     full = F.interpolate(maps[None], size=resizing.size, mode="bilinear", align_corners=False)[0]
     return full[:, : resizing.image[0], : resizing.image[1]]
 

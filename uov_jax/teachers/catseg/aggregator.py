@@ -8,6 +8,8 @@ is multiplied once and added, where the released code repeats it for every word 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Mlp
@@ -37,13 +39,10 @@ class GuidedLinear(nn.Linear):
         super().__init__(width + guidance_size, out_features)
         self.width = width
 
-    def of_guidance(self, guidance: torch.Tensor) -> torch.Tensor:
-        """The guidance's part of the output, with the bias."""
-        return F.linear(guidance, self.weight[:, self.width :], self.bias)
-
-    def forward(self, x: torch.Tensor, from_guidance: torch.Tensor) -> torch.Tensor:
-        """The output for inputs [..., width] and what `of_guidance` gave."""
-        return F.linear(x, self.weight[:, : self.width]) + from_guidance
+    def guided(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """The output for inputs [..., width] and a guidance that broadcasts to them."""
+        own, shared = self.weight.split([self.width, self.in_features - self.width], dim=1)
+        return F.linear(x, own) + F.linear(guidance, shared, self.bias)
 
 
 class GuidedWindowAttention(nn.Module):
@@ -69,8 +68,8 @@ class GuidedWindowAttention(nn.Module):
 
         """
         words = windows.unflatten(0, (-1, len(guidance)))
-        query = self.q(words, self.q.of_guidance(guidance)).flatten(0, 1)
-        key = self.k(words, self.k.of_guidance(guidance)).flatten(0, 1)
+        query = self.q.guided(words, guidance).flatten(0, 1)
+        key = self.k.guided(words, guidance).flatten(0, 1)
         bias = None if mask is None else mask[:, None].to(query.dtype)
         return self.proj(attend(query, key, self.v(windows), self.heads, bias))
 
@@ -103,9 +102,7 @@ class GuidedBlock(nn.Module):
 class SpatialAggregation(nn.Module):
     """Every word for itself: a plain and a shifted Swin block."""
 
-    def __init__(
-        self, width: int, guidance_size: int, grid: int, heads: int, window: int
-    ) -> None:
+    def __init__(self, width: int, guidance_size: int, grid: int, heads: int, window: int) -> None:
         super().__init__()
         shape = (width, guidance_size, grid, heads, window)
         self.block_1 = GuidedBlock(*shape, shift=0)
@@ -136,8 +133,8 @@ class ClassAttention(nn.Module):
 
     def forward(self, words: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """[places, words, width] to the same, guidance [words, guidance size]."""
-        query = self.q(words, self.q.of_guidance(guidance))
-        key = self.k(words, self.k.of_guidance(guidance))
+        query = self.q.guided(words, guidance)
+        key = self.k.guided(words, guidance)
         heads = (x.unflatten(-1, (self.heads, -1)) for x in (query, key, self.v(words)))
         return linear_attention(*heads).flatten(2)
 
@@ -212,8 +209,8 @@ class GuidedConvolution(nn.Conv2d):
         super().__init__(width + guidance_size, out_channels, 3, padding=1, bias=False)
         self.width = width
 
-    def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
-        """[words, width, height, width] with guidance [1, size, height, width]."""
+    def guided(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
+        """The output for [words, width, h, w] and the guidance [1, size, h, w]."""
         own, shared = self.weight.split([self.width, self.in_channels - self.width], dim=1)
         return F.conv2d(x, own, padding=1) + F.conv2d(guidance, shared, padding=1)
 
@@ -234,8 +231,9 @@ class DoubleConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor, guidance: torch.Tensor) -> torch.Tensor:
         """[words, width, height, width] to [words, out channels, height, width]."""
+        first: Any
         first, *rest = self.double_conv
-        x = first(x, guidance)
+        x = first.guided(x, guidance)
         for layer in rest:
             x = layer(x)
         return x

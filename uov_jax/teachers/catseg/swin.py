@@ -6,6 +6,8 @@ belongs to the stage before it, and every stage has a norm of its own on the way
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.layers import Mlp
 from timm.models.swin_transformer import get_relative_position_index
@@ -22,6 +24,8 @@ PATCH = 4
 
 class WindowAttention(nn.Module):
     """Attention within windows with a learned bias by relative position."""
+
+    relative_position_index: torch.Tensor
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -138,9 +142,11 @@ class SwinTransformer(nn.Module):
         """
         pixels = self.patch_embed(image)
         features = []
+        stage: Any
         for i, stage in enumerate(self.layers):
             pixels = stage(pixels)
-            features.append(self.get_submodule(f"norm{i}")(pixels).permute(0, 3, 1, 2))
+            norm: Any = self.get_submodule(f"norm{i}")
+            features.append(norm(pixels).permute(0, 3, 1, 2))
             if stage.downsample is not None:
                 pixels = stage.downsample(pixels)
         return features

@@ -51,7 +51,9 @@ def attend(
     """Multi-head attention within each row of [batch, length, channels].
 
     Args:
-        query: with key and value, [batch, length, channels].
+        query: [batch, length, channels].
+        key: the same.
+        value: the same.
         heads: number of heads, each with consecutive channels.
         bias: [1 or windows, 1 or heads, length, length], added to the logits; the windows of one
             image follow each other in the batch.

@@ -16,7 +16,7 @@ from skimage.color import rgb2lab
 from skimage.feature import local_binary_pattern
 from skimage.segmentation import slic
 
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions
+from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
 from uov_jax.vocabulary import Vocabulary
 
 NUM_SUPERPIXELS = 150  # typical result
@@ -90,13 +90,10 @@ class SlicTeacher:
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         """Segment RGB images uint8[H, W, 3]; every pixel belongs to a superpixel."""
+        require_rgb(images)
         return [self._segment(image) for image in images]
 
     def _segment(self, image: np.ndarray) -> Segmentation:
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"expected an RGB image uint8[H, W, 3], found {image.dtype} {image.shape}"
-            )
         height, width = image.shape[:2]
         small = _reduce(image)
         lab = rgb2lab(small)

@@ -94,3 +94,15 @@ def create_teacher(
         raise ValueError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
     teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary, options)
     return teacher
+
+
+def require_rgb(images: Sequence[np.ndarray]) -> None:
+    """ValueError unless these are RGB images uint8[H, W, 3], at least one and all of one size."""
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"expected an RGB image uint8[H, W, 3], found {image.dtype} {image.shape}"
+            )
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) != 1:
+        raise ValueError(f"expected images of one size, found {sizes} (height, width)")

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from uov_jax.teachers import clip_vision
-from uov_jax.teachers.images import to_tensor
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
 from uov_jax.teachers.runtime import choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions
-from uov_jax.teachers.text import IMAGENET_TEMPLATES, word_embeddings
+from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
+from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
     load_weights,
@@ -75,15 +74,28 @@ class MaskClipTeacher:
         self._device = device or torch.device("cpu")
         self._autocast = autocast
         self._visual = clip.to(self._device).visual
+        self._first_of = first_of_equal_rows(text)
         self._text = torch.from_numpy(text).to(self._device)
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
-        """Segment RGB images uint8[H, W, 3], one after the other; every pixel gets a word."""
+        """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
+
+        Raises:
+            ValueError: an image is of another kind, or they differ in size.
+
+        """
+        require_rgb(images)
         return [self._segment(image) for image in images]
 
     @torch.inference_mode()
     def dense_features(self, image: np.ndarray) -> np.ndarray:
-        """float32[768, rows, columns], a unit vector for every patch of an RGB image uint8."""
+        """float32[768, rows, columns], a unit vector for every patch of an RGB image uint8.
+
+        Raises:
+            ValueError: the image is of another kind.
+
+        """
+        require_rgb([image])
         return self._features(image).cpu().numpy()
 
     @torch.inference_mode()
@@ -92,11 +104,13 @@ class MaskClipTeacher:
         scores = torch.einsum("wc,chv->whv", self._text, features)
         size = (image.shape[0], image.shape[1])
         resizing = Resizing(size, size)
-        words = best_words(scores, resizing, WORDS_AT_ONCE).cpu().numpy()
+        best = best_words(scores, resizing, WORDS_AT_ONCE).cpu().numpy()
+        words = self._first_of[best]  # equal words tie but for rounding; the first one wins
         return segment_by_word(words, features.cpu().numpy(), resizing, connected=self.connected)
 
     def _features(self, image: np.ndarray) -> torch.Tensor:
-        pixels = _input(to_tensor(image, self._device), self.short_side)
+        raw = torch.tensor(image, device=self._device).permute(2, 0, 1)
+        pixels = _input(raw.float(), self.short_side)
         rows = pixels.shape[2] // clip_vision.PATCH
         with mixed_precision(self._device, self._autocast):
             tokens = clip_vision.dense_embeddings(self._visual, pixels, whole_block=False)

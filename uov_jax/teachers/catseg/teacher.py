@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from uov_jax.teachers.catseg.network import CatSeg, Output, padded_size
-from uov_jax.teachers.images import to_tensor
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
 from uov_jax.teachers.runtime import choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions
-from uov_jax.teachers.text import IMAGENET_TEMPLATES, template_embeddings
+from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
+from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, template_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
     load_weights,
@@ -76,24 +75,32 @@ class CatSegTeacher:
         self._device = device or torch.device("cpu")
         self._autocast = autocast
         self._network = network.to(self._device)
-        self._text = torch.from_numpy(text).to(self._device)
-        self.text_embeddings: np.ndarray = F.normalize(
-            torch.from_numpy(text).mean(1), dim=-1
-        ).numpy()
+        self._first_of = first_of_equal_rows(text.reshape(len(text), -1))
+        rows = torch.from_numpy(text)
+        self._text = rows.to(self._device)
+        self.text_embeddings: np.ndarray = F.normalize(rows.mean(1), dim=-1).numpy()
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
-        """Segment RGB images uint8[H, W, 3], one after the other; every pixel gets a word."""
+        """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
+
+        Raises:
+            ValueError: an image is of another kind, or they differ in size.
+
+        """
+        require_rgb(images)
         return [self._segment(image) for image in images]
 
     @torch.inference_mode()
     def _segment(self, image: np.ndarray) -> Segmentation:
-        pixels = to_tensor(image, self._device)
+        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)
         with mixed_precision(self._device, self._autocast):
             output: Output = self._network(pixels, self._text, self.words_at_once)
         size = (image.shape[0], image.shape[1])
         resizing = Resizing(size if self.stretch_padding else padded_size(*size), size)
         words = best_words(output.logits.sigmoid(), resizing, self.words_at_once)
-        return segment_by_word(words.cpu().numpy(), output.embeddings.cpu().numpy(), resizing)
+        # Equal words tie but for rounding; the first one wins.
+        chosen = self._first_of[words.cpu().numpy()]
+        return segment_by_word(chosen, output.embeddings.cpu().numpy(), resizing)
 
 
 def create(vocabulary: Vocabulary, options: TeacherOptions) -> CatSegTeacher:

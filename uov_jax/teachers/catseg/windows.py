@@ -11,6 +11,7 @@ MASKED = -100.0  # added to the logits between pixels that only the cyclic shift
 
 def shift_mask(height: int, width: int, window: int, shift: int) -> torch.Tensor:
     """float32 [windows, window^2, window^2]: 0 between true neighbours, else `MASKED`."""
+    _require_tiles(height, width, window)
     rows, columns = (_parts(size, window, shift) for size in (height, width))
     part = (3 * rows[:, None] + columns[None]).float()
     parts = window_partition(part[None, :, :, None], (window, window)).flatten(1)
@@ -24,9 +25,7 @@ def to_windows(pixels: torch.Tensor, window: int, shift: int) -> torch.Tensor:
         ValueError: the image is no whole number of windows.
 
     """
-    height, width = pixels.shape[1:3]
-    if height % window or width % window:
-        raise ValueError(f"windows of {window} x {window} do not tile {height} x {width} pixels")
+    _require_tiles(pixels.shape[1], pixels.shape[2], window)
     if shift:
         pixels = torch.roll(pixels, (-shift, -shift), dims=(1, 2))
     return window_partition(pixels, (window, window)).flatten(1, 2)
@@ -67,6 +66,11 @@ def attend(
         bias = bias.repeat(len(query) // len(bias), 1, 1, 1)
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     return mixed.transpose(1, 2).flatten(2)
+
+
+def _require_tiles(height: int, width: int, window: int) -> None:
+    if height % window or width % window:
+        raise ValueError(f"windows of {window} x {window} do not tile {height} x {width} pixels")
 
 
 def _parts(size: int, window: int, shift: int) -> torch.Tensor:

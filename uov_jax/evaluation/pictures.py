@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from uov_jax.evaluation.confusion import class_names
 
 PANEL_ORDER = ("truth", "teacher", "prediction")
+REFERENCES = PANEL_ORDER[:2]  # what a prediction is compared with, in this order
 UNLABELLED = (0.82, 0.82, 0.82)
 RIGHT = (0.55, 0.75, 0.62)
 WRONG = (0.84, 0.10, 0.11)
@@ -52,7 +53,7 @@ def bird_eye(
 
     """
     path = Path(path)
-    labels = _checked_panels(points, panels, len(colors))
+    labels = checked_panels(points, panels, len(colors))
     names = class_names(len(colors), names)
     inside = (np.abs(points[:, :2]) <= radius).all(axis=1)
     # From the ground up, so that what is on top in the world is on top in the picture.
@@ -61,7 +62,7 @@ def bird_eye(
     labels = {name: label[order] for name, label in labels.items()}
     palette = np.concatenate([[UNLABELLED], colors[1:] / 255.0])
 
-    reference = next((n for n in ("truth", "teacher") if n in labels), None)
+    reference = next((n for n in REFERENCES if n in labels), None)
     compared = "prediction" in labels and reference is not None
     count = len(labels) + compared
     figure = Figure(figsize=(5.0 * count, 6.7), dpi=100, facecolor="white")
@@ -78,7 +79,7 @@ def bird_eye(
         _draw_errors(axes[-1], xy, labels["prediction"], labels[reference], reference, radius)
     present = np.unique(np.concatenate(list(labels.values()))) if len(xy) else np.zeros(0, int)
     _draw_legend(figure, present, palette, names)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def loss_plot(
@@ -129,14 +130,15 @@ def loss_plot(
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.tight_layout()
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def _checked_panels(
+def checked_panels(
     points: np.ndarray, panels: Mapping[str, np.ndarray], num_classes: int
 ) -> dict[str, np.ndarray]:
+    """The labellings as int64 [N], those of `PANEL_ORDER` first; ValueError if one does not fit."""
     if not panels:
-        raise ValueError("a bird's-eye picture needs at least one labelling")
+        raise ValueError("a picture needs at least one labelling")
     for name, label in panels.items():
         if np.shape(label) != (len(points),):
             raise ValueError(
@@ -271,8 +273,8 @@ def _read_series(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: (table[0], table[1]) for name, table in columns.items()}
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Draw without pyplot, which keeps global state and is not safe in threads."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, without pyplot, which keeps global state and is not safe in threads."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         FigureCanvasAgg(figure).print_png(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ def similarity_picture(
     bar: Any = figure.colorbar(mappable, cax=figure.add_axes((0.945, 0.2, 0.011, 0.5)))
     bar.ax.set_title("cosine", fontsize=10, color=pictures.INK)
     bar.outline.set_visible(False)
-    pictures.save(figure, Path(path))
+    pictures.save_figure(figure, Path(path))
 
 
 def word_picture(
@@ -122,7 +123,7 @@ def word_picture(
     axes = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.012, right=0.86, top=0.90, bottom=0.02, wspace=0.45)
     number = np.count_nonzero(counts)
-    names = [vocabulary.words[word].strip() for word in frequent]
+    names = [textwrap.shorten(vocabulary.words[word], 30, placeholder=" ...") for word in frequent]
     shown = (
         (f"{number} words, the {len(frequent)} most frequent in colours", word_colors[words]),
         ("their evaluation classes", class_colors[classes]),
@@ -136,7 +137,7 @@ def word_picture(
     present = np.argsort(-class_counts, kind="stable")[: np.count_nonzero(class_counts)]
     own = [vocabulary.eval_classes[i].replace("_", " ") for i in present]
     _list(axes[1], own, class_counts[present], class_colors[present], len(words))
-    pictures.save(figure, Path(path))
+    pictures.save_figure(figure, Path(path))
 
 
 def _list(

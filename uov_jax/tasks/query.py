@@ -37,6 +37,8 @@ from uov_jax.training.checkpoints import (
 )
 from uov_jax.vocabulary import Vocabulary
 
+MIN_RANGE = 1.0  # metres
+
 
 class QueryError(ValueError):
     """A text cannot be asked for: it has no embedding in the network's space."""
@@ -228,6 +230,8 @@ def best_places(
 ) -> np.ndarray:
     """The most similar points that are not next to each other.
 
+    Points within `MIN_RANGE` of the sensor are the vehicle itself, and none of them is taken.
+
     Args:
         points: float[N, 3 or more], metres.
         similarity: float[N].
@@ -239,7 +243,7 @@ def best_places(
 
     """
     tree = cKDTree(points[:, :3])
-    free = np.ones(len(points), bool)
+    free = np.hypot(points[:, 0], points[:, 1]) > MIN_RANGE
     chosen: list[int] = []
     for point in np.argsort(-similarity, kind="stable"):
         if len(chosen) == number:

@@ -69,6 +69,14 @@ def test_the_last_block_takes_every_token_by_itself(visual, size, whole_block):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_half_precision_gives_nearly_the_same_embeddings(visual):
+    with torch.inference_mode():
+        expected = dense_embeddings(visual, image(56, 56), whole_block=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = dense_embeddings(visual, image(56, 56), whole_block=True)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+
+
 def test_positions_are_kept_at_the_native_size(visual):
     assert position_embedding(visual, 4, 4) is visual.positional_embedding
     wide = position_embedding(visual, 4, 8)

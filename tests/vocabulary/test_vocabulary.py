@@ -78,6 +78,34 @@ def test_nuscenes_palette():
     assert len({tuple(rgb) for rgb in vocabulary.colors}) == 17
 
 
+@pytest.mark.parametrize(
+    ("name", "classes"), [("semantickitti", 19), ("scannet", 20), ("s3dis", 13)]
+)
+def test_the_other_datasets_have_a_word_for_each_class(name, classes):
+    vocabulary = load_vocabulary(name)
+    assert vocabulary.name == name
+    assert len(vocabulary.eval_classes) == classes + 1
+    assert set(range(1, classes + 1)) <= set(vocabulary.word_eval_class.tolist())
+    assert len(set(vocabulary.words)) == len(vocabulary)
+    assert len({tuple(rgb) for rgb in vocabulary.colors}) == classes + 1
+
+
+def test_semantickitti_words_follow_the_published_learning_map():
+    vocabulary = load_vocabulary("semantickitti")
+    static = {10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10}
+    static |= {48: 11, 49: 12, 50: 13, 51: 14, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19}
+    expected = np.zeros(256, np.uint8)
+    expected[list(static)] = list(static.values())
+    np.testing.assert_array_equal(vocabulary.raw_to_eval, expected)
+
+
+def test_indoor_labels_are_those_of_the_prepared_scenes():
+    for name, classes in [("scannet", 20), ("s3dis", 13)]:
+        expected = np.concatenate([np.arange(1, classes + 1), np.zeros(256 - classes)])
+        np.testing.assert_array_equal(load_vocabulary(name).raw_to_eval, expected)
+    assert load_vocabulary("scannet").words[-1] == "other"
+
+
 def test_a_file_of_the_same_schema_is_read(tmp_path):
     vocabulary = load_vocabulary(write(tmp_path / "small.json", SMALL))
     assert vocabulary.name == "small"

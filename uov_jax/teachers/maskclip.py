@@ -54,6 +54,7 @@ class MaskClipTeacher:
     name = "maskclip"
     embedding_size = clip_vision.EMBEDDING_SIZE
     masks_per_image = 60
+    mask_bytes: int | None = None
 
     def __init__(
         self,

@@ -65,3 +65,15 @@ def test_other_sizes_are_refused():
     network = SwinTransformer(width=8, depths=(1,), heads=(2,), window=4)
     with pytest.raises(ValueError, match="do not tile 15 x 15"):
         network(torch.zeros(1, 3, 60, 60))
+
+
+def test_half_precision_gives_nearly_the_same_features():
+    torch.manual_seed(0)
+    network = SwinTransformer(width=16, depths=(2, 2), heads=(2, 4), window=4).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = network(image)
+    for half, full in zip(found, expected, strict=True):
+        torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)

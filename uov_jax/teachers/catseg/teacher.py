@@ -45,6 +45,7 @@ class CatSegTeacher:
     name = "catseg"
     embedding_size = 768
     masks_per_image = 40
+    mask_bytes: int | None = None
 
     def __init__(
         self,

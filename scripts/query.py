@@ -43,6 +43,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run, or one checkpoint")
     parser.add_argument("--text", required=True, nargs="+", help="what to look for")
     parser.add_argument("--weights", nargs="+", type=Path, help="the teacher's official files")
+    parser.add_argument(
+        "--teacher",
+        help="whose weights these are, where the run's dumps do not say (the reference's)",
+    )
     parser.add_argument("--data", type=Path, help="root of the dataset; the run's by default")
     parser.add_argument("--dumps", type=Path, help="the teacher's dumps; the run's by default")
     parser.add_argument("--split", help="the run's validation split by default")
@@ -112,7 +116,8 @@ def embed(
 
         network.require_weights(weights_hash(options.weights))
         settings = TeacherOptions(tuple(options.weights), options.device)
-        teacher = create_teacher(network.identity["teacher"], vocabulary_of_words(texts), settings)
+        name = options.teacher or network.identity["teacher"]
+        teacher = create_teacher(name, vocabulary_of_words(texts), settings)
         assert teacher.text_embeddings is not None
         rows = teacher.text_embeddings
     else:

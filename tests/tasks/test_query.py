@@ -164,6 +164,11 @@ def test_weights_of_another_teacher_are_refused(network):
         network.require_weights("1" * 64)
 
 
+def test_weights_of_dumps_that_do_not_say_theirs_cannot_be_refused(network, monkeypatch):
+    monkeypatch.setitem(network.identity, "teacher_weights", "")
+    network.require_weights("1" * 64)
+
+
 # ---- answers ------------------------------------------------------------------------------------
 
 
@@ -278,5 +283,8 @@ def test_the_script_embeds_any_text_with_the_teachers_weights(
     monkeypatch.setattr(script.TrainedNetwork, "require_weights", lambda self, digest: None)
     assert script.main([*arguments, "--output", str(tmp_path / "out"), "--dumps", "nowhere"]) == 0
     assert made == [("tiny", ("a shopping cart",), (tmp_path / "weights.pth",))]
+    assert script.main([*arguments, "--output", str(tmp_path / "out"), "--teacher", "san"]) == 0
+    assert made[1][0] == "san"
+    next((tmp_path / "out").glob("*_words.png")).unlink()
     (picture,) = (tmp_path / "out").iterdir()
     assert picture.name.endswith("_a_shopping_cart.png")

@@ -5,16 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from timm.models.swin_transformer import get_relative_position_index
 
-from tests.teachers.recipe import DATA, official_tensors, tensor_for, text_rows
+from tests.teachers.catseg.made_up import recipe_weights
+from tests.teachers.recipe import DATA
 from uov_jax.teachers.catseg import CatSeg
-from uov_jax.teachers.catseg.windows import shift_mask
 from uov_jax.teachers.weights import load_weights
-
-KEYS = "catseg_v1_large"
-# Relative root mean square against the official code; float noise is up to 2e-6.
-TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="session")
@@ -30,36 +25,3 @@ def catseg_network() -> CatSeg:
         network = CatSeg()
     load_weights(network, recipe_weights(""), "recipe")
     return network
-
-
-def recipe_weights(prefix: str) -> dict[str, torch.Tensor]:
-    """The made-up tensors of the official names with a prefix, without it."""
-    return {
-        name.removeprefix(prefix): _tensor(name, shape)
-        for name, (shape, _) in official_tensors(KEYS).items()
-        if name.startswith(prefix)
-    }
-
-
-def template_rows() -> np.ndarray:
-    """float32[175, 80, 768]: unit vectors in place of the text tower's."""
-    noise = tensor_for("text_embedding_templates", (175, 80, 768), seed=8)
-    noise /= np.linalg.norm(noise, axis=-1, keepdims=True)
-    rows = text_rows()[:, None] + np.float32(0.5) * noise
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-def assert_close(found: torch.Tensor | np.ndarray, expected: np.ndarray, name: str) -> None:
-    found = np.asarray(found, np.float64)
-    assert found.shape == expected.shape, name
-    error = np.sqrt(((found - expected) ** 2).mean() / (expected.astype(np.float64) ** 2).mean())
-    assert error < TOLERANCE, f"{name}: {error:.1e}"
-
-
-def _tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    # Derived, so that the recipe leaves them as they are constructed.
-    if name.endswith("relative_position_index"):
-        return get_relative_position_index(12, 12)
-    if name.endswith("attn_mask"):
-        return shift_mask(24, 24, 12, 6)
-    return torch.from_numpy(np.asarray(tensor_for(name, shape)))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.teachers.catseg.conftest import recipe_weights
+from tests.teachers.catseg.made_up import recipe_weights
 from uov_jax.teachers.catseg.aggregator import (
     Aggregator,
     ClassAggregation,

@@ -13,11 +13,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.teachers.catseg.conftest import KEYS, assert_close, template_rows
+from tests.teachers.catseg.made_up import KEYS, assert_close, template_rows
 from tests.teachers.recipe import DATA, official_tensors
-from uov_jax.teachers import TeacherOptions, create_teacher
+from uov_jax.teachers import TeacherOptions, clip_vision, create_teacher
 from uov_jax.teachers.catseg import CatSeg, CatSegTeacher
-from uov_jax.teachers.catseg.network import padded_size
+from uov_jax.teachers.catseg.network import CLIP_MEAN, CLIP_STD, padded_size, squash
 from uov_jax.teachers.regions import Resizing, region_sums, resized
 from uov_jax.teachers.weights import WeightsError, load_weights, read_tensors
 from uov_jax.vocabulary import load_vocabulary
@@ -181,9 +181,6 @@ def test_the_dumped_masks_words_and_embeddings_are_the_official_ones(run, measur
 
 @pytest.mark.slow
 def test_the_class_token_is_the_official_one(catseg_network, measured, front_image):
-    from uov_jax.teachers import clip_vision
-    from uov_jax.teachers.catseg.network import CLIP_MEAN, CLIP_STD, squash
-
     pixels = torch.tensor(front_image).permute(2, 0, 1).float()
     small = squash(pixels, CLIP_MEAN, CLIP_STD, clip_vision.RESOLUTION)
     with torch.inference_mode():

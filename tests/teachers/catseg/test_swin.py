@@ -9,7 +9,7 @@ import pytest
 import torch
 from timm.models.swin_transformer import SwinTransformer as TimmSwin
 
-from tests.teachers.catseg.conftest import assert_close, recipe_weights
+from tests.teachers.catseg.made_up import assert_close, recipe_weights
 from uov_jax.teachers.catseg.network import (
     APPEARANCE_RESOLUTION,
     IMAGENET_MEAN,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.teachers.catseg.conftest import KEYS
+from tests.teachers.catseg.made_up import KEYS
 from tests.teachers.recipe import DATA, official_tensors, tensor_for
 from uov_jax.teachers import text
 from uov_jax.teachers.catseg import CatSegTeacher

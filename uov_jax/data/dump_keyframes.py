@@ -148,6 +148,7 @@ class _Run:
 
     def dump(self, keyframes: Sequence[Keyframe], hopeless: int) -> None:
         """Write their dumps; those that fail are in `failed`. Give up if so many fail in a row."""
+        self._in_a_row = 0
         start = time.perf_counter()
         bar = tqdm(
             total=len(keyframes), unit="keyframe", desc=self._teacher.name, disable=not keyframes

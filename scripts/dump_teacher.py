@@ -55,6 +55,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
     parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
     parser.add_argument(
+        "--stretch-padding",
+        action="store_true",
+        help="catseg: outputs stretched over the image's padding, as the released code does",
+    )
+    parser.add_argument(
         "--batch", default=1, type=int, help="images at a time; 6 fills a GPU better"
     )
     parser.add_argument(
@@ -110,7 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
         teacher = create_teacher(
             options.teacher,
             vocabulary,
-            TeacherOptions(tuple(options.weights), options.device, options.autocast),
+            TeacherOptions(
+                tuple(options.weights), options.device, options.autocast, options.stretch_padding
+            ),
         )
         result = dump_keyframes(teacher, keyframes, options.output, vocabulary, batch=options.batch)
     except KeyboardInterrupt:

@@ -41,7 +41,7 @@ def dump_and_verify(script: ModuleType, output: Path, *options: str) -> None:
     assert script.main([*common, "--check"]) == 0
 
 
-def train_on(recipe: str, dumps: Path, workdir: Path) -> list[float]:
+def train_on(recipe: str, dumps: Path, workdir: Path, superpoints: int = 512) -> list[float]:
     """Losses of ten steps of the full network on the keyframe."""
     config = load_config(str(ROOT / "configs" / recipe))
     with config.unlocked():
@@ -55,7 +55,7 @@ def train_on(recipe: str, dumps: Path, workdir: Path) -> list[float]:
             dumps=str(dumps),
             voxels=(21_504, 21_504),
             pairs=(32_768, 32_768),
-            superpoints=(512, 512),
+            superpoints=(superpoints, superpoints),
             workers=1,
         )
         config.run.update(log_every_steps=1, tensorboard=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.vocabulary import VocabularyError, load_vocabulary
+from uov_jax.vocabulary import VocabularyError, load_vocabulary, vocabulary_of_words
 
 SMALL = {
     "eval_classes": ["ignore", "road", "car"],
@@ -170,3 +170,18 @@ def test_text_that_is_not_json_is_refused(tmp_path):
     path.write_text("{groups")
     with pytest.raises(VocabularyError, match="not a JSON file"):
         load_vocabulary(path)
+
+
+def test_words_make_a_dictionary_of_their_own():
+    vocabulary = vocabulary_of_words(["a shopping cart", " rolling hills"])
+    assert vocabulary.words == ("a shopping cart", " rolling hills")
+    assert vocabulary.eval_classes == ("ignore", "a shopping cart", " rolling hills")
+    assert vocabulary.word_eval_class.tolist() == [1, 2]
+    for words, message in [
+        ([], "the words given: eval_classes"),
+        (["a", "a"], "the words given: eval_classes: expected different names"),
+        (["a", ""], "the words given: eval_classes"),
+        ([str(i) for i in range(256)], "the words given: eval_classes: expected 2 to 256"),
+    ]:
+        with pytest.raises(VocabularyError, match=message):
+            vocabulary_of_words(words)

@@ -73,7 +73,7 @@ def bird_eye(
     axes = figure.subplots(1, count, squeeze=False)[0]
     figure.subplots_adjust(left=0.008, right=0.992, top=0.855, bottom=0.12, wspace=0.025)
     for axis, (name, label) in zip(axes, labels.items(), strict=False):
-        _draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")))
+        draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")))
         axis.scatter(xy[:, 0], xy[:, 1], s=3.2, c=palette[label], linewidths=0)
     if compared and reference is not None:
         _draw_errors(axes[-1], xy, labels["prediction"], labels[reference], reference, radius)
@@ -171,7 +171,7 @@ def _share(mask: np.ndarray) -> str:
     return f"{100 * mask.mean():.0f} %" if mask.size else "none"
 
 
-def _draw_ground(axis: Axes, radius: float, title: str) -> None:
+def draw_ground(axis: Axes, radius: float, title: str) -> None:
     """Empty panel with rings every 20 m and an arrow at the sensor, pointing ahead."""
     axis.set_title(title, fontsize=12, color=INK, linespacing=1.35)
     axis.set(xlim=(-radius, radius), ylim=(-radius, radius), aspect="equal", xticks=[], yticks=[])
@@ -199,7 +199,7 @@ def _draw_errors(
     judged = reference > 0
     wrong = judged & (prediction != reference)
     what = "errors" if name == "truth" else f"prediction against {name}"
-    _draw_ground(axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ")
+    draw_ground(axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ")
     # Errors last: they are what is looked for.
     for mask, color, size in (
         (~judged, UNLABELLED, 2.0),
@@ -207,14 +207,15 @@ def _draw_errors(
         (wrong, WRONG, 3.4),
     ):
         axis.scatter(xy[mask, 0], xy[mask, 1], s=size, color=color, linewidths=0)
-    handles = [_swatch("same", RIGHT), _swatch("different", WRONG)]
+    handles = [swatch("same", RIGHT), swatch("different", WRONG)]
     axis.legend(
         handles=handles, loc="lower left", fontsize=10, labelcolor=INK, handletextpad=0.2,
         frameon=True, framealpha=0.85, edgecolor="none",
     )  # fmt: skip
 
 
-def _swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:
+def swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:
+    """A legend's entry: a square of one colour."""
     return Line2D([], [], marker="s", ls="", ms=9, color=tuple(color), label=name)
 
 
@@ -224,7 +225,7 @@ def _draw_legend(
     entries = [(names[i].replace("_", " "), palette[i]) for i in present if i > 0]
     if (present == 0).any():
         entries.append(("unlabelled", palette[0]))
-    handles = [_swatch(name, color) for name, color in entries]
+    handles = [swatch(name, color) for name, color in entries]
     width = figure.get_figwidth()
     columns = max(1, min(len(handles), int(width / 1.75)))
     figure.legend(

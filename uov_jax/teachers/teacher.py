@@ -14,6 +14,8 @@ from uov_jax.vocabulary import Vocabulary
 # Module of each teacher; it has `create(vocabulary, options) -> Teacher`. Modules are imported when
 # asked for, since most need packages that training does not.
 MODULES = {
+    "catseg": "uov_jax.teachers.catseg",
+    "maskclip": "uov_jax.teachers.maskclip",
     "san": "uov_jax.teachers.san",
     "slic": "uov_jax.teachers.slic",
 }
@@ -24,11 +26,13 @@ class TeacherOptions(NamedTuple):
 
     weights: its official files, in the order of its module's `OFFICIAL`. device: "auto", "cpu",
     "cuda" or "cuda:1". autocast: half precision where it is enough, else float32 throughout.
+    stretch_padding: of CAT-Seg alone, see `CatSegTeacher`.
     """
 
     weights: tuple[Path, ...] = ()
     device: str = "auto"
     autocast: bool = False
+    stretch_padding: bool = False
 
 
 DEFAULTS = TeacherOptions()

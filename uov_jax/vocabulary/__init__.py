@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from uov_jax.vocabulary.vocabulary import Vocabulary, VocabularyError, load_vocabulary
+from uov_jax.vocabulary.vocabulary import (
+    Vocabulary,
+    VocabularyError,
+    load_vocabulary,
+    vocabulary_of_words,
+)
 
-__all__ = ["Vocabulary", "VocabularyError", "load_vocabulary"]
+__all__ = ["Vocabulary", "VocabularyError", "load_vocabulary", "vocabulary_of_words"]

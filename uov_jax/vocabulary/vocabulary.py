@@ -6,6 +6,7 @@ import colorsys
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,21 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     except json.JSONDecodeError as error:
         raise VocabularyError(f"{source}: not a JSON file: {error}") from error
     return _parse(content, source, name)
+
+
+def vocabulary_of_words(words: Sequence[str]) -> Vocabulary:
+    """A dictionary of some words, each a group and an evaluation class of its own.
+
+    Raises:
+        VocabularyError: no words, empty ones, more than 255, or a word twice.
+
+    """
+    groups = [
+        {"raw_index": number, "eval_class": number, "words": [word]}
+        for number, word in enumerate(words, start=1)
+    ]
+    content = {"eval_classes": ["ignore", *words], "groups": groups}
+    return _parse(content, "the words given", "words")
 
 
 def _read_text(name_or_path: str | Path) -> tuple[str, str, str]:

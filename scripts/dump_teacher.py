@@ -1,30 +1,41 @@
 """Run a 2D teacher over the images of a dataset and write its masks and embeddings.
 
-Example, on nuScenes' mini set:
+Example, on nuScenes:
 
-    python scripts/dump_teacher.py --teacher slic --data data/nuscenes --version v1.0-mini \
-        --split mini_train --output dumps/slic
+    python scripts/dump_teacher.py --teacher san --weights san_vit_large_14.pth \
+        --data data/nuscenes --output data/dumps/san
 
-Stop it at any time: the same command goes on where it stopped.
+Stop it at any time: the same command goes on where it stopped. With --shard 3/16, or as one of
+several Slurm tasks or members of an indexed job, it does its share of the keyframes; all shares go
+into the same folder. With --check it verifies a finished dump instead. Without weights,
+--teacher slic finds superpixels that have no words.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # Recipes import configs.common from a checkout.
 
-from uov_jax.data.dump_keyframes import dump_keyframes, readable_bytes  # noqa: E402
-from uov_jax.data.nuscenes import NuScenesTables  # noqa: E402
-from uov_jax.teachers import create_teacher, teacher_names  # noqa: E402
+from uov_jax.data.dump_check import find_problems  # noqa: E402
+from uov_jax.data.dump_keyframes import DumpResult, dump_keyframes  # noqa: E402
+from uov_jax.data.nuscenes import Keyframe, NuScenesTables  # noqa: E402
+from uov_jax.data.reference_dump import open_dumps  # noqa: E402
+from uov_jax.data.shards import Shard, parse_shard, shard_from_environment  # noqa: E402
+from uov_jax.readable import readable_bytes  # noqa: E402
+from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names  # noqa: E402
 from uov_jax.training.config import load_config  # noqa: E402
-from uov_jax.vocabulary import load_vocabulary  # noqa: E402
+from uov_jax.vocabulary import Vocabulary, load_vocabulary  # noqa: E402
 
 STEPS_OF_A_SMALL_SET = 400
+SHOWN_PROBLEMS = 20
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -32,13 +43,29 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--teacher", required=True, choices=teacher_names())
+    parser.add_argument("--teacher", choices=teacher_names())
+    parser.add_argument(
+        "--weights", nargs="+", default=[], type=Path, help="the teacher's official file(s)"
+    )
     parser.add_argument("--data", required=True, type=Path, help="root of the dataset")
     parser.add_argument("--version", default="v1.0-trainval", help="folder of its tables")
     parser.add_argument("--split", default="train", help='such as train, val, "train:1%%"')
     parser.add_argument("--output", required=True, type=Path, help="folder of the dumps")
     parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
-    return parser.parse_args(arguments)
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
+    parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
+    parser.add_argument("--batch", default=1, type=int, help="images at a time")
+    parser.add_argument(
+        "--shard",
+        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
+    )
+    parser.add_argument("--check", action="store_true", help="verify the dump, write nothing")
+    options = parser.parse_args(arguments)
+    if not options.check and options.teacher is None:
+        parser.error(f"give --teacher: {', '.join(teacher_names())}")
+    if options.batch < 1:
+        parser.error("--batch: expected at least 1")
+    return options
 
 
 def training_command(options: argparse.Namespace, keyframes: int) -> str:
@@ -64,25 +91,70 @@ def training_command(options: argparse.Namespace, keyframes: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Dump; returns the exit status."""
+    """Dump or check; returns the exit status."""
     options = parse(arguments)
     try:
+        shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
         vocabulary = load_vocabulary(options.vocabulary)
-        keyframes = NuScenesTables(options.data, options.version).keyframes(options.split)
-        teacher = create_teacher(options.teacher, vocabulary)
-        result = dump_keyframes(teacher, keyframes, options.output, vocabulary)
+        everything = NuScenesTables(options.data, options.version).keyframes(options.split)
+        keyframes = shard.of(everything)
+        if shard.count > 1:
+            print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
+        if options.check:
+            return check(options.output, keyframes, vocabulary)
+        teacher = create_teacher(
+            options.teacher,
+            vocabulary,
+            TeacherOptions(tuple(options.weights), options.device, options.autocast),
+        )
+        result = dump_keyframes(teacher, keyframes, options.output, vocabulary, batch=options.batch)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
-    except (FileNotFoundError, ValueError, ModuleNotFoundError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    return finish(options, shard, result, len(everything))
+
+
+def check(output: Path, keyframes: Sequence[Keyframe], vocabulary: Vocabulary) -> int:
+    """Verify the dumps; returns the exit status."""
+    problems = find_problems(open_dumps(output, vocabulary), keyframes)
+    for problem in problems[:SHOWN_PROBLEMS]:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"All {len(keyframes)} keyframes have a complete dump in {output}.")
+        return 0
+    print(
+        f"error: {len(problems)} problems with {len(keyframes)} keyframes in {output}: delete the "
+        "files that are named and run the same command without --check, it does what is missing",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total: int) -> int:
+    """Say what was written and what comes next; returns the exit status."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
         f"Wrote {result.written} keyframes ({readable_bytes(result.bytes)}) to {options.output}; "
-        f"{result.found} were there already."
+        f"{result.found} were there already. {result.seconds:.2f} s an image, "
+        f"{readable_bytes(peak)} of memory at most."
     )
+    if result.failed:
+        for failure in result.failed:
+            print(f"keyframe {failure.keyframe.token}: {failure.reason}", file=sys.stderr)
+        print(
+            f"error: {len(result.failed)} keyframes failed twice and have no dump: mend their "
+            "images and run the same command again",
+            file=sys.stderr,
+        )
+        return 1
+    if shard.count > 1:
+        print("Next, once every shard is done, verify them together: add --check --shard 1/1")
+        return 0
     print(
-        f"Next, pre-train on them: {training_command(options, len(keyframes))}\n"
+        f"Next, pre-train on them: {training_command(options, total)}\n"
         "To validate on other scenes, first run this command with another --split and the same "
         "--output, then name that split after --config.data.val_split="
     )

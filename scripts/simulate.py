@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uov_jax.data.dump_keyframes import readable_bytes
 from uov_jax.data.simulate import (
     DriveReport,
     DriveSettings,
@@ -23,6 +22,7 @@ from uov_jax.data.simulate import (
     expected_seconds,
     simulate_drive,
 )
+from uov_jax.readable import readable_bytes
 
 # Where the configs' variants look.
 DEFAULT_OUTPUT, LONG_OUTPUT = Path("data/sim"), Path("data/sim-long")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.data_pipeline.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.data.dump import DumpError, DumpFolder
-from uov_jax.data.dump_keyframes import dump_keyframes, read_image, readable_bytes
+from uov_jax.data.dump_keyframes import dump_keyframes, read_image
 from uov_jax.data.nuscenes import NuScenesTables
 from uov_jax.data.tmp_sample import TmpSource
 from uov_jax.teachers import Segmentation
@@ -117,14 +117,6 @@ def test_images_of_different_sizes_are_refused(tmp_path, vocabulary):
     keyframes = NuScenesTables(root, "v1.0-mini").keyframes("mini_train")
     with pytest.raises(ValueError, match=r"images of one size, found \[\(90, 159\), \(90, 160\)\]"):
         dump_keyframes(Halves(), keyframes, tmp_path / "dumps", vocabulary)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2.5e9, "2.5 GB"), (7e13, "70.0 TB")],
-)
-def test_sizes_are_readable(size, text):
-    assert readable_bytes(size) == text
 
 
 # ---- script -------------------------------------------------------------------------------------

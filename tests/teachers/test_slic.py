@@ -36,7 +36,7 @@ def block(rows: np.ndarray, name: str) -> np.ndarray:
 
 def test_superpixels_tile_the_image(teacher):
     image = street()
-    found = teacher.segment(image)
+    (found,) = teacher.segment([image])
     assert found.masks.shape == (300, 533)
     assert found.masks.dtype == np.uint16
     count = len(found.words)
@@ -50,13 +50,13 @@ def test_superpixels_tile_the_image(teacher):
 
 def test_equal_images_give_equal_results(teacher):
     image = street()
-    one, again = teacher.segment(image), teacher.segment(image)
+    one, again = teacher.segment([image, image])
     np.testing.assert_array_equal(one.masks, again.masks)
     np.testing.assert_array_equal(one.embeddings, again.embeddings)
 
 
 def test_descriptors_tell_superpixels_apart(teacher):
-    rows = teacher.segment(street()).embeddings
+    rows = teacher.segment([street()])[0].embeddings
     assert np.isfinite(rows).all()
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     cosine = unit @ unit.T
@@ -67,7 +67,7 @@ def test_descriptors_tell_superpixels_apart(teacher):
 
 @pytest.mark.parametrize("size", [(40, 60), (41, 61), (1, 1)])
 def test_any_image_size_works(teacher, size):
-    found = teacher.segment(street(*size))
+    (found,) = teacher.segment([street(*size)])
     assert found.masks.shape == size
     assert found.masks.min() == 1
     assert found.masks.max() == len(found.words) == len(found.embeddings)
@@ -75,7 +75,7 @@ def test_any_image_size_works(teacher, size):
 
 
 def test_a_picture_of_one_colour_works(teacher):
-    found = teacher.segment(np.full((90, 160, 3), 77, np.uint8))
+    (found,) = teacher.segment([np.full((90, 160, 3), 77, np.uint8)])
     assert np.isfinite(found.embeddings).all()
     assert found.masks.max() == len(found.words)
 
@@ -85,7 +85,7 @@ def test_a_picture_of_one_colour_works(teacher):
 )
 def test_other_arrays_are_refused(teacher, image):
     with pytest.raises(ValueError, match="expected an RGB image"):
-        teacher.segment(image)
+        teacher.segment([image])
 
 
 def test_colour_blocks_are_mean_and_deviation_in_lab():
@@ -134,7 +134,7 @@ def test_height_and_shape_follow_the_mask():
 def test_six_full_images_take_far_less_than_twenty_seconds(teacher):
     image = street(900, 1600)
     start = time.process_time()
-    found = teacher.segment(image)
+    (found,) = teacher.segment([image])
     assert time.process_time() - start < 20 / 6
     assert 75 < len(found.words) < 255
 

@@ -9,16 +9,8 @@ import time
 import pytest
 
 from uov_jax.training.compilation import cache_directory, shapes
-from uov_jax.training.progress import Progress, duration
+from uov_jax.training.progress import Progress
 from uov_jax.training.signals import StopRequest
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (12_000, "3 h 20 min"), (187_200, "2 d 4 h")],
-)
-def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_compilation_and_pauses_do_not_slow_the_estimate(

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from uov_jax.teachers.teacher import Segmentation, Teacher, create_teacher, teacher_names
+from uov_jax.teachers.teacher import (
+    Segmentation,
+    Teacher,
+    TeacherOptions,
+    create_teacher,
+    teacher_names,
+)
 
-__all__ = ["Segmentation", "Teacher", "create_teacher", "teacher_names"]
+__all__ = ["Segmentation", "Teacher", "TeacherOptions", "create_teacher", "teacher_names"]

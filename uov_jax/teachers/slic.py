@@ -9,14 +9,14 @@ binary patterns (Ojala et al., 2002).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from skimage.color import rgb2lab
 from skimage.feature import local_binary_pattern
 from skimage.segmentation import slic
 
-from uov_jax.teachers.teacher import Segmentation
+from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
 from uov_jax.vocabulary import Vocabulary
 
 NUM_SUPERPIXELS = 150  # typical result
@@ -88,12 +88,12 @@ class SlicTeacher:
     masks_per_image = NUM_SUPERPIXELS
     text_embeddings = None
 
-    def segment(self, image: np.ndarray) -> Segmentation:
-        """Segment an RGB image uint8[H, W, 3]; every pixel belongs to a superpixel."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
-                f"expected an RGB image uint8[H, W, 3], found {image.dtype} {image.shape}"
-            )
+    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+        """Segment RGB images uint8[H, W, 3]; every pixel belongs to a superpixel."""
+        require_rgb(images)
+        return [self._segment(image) for image in images]
+
+    def _segment(self, image: np.ndarray) -> Segmentation:
         height, width = image.shape[:2]
         small = _reduce(image)
         lab = rgb2lab(small)
@@ -109,9 +109,16 @@ class SlicTeacher:
         )
 
 
-def create(vocabulary: Vocabulary) -> SlicTeacher:
-    """Make the teacher; the vocabulary is not used."""
+def create(vocabulary: Vocabulary, options: TeacherOptions) -> SlicTeacher:
+    """Make the teacher; it has no words, and runs on the CPU without weights.
+
+    Raises:
+        ValueError: weights are given.
+
+    """
     del vocabulary
+    if options.weights:
+        raise ValueError(f"the teacher 'slic' has no weights, {options.weights[0]} given")
     return SlicTeacher()
 
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from uov_jax.vocabulary import Vocabulary
 
-# Module of each teacher; it has `create(vocabulary) -> Teacher`. Modules are imported when asked
-# for, since most need packages that training does not.
+# Module of each teacher; it has `create(vocabulary, options) -> Teacher`. Modules are imported when
+# asked for, since most need packages that training does not.
 MODULES = {
+    "san": "uov_jax.teachers.san",
     "slic": "uov_jax.teachers.slic",
 }
+
+
+class TeacherOptions(NamedTuple):
+    """How a teacher is made; one without weights takes the defaults alone.
+
+    weights: its official files, in the order of its module's `OFFICIAL`. device: "auto", "cpu",
+    "cuda" or "cuda:1". autocast: half precision where it is enough, else float32 throughout.
+    """
+
+    weights: tuple[Path, ...] = ()
+    device: str = "auto"
+    autocast: bool = False
+
+
+DEFAULTS = TeacherOptions()
 
 
 class Segmentation(NamedTuple):
@@ -46,8 +64,8 @@ class Teacher(Protocol):
     masks_per_image: int
     text_embeddings: np.ndarray | None
 
-    def segment(self, image: np.ndarray) -> Segmentation:
-        """Segment an RGB image uint8[H, W, 3]."""
+    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+        """Segment RGB images uint8[H, W, 3] of one size, together where that is faster."""
         ...
 
 
@@ -56,15 +74,31 @@ def teacher_names() -> list[str]:
     return sorted(MODULES)
 
 
-def create_teacher(name: str, vocabulary: Vocabulary) -> Teacher:
+def create_teacher(
+    name: str, vocabulary: Vocabulary, options: TeacherOptions = DEFAULTS
+) -> Teacher:
     """Make a teacher; one without words ignores the vocabulary.
 
     Raises:
-        ValueError: there is no teacher of that name.
+        ValueError: there is no teacher of that name, no such device, or the weight files are not
+            the official ones.
+        FileNotFoundError: a weight file is missing; says where its authors publish it.
         ModuleNotFoundError: a package it needs is not installed.
 
     """
     if name not in MODULES:
         raise ValueError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
-    teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary)
+    teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary, options)
     return teacher
+
+
+def require_rgb(images: Sequence[np.ndarray]) -> None:
+    """ValueError unless these are RGB images uint8[H, W, 3], at least one and all of one size."""
+    for image in images:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"expected an RGB image uint8[H, W, 3], found {image.dtype} {image.shape}"
+            )
+    sizes = sorted({image.shape[:2] for image in images})
+    if len(sizes) != 1:
+        raise ValueError(f"expected images of one size, found {sizes} (height, width)")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import jax
+
+from uov_jax.user_cache import user_cache_directory
 
 
 def cache_directory(configured: str = "") -> Path:
     """The configured directory, or `uov_jax/xla` in the user's cache directory."""
     if configured:
         return Path(configured).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "uov_jax" / "xla"
+    return user_cache_directory() / "xla"
 
 
 def use_cache(configured: str = "") -> Path:

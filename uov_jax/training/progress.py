@@ -6,6 +6,8 @@ import time
 
 import tqdm
 
+from uov_jax.readable import duration
+
 # The first steps after a compilation are slow; the estimate is made from the next ones.
 STEPS_BEFORE_ESTIMATE = 3
 
@@ -69,17 +71,3 @@ class Progress:
     def close(self) -> None:
         """End the bar."""
         self._bar.close()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"

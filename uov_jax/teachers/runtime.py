@@ -1,0 +1,34 @@
+"""Where and how a PyTorch teacher runs: device and precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name such as "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
+
+    Raises:
+        ValueError: no such device here, or neither of a CPU nor of CUDA.
+
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if available else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"no device {name!r}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not available:
+        raise ValueError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA device")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r}: teachers run on cpu and cuda")
+    return device
+
+
+def mixed_precision(device: torch.device, on: bool) -> AbstractContextManager[object]:
+    """Autocast to float16 on CUDA and bfloat16 on a CPU; float32 throughout where not `on`."""
+    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=on)

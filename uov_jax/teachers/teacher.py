@@ -14,6 +14,7 @@ from uov_jax.vocabulary import Vocabulary
 # Module of each teacher; it has `create(vocabulary, options) -> Teacher`. Modules are imported when
 # asked for, since most need packages that training does not.
 MODULES = {
+    "fcclip": "uov_jax.teachers.fcclip",
     "san": "uov_jax.teachers.san",
     "slic": "uov_jax.teachers.slic",
 }

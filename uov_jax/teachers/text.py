@@ -123,6 +123,15 @@ def template_embeddings(
     return rows.reshape(len(unique), len(templates), -1)[[place[word] for word in words]]
 
 
+def first_of_equal_rows(rows: np.ndarray) -> np.ndarray:
+    """int64[W]: for every row [W, D] the number of the first row equal to it, mostly its own.
+
+    A word that stands twice in a vocabulary has one vector, and is taken for its first place.
+    """
+    _, first, same = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first[same.ravel()]
+
+
 @torch.inference_mode()
 def encode_prompts(tower: Any, prompts: Sequence[str]) -> torch.Tensor:
     """float32[n, D] on the CPU: the text features of some prompts, not normalised.

@@ -15,6 +15,8 @@ class Backbone(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.clip_model = open_clip.CLIP(**open_clip.get_model_config(CLIP_MODEL))
+        # Derived, and not in the official file. Text is encoded without it (`teachers.text`).
+        self.clip_model.attn_mask = None
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Feature maps of normalised images float[B, 3, H, W], sides multiples of 32.
@@ -32,7 +34,7 @@ class Backbone(nn.Module):
         return features
 
     def embed_regions(self, pooled: Tensor) -> Tensor:
-        """float[B, Q, 768]: CLIP embeddings of pooled features float[B, Q, 1536], not normalised."""
+        """float[B, Q, 768], not normalised: CLIP's embeddings of features float[B, Q, 1536]."""
         visual = self.clip_model.visual
         rows = pooled.flatten(0, 1)[:, :, None, None]
         embedded: Tensor = visual.head(visual.trunk.head(rows))

@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention (Zhu et al., Deformable DETR, 2021, equation 3) in plain PyTorch.
+"""Multi-scale deformable attention in plain PyTorch.
 
-Its weights are named as in the published compiled operator, which this replaces.
+Zhu et al., Deformable DETR, 2021, equation 3. Its weights are named as in the published compiled operator, which this replaces.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 Size = tuple[int, int]  # height, width
 
@@ -71,7 +71,7 @@ def sample(value: Tensor, sizes: Sequence[Size], places: Tensor, weights: Tensor
     for level, (pixels, (height, width)) in enumerate(zip(levels, sizes, strict=True)):
         image = pixels.permute(0, 2, 3, 1).reshape(batch * heads, -1, height, width)
         grid = (2 * places[:, :, :, level] - 1).transpose(1, 2).flatten(0, 1)
-        found = functional.grid_sample(image, grid, padding_mode="zeros", align_corners=False)
+        found = F.grid_sample(image, grid, padding_mode="zeros", align_corners=False)
         weight = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)
         total += torch.einsum("bdnp,bnp->bdn", found, weight)
     return total.unflatten(0, (batch, heads)).flatten(1, 2).transpose(1, 2)

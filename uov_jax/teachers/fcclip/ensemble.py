@@ -12,8 +12,8 @@ from importlib import resources
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional
 
 SEEN_SHARE = 0.4  # CLIP's exponent on words of COCO, alpha in the paper
 UNSEEN_SHARE = 0.8  # and on all others, beta
@@ -23,7 +23,7 @@ LARGEST_SCALE = 100.0
 def word_logits(embeddings: Tensor, rows: Tensor, log_scale: Tensor) -> Tensor:
     """float32[..., W]: scaled cosines of embeddings float32[..., D] and unit rows float32[W, D]."""
     scale = log_scale.exp().clamp(max=LARGEST_SCALE)
-    return scale * functional.normalize(embeddings, dim=-1) @ rows.T
+    return scale * F.normalize(embeddings, dim=-1) @ rows.T
 
 
 def join_vocabularies(trained: Tensor, clip: Tensor, seen: Tensor) -> Tensor:

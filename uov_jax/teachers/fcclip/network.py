@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 from uov_jax.teachers.fcclip.backbone import LAST, Backbone
 from uov_jax.teachers.fcclip.ensemble import join_vocabularies, word_logits
@@ -27,10 +27,10 @@ from uov_jax.teachers.fcclip.transformer_decoder import (
 class Prediction(NamedTuple):
     """What the network says of B images, for Q = 250 queries and W words.
 
-    mask_logits: float[B, Q, H / 4, W / 4], positive inside. log_probabilities: float32[B, Q, W + 1],
-    void last. in_vocabulary: float[B, Q, 768], class embeddings as trained on COCO. out_vocabulary:
-    float[B, Q, 768], CLIP's embedding of the mask's region. Neither is normalised; both are in the
-    space of the text embeddings.
+    mask_logits: float[B, Q, height / 4, width / 4], positive inside. log_probabilities:
+    float32[B, Q, W + 1], void last. in_vocabulary: float[B, Q, 768], class embeddings as trained
+    on COCO. out_vocabulary: float[B, Q, 768], CLIP's embedding of the mask's region. Neither is
+    normalised; both are in the space of the text embeddings.
     """
 
     mask_logits: Tensor
@@ -87,10 +87,10 @@ class FcClip(nn.Module):
 
     def embed_regions(self, features: Tensor, mask_logits: Tensor) -> Tensor:
         """float[B, Q, 768]: CLIP's embedding of the mean feature inside each mask."""
-        small = functional.interpolate(mask_logits, features.shape[-2:], mode="bilinear")
+        small = F.interpolate(mask_logits, features.shape[-2:], mode="bilinear")
         embedded: Tensor = self.backbone.embed_regions(pool_inside(features, small))
         return embedded
 
     def void_row(self) -> Tensor:
         """float32[1, 768]: the unit row that stands for no word."""
-        return functional.normalize(self.void_embedding.weight, dim=-1)
+        return F.normalize(self.void_embedding.weight, dim=-1)

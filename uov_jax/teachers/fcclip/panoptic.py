@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional
 
 OBJECT_THRESHOLD = 0.0  # queries of a lower score are left out
 OVERLAP_THRESHOLD = 0.8  # share of a mask that must not be covered by better ones
@@ -34,7 +34,8 @@ class Winners(NamedTuple):
 
 def panoptic_segments(
     mask_logits: Tensor,
-    log_probabilities: Tensor,
+    scores: Tensor,
+    words: Tensor,
     things: np.ndarray,
     padded: tuple[int, int],
     size: tuple[int, int],
@@ -47,13 +48,13 @@ def panoptic_segments(
 
     Args:
         mask_logits: float[Q, h, w].
-        log_probabilities: float32[Q, W + 1], void last.
+        scores: float32[Q], probability of each query's word.
+        words: int64[Q], 0..W - 1, or W for void.
         things: bool[W], whether a word may have several segments.
         padded: height and width in pixels that the mask logits cover.
         size: height and width of the image, the upper left part of that.
 
     """
-    scores, words = log_probabilities.softmax(-1).max(-1)
     kept = torch.nonzero((words < len(things)) & (scores > OBJECT_THRESHOLD))[:, 0]
     if not len(kept):
         return Segments(np.zeros(size, np.uint16), np.zeros(0, np.int64))
@@ -74,7 +75,7 @@ def best_masks(
     areas = []
     for start in range(0, len(mask_logits), CHUNK):
         chunk = mask_logits[None, start : start + CHUNK].float()
-        logits = functional.interpolate(chunk, padded, mode="bilinear")[0]
+        logits = F.interpolate(chunk, padded, mode="bilinear")[0]
         probability = logits[:, : size[0], : size[1]].sigmoid()
         areas.append((probability >= 0.5).sum(dim=(1, 2)))
         value, index = (scores[start : start + CHUNK, None, None] * probability).max(dim=0)

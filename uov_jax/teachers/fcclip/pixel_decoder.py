@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 from uov_jax.teachers.fcclip.deformable_attention import DeformableAttention, Size
 from uov_jax.teachers.fcclip.positions import sine_positions
@@ -60,7 +60,7 @@ class PixelDecoder(nn.Module):
             ]
             coarse, middle, fine = self.transformer(inputs)
             lateral = self.adapter_1(features[FINE].float())
-            upsampled = functional.interpolate(fine, lateral.shape[-2:], mode="bilinear")
+            upsampled = F.interpolate(fine, lateral.shape[-2:], mode="bilinear")
             merged = self.layer_1(lateral + upsampled).relu()
             return PixelFeatures((coarse, middle, fine), self.mask_features(merged))
 

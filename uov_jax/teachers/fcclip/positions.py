@@ -1,4 +1,4 @@
-"""Sine position encoding of image grids (Carion et al., DETR, 2020, as normalised in Mask2Former)."""
+"""Sine position encoding of image grids (Carion et al., DETR, 2020, section A.4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEMPERATURE = 10000.0
 
 
 def sine_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """float32[channels, height, width]: rows in the first half of the channels, columns in the rest.
+    """float32[channels, height, width]: rows in the first half of the channels, then columns.
 
     Rows and columns count from 1 and are scaled to end at 2 pi; sines and cosines alternate, and
     the frequency falls by a factor of `TEMPERATURE` over each half.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 from uov_jax.teachers.fcclip.pixel_decoder import CHANNELS, PixelFeatures
 from uov_jax.teachers.fcclip.positions import sine_positions
@@ -31,7 +31,7 @@ class Queries(NamedTuple):
 
 
 class MaskDecoder(nn.Module):
-    """Queries that attend to the image inside their mask so far, to each other, and to themselves."""
+    """Queries that attend to the image inside their own mask so far, and to each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class MaskDecoder(nn.Module):
         places = self.query_embed.weight
         for number in range(LAYERS):
             pixels, positions = memory[number % LEVELS]
-            size = features.levels[number % LEVELS].shape[-2:]
-            outside = self.outside(self.mask_logits(queries, features.mask_features), size)
+            mask_logits = self.mask_logits(queries, features.mask_features)
+            outside = self.outside(mask_logits, features.levels[number % LEVELS])
             queries = self.transformer_cross_attention_layers[number](
                 queries, places, pixels, positions, outside
             )
@@ -77,18 +77,18 @@ class MaskDecoder(nn.Module):
         return torch.einsum("bqc,bchw->bqhw", embeddings, mask_features)
 
     @staticmethod
-    def outside(mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """bool[B, 250, h * w]: pixels of a level that a query may not attend to.
+    def outside(mask_logits: Tensor, level: Tensor) -> Tensor:
+        """bool[B, 250, h * w]: pixels of a level [B, C, h, w] that a query may not attend to.
 
         A query whose mask has no pixel there attends to all of them.
         """
-        logits = functional.interpolate(mask_logits, size, mode="bilinear").flatten(2)
+        logits = F.interpolate(mask_logits, level.shape[-2:], mode="bilinear").flatten(2)
         outside = logits.sigmoid() < 0.5
         return outside & ~outside.all(dim=2, keepdim=True)
 
     def _memory(self, number: int, level: Tensor) -> tuple[Tensor, Tensor]:
         pixels = level.flatten(2).transpose(1, 2) + self.level_embed.weight[number]
-        positions = sine_positions(*level.shape[-2:], CHANNELS, level.device)
+        positions = sine_positions(level.shape[2], level.shape[3], CHANNELS, level.device)
         return pixels, positions.flatten(1).T
 
 

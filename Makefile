@@ -8,12 +8,13 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=34359738368:glibc.malloc.arena_max=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long bench test lint format clean
+.PHONY: help env build simulate simulate-long train train-long bench test test-slow lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
-	@echo "make test        every test, from a bare clone"
+	@echo "make test        every test but the slow ones, from a bare clone"
+	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
@@ -56,6 +57,9 @@ bench: build $(VENV)/torch
 
 test: build $(VENV)/torch
 	$(RUN) -m pytest
+
+test-slow: build $(VENV)/torch
+	$(RUN) -m pytest -m slow
 
 lint: build
 	$(BIN)/ruff check .

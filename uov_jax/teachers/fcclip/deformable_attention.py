@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention in plain PyTorch.
+"""Multi-scale deformable attention (Zhu et al., Deformable DETR, 2021, equation 3), plain PyTorch.
 
-Zhu et al., Deformable DETR, 2021, equation 3. Its weights are named as in the published compiled operator, which this replaces.
+Its weights are named as in the published compiled operator, which this replaces.
 """
 
 from __future__ import annotations

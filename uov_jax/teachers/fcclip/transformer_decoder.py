@@ -100,8 +100,8 @@ def pool_inside(features: Tensor, mask_logits: Tensor) -> Tensor:
     """
     with torch.autocast(features.device.type, enabled=False):
         inside = (mask_logits > 0).float()
-        share = inside / (inside.sum(dim=(2, 3), keepdim=True) + 1e-8)
-        return torch.einsum("bchw,bqhw->bqc", features.float(), share)
+        sums = torch.einsum("bchw,bqhw->bqc", features.float(), inside)
+        return sums / inside.sum(dim=(2, 3)).clamp(min=1)[..., None]
 
 
 class CrossAttention(nn.Module):

@@ -28,8 +28,8 @@ $(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nusce
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/nuscenes.txt
 	touch $@
 
-$(VENV)/torch: $(VENV)/installed requirements/torch.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+$(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/teachers.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
@@ -52,13 +52,13 @@ simulate-long: build
 train-long: simulate-long
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
 
-bench: build $(VENV)/torch
+bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json
 
-test: build $(VENV)/torch
+test: build $(VENV)/teachers
 	$(RUN) -m pytest
 
-test-slow: build $(VENV)/torch
+test-slow: build $(VENV)/teachers
 	$(RUN) -m pytest -m slow
 
 lint: build

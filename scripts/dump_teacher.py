@@ -98,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         vocabulary = load_vocabulary(options.vocabulary)
         everything = NuScenesTables(options.data, options.version).keyframes(options.split)
         keyframes = shard.of(everything)
-        if shard.count > 1:
+        if shard.total > 1:
             print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
         if options.check:
             return check(options.output, keyframes, vocabulary)
@@ -150,7 +150,7 @@ def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total:
             file=sys.stderr,
         )
         return 1
-    if shard.count > 1:
+    if shard.total > 1:
         print("Next, once every shard is done, verify them together: add --check --shard 1/1")
         return 0
     print(

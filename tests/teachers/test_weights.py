@@ -67,7 +67,10 @@ def test_half_precision_files_are_widened():
     [
         ({"0__weight": torch.ones(3, 2)}, r"'0.weight' has the shape \(3, 2\), expected \(2, 3\)"),
         ({"0__bias": torch.ones(2).double()}, r"'0.bias' is of torch.float64, expected torch.fl"),
-        ({"1__num_batches_tracked": torch.tensor(3.0)}, r"torch.float32, expected torch.int64"),
+        (
+            {"1__num_batches_tracked": torch.tensor(3.0)},
+            r"'1.num_batches_tracked' is of torch.float32, expected torch.int64",
+        ),
         ({"0__bias": None, "1__bias": None}, r"'0.bias' is missing \(and 1 more\), .* 7 tensors"),
         ({"2__bias": torch.ones(1)}, r"'2.bias' is not one of this network, expected"),
     ],

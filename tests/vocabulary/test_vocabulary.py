@@ -69,6 +69,28 @@ def test_words_of_class_are_the_inverse_of_word_eval_class():
     assert [vocabulary.words[i] for i in parts[8]] == ["cone", "safety cone"]
 
 
+@pytest.mark.parametrize(
+    ("name", "stuff"),
+    [
+        # Classes whose masks the published dumps merge: all behind the 96th word.
+        ("nuscenes", {"driveable_surface", "other_flat", "sidewalk", "terrain", "manmade"}),
+        # What the datasets' own instance labels leave out.
+        ("semantickitti", {"road", "parking", "sidewalk", "other-ground", "building", "fence"}),
+        ("scannet", {"wall", "floor"}),
+        ("s3dis", {"ceiling", "floor", "wall"}),
+    ],
+)
+def test_things_are_what_can_be_counted(name, stuff):
+    vocabulary = load_vocabulary(name)
+    classes = np.array(vocabulary.eval_classes)[vocabulary.word_eval_class]
+    assert vocabulary.word_is_thing.shape == (len(vocabulary),)
+    assert not vocabulary.word_is_thing[np.isin(classes, list(stuff))].any()
+    things = {"nuscenes": "car", "semantickitti": "person"}.get(name, "chair")
+    assert vocabulary.word_is_thing[vocabulary.index(things)]
+    if name == "nuscenes":
+        np.testing.assert_array_equal(vocabulary.word_is_thing, np.arange(175) < 96)
+
+
 def test_nuscenes_palette():
     vocabulary = load_vocabulary()
     assert vocabulary.colors.shape == (17, 3)
@@ -76,6 +98,34 @@ def test_nuscenes_palette():
     assert tuple(vocabulary.colors[0]) == (0, 0, 0)
     assert tuple(vocabulary.colors[4]) == (255, 158, 0)
     assert len({tuple(rgb) for rgb in vocabulary.colors}) == 17
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"), [("semantickitti", 19), ("scannet", 20), ("s3dis", 13)]
+)
+def test_the_other_datasets_have_a_word_for_each_class(name, classes):
+    vocabulary = load_vocabulary(name)
+    assert vocabulary.name == name
+    assert len(vocabulary.eval_classes) == classes + 1
+    assert set(range(1, classes + 1)) <= set(vocabulary.word_eval_class.tolist())
+    assert len(set(vocabulary.words)) == len(vocabulary)
+    assert len({tuple(rgb) for rgb in vocabulary.colors}) == classes + 1
+
+
+def test_semantickitti_words_follow_the_published_learning_map():
+    vocabulary = load_vocabulary("semantickitti")
+    static = {10: 1, 11: 2, 13: 5, 15: 3, 16: 5, 18: 4, 20: 5, 30: 6, 31: 7, 32: 8, 40: 9, 44: 10}
+    static |= {48: 11, 49: 12, 50: 13, 51: 14, 60: 9, 70: 15, 71: 16, 72: 17, 80: 18, 81: 19}
+    expected = np.zeros(256, np.uint8)
+    expected[list(static)] = list(static.values())
+    np.testing.assert_array_equal(vocabulary.raw_to_eval, expected)
+
+
+def test_indoor_labels_are_those_of_the_prepared_scenes():
+    for name, classes in [("scannet", 20), ("s3dis", 13)]:
+        expected = np.concatenate([np.arange(1, classes + 1), np.zeros(256 - classes)])
+        np.testing.assert_array_equal(load_vocabulary(name).raw_to_eval, expected)
+    assert load_vocabulary("scannet").words[-1] == "other"
 
 
 def test_a_file_of_the_same_schema_is_read(tmp_path):
@@ -91,7 +141,10 @@ def test_a_file_of_the_same_schema_is_read(tmp_path):
 def test_hash_follows_words_and_classes_but_not_name_and_colors(tmp_path):
     small = load_vocabulary(write(tmp_path / "small.json", SMALL)).hash
     coloured = SMALL | {"name": "other", "colors": [[0, 0, 0], [1, 2, 3], [4, 5, 6]]}
-    assert load_vocabulary(write(tmp_path / "coloured.json", coloured)).hash == small
+    coloured["groups"] = [SMALL["groups"][0] | {"thing": True}, SMALL["groups"][1]]
+    same = load_vocabulary(write(tmp_path / "coloured.json", coloured))
+    assert same.hash == small
+    assert same.word_is_thing.tolist() == [True, True, False, False]
     for change in (
         {"eval_classes": ["ignore", "street", "car"]},
         {"groups": SMALL["groups"][::-1]},
@@ -120,6 +173,7 @@ GROUP = SMALL["groups"][0]
         (SMALL | {"groups": [GROUP | {"raw_index": 256}]}, r"groups\[0\].raw_index: .*0..255"),
         (SMALL | {"groups": [GROUP | {"raw_index": True}]}, r"groups\[0\].raw_index: .*True"),
         (SMALL | {"groups": [GROUP | {"eval_class": 3}]}, r"groups\[0\].eval_class: .* 0..2"),
+        (SMALL | {"groups": [GROUP | {"thing": 1}]}, r"groups\[0\].thing: expected true or false"),
         (SMALL | {"groups": [GROUP | {"words": []}]}, r"groups\[0\].words: .*found \[\]"),
         (SMALL | {"groups": [GROUP | {"words": [" "]}]}, r"groups\[0\].words"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ __all__ = [
     "expected_bytes",
     "read_dump",
     "unit_rows",
+    "write_atomically",
     "write_dump",
 ]
 
@@ -166,9 +167,9 @@ class DumpFolder:
                 )
         if text_embeddings is not None:
             rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
-            _write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
+            write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
         content = json.dumps(dataclasses.asdict(manifest), indent=1).encode()
-        _write_atomically(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content))
         return cls(root)
 
     def path(self, keyframe: str | KeyframeLike) -> Path:
@@ -333,7 +334,8 @@ def unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
     return rows / norms
 
 
-def _write_atomically(path: Path, write: Any) -> None:
+def write_atomically(path: Path, write: Callable[[Any], Any]) -> int:
+    """Let `write` fill a file of a temporary name, rename it, and return its size in bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -341,3 +343,4 @@ def _write_atomically(path: Path, write: Any) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return path.stat().st_size

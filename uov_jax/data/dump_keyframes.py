@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -205,7 +205,9 @@ def _segmented(
     )
 
 
-def _ahead(keyframes: Sequence[Keyframe]) -> Iterator[tuple[Keyframe, Future[list[np.ndarray]]]]:
+def _ahead(
+    keyframes: Sequence[Keyframe],
+) -> Generator[tuple[Keyframe, Future[list[np.ndarray]]]]:
     """Keyframes and their images, the next one's decoded while one is worked on."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(_read_images, keyframes[0]) if keyframes else None

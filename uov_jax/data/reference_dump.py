@@ -1,4 +1,4 @@
-"""Reading of the dumps that the reference implementation (UOV) wrote with its three teachers.
+"""Reading and writing of the reference implementation's (UOV) dumps of its three teachers.
 
 They lie flat in one folder, three files per image named by its `sample_data` token:
 
@@ -6,8 +6,8 @@ They lie flat in one folder, three files per image named by its `sample_data` to
     TOKEN.json  list over masks of {"id": 1..M, "category_id": word index, ...}
     TOKEN.pt    float32 (M + 1, D), row 0 zeros; FC-CLIP: a list [fin, fout] of two such
 
-and one `text_embedding.pt` of shape (W, D), for FC-CLIP (W + 1, D) with void last. Reading needs
-PyTorch, which is imported when the first file is read.
+and one `text_embedding.pt` of shape (W, D), for FC-CLIP (W + 1, D) with void last. Both need
+PyTorch, which is imported when the first file is read or written.
 """
 
 from __future__ import annotations
@@ -21,11 +21,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from uov_jax.data.dump import DumpFolder, DumpSource, KeyframeLike, MissingDumpError, unit_rows
+from uov_jax.data.dump import (
+    DumpFolder,
+    DumpSource,
+    KeyframeLike,
+    MissingDumpError,
+    unit_rows,
+    write_atomically,
+)
 from uov_jax.data.dump_file import CameraMasks, DumpError, TeacherDump
 from uov_jax.vocabulary import Vocabulary
 
 TEXT_EMBEDDING = "text_embedding.pt"
+FCCLIP = "fcclip"
+FIRST_STUFF_WORD = 96  # of nuScenes' words: FC-CLIP's things come before it
+LARGEST_ID = 255
 
 
 class ReferenceDumpFolder:
@@ -63,7 +73,7 @@ class ReferenceDumpFolder:
                 f"void last, for the words of the vocabulary {vocabulary.name!r}"
             )
         has_void = len(rows) == num_words + 1
-        self.teacher = teacher or ("fcclip" if has_void else "reference")
+        self.teacher = teacher or (FCCLIP if has_void else "reference")
         self.embedding_size: int = rows.shape[1]
         self.text_embeddings: np.ndarray | None = unit_rows(
             rows[:num_words], self.embedding_size, str(path)
@@ -90,14 +100,17 @@ class ReferenceDumpFolder:
             cameras=tuple(self._read_camera(c.channel, c.token) for c in keyframe.cameras),
         )
 
-    def check(self, keyframes: Sequence[KeyframeLike]) -> None:
-        """MissingDumpError unless every image of every keyframe has its three files."""
-        paths = [
+    def paths(self, keyframe: KeyframeLike) -> list[Path]:
+        """Where the files of a keyframe's images lie, or will lie."""
+        return [
             self.root / f"{camera.token}.{ending}"
-            for keyframe in keyframes
             for camera in keyframe.cameras
             for ending in ("png", "json", "pt")
         ]
+
+    def check(self, keyframes: Sequence[KeyframeLike]) -> None:
+        """MissingDumpError unless every image of every keyframe has its three files."""
+        paths = [path for keyframe in keyframes for path in self.paths(keyframe)]
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise MissingDumpError(
@@ -151,6 +164,61 @@ class ReferenceDumpFolder:
                 f"vocabulary {self.vocabulary.name!r} has {len(self.vocabulary)} words"
             )
         return words
+
+
+def write_reference_text(root: Path, text_embeddings: np.ndarray, teacher: str) -> int:
+    """Write `text_embedding.pt` from unit rows float32[W, D]; returns its bytes.
+
+    For FC-CLIP a row of zeros stands for void, which native dumps do not keep.
+    """
+    torch = _torch(root / TEXT_EMBEDDING)
+    rows = torch.from_numpy(np.array(text_embeddings, np.float32))
+    if teacher == FCCLIP:
+        rows = torch.cat([rows, torch.zeros(1, rows.shape[1])])
+    return write_atomically(root / TEXT_EMBEDDING, lambda file: torch.save(rows, file))
+
+
+def write_reference_dump(root: Path, dump: TeacherDump) -> int:
+    """Write the three files of every image of a keyframe; returns their bytes.
+
+    FC-CLIP's first tensor (fin) is zeros: native dumps keep the one that training uses (fout).
+
+    Raises:
+        DumpError: a mask without a word, or more masks than a byte can number.
+
+    """
+    torch = _torch(root)
+    for camera in dump.cameras:
+        if camera.num_masks > LARGEST_ID or (camera.words < 0).any():
+            raise DumpError(
+                f"dump of keyframe {dump.keyframe}: {camera.channel} has {camera.num_masks} masks, "
+                f"{int((camera.words < 0).sum())} of them without a word: the reference's format "
+                f"takes up to {LARGEST_ID}, each with a word"
+            )
+    return sum(_write_camera(torch, root, dump.teacher, camera) for camera in dump.cameras)
+
+
+def _write_camera(torch: Any, root: Path, teacher: str, camera: CameraMasks) -> int:
+    rows = np.zeros((camera.num_masks + 1, camera.embeddings.shape[1]), np.float32)
+    rows[1:] = camera.embeddings
+    tensor = torch.from_numpy(rows)
+    areas = camera.runs.areas(camera.num_masks).tolist()
+    entries: list[dict[str, Any]] = []
+    for number, word in enumerate(camera.words.tolist(), start=1):
+        entry = {"id": number, "category_id": word, "area": areas[number]}
+        if teacher == FCCLIP:
+            entry = {"id": number, "isthing": word < FIRST_STUFF_WORD, "category_id": word}
+        entries.append(entry)
+    content = [torch.zeros_like(tensor), tensor] if teacher == FCCLIP else tensor
+    picture = Image.fromarray(camera.masks.astype(np.uint8))
+    text = json.dumps(entries).encode()
+    path = root / camera.token
+    # The tensors last: a keyframe counts as done by its last file.
+    return (
+        write_atomically(path.with_name(f"{camera.token}.png"), lambda f: picture.save(f, "PNG"))
+        + write_atomically(path.with_name(f"{camera.token}.json"), lambda f: f.write(text))
+        + write_atomically(path.with_name(f"{camera.token}.pt"), lambda f: torch.save(content, f))
+    )
 
 
 def open_dumps(root: str | Path, vocabulary: Vocabulary) -> DumpSource:

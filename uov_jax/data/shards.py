@@ -1,4 +1,4 @@
-"""A share of the work for each of several processes, by argument or from a scheduler's variables."""
+"""A share of the work for each of several processes: by argument, or as a scheduler numbers it."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ SCHEDULERS = (
 
 
 class Shard(NamedTuple):
-    """Share `number` of `count`, counted from 1."""
+    """Share `number` of `total`, counted from 1."""
 
     number: int = 1
-    count: int = 1
+    total: int = 1
 
     def of(self, items: Sequence[T]) -> list[T]:
-        """Every count-th item: the shares are disjoint, of like size, and together all items."""
-        return list(items[self.number - 1 :: self.count])
+        """Every total-th item: the shares are disjoint, of like size, and together all items."""
+        return list(items[self.number - 1 :: self.total])
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.total}"
 
 
 def parse_shard(text: str) -> Shard:
     """The shard of a text such as "3/16"; ValueError unless it is 1/N to N/N."""
     found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     shard = Shard(*map(int, found.groups())) if found else Shard(0, 0)
-    if not 1 <= shard.number <= shard.count:
-        raise ValueError(f"shard {text!r}: expected NUMBER/COUNT from 1/COUNT to COUNT/COUNT: 3/16")
+    if not 1 <= shard.number <= shard.total:
+        raise ValueError(
+            f"shard {text!r}: expected NUMBER/COUNT from 1/COUNT to COUNT/COUNT, such as 3/16"
+        )
     return shard
 
 
@@ -52,7 +54,7 @@ def shard_from_environment(environment: Mapping[str, str]) -> Shard:
     for names in SCHEDULERS:
         index, count = _share(environment, *names)
         # Tasks of a job array: each array member has its own tasks.
-        shard = Shard((shard.number - 1) * count + index + 1, shard.count * count)
+        shard = Shard((shard.number - 1) * count + index + 1, shard.total * count)
     return shard
 
 

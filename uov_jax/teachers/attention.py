@@ -40,19 +40,27 @@ def attend(
         [B, Q, C].
 
     """
-    weight, offset = attention.in_proj_weight, attention.in_proj_bias
     width = attention.embed_dim
+    weight, offset = attention.in_proj_weight, attention.in_proj_bias
     if memory is None:
-        parts = F.linear(queries, weight, offset).chunk(3, dim=-1)
+        query, key, value = F.linear(queries, weight, offset).chunk(3, dim=-1)
     else:
         query = F.linear(queries, weight[:width], offset[:width])
-        parts = (query, *F.linear(memory, weight[width:], offset[width:]).chunk(2, dim=-1))
-    split = [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts]
-    if bias is not None:
-        bias = bias.to(split[0].dtype)
-    mixed = F.scaled_dot_product_attention(*split, attn_mask=bias, is_causal=causal)
-    projected: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return projected
+        key, value = F.linear(memory, weight[width:], offset[width:]).chunk(2, dim=-1)
+    mixed = F.scaled_dot_product_attention(
+        _heads(query, attention.num_heads),
+        _heads(key, attention.num_heads),
+        _heads(value, attention.num_heads),
+        attn_mask=None if bias is None else bias.to(query.dtype),
+        is_causal=causal,
+    )
+    out: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return out
+
+
+def _heads(tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """[B, L, C] to [B, heads, L, C / heads]."""
+    return tokens.unflatten(-1, (count, -1)).transpose(1, 2)
 
 
 def run_block(

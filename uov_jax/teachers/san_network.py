@@ -7,7 +7,7 @@ the class token looks at each proposal. Inference only.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -171,7 +171,7 @@ class SideAdapter(nn.Module):
         super().__init__()
         self.query_embed = nn.Parameter(torch.empty(1, NUM_QUERIES, SIDE_WIDTH))
         self.query_pos_embed = nn.Parameter(torch.empty(1, NUM_QUERIES, SIDE_WIDTH))
-        self.vit_model = timm.create_model(
+        vit: Any = timm.create_model(
             "vit_tiny_patch16_224",
             img_size=SIDE_GRID * SIDE_PATCH,
             embed_dim=SIDE_WIDTH,
@@ -182,8 +182,8 @@ class SideAdapter(nn.Module):
             final_norm=False,
             fc_norm=False,
             num_classes=0,
-            dynamic_img_size=True,
         )
+        self.vit_model = vit
         self.fusion_layers = nn.ModuleDict({f"layer_{k}": FusionLayer() for k in FUSION})
         self.mask_decoder = MaskDecoder()
 

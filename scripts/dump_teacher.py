@@ -54,7 +54,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
     parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
-    parser.add_argument("--batch", default=1, type=int, help="images at a time")
+    parser.add_argument(
+        "--batch", default=1, type=int, help="images at a time; 6 fills a GPU better"
+    )
     parser.add_argument(
         "--shard",
         help="3/16: the third of 16 shares; by default what the scheduler's variables say",
@@ -71,6 +73,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def training_command(options: argparse.Namespace, keyframes: int) -> str:
     """The command that trains on what was dumped; a set smaller than a batch is one batch."""
     recipe = f"configs/tmp_{options.teacher}.py"
+    if not (ROOT / recipe).is_file():
+        recipe = "configs/tmp_san.py"
     fields = {
         "data.root": options.data,
         "data.version": options.version,
@@ -102,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
         if options.check:
             return check(options.output, keyframes, vocabulary)
+        print(f"Loading the teacher {options.teacher!r}.", flush=True)
         teacher = create_teacher(
             options.teacher,
             vocabulary,

@@ -40,8 +40,11 @@ def test_each_camera_sees_a_tenth_of_the_sweep(keyframe):
 def test_the_dump_has_about_150_superpixels_an_image_and_the_expected_size(keyframe, dumps):
     dump = dumps.read(keyframe)
     assert all(120 < camera.num_masks < 190 for camera in dump.cameras)
-    estimate = expected_bytes(1, dump.embedding_size, 150)
-    assert 0.5 < dumps.path(keyframe).stat().st_size / estimate < 1.5
+    teacher = create_teacher("slic", load_vocabulary())
+    estimate = expected_bytes(
+        1, dump.embedding_size, teacher.masks_per_image, mask_bytes=teacher.mask_bytes
+    )
+    assert 0.8 < dumps.path(keyframe).stat().st_size / estimate < 1.2
 
 
 def test_every_pair_lies_on_a_superpixel(keyframe, dumps):

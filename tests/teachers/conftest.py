@@ -20,9 +20,9 @@ def front_image() -> np.ndarray:
     return read_image(path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def san_network() -> SanNetwork:
-    """SAN with the weights that its fixture was measured with."""
+    """SAN with the weights that its fixture was measured with; 1.7 GB, gone after the package."""
     tensors = {
         name: torch.from_numpy(np.asarray(tensor_for(name, shape)))
         for name, (shape, _) in official_tensors("san_vit_large_14").items()

@@ -284,15 +284,17 @@ def expected_bytes(
     masks_per_image: float = 20.0,
     image_size: tuple[int, int] = (900, 1600),
     num_cameras: int = 6,
+    mask_bytes: float | None = None,
 ) -> int:
     """Expected size in bytes of the dumps of some keyframes, before the first is written.
 
-    Per image of 1600 x 900 pixels: the masks take about 5 kB + 120 B a mask (fitted on teachers'
-    maps with 12 to 175 masks; in proportion to the number of rows), the embeddings 2 B a number,
-    the word 2 B.
+    Per image of 1600 x 900 pixels the masks take `mask_bytes`, by default 5 kB + 120 B a mask
+    (fitted on teachers' maps with 12 to 175 masks), in proportion to the number of rows; the
+    embeddings take 2 B a number, the word 2 B.
     """
-    masks = (5000 + 120 * masks_per_image) * image_size[0] / 900
-    image = masks + masks_per_image * (2 * embedding_size + 2)
+    if mask_bytes is None:
+        mask_bytes = 5000 + 120 * masks_per_image
+    image = mask_bytes * image_size[0] / 900 + masks_per_image * (2 * embedding_size + 2)
     return round(num_keyframes * (num_cameras * image + 2000))
 
 

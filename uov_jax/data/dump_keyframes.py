@@ -26,7 +26,7 @@ from uov_jax.readable import duration, readable_bytes
 from uov_jax.vocabulary import Vocabulary
 
 SAMPLE = 4  # keyframes after which size and time are estimated from what they took
-HOPELESS = 5  # failures before the first success: something is wrong with all
+HOPELESS = 10  # failures one after the other: something is wrong with all
 # What an image that cannot be read, or one too many for the memory, raises.
 FAILURES = (OSError, ValueError, RuntimeError, MemoryError)
 
@@ -57,6 +57,7 @@ class TeacherLike(Protocol):
     weights_hash: str
     embedding_size: int
     masks_per_image: int
+    mask_bytes: int | None
     text_embeddings: np.ndarray | None
 
     def segment(self, images: Sequence[np.ndarray]) -> Sequence[SegmentationLike]:
@@ -108,7 +109,7 @@ def dump_keyframes(
     Raises:
         FileNotFoundError: images are missing; found before anything is written.
         ValueError: no keyframes, images of different sizes, or a folder of other dumps.
-        RuntimeError: the first keyframes all failed.
+        RuntimeError: too many keyframes failed one after the other.
 
     """
     require_files(keyframes, lambda k: [camera.path for camera in k.cameras], "camera images")
@@ -120,11 +121,11 @@ def dump_keyframes(
     _remove_unfinished(folder, waiting)
     say(_plan(teacher, waiting, found, folder))
     run = _Run(teacher, folder, say, batch)
-    run.dump(_sample_first(waiting))
+    run.dump(_sample_first(waiting), HOPELESS)
     if run.failed:
         again, run.failed, run.batch = run.failed, [], 1
         say(f"Trying {len(again)} keyframes again, the first one is {again[0].keyframe.token}")
-        run.dump([failure.keyframe for failure in again])
+        run.dump([failure.keyframe for failure in again], len(again) + 1)
     return DumpResult(
         run.written, found, run.bytes, tuple(run.failed), run.seconds / max(run.images, 1)
     )
@@ -140,12 +141,14 @@ class _Run:
         self.written = self.bytes = self.images = 0
         self.seconds = 0.0
         self.failed: list[Failure] = []
+        self._in_a_row = 0
         self._teacher = teacher
         self._folder = folder
         self._say = say
 
-    def dump(self, keyframes: Sequence[Keyframe]) -> None:
-        """Write their dumps; those that fail are in `failed`."""
+    def dump(self, keyframes: Sequence[Keyframe], hopeless: int) -> None:
+        """Write their dumps; those that fail are in `failed`. Give up if so many fail in a row."""
+        self._in_a_row = 0
         start = time.perf_counter()
         bar = tqdm(
             total=len(keyframes), unit="keyframe", desc=self._teacher.name, disable=not keyframes
@@ -153,6 +156,11 @@ class _Run:
         with bar, contextlib.closing(_ahead(keyframes)) as decoded:
             for number, (keyframe, images) in enumerate(decoded, start=1):
                 self._dump_one(keyframe, images)
+                if self._in_a_row >= hopeless:
+                    raise RuntimeError(
+                        f"{hopeless} keyframes failed one after the other, the last with: "
+                        f"{self.failed[-1].reason}"
+                    )
                 bar.update()
                 if number == SAMPLE < len(keyframes) and self.written:
                     spent = time.perf_counter() - start
@@ -168,11 +176,9 @@ class _Run:
         except FAILURES as error:
             self.failed.append(Failure(keyframe, str(error) or type(error).__name__))
             self._say(f"keyframe {keyframe.token} failed: {self.failed[-1].reason}")
-            if not self.written and len(self.failed) >= HOPELESS:
-                raise RuntimeError(
-                    f"the first {HOPELESS} keyframes failed, the last with: {error}"
-                ) from error
+            self._in_a_row += 1
             return
+        self._in_a_row = 0
         self.bytes += self._folder.write(dump)
         self.written += 1
 
@@ -254,7 +260,11 @@ def _remove_unfinished(folder: DumpFolder, waiting: Sequence[Keyframe]) -> None:
 def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder: DumpFolder) -> str:
     num_images = sum(len(keyframe.cameras) for keyframe in waiting)
     size = expected_bytes(
-        len(waiting), teacher.embedding_size, teacher.masks_per_image, folder.manifest.image_size
+        len(waiting),
+        teacher.embedding_size,
+        teacher.masks_per_image,
+        folder.manifest.image_size,
+        mask_bytes=teacher.mask_bytes,
     )
     free = shutil.disk_usage(folder.root).free
     warning = f" WARNING: only {readable_bytes(free)} are free there." if size > free else ""

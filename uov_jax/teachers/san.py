@@ -40,6 +40,7 @@ class SanTeacher:
     name = "san"
     embedding_size = EMBEDDING_SIZE
     masks_per_image = 20
+    mask_bytes: int | None = None
 
     def __init__(
         self,
@@ -92,9 +93,10 @@ class SanTeacher:
             chosen = self._first_of[(probabilities.T @ pixels.flatten(1)).argmax(0)]
             words[rows] = chosen.unflatten(0, (-1, size[1]))
             # A mask's embedding is the sum over its pixels of sum_q probability_q e_q: the
-            # probabilities can be summed first.
-            part = torch.zeros_like(weights, dtype=torch.float32)
-            weights += part.index_add_(0, chosen, pixels.flatten(1).T)
+            # probabilities can be summed first. By a product, whose sums have a fixed order.
+            here, place = chosen.unique(return_inverse=True)
+            members = F.one_hot(place, len(here)).T.to(pixels.dtype)
+            weights[here] += members @ pixels.flatten(1).T
         present, ids = words.unique(return_inverse=True)
         rows_of_masks = F.normalize(weights[present].float() @ embeddings, dim=-1)
         return Segmentation(

@@ -86,6 +86,7 @@ class SlicTeacher:
     weights_hash = ""
     embedding_size = EMBEDDING_SIZE
     masks_per_image = NUM_SUPERPIXELS
+    mask_bytes: int | None = 10_300  # two rows each are alike
     text_embeddings = None
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:

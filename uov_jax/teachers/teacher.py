@@ -55,6 +55,8 @@ class Teacher(Protocol):
         weights_hash: sha256 of its weights, "" where it has none.
         embedding_size: D.
         masks_per_image: typical number, for the estimate of a dump's size.
+        mask_bytes: typical size of one image's coded masks, for the same; None if nothing better
+            is known than what follows from their number.
         text_embeddings: float32[W, D] of the vocabulary's words, None for a teacher without words.
 
     """
@@ -63,6 +65,7 @@ class Teacher(Protocol):
     weights_hash: str
     embedding_size: int
     masks_per_image: int
+    mask_bytes: int | None
     text_embeddings: np.ndarray | None
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:

@@ -1,0 +1,102 @@
+"""The whole way of a teacher: six real images, dump, verification, training on it."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import real_nuscenes_root
+from tests.teachers.recipe import text_rows
+from uov_jax.data.dump import DumpFolder, expected_bytes
+from uov_jax.data.nuscenes import NuScenesTables
+from uov_jax.tasks import build_task
+from uov_jax.teachers.san import SanTeacher
+from uov_jax.teachers.san_network import SanNetwork
+from uov_jax.training.config import load_config
+from uov_jax.training.loop import train
+from uov_jax.vocabulary import load_vocabulary
+
+ROOT = Path(__file__).parents[2]
+STEPS = 10
+
+
+def dump_script() -> ModuleType:
+    path = ROOT / "scripts" / "dump_teacher.py"
+    spec = importlib.util.spec_from_file_location("dump_teacher", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dump_and_verify(script: ModuleType, output: Path, *options: str) -> None:
+    """Dump the real keyframe by the script, and verify it by the script."""
+    common = ["--data", str(real_nuscenes_root()), "--version", "v1.0-mini"]
+    common += ["--split", "mini_train", "--output", str(output)]
+    assert script.main([*common, *options]) == 0
+    assert script.main([*common, "--check"]) == 0
+
+
+def train_on(recipe: str, dumps: Path, workdir: Path) -> list[float]:
+    """Losses of ten steps of the full network on the keyframe."""
+    config = load_config(str(ROOT / "configs" / recipe))
+    with config.unlocked():
+        config.batch_size = 1
+        config.total_steps = STEPS
+        config.data.update(
+            root=str(real_nuscenes_root()),
+            version="v1.0-mini",
+            train_split="mini_train",
+            val_split="",
+            dumps=str(dumps),
+            voxels=(21_504, 21_504),
+            pairs=(32_768, 32_768),
+            superpoints=(512, 512),
+            workers=1,
+        )
+        config.run.update(log_every_steps=1, tensorboard=False)
+    train(build_task(config), config, workdir)
+    with (workdir / "metrics.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+
+
+def test_san_dumps_a_keyframe_that_is_trained_on(
+    tmp_path: Path, san_network: SanNetwork, monkeypatch: pytest.MonkeyPatch
+):
+    script = dump_script()
+    teacher = SanTeacher(san_network, text_rows(), "w" * 64)
+    monkeypatch.setattr(script, "create_teacher", lambda *_: teacher)
+    dump_and_verify(script, tmp_path / "dumps", "--teacher", "san")
+    folder = DumpFolder(tmp_path / "dumps", load_vocabulary())
+    (keyframe,) = NuScenesTables(real_nuscenes_root(), "v1.0-mini").keyframes("mini_train")
+    dump = folder.read(keyframe)
+    assert all(4 < camera.num_masks < 60 for camera in dump.cameras)
+    masks = np.mean([camera.num_masks for camera in dump.cameras])
+    estimate = expected_bytes(1, 768, masks)
+    assert 0.8 < folder.path(keyframe).stat().st_size / estimate < 1.2
+    losses = train_on("tmp_san.py", tmp_path / "dumps", tmp_path / "run")
+    assert len(losses) == STEPS
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.slow
+def test_san_dumps_a_keyframe_from_its_official_file(
+    tmp_path: Path, san_network: SanNetwork, monkeypatch: pytest.MonkeyPatch
+):
+    """With a file of 1.75 GB, and the text tower on 175 words in 14 prompts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "san_vit_large_14.pth"
+    torch.save({"model": san_network.state_dict()}, path)
+    options = ("--teacher", "san", "--weights", str(path), "--device", "cpu", "--autocast")
+    dump_and_verify(dump_script(), tmp_path / "dumps", *options)
+    folder = DumpFolder(tmp_path / "dumps", load_vocabulary())
+    assert len(folder.manifest.weights_hash) == 64
+    text = folder.text_embeddings
+    assert text.shape == (175, 768)
+    first, second = load_vocabulary().indices("scooter")
+    np.testing.assert_array_equal(text[first], text[second])

@@ -22,9 +22,9 @@ def measured() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fcclip_network() -> FcClip:
-    """FC-CLIP with the weights that its fixture was measured with; 1.5 GB."""
+    """FC-CLIP with the weights of its fixture; 1.5 GB, gone after these tests."""
     tensors = {
         name: torch.from_numpy(np.asarray(tensor_for(name, shape)))
         for name, (shape, _) in fcclip_tensors().items()

@@ -63,6 +63,7 @@ class FcClipTeacher:
     name = NAME
     embedding_size = EMBEDDING_SIZE
     masks_per_image = 25
+    mask_bytes: int | None = None
 
     def __init__(
         self,

@@ -14,6 +14,9 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 def normalised(image: np.ndarray) -> torch.Tensor:
     """float32[3, h, w]: CLIP's mean and deviation, zeros to the right and below to 32 pixels."""
     pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
-    mean, deviation = (255 * torch.tensor(v).view(3, 1, 1) for v in (MEAN, DEVIATION))
+    # Scaled before they are rounded to float32, as the official configurations state them.
+    mean, deviation = (
+        torch.tensor([255 * v for v in values]).view(3, 1, 1) for values in (MEAN, DEVIATION)
+    )
     down, across = (-side % MULTIPLE for side in pixels.shape[1:])
     return F.pad((pixels - mean) / deviation, (0, across, 0, down))

@@ -9,11 +9,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import text_rows
-from uov_jax.data.dump import DumpFolder, expected_bytes
+from uov_jax.data.dump import DumpFolder
 from uov_jax.data.nuscenes import NuScenesTables
 from uov_jax.tasks import build_task
 from uov_jax.teachers.san import SanTeacher
@@ -76,27 +75,7 @@ def test_san_dumps_a_keyframe_that_is_trained_on(
     (keyframe,) = NuScenesTables(real_nuscenes_root(), "v1.0-mini").keyframes("mini_train")
     dump = folder.read(keyframe)
     assert all(4 < camera.num_masks < 60 for camera in dump.cameras)
-    masks = np.mean([camera.num_masks for camera in dump.cameras])
-    estimate = expected_bytes(1, 768, masks)
-    assert 0.8 < folder.path(keyframe).stat().st_size / estimate < 1.2
     losses = train_on("tmp_san.py", tmp_path / "dumps", tmp_path / "run")
     assert len(losses) == STEPS
     assert np.isfinite(losses).all()
-
-
-@pytest.mark.slow
-def test_san_dumps_a_keyframe_from_its_official_file(
-    tmp_path: Path, san_network: SanNetwork, monkeypatch: pytest.MonkeyPatch
-):
-    """With a file of 1.75 GB, and the text tower on 175 words in 14 prompts."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    path = tmp_path / "san_vit_large_14.pth"
-    torch.save({"model": san_network.state_dict()}, path)
-    options = ("--teacher", "san", "--weights", str(path), "--device", "cpu", "--autocast")
-    dump_and_verify(dump_script(), tmp_path / "dumps", *options)
-    folder = DumpFolder(tmp_path / "dumps", load_vocabulary())
-    assert len(folder.manifest.weights_hash) == 64
-    text = folder.text_embeddings
-    assert text.shape == (175, 768)
-    first, second = load_vocabulary().indices("scooter")
-    np.testing.assert_array_equal(text[first], text[second])
+    assert losses[-1] < losses[0]

@@ -33,7 +33,8 @@ def attend(
         attention: its parameters.
         queries: [B, Q, C].
         memory: [B, L, C] keys and values; the queries themselves by default.
-        bias: [B, heads, Q, L], or what broadcasts to it, added to the logits.
+        bias: [B, heads, Q, L], or what broadcasts to it, added to the logits, which take its
+            dtype; not together with `causal`.
         causal: each query sees itself and what is before it.
 
     Returns:
@@ -47,13 +48,14 @@ def attend(
     else:
         query = F.linear(queries, weight[:width], offset[:width])
         key, value = F.linear(memory, weight[width:], offset[width:]).chunk(2, dim=-1)
-    mixed = F.scaled_dot_product_attention(
-        _heads(query, attention.num_heads),
-        _heads(key, attention.num_heads),
-        _heads(value, attention.num_heads),
-        attn_mask=None if bias is None else bias.to(query.dtype),
-        is_causal=causal,
-    )
+    query, key, value = (_heads(part, attention.num_heads) for part in (query, key, value))
+    if bias is None:
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+    else:
+        # A bias of some hundreds has no fraction left in half precision.
+        with torch.autocast(queries.device.type, enabled=False):
+            query, key, value = (part.to(bias.dtype) for part in (query, key, value))
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     out: torch.Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return out
 

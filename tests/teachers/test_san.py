@@ -13,12 +13,12 @@ import torch
 
 from tests.teachers.recipe import DATA, official_tensors, text_rows
 from uov_jax.teachers import TeacherOptions, create_teacher
+from uov_jax.teachers.clip_input import normalised
 from uov_jax.teachers.runtime import mixed_precision
 from uov_jax.teachers.san import (
     SanTeacher,
     load_network,
     mask_probabilities,
-    normalised,
     resized,
 )
 from uov_jax.teachers.san_network import SanNetwork

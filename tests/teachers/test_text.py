@@ -16,6 +16,7 @@ from uov_jax.teachers.text import (
     VILD_TEMPLATES,
     TextTower,
     encode_prompts,
+    first_of_equal_rows,
     template_embeddings,
     tokenize,
     word_embeddings,
@@ -106,6 +107,11 @@ def test_the_cache_lies_in_the_users_directory(tower, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     word_embeddings(tower, ["car"], ("{}",), "w")
     assert len(list((tmp_path / "uov_jax" / "text").glob("*.npz"))) == 1
+
+
+def test_equal_rows_are_the_first_of_them():
+    rows = np.eye(4, dtype=np.float32)[[3, 1, 3, 0, 1, 2]]
+    np.testing.assert_array_equal(first_of_equal_rows(rows), [0, 1, 0, 3, 1, 5])
 
 
 def test_a_word_too_long_to_be_read_is_refused():

@@ -69,6 +69,28 @@ def test_words_of_class_are_the_inverse_of_word_eval_class():
     assert [vocabulary.words[i] for i in parts[8]] == ["cone", "safety cone"]
 
 
+@pytest.mark.parametrize(
+    ("name", "stuff"),
+    [
+        # Classes whose masks the published dumps merge: all behind the 96th word.
+        ("nuscenes", {"driveable_surface", "other_flat", "sidewalk", "terrain", "manmade"}),
+        # What the datasets' own instance labels leave out.
+        ("semantickitti", {"road", "parking", "sidewalk", "other-ground", "building", "fence"}),
+        ("scannet", {"wall", "floor"}),
+        ("s3dis", {"ceiling", "floor", "wall"}),
+    ],
+)
+def test_things_are_what_can_be_counted(name, stuff):
+    vocabulary = load_vocabulary(name)
+    classes = np.array(vocabulary.eval_classes)[vocabulary.word_eval_class]
+    assert vocabulary.word_is_thing.shape == (len(vocabulary),)
+    assert not vocabulary.word_is_thing[np.isin(classes, list(stuff))].any()
+    things = {"nuscenes": "car", "semantickitti": "person"}.get(name, "chair")
+    assert vocabulary.word_is_thing[vocabulary.index(things)]
+    if name == "nuscenes":
+        np.testing.assert_array_equal(vocabulary.word_is_thing, np.arange(175) < 96)
+
+
 def test_nuscenes_palette():
     vocabulary = load_vocabulary()
     assert vocabulary.colors.shape == (17, 3)
@@ -119,7 +141,10 @@ def test_a_file_of_the_same_schema_is_read(tmp_path):
 def test_hash_follows_words_and_classes_but_not_name_and_colors(tmp_path):
     small = load_vocabulary(write(tmp_path / "small.json", SMALL)).hash
     coloured = SMALL | {"name": "other", "colors": [[0, 0, 0], [1, 2, 3], [4, 5, 6]]}
-    assert load_vocabulary(write(tmp_path / "coloured.json", coloured)).hash == small
+    coloured["groups"] = [SMALL["groups"][0] | {"thing": True}, SMALL["groups"][1]]
+    same = load_vocabulary(write(tmp_path / "coloured.json", coloured))
+    assert same.hash == small
+    assert same.word_is_thing.tolist() == [True, True, False, False]
     for change in (
         {"eval_classes": ["ignore", "street", "car"]},
         {"groups": SMALL["groups"][::-1]},
@@ -148,6 +173,7 @@ GROUP = SMALL["groups"][0]
         (SMALL | {"groups": [GROUP | {"raw_index": 256}]}, r"groups\[0\].raw_index: .*0..255"),
         (SMALL | {"groups": [GROUP | {"raw_index": True}]}, r"groups\[0\].raw_index: .*True"),
         (SMALL | {"groups": [GROUP | {"eval_class": 3}]}, r"groups\[0\].eval_class: .* 0..2"),
+        (SMALL | {"groups": [GROUP | {"thing": 1}]}, r"groups\[0\].thing: expected true or false"),
         (SMALL | {"groups": [GROUP | {"words": []}]}, r"groups\[0\].words: .*found \[\]"),
         (SMALL | {"groups": [GROUP | {"words": [" "]}]}, r"groups\[0\].words"),
         (

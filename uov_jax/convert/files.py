@@ -1,4 +1,4 @@
-"""Checkpoint files of PyTorch trainers: .pt and .pth, .safetensors, and .npz without pickles."""
+"""Checkpoint files of PyTorch trainers: torch.save's, .safetensors, and .npz without pickles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CheckpointMismatchError(ValueError):
 
 
 def load_state_dict_file(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint by its ending: .pt / .pth (needs torch), .safetensors, .npz.
+    """Read a checkpoint by its ending: .pt / .pth / .ckpt / .bin (torch), .safetensors, .npz.
 
     Nothing is unpickled beyond tensors and plain containers. bfloat16 tensors become float32.
 
@@ -50,6 +50,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> Checkpoint:
         ".pt": _read_torch,
         ".pth": _read_torch,
         ".ckpt": _read_torch,
+        ".bin": _read_torch,
         ".safetensors": _read_safetensors,
         ".npz": _read_npz,
     }

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from uov_jax.teachers.clip_input import MULTIPLE, normalised
 from uov_jax.teachers.runtime import choose_device, mixed_precision
 from uov_jax.teachers.san_network import EMBEDDING_SIZE, SanNetwork
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
-from uov_jax.teachers.text import VILD_TEMPLATES, word_embeddings
+from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
     load_weights,
@@ -30,9 +31,6 @@ from uov_jax.vocabulary import Vocabulary
 OFFICIAL = (OfficialFile("san_vit_large_14.pth", "https://huggingface.co/Mendel192/san", 1.75e9),)
 IGNORED = ("criterion.",)
 SHORT_SIDE = 640
-MULTIPLE = 32
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 ROWS = 60  # of the image at a time: 175 words and 100 proposals of all rows would be 1.6 GB
 
 
@@ -62,9 +60,8 @@ class SanTeacher:
         with torch.inference_mode():
             self._classifier = network.ov_classifier.rows(text)
         # Words with the same vector tie; the first one wins, whatever the rounding of the sums.
-        _, same = np.unique(text_embeddings, axis=0, return_inverse=True)
-        first = [int(np.flatnonzero(same == group)[0]) for group in same]
-        self._first_of = torch.tensor(first, device=self._device)
+        first = first_of_equal_rows(text_embeddings)
+        self._first_of = torch.from_numpy(first).to(self._device)
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel belongs to a mask.
@@ -137,14 +134,6 @@ def resized(image: np.ndarray) -> np.ndarray:
     short = min(height, width)
     size = (width * SHORT_SIDE // short, height * SHORT_SIDE // short)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def normalised(image: np.ndarray) -> torch.Tensor:
-    """float32[3, h, w]: CLIP's mean and deviation, zeros to the right and below to 32 pixels."""
-    pixels = torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
-    mean, deviation = (255 * torch.tensor(v).view(3, 1, 1) for v in (MEAN, DEVIATION))
-    down, across = (-side % MULTIPLE for side in pixels.shape[1:])
-    return F.pad((pixels - mean) / deviation, (0, across, 0, down))
 
 
 def mask_probabilities(

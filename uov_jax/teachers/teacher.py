@@ -15,6 +15,7 @@ from uov_jax.vocabulary import Vocabulary
 # asked for, since most need packages that training does not.
 MODULES = {
     "catseg": "uov_jax.teachers.catseg",
+    "fcclip": "uov_jax.teachers.fcclip",
     "maskclip": "uov_jax.teachers.maskclip",
     "san": "uov_jax.teachers.san",
     "slic": "uov_jax.teachers.slic",

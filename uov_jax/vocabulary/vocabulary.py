@@ -34,10 +34,13 @@ class Vocabulary:
         word_group: int32[W], number of the group of each word.
         word_raw_index: int32[W], the dataset's own label of each word.
         word_eval_class: int32[W], evaluation class of each word; 0 is ignored.
+        word_is_thing: bool[W], whether the word names things that can be counted, such as cars;
+            a panoptic teacher tells one from the next.
         eval_classes: names of the evaluation classes; the first is "ignore".
         raw_to_eval: uint8[256], evaluation class of each raw label; labels without a group are 0.
         colors: uint8[len(eval_classes), 3], RGB of each evaluation class.
-        hash: sha256 of words, groups and classes (not of name and colours), in hexadecimal.
+        hash: sha256 of words, groups and classes (not of name, colours and what is a thing), in
+            hexadecimal.
 
     """
 
@@ -46,6 +49,7 @@ class Vocabulary:
     word_group: np.ndarray
     word_raw_index: np.ndarray
     word_eval_class: np.ndarray
+    word_is_thing: np.ndarray
     eval_classes: tuple[str, ...]
     raw_to_eval: np.ndarray
     colors: np.ndarray
@@ -79,8 +83,9 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     """Load a dictionary that ships with the package by name, or any file of the same schema.
 
     The schema is JSON: `eval_classes` (names, the first one is ignored in evaluation), `groups`
-    (list of `raw_index`, `eval_class`, `words`), and optionally `name` and `colors` (one RGB
-    triple per evaluation class).
+    (list of `raw_index`, `eval_class`, `words`, and optionally `thing`: whether the words name
+    countable things, false by default), and optionally `name` and `colors` (one RGB triple per
+    evaluation class).
 
     Raises:
         FileNotFoundError: there is neither such a name nor such a file.
@@ -150,11 +155,13 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
 
     words: list[str] = []
     group_of_word: list[int] = []
+    thing_of_word: list[bool] = []
     class_of_raw: dict[int, int] = {}
     for number, group in enumerate(groups):
         place = f"groups[{number}]"
         require(isinstance(group, dict), place, "an object", group)
         raw, eval_class, own = (group.get(k) for k in ("raw_index", "eval_class", "words"))
+        thing = group.get("thing", False)
         require(_is_index(raw, RAW_LABELS), f"{place}.raw_index", "an integer 0..255", raw)
         last = len(classes) - 1
         require(
@@ -169,6 +176,7 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
             "a non-empty list of words",
             own,
         )
+        require(isinstance(thing, bool), f"{place}.thing", "true or false", thing)
         earlier = class_of_raw.setdefault(raw, eval_class)
         require(
             earlier == eval_class,
@@ -178,6 +186,7 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
         )
         words.extend(own)
         group_of_word.extend([number] * len(own))
+        thing_of_word.extend([thing] * len(own))
 
     given_name = content.get("name", name)
     require(isinstance(given_name, str), "name", "a string", given_name)
@@ -192,6 +201,7 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
         word_group=word_group,
         word_raw_index=group_raw[word_group],
         word_eval_class=group_class[word_group],
+        word_is_thing=np.array(thing_of_word, bool),
         eval_classes=tuple(classes),
         raw_to_eval=raw_to_eval,
         colors=_colors(content.get("colors"), len(classes), source),

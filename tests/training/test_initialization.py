@@ -17,7 +17,6 @@ from uov_jax.training.initialization import (
     MissingWeightsError,
     UnfitWeightsError,
     load_weights,
-    reference_settings,
 )
 from uov_jax.training.state import TrainState, split
 
@@ -153,7 +152,7 @@ def test_voxels_of_another_kind_are_refused(
 
 
 def test_settings_are_stated_as_the_reference_does() -> None:
-    assert reference_settings((0.1, 1.0, 0.1), True)["voxel_size"] == 0.1
-    assert reference_settings((0.05, 0.05, 0.05), False)["voxel_size"] == 0.05
-    assert reference_settings((0.1, 0.5, 0.1), True)["voxel_size"] == [0.1, 0.5, 0.1]
-    assert reference_settings((0.1, 1.0, 0.1), False)["voxel_size"] == [0.1, 1.0, 0.1]
+    assert convert.reference_voxels((0.1, 1.0, 0.1), True)["voxel_size"] == 0.1
+    assert convert.reference_voxels((0.05, 0.05, 0.05), False)["voxel_size"] == 0.05
+    assert convert.reference_voxels((0.1, 0.5, 0.1), True)["voxel_size"] == [0.1, 0.5, 0.1]
+    assert convert.reference_voxels((0.1, 1.0, 0.1), False)["voxel_size"] == [0.1, 1.0, 0.1]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from flax import nnx
 
 from uov_jax import convert
-from uov_jax.training.checkpoints import find_checkpoint, read_arrays, read_record
 
 HEAD = "final."
 # Counts batches, decides nothing: files may leave it out.
@@ -75,8 +71,8 @@ def load_weights(
             "first, give another checkpoint (a run directory, or a .pt file of SLidR or UOV), or "
             "start from random weights with --config.init.checkpoint="
         )
-    checkpoint = _read_run(path) if path.is_dir() else convert.load_state_dict_file(path)
-    convert.require_agreement(checkpoint, reference_settings(voxel_size, cylindrical))
+    checkpoint = convert.load_network(path)
+    convert.require_agreement(checkpoint, convert.reference_voxels(voxel_size, cylindrical))
     try:
         report = convert.state_dict_to_model(model, checkpoint.state_dict)
     except ValueError as error:
@@ -92,31 +88,3 @@ def load_weights(
             f"last layer are not there in their shape, the first is {first}"
         )
     return LoadedWeights(checkpoint.path, report)
-
-
-def reference_settings(voxel_size: tuple[float, float, float], cylindrical: bool) -> dict[str, Any]:
-    """Voxel settings as SLidR's and UOV's configs state them.
-
-    They give one length: that of the voxel's radius and height, its angle being one degree, or of
-    its three sides.
-    """
-    length, second, third = voxel_size
-    implied = 1.0 if cylindrical else length
-    plain = third == length and second == implied
-    return {
-        "voxel_size": length if plain else list(voxel_size),
-        "cylindrical_coordinates": cylindrical,
-    }
-
-
-def _read_run(path: Path) -> convert.Checkpoint:
-    """Parameters and statistics of a run's checkpoint under their names in PyTorch."""
-    folder = find_checkpoint(path)
-    config = read_record(folder)["config"]
-    arrays: Mapping[str, np.ndarray] = read_arrays(folder, ("parameters", "statistics"))
-    tensors = {name.partition("/")[2]: array for name, array in arrays.items()}
-    settings = None
-    if "voxel_size" in config.get("data", {}):
-        data = config["data"]
-        settings = reference_settings(tuple(data["voxel_size"]), data["cylindrical"])
-    return convert.Checkpoint(folder, tensors, settings)

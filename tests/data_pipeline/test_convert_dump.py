@@ -98,13 +98,13 @@ def test_missing_dumps_are_found_before_anything_is_written(tmp_path, tiny_keyfr
     assert not (tmp_path / "out").exists()
 
 
-def test_what_the_reference_cannot_hold_is_refused(tmp_path):
+def test_what_the_reference_cannot_hold_is_refused(tmp_path, vocabulary):
     masks = np.zeros((4, 4), np.uint16)
     for words, message in [([-1, 2], "1 of them without a word"), ([1] * 256, "has 256 masks")]:
         camera = CameraMasks("CAM_FRONT", "t", masks, np.array(words), np.ones((len(words), 3)))
         dump = TeacherDump("tiny", "", "v", "k", (camera,))
         with pytest.raises(DumpError, match=message):
-            write_reference_dump(tmp_path, dump)
+            write_reference_dump(tmp_path, dump, vocabulary)
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +148,7 @@ def test_a_native_keyframe_is_one_file_of_half_the_bytes_and_read_five_times_as_
     (tmp_path / "reference").mkdir()
     text = torch.nn.functional.normalize(torch.rand(175, 768), dim=1)
     torch.save(text, tmp_path / "reference" / "text_embedding.pt")
-    theirs = write_reference_dump(tmp_path / "reference", dump)
+    theirs = write_reference_dump(tmp_path / "reference", dump, vocabulary)
     source = ReferenceDumpFolder(tmp_path / "reference", vocabulary)
     ours = to_native(source, [keyframe], tmp_path / "native", vocabulary).bytes
     native = DumpFolder(tmp_path / "native", vocabulary)

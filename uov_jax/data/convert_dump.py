@@ -97,7 +97,7 @@ def to_reference(
         return all(path.is_file() for path in written.paths(keyframe))
 
     def convert(keyframe: Keyframe) -> int:
-        return write_reference_dump(root, source.read(keyframe))
+        return write_reference_dump(root, source.read(keyframe), vocabulary)
 
     return _convert(keyframes, is_done, convert, root, say)
 

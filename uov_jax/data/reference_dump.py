@@ -34,7 +34,6 @@ from uov_jax.vocabulary import Vocabulary
 
 TEXT_EMBEDDING = "text_embedding.pt"
 FCCLIP = "fcclip"
-FIRST_STUFF_WORD = 96  # of nuScenes' words: FC-CLIP's things come before it
 LARGEST_ID = 255
 
 
@@ -178,10 +177,11 @@ def write_reference_text(root: Path, text_embeddings: np.ndarray, teacher: str) 
     return write_atomically(root / TEXT_EMBEDDING, lambda file: torch.save(rows, file))
 
 
-def write_reference_dump(root: Path, dump: TeacherDump) -> int:
+def write_reference_dump(root: Path, dump: TeacherDump, vocabulary: Vocabulary) -> int:
     """Write the three files of every image of a keyframe; returns their bytes.
 
-    FC-CLIP's first tensor (fin) is zeros: native dumps keep the one that training uses (fout).
+    FC-CLIP's files say which words name things, which the vocabulary tells. Their first tensor
+    (fin) is zeros: native dumps keep the one that training uses (fout).
 
     Raises:
         DumpError: a mask without a word, or more masks than a byte can number.
@@ -195,10 +195,11 @@ def write_reference_dump(root: Path, dump: TeacherDump) -> int:
                 f"{int((camera.words < 0).sum())} of them without a word: the reference's format "
                 f"takes up to {LARGEST_ID}, each with a word"
             )
-    return sum(_write_camera(torch, root, dump.teacher, camera) for camera in dump.cameras)
+    is_thing = vocabulary.word_is_thing if dump.teacher == FCCLIP else None
+    return sum(_write_camera(torch, root, is_thing, camera) for camera in dump.cameras)
 
 
-def _write_camera(torch: Any, root: Path, teacher: str, camera: CameraMasks) -> int:
+def _write_camera(torch: Any, root: Path, is_thing: np.ndarray | None, camera: CameraMasks) -> int:
     rows = np.zeros((camera.num_masks + 1, camera.embeddings.shape[1]), np.float32)
     rows[1:] = camera.embeddings
     tensor = torch.from_numpy(rows)
@@ -206,10 +207,10 @@ def _write_camera(torch: Any, root: Path, teacher: str, camera: CameraMasks) -> 
     entries: list[dict[str, Any]] = []
     for number, word in enumerate(camera.words.tolist(), start=1):
         entry = {"id": number, "category_id": word, "area": areas[number]}
-        if teacher == FCCLIP:
-            entry = {"id": number, "isthing": word < FIRST_STUFF_WORD, "category_id": word}
+        if is_thing is not None:
+            entry = {"id": number, "isthing": bool(is_thing[word]), "category_id": word}
         entries.append(entry)
-    content = [torch.zeros_like(tensor), tensor] if teacher == FCCLIP else tensor
+    content = tensor if is_thing is None else [torch.zeros_like(tensor), tensor]
     picture = Image.fromarray(camera.masks.astype(np.uint8))
     text = json.dumps(entries).encode()
     path = root / camera.token

@@ -34,10 +34,9 @@ class Timing:
 # OpenBLAS's and OpenMP's threads go on spinning for some 100 ms after their work, on the cores that
 # the next call is going to need.
 REST = 0.15
-# After it a call runs unmeasured for so long, since cores and threads have fallen asleep; calls
-# that take LONG wake them by themselves.
+# After it a call runs unmeasured for so long, at least once: cores and threads have fallen asleep,
+# and the memory that it wants again is split up by the call before.
 WARM_UP = 0.02
-LONG = 0.2
 
 
 def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
@@ -48,21 +47,20 @@ def interleaved(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[st
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
-    lengths = {name: _measure(calls[name]) for name in names}
+    for name in names:
+        _measure(calls[name])
     for repetition in range(repeats):
         for name in names[:: -1 if repetition % 2 else 1]:
             time.sleep(REST)
-            if lengths[name] < LONG:
-                _warm_up(calls[name])
-            lengths[name] = _measure(calls[name])
-            seconds[name].append(lengths[name])
+            _warm_up(calls[name])
+            seconds[name].append(_measure(calls[name]))
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
 def _warm_up(call: Callable[[], Any]) -> None:
-    end = time.perf_counter() + WARM_UP
-    while time.perf_counter() < end:
-        _measure(call)
+    seconds = 0.0
+    while seconds < WARM_UP:
+        seconds += _measure(call)
 
 
 def _measure(call: Callable[[], Any]) -> float:

@@ -114,9 +114,15 @@ class Parallel:
         return jax.tree.map(lambda array: np.array(array[0]), jax.device_get(shards))
 
     def spread(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile `function(state, batch)` over the axis; the state's memory is reused."""
+        """Compile `function(state, batch)` over the axis; do not use the state again.
+
+        Accelerators reuse its memory. The CPU does not: XLA computes the new state of an optimiser
+        anew for each of its uses there, and would copy the old one first. A step of Res16UNet34C is
+        a tenth faster without, and takes 67 MiB more.
+        """
         devices = None if self.num_processes > 1 else self.devices
-        return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=(0,))
+        donated = () if self.devices[0].platform == "cpu" else (0,)
+        return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donated)
 
     def on_first(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile `function(tree, *host arrays)` for the first device and its copy of `tree`."""

@@ -26,21 +26,28 @@ from uov_jax.training import compilation
 
 
 def first_step(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
-    """Compilation without and with the cache, and the memory that the program takes."""
+    """Compilation without and with the cache, and the memory that the program takes.
+
+    Compilation is of one synthetic sweep, whatever the sweep: it hardly depends on shapes.
+    """
     del repeats  # Each is a process of its own, once.
     with tempfile.TemporaryDirectory() as cache:
         for what in ("cold", "from the cache"):
             traced, compiled = _in_a_process(cache)
             yield Row(f"training step compiled, {what}", compiled * 1e3, 0.0)
     yield Row("training step traced", traced * 1e3, 0.0)
-    own = Own(sweep.coords, *made_up(sweep.coords))
-    analysis = own.lowered_step().compile().memory_analysis()
+    taken = step_bytes(Own(sweep.coords, *made_up(sweep.coords)))
     needed = activation_bytes(PlanSpec(len(sweep.coords)))
-    # The new state too, unless it stands in the memory of the old one.
-    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    taken = analysis.temp_size_in_bytes + results
     share = {"the activations": taken / needed}
     yield Row("memory of a training step", None, 0.0, taken / 2**20, "MiB", share)
+
+
+def step_bytes(own: Own) -> int:
+    """What a training step holds beside its state and batch, in bytes, as the compiler says."""
+    analysis = own.lowered_step().compile().memory_analysis()
+    # The new state too, unless it stands in the memory of the old one.
+    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return int(analysis.temp_size_in_bytes + results)
 
 
 def activation_bytes(spec: PlanSpec, variant: str = "res16unet34c") -> int:

@@ -3,7 +3,8 @@
 As shipped, the threads of its `scatter_add_cpu` share two row pointers (declared outside of the
 lambda in spconv/csrc/sparse/gather.py), so that with more than one thread rows are added in the
 wrong place or not at all. One thread makes it right. So does moving the rows by PyTorch's own
-`index_select` and `index_add_`, at the same place and as often, which is also the faster.
+`index_select` and `index_add_`, at the same place and as often, which is faster from 64 channels
+on.
 """
 
 from __future__ import annotations

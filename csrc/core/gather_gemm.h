@@ -23,8 +23,8 @@ struct GatherGemmShape {
   int64_t channels_in, channels_out;  // of the product: after any transposition
 };
 
-// y[n] = sum_k x[map[k, n]] @ w[k], map entries of -1 contribute nothing. x is [rows_in,
-// channels_in], map [K, rows_out] with entries below rows_in (others throw std::out_of_range).
+// y[n] = sum_k x[map[k, n]] @ w[k], negative map entries contribute nothing. x is
+// [rows_in, channels_in], map [K, rows_out]; entries of rows_in and more throw std::out_of_range.
 // Accumulates in float32, the middle k first: bit-identical for any number of threads. `after`, if
 // not null, is applied to the sums of every block while they are in cache.
 template <typename T>

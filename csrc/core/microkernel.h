@@ -256,19 +256,29 @@ void pack(const float* w, long stride, int depth, int columns, float* slab) {
   }
 }
 
+// The first, or from kLanes / 2 on the second, halves of two vectors, interleaved.
+template <int FIRST>
+inline Vector interleave(Vector a, Vector b) {
+#define UOV_PAIR(i) FIRST + (i), FIRST + (i) + kLanes
+#if UOV_LANES == 4
+  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1));
+#elif UOV_LANES == 8
+  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3));
+#else
+  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3),
+                                 UOV_PAIR(4), UOV_PAIR(5), UOV_PAIR(6), UOV_PAIR(7));
+#endif
+#undef UOV_PAIR
+}
+
 // Transposes a square of kLanes vectors: each round interleaves the first with the second half.
 inline void transpose(Vector (&square)[kLanes]) {
-  Bits low, high;
-  for (int i = 0; i < kLanes; ++i) {
-    low[i] = i / 2 + (i % 2) * kLanes;
-    high[i] = low[i] + kLanes / 2;
-  }
   for (int round = 1; round < kLanes; round *= 2) {
     Vector next[kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(square[i], square[i + kLanes / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(square[i], square[i + kLanes / 2], high);
+      next[2 * i] = interleave<0>(square[i], square[i + kLanes / 2]);
+      next[2 * i + 1] = interleave<kLanes / 2>(square[i], square[i + kLanes / 2]);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) square[i] = next[i];

@@ -33,6 +33,8 @@ void with_type(ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y, Body&& body) {
 ffi::Error gather_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index index,
                                ffi::Result<ffi::AnyBuffer> y) {
   return guarded([&] {
+    require(index.dimensions()[0] == y->dimensions()[0],
+            "gather_rows: index and result must have the same length");
     with_type(x, y, [&](const auto* in, auto* out) {
       gather_rows(in, x.dimensions()[0], x.dimensions()[1], index.typed_data(), y->dimensions()[0],
                   out, on_pool(pool));

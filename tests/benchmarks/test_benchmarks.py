@@ -82,14 +82,23 @@ def test_activations_of_one_voxel_are_the_channels_of_every_layer():
 
 
 def test_the_engine_keeps_up_with_the_dense_product():
-    # Measured: 0.9 to 1.2. What is left leaves room for a bad day of the machine, but not for a
-    # kernel that has lost its vectors.
-    row = next(
-        row
-        for row in ops.layers(sweeps.synthetic(), repeats=5, widths=(128,))
-        if row.what == "layer 128, forward"
-    )
-    assert row.against["dense"] > 0.5
+    # Measured: 2.0 with AVX-512 and 1.1 with AVX2. What is left leaves room for a bad day of the
+    # machine, but not for a kernel that has lost its vectors.
+    least = {"avx512": 0.9, "avx2": 0.6}.get(sparse.backends()["cpu"].split("(")[1].split()[0], 0.1)
+    rows = list(ops.layers(sweeps.synthetic(), repeats=5, widths=(128,)))
+    assert [row.what for row in rows] == ["layer 128, forward", "layer 128, forward + backward"]
+    for row in rows:
+        assert row.against["dense"] > least, row
+
+
+def test_a_training_step_holds_little_more_than_its_activations():
+    coords = sweeps.synthetic().coords
+    own = network.Own(coords, *network.made_up(coords))
+    taken = first_step.step_bytes(own)
+    parameters = sum(array.nbytes for array in own.weights.values())
+    # Beside them the gradient of the parameters; measured: 1.00.
+    needed = first_step.activation_bytes(sparse.PlanSpec(len(coords))) + parameters
+    assert taken < 1.1 * needed
 
 
 def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):

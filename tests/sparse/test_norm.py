@@ -224,8 +224,9 @@ def test_the_compiled_handlers_refuse_what_the_python_side_would():
 
 THREADS_AND_DEVICES = """
 import os, sys
-os.sched_setaffinity(0, eval(sys.argv[1]))
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+processors, devices = eval(sys.argv[1])
+os.sched_setaffinity(0, processors)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
 import hashlib, jax, jax.numpy as jnp, numpy as np
 from uov_jax import sparse
 rng = np.random.default_rng(0)
@@ -240,7 +241,7 @@ for dtype in jnp.float32, jnp.bfloat16:
         rows = sparse.affine_gradient_rows(dy, y, x, mean, *sums, m2, count, True)
         return mean, m2, y, *sums, *rows
 
-    results = jax.pmap(step)(jnp.stack([x] * 4), jnp.full(4, 8500, jnp.int32))
+    results = jax.pmap(step)(jnp.stack([x] * devices), jnp.full(devices, 8500, jnp.int32))
     for result in map(np.asarray, results):
         assert np.isfinite(result.astype(np.float32)).all()
         for other in result[1:]:
@@ -251,12 +252,12 @@ print(digest.hexdigest())
 
 
 def test_results_do_not_depend_on_threads_or_devices():
-    """Four devices at once, on one and on all processors: the same bits everywhere."""
+    """One thread, one for each processor, and four devices at once: the same bits everywhere."""
     processors = sorted(os.sched_getaffinity(0))
     digests = set()
-    for allowed in {processors[0]}, set(processors):
+    for case in ({processors[0]}, 1), (set(processors), 1), (set(processors), 4):
         done = subprocess.run(
-            [sys.executable, "-c", THREADS_AND_DEVICES, repr(allowed)],
+            [sys.executable, "-c", THREADS_AND_DEVICES, repr(case)],
             capture_output=True,
             text=True,
             timeout=300,

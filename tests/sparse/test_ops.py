@@ -367,6 +367,20 @@ for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
         taken = np.where((forward >= 0)[..., None], wide[0][forward], 0)
         expected = np.einsum("knc,nd->kcd", taken, np.asarray(y, np.float64))
         assert relative_error(dw, expected) < 2e-6, (rows, c_in, c_out, dtype)
+        # The input gradient reads the weights transposed and with their slots reversed.
+        transpose = np.full((27, rows), -1, np.int32)
+        one_to_one = np.where(rng.random((27, rows)) < 0.5, rng.permuted(
+            np.tile(np.arange(rows, dtype=np.int32), (27, 1)), axis=1), -1).astype(np.int32)
+        for k in range(27):
+            reached = one_to_one[k] >= 0
+            transpose[k, one_to_one[k, reached]] = np.flatnonzero(reached)
+        both_ways = sparse.NeighbourMap(jnp.asarray(one_to_one), jnp.asarray(transpose))
+        dy = jnp.asarray(rng.standard_normal((rows, c_out)), dtype)
+        (dx,) = jax.vjp(lambda x: sparse.gather_gemm(x, w, both_ways), x)[1](dy)
+        expected = gather_gemm_oracle(
+            np.asarray(dy, np.float64), wide[1].swapaxes(1, 2), transpose
+        )
+        assert relative_error(dx, expected) < bound, (rows, c_in, c_out, dtype)
         index = rng.integers(-1, 11, rows).astype(np.int32)
         total = np.zeros((11, c_in))
         np.add.at(total, index[index >= 0], wide[0][index >= 0])
@@ -415,9 +429,10 @@ def test_the_slow_path_is_not_taken_silently(monkeypatch):
 
 THREADS_AND_DEVICES = """
 import os, sys
-os.sched_setaffinity(0, eval(sys.argv[1]))
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-import hashlib, jax, jax.numpy as jnp, numpy as np
+processors, devices = eval(sys.argv[1])
+os.sched_setaffinity(0, processors)
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+import glob, hashlib, jax, jax.numpy as jnp, numpy as np
 from uov_jax import sparse
 rng = np.random.default_rng(0)
 coords = np.unique(rng.integers(-12, 12, (4000, 4)) * [0, 1, 1, 1], axis=0).astype(np.int32)
@@ -429,25 +444,28 @@ def step(x):
     y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), x, jnp.asarray(w))
     return y, *pull(y), sparse.scatter_add_rows(y, jnp.arange(4096, dtype=jnp.int32) % 7, 7)
 
-results = jax.pmap(step)(np.stack([x] * 8))
+results = jax.pmap(step)(np.stack([x] * devices))
 for result in results:
     for other in result[1:]:
         np.testing.assert_array_equal(result[0], other)
+# XLA's pool has as many threads as the process has processors or devices.
+names = [open(name).read().strip() for name in glob.glob("/proc/self/task/*/comm")]
+print(sum(name == "tf_XLAEigen" for name in names))
 print(hashlib.sha256(b"".join(np.asarray(r[0]).tobytes() for r in results)).hexdigest())
 """
 
 
 @pytest.mark.parametrize("instruction_set", ["generic", ""])
 def test_results_do_not_depend_on_threads_or_devices(instruction_set):
-    """Eight devices at once, on one and on all processors: the same bits everywhere."""
+    """One thread, one for each processor, and eight devices at once: the same bits everywhere."""
     processors = sorted(os.sched_getaffinity(0))
-    digests = set()
-    for allowed in {processors[0]}, set(processors):
+    digests, threads = set(), set()
+    for case in ({processors[0]}, 1), (set(processors), 1), (set(processors), 8):
         environment = dict(os.environ)
         if instruction_set:
             environment["UOV_INSTRUCTION_SET"] = instruction_set
         done = subprocess.run(
-            [sys.executable, "-c", THREADS_AND_DEVICES, repr(allowed)],
+            [sys.executable, "-c", THREADS_AND_DEVICES, repr(case)],
             env=environment,
             capture_output=True,
             text=True,
@@ -455,8 +473,11 @@ def test_results_do_not_depend_on_threads_or_devices(instruction_set):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        digests.add(done.stdout.split()[-1])
+        number, digest = done.stdout.split()[-2:]
+        threads.add(number)
+        digests.add(digest)
     assert len(digests) == 1
+    assert len(threads) >= min(2, len(processors)), threads
 
 
 def test_gather_scatter_rows_without_pairs(backend):

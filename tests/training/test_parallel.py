@@ -94,12 +94,19 @@ def test_replicate_and_first_are_inverse() -> None:
 
 def test_first_does_not_share_memory_with_the_device() -> None:
     parallel = Parallel(jax.local_devices()[:1])
+    placed = parallel.replicate(np.ones(1000, np.float32))
+    on_device = np.asarray(placed.addressable_shards[0].data)
+    copy = parallel.first(placed)
+    np.testing.assert_array_equal(copy, 1.0)
+    assert not np.shares_memory(copy, on_device)
+
+
+def test_spread_goes_on_from_its_own_state() -> None:
+    parallel = Parallel(jax.local_devices()[:1])
     run = parallel.spread(lambda state, batch: (state + batch, jnp.sum(state)))
     placed = parallel.replicate(np.ones(1000, np.float32))
-    copy = parallel.first(placed)
     for _ in range(3):
         placed, _ = run(placed, parallel.shard(np.ones((1, 1000), np.float32)))
-    np.testing.assert_array_equal(copy, 1.0)
     np.testing.assert_array_equal(parallel.first(placed), 4.0)
 
 

@@ -77,6 +77,11 @@ def _gather_gemm_forward(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -
 def _gather_gemm_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
     x, w, neighbours = saved
     mirrored = neighbours.transpose is None
+    if mirrored and x.shape[0] != neighbours.forward.shape[1]:
+        raise ValueError(
+            f"gather_gemm: a map from {x.shape[0]} to {neighbours.forward.shape[1]} rows is no "
+            "submanifold map; its gradient needs NeighbourMap.transpose"
+        )
     back = neighbours.forward if mirrored else neighbours.transpose
     dx = _multiply(dy, w, back, transposed=True, mirrored=mirrored)
     dw = gather_gemm_dw(x, dy, neighbours).astype(w.dtype)

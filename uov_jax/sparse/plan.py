@@ -46,7 +46,8 @@ class NeighbourMap:
     """Which input row each output row sees at each kernel offset.
 
     Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`, where a submanifold map
-    (`transpose is None`) is its own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`.
+    (`transpose is None`) is its own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`. A
+    map without that symmetry must be given its transpose, or gradients are wrong.
     """
 
     forward: Array
@@ -79,10 +80,12 @@ class PlanSpec:
     """Rows of each level as a share of `capacity`."""
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or not 1 <= self.levels <= 6 or self.first_kernel not in (3, 5):
+        if self.capacity < 1 or not 1 <= self.levels <= 5 or self.first_kernel not in (3, 5):
             raise ValueError(f"no plan has such a shape: {self}")
         if len(self.fractions) < self.levels:
             raise ValueError(f"{self.levels} levels need as many fractions: {self.fractions}")
+        if self.fractions[0] != 1 or not all(0 < share <= 1 for share in self.fractions):
+            raise ValueError(f"fractions are shares of level 0, whose own is 1: {self.fractions}")
 
     @property
     def capacities(self) -> tuple[int, ...]:

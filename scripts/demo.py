@@ -245,24 +245,28 @@ def run(stages: Sequence[Stage]) -> int:
         f"{trainings * CHECKPOINT_GIGABYTES:.1f} GB of checkpoints.",
         flush=True,
     )
-    spent = planned = 0.0
-    for number, stage in enumerate(stages):
-        pace = spent / planned if planned else 1.0
-        left = duration(pace * sum(expected[number:]))
-        print(f"\n[{number + 1}/{len(stages)}] {stage.title} (about {left} to go)", flush=True)
+    begin = time.monotonic()
+    trained = planned = 0.0
+    for index, stage in enumerate(stages):
+        # Only trainings are long enough to tell how fast this machine is.
+        pace = trained / planned if planned else 1.0
+        left = duration(pace * sum(expected[index:]))
+        print(f"\n[{index + 1}/{len(stages)}] {stage.title} (about {left} to go)", flush=True)
         print(stage.words, flush=True)
+        tells = stage.script == "train.py" and not stage.result.exists()
         start = time.monotonic()
         status = run_stage(stage)
         if status:
             print(
-                f"\nStopped in stage {number + 1} of {len(stages)}, {stage.title}. "
+                f"\nStopped in stage {index + 1} of {len(stages)}, {stage.title}. "
                 "Type the same command again to go on.",
                 file=sys.stderr,
             )
             return status
-        spent += time.monotonic() - start
-        planned += expected[number]
-    print(f"\nAll stages took {duration(spent)}.")
+        if tells:
+            trained += time.monotonic() - start
+            planned += expected[index]
+    print(f"\nAll stages took {duration(time.monotonic() - begin)}.")
     return 0
 
 

@@ -232,7 +232,11 @@ def main(arguments: list[str] | None = None) -> int:
     status = run([stage for chain in chains for stage in chain.stages])
     if status:
         return status
-    report(options.output, chains)
+    try:
+        report(options.output, chains)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -101,8 +101,8 @@ class Chain:
             self._superpoints(),
             *trained,
             self._evaluation(),
-            *(self._transfer("linear_probing", *start, 80) for start in starts.items()),
-            *(self._transfer("finetune", *start, 145) for start in starts.items()),
+            *(self._transfer("linear_probing", *start, 55) for start in starts.items()),
+            *(self._transfer("finetune", *start, 120) for start in starts.items()),
         ]
 
     def scores(self) -> ChainScores:
@@ -166,7 +166,7 @@ class Chain:
             f"Annotation-free training from {STARTS[start]}",
             "annotation_free_san",
             self._run("annotation_free", start),
-            255,
+            265,
             **{"init.checkpoint": weights},
             **self._labels(),
         )
@@ -185,7 +185,7 @@ class Chain:
         arguments += [f"--config.{name}={value}" for name, value in fields.items()]
         arguments += self.fields
         result = self.evaluation / "scores.csv"
-        return Stage("Evaluation with AFI", "evaluate.py", tuple(arguments), result, 60)
+        return Stage("Evaluation with AFI", "evaluate.py", tuple(arguments), result, 45)
 
     def _transfer(self, stage: str, start: str, weights: str, seconds: float) -> Stage:
         title = {"linear_probing": "Linear probing", "finetune": "Fine-tuning on one scene"}[stage]

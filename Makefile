@@ -7,11 +7,13 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long bench test test-slow lint format clean
+.PHONY: help env build simulate simulate-long train train-long demo demo-seeds bench test test-slow lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
+	@echo "make demo        the whole method on the simulated drive, in one table (half an hour; what make train did is used)"
+	@echo "make demo-seeds  the same with three seeds (an hour and a half)"
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
@@ -50,6 +52,12 @@ simulate-long: build
 
 train-long: simulate-long
 	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
+
+demo: simulate
+	$(RUN) scripts/demo.py
+
+demo-seeds: simulate
+	$(RUN) scripts/demo.py --seeds 3
 
 bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json

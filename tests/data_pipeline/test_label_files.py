@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.data_pipeline.devkit import check_with_devkit, small_drive
 from tests.data_pipeline.tiny_dataset import write_dataset
 from uov_jax.data.label_files import (
     NuScenesLabelFiles,
@@ -19,28 +19,12 @@ from uov_jax.data.label_files import (
 )
 from uov_jax.data.nuscenes import NuScenesTables, read_sweep
 from uov_jax.data.semantickitti import SemanticKittiScans, class_table
-from uov_jax.data.simulate import DriveSettings, simulate_drive
 
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated drive of two scenes with two keyframes each."""
-    root = tmp_path_factory.mktemp("simulated") / "drive"
-    settings = DriveSettings(scenes=2, keyframes=2, seed=5, image_scale=0.1)
-    simulate_drive(root, *dataclasses.astuple(settings)[:3], 1, settings.image_scale)
-    return root
-
-
-def check_with_devkit(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check of nuscenes-devkit, told which scenes the drive's validation split has."""
-    from nuscenes import NuScenes
-    from nuscenes.eval.lidarseg import utils
-    from nuscenes.eval.lidarseg.validate_submission import validate_submission
-
-    dataset = NuScenes(version="v1.0-sim", dataroot=str(root), verbose=False)
-    scenes = {k.scene for k in NuScenesTables(root, "v1.0-sim").keyframes("sim_val")}
-    monkeypatch.setattr(utils, "create_splits_scenes", lambda verbose: {"val": sorted(scenes)})
-    validate_submission(dataset, str(folder), "val")
+    return small_drive(tmp_path_factory.mktemp("simulated") / "drive")
 
 
 def test_a_submission_of_a_simulated_drive_passes_the_devkits_own_check(

@@ -369,7 +369,9 @@ def test_what_cannot_be_evaluated_is_refused(config: ConfigDict) -> None:
         build_evaluation(config)
     with config.unlocked():
         config.task = "tpm"
-    with pytest.raises(ValueError, match="config.task: expected 'tmp', found 'tpm'"):
+    with pytest.raises(
+        ValueError, match="expected 'tmp', 'annotation_free' or 'finetune', found 'tpm'"
+    ):
         build_evaluation(config, "mini_val")
 
 

@@ -92,19 +92,25 @@ def segmentation_evaluation_sample(
     index: int,
     plans: Sequence[sparse.PlanSpec],
     voxels: VoxelSettings = CYLINDRICAL,
+    teacher_labels: LabelledSweeps | None = None,
 ) -> dict[str, Any]:
     """Build the evaluation sample of one sweep, without augmentation.
 
     Returns:
         What `network_input` gives, and `truth` uint8[points], classes, or None without labels;
-        `seen` bool[points], whether a camera sees the point, or None.
+        `seen` bool[points], whether a camera sees the point, or None; `teacher_label`
+        uint8[points], the label that `teacher_labels` has for the same sweep, 0 for none, or None.
 
     Raises:
         CapacityError: the sweep has more voxels than the largest of the plans holds.
 
     """
     points = sweeps.points(index)
+    teacher_label = None
+    if teacher_labels is not None:
+        teacher_label = teacher_labels.labels(index, len(points))
     return network_input(points, plans, voxels, sweeps.token(index)) | {
         "truth": sweeps.labels(index, len(points)),
         "seen": sweeps.seen(index, points),
+        "teacher_label": teacher_label,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -67,13 +67,12 @@ def _cells(rows: _Rows) -> list[list[str]]:
     return [[name, *map(_percent, values)] for name, values in rows]
 
 
-def _text(columns: Mapping[str, object], classes: _Rows, means: _Rows, points: list[int]) -> str:
-    head = ["IoU in %", *columns]
-    foot = ["points", *(f"{number:,}" for number in points)]
-    blocks = [[head], _cells(classes), _cells(means), [foot]]
-    widths = [max(len(row[i]) for block in blocks for row in block) for i in range(len(head))]
+def text_table(blocks: Sequence[Sequence[Sequence[str]]]) -> str:
+    """Rows of cells in aligned columns, the first on the left; rules between the blocks."""
+    rows = [row for block in blocks for row in block]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
 
-    def line(row: list[str]) -> str:
+    def line(row: Sequence[str]) -> str:
         numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         return "  ".join((row[0].ljust(widths[0]), *numbers))
 
@@ -81,17 +80,28 @@ def _text(columns: Mapping[str, object], classes: _Rows, means: _Rows, points: l
     return rule.join("\n".join(map(line, block)) for block in blocks)
 
 
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same in markdown, without rules."""
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    )
+
+
+def _text(columns: Mapping[str, object], classes: _Rows, means: _Rows, points: list[int]) -> str:
+    head = ["IoU in %", *columns]
+    foot = ["points", *(f"{number:,}" for number in points)]
+    return text_table([[head], _cells(classes), _cells(means), [foot]])
+
+
 def _markdown(
     columns: Mapping[str, object], classes: _Rows, means: _Rows, points: list[int]
 ) -> str:
-    rows = [["IoU in %", *columns], ["---", *["---:"] * len(columns)]]
-    rows += _cells(classes)
+    rows = _cells(classes)
     rows += [[f"**{cell}**" for cell in row] for row in _cells(means[:1])]
     rows += _cells(means[1:])
     rows.append(["points", *(f"{number:,}" for number in points)])
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
-    )
+    return markdown_table(["IoU in %", *columns], rows)
 
 
 def _csv(columns: Mapping[str, object], rows: _Rows, points: list[int]) -> str:

@@ -87,4 +87,10 @@ def build_evaluation(config: ConfigDict, split: str | None = None) -> Evaluation
         from uov_jax.tasks.tmp_evaluation import ZeroShotEvaluation
 
         return ZeroShotEvaluation(config, split)
-    raise ValueError(f"config.task: expected 'tmp', found {config.task!r}")
+    if config.task in ("annotation_free", "finetune"):
+        from uov_jax.tasks.segmentation_evaluation import SegmentationEvaluation
+
+        return SegmentationEvaluation(config, split)
+    raise ValueError(
+        f"config.task: expected 'tmp', 'annotation_free' or 'finetune', found {config.task!r}"
+    )

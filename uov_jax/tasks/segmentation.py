@@ -98,11 +98,7 @@ class Segmentation:
         self.frozen_trunk = bool(config.model.freeze_trunk)
         data = config.data
         self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
-        if config.model.variant not in VARIANTS:
-            raise ValueError(
-                f"config.model.variant: expected one of {sorted(VARIANTS)}, "
-                f"found {config.model.variant!r}"
-            )
+        check_variant(config.model)
         self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
         self.plans = self._capacities(1).plans
         self._say_if_unlabelled()
@@ -120,17 +116,7 @@ class Segmentation:
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with the logits of all classes, the ignored one among them."""
-        model = self.config.model
-        return build_model(
-            model.variant,
-            1,
-            len(self.classes),
-            batch_norm_momentum=model.batch_norm_momentum,
-            block_batch_norm_momentum=model.block_batch_norm_momentum,
-            dtype=jnp.dtype(model.dtype),
-            axis_name=axis_name,
-            rngs=rngs,
-        )
+        return segmentation_model(self.config.model, len(self.classes), rngs, axis_name)
 
     def initialize(self, model: nnx.Module) -> None:
         """Load `config.init.checkpoint` into the network, or leave it random for ""."""
@@ -252,11 +238,10 @@ class Segmentation:
 
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         assert self.validation is not None
-        sample = segmentation_evaluation_sample(self.validation, index, self.plans, self.voxels)
-        labels = None
-        if self.teacher_labels is not None:
-            labels = self.teacher_labels.labels(index, len(sample["points"]))
-        return sample | {"teacher_label": labels, "index": index}
+        sample = segmentation_evaluation_sample(
+            self.validation, index, self.plans, self.voxels, self.teacher_labels
+        )
+        return sample | {"index": index}
 
     def _draw(self, sweep: JudgedSweep, path: Path) -> None:
         panels = {"prediction": sweep.prediction}
@@ -268,7 +253,38 @@ class Segmentation:
         pictures.bird_eye(sweep.points, panels, self.colors, path, names=self.classes)
 
 
-@jax.jit
-def _best_class(logits: jax.Array) -> jax.Array:
-    """uint8[N]: the class of the largest logit, never the ignored class 0."""
+def check_variant(model: ConfigDict) -> None:
+    """ValueError unless there is a network of that name."""
+    if model.variant not in VARIANTS:
+        raise ValueError(
+            f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
+        )
+
+
+def segmentation_model(
+    model: ConfigDict, num_classes: int, rngs: nnx.Rngs, axis_name: str | None
+) -> nnx.Module:
+    """The network that `config.model` describes, with the logits of all classes a voxel."""
+    return build_model(
+        model.variant,
+        1,
+        num_classes,
+        batch_norm_momentum=model.batch_norm_momentum,
+        block_batch_norm_momentum=model.block_batch_norm_momentum,
+        dtype=jnp.dtype(model.dtype),
+        axis_name=axis_name,
+        rngs=rngs,
+    )
+
+
+def best_class(logits: jax.Array, predict_ignored: bool = False) -> jax.Array:
+    """uint8[N]: the class of the largest logit of [N, C].
+
+    The ignored class 0 takes part only with `predict_ignored`.
+    """
+    if predict_ignored:
+        return jnp.argmax(logits, axis=1).astype(jnp.uint8)
     return jnp.argmax(logits[:, 1:], axis=1).astype(jnp.uint8) + jnp.uint8(1)
+
+
+_best_class = jax.jit(best_class)

@@ -1,7 +1,7 @@
 """Annotation-free training of Res16UNet34C on the masks of CAT-Seg (v1, ViT-L/14), on nuScenes.
 
     python scripts/make_superpoints.py --data data/nuscenes --dumps data/dumps/catseg \
-        --output data/superpoints/catseg
+        --output data/superpoints/catseg --split train
     python scripts/train.py --config configs/annotation_free_catseg.py
 
 It starts from the weights of configs/tmp_catseg.py in runs/tmp_catseg. As the baseline without

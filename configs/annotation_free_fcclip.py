@@ -1,7 +1,7 @@
 """Annotation-free training of Res16UNet34C on the masks of FC-CLIP (ConvNeXt-L), on nuScenes.
 
     python scripts/make_superpoints.py --data data/nuscenes --dumps data/dumps/fcclip \
-        --output data/superpoints/fcclip
+        --output data/superpoints/fcclip --split train
     python scripts/train.py --config configs/annotation_free_fcclip.py
 
 It starts from the weights of configs/tmp_fcclip.py in runs/tmp_fcclip. As the baseline without

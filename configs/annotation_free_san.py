@@ -1,7 +1,7 @@
 """Annotation-free training of Res16UNet34C on the masks of SAN (ViT-L/14), on nuScenes.
 
     python scripts/make_superpoints.py --data data/nuscenes --dumps data/dumps/san \
-        --output data/superpoints/san
+        --output data/superpoints/san --split train
     python scripts/train.py --config configs/annotation_free_san.py
 
 It starts from the weights of configs/tmp_san.py in runs/tmp_san. As the baseline without

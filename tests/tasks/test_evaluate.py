@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from tests.data_pipeline.tiny_dataset import write_dataset, write_dumps
+from uov_jax import afi
 from uov_jax.convert import (
     Checkpoint,
     CheckpointMismatchError,
@@ -297,11 +298,33 @@ def test_memory_does_not_grow_with_the_number_of_sweeps(
     tracemalloc.start()
     evaluate(evaluation, networks, tmp_path / "out", settings, config)
     tracemalloc.stop()
-    assert len(held) == 40
+    # The first sweep is looked at once before, for the labels that there are.
+    assert len(held) == 41
     sample = PointwiseEvaluation.sample(evaluation, 0)
     arrays = jax.tree.leaves((sample["features"], sample["plan"])) + [sample["points"]]
     # The first sweeps also fill caches. After that not even a fifth of one sweep may be kept.
     assert held[-1] < held[10] + sum(array.nbytes for array in arrays) / 5
+
+
+def test_labels_that_come_in_between_are_refused(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(config, networks, tmp_path / "out")
+    monkeypatch.setattr(
+        PointwiseEvaluation,
+        "sample",
+        lambda self, index: super(PointwiseEvaluation, self).sample(index) | {"truth": None},
+    )
+    with pytest.raises(EvaluationProgressError, match="labels = .*truth.* is there, now it is"):
+        judge(config, networks, tmp_path / "out")
+
+
+def test_columns_that_would_share_files_are_refused(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
+) -> None:
+    same = {"a b": networks["first"], "a_b": networks["second"]}
+    with pytest.raises(ValueError, match="would share files: rename"):
+        judge(config, same, tmp_path / "out")
 
 
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, config: ConfigDict) -> None:
@@ -341,7 +364,6 @@ def test_files_without_batch_counters_are_complete(
 def test_afi_is_one_more_column(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
 ) -> None:
-    afi = pytest.importorskip("uov_jax.afi")
     one = {"first": networks["first"]}
     result = judge(config, one, tmp_path, afi=True, keyframes=1, predictions=True)
     assert list(result.scores) == ["first", "first + AFI", "teacher, seen"]

@@ -166,7 +166,14 @@ class DumpFolder:
                 )
         if text_embeddings is not None:
             rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
-            write_atomically(root / TEXT_EMBEDDINGS, lambda file: np.savez(file, text=rows))
+            text = root / TEXT_EMBEDDINGS
+            if not path.is_file() or not text.is_file():
+                write_atomically(text, lambda file: np.savez(file, text=rows))
+            # Unit rows: rounding moves them by 1e-7, another teacher or tower by far more.
+            elif not np.allclose(cls(root)._read_text_embeddings(), rows, atol=1e-4):
+                raise DumpError(
+                    f"{text}: the folder's dumps have other text embeddings: give another folder"
+                )
         content = json.dumps(dataclasses.asdict(manifest), indent=1).encode()
         write_atomically(path, lambda file: file.write(content))
         return cls(root)

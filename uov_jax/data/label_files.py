@@ -42,8 +42,8 @@ class LabelFiles(Protocol):
         """uint8[num_points]: the evaluation classes of a file that `encode` filled."""
         ...
 
-    def describe(self, folder: Path) -> None:
-        """Write what a submission holds beside the labels."""
+    def describe(self, folder: Path) -> list[Path]:
+        """Write what a submission holds beside the labels; the files, relative to the folder."""
         ...
 
 
@@ -100,13 +100,14 @@ class NuScenesLabelFiles:
             )
         return labels
 
-    def describe(self, folder: Path) -> None:
+    def describe(self, folder: Path) -> list[Path]:
         """Write `SPLIT/submission.json`: LiDAR alone is used, and weights from other data."""
         meta = {f"use_{sensor}": sensor == "lidar" for sensor in ("camera", "lidar", "radar")}
         meta |= {"use_map": False, "use_external": True}
         file = folder / self.split / "submission.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"meta": meta}, indent=2) + "\n")
+        return [file.relative_to(folder)]
 
 
 class SemanticKittiLabelFiles:
@@ -138,8 +139,10 @@ class SemanticKittiLabelFiles:
         """uint8[num_points]: classes 0..19; errors as `read_classes`."""
         return read_classes(path, num_points)
 
-    def describe(self, folder: Path) -> None:
+    def describe(self, folder: Path) -> list[Path]:
         """Nothing: labels are all that the server takes."""
+        del folder
+        return []
 
 
 def expected_bytes(files: LabelFiles, sweeps: int) -> int:
@@ -185,14 +188,14 @@ def pack_submission(files: LabelFiles, folder: Path, num_sweeps: int) -> Path:
             f"{folder / missing[0]}: {len(missing)} of {len(paths)} predictions of the split are "
             "missing, and a submission needs all of them"
         )
-    files.describe(folder)
+    # These alone: the folder may hold what an earlier evaluation left.
+    contents = sorted([*files.describe(folder), *map(Path, paths)])
     archive = folder.with_name(f"{folder.name}.zip")
     temporary = archive.with_name(f".{archive.name}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and not path.name.startswith("."):
-                    file.write(path, path.relative_to(folder))
+            for path in contents:
+                file.write(folder / path, path)
         temporary.replace(archive)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tokenize
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
@@ -60,8 +61,9 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], stored: Collection[s
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> int:
     """Let `write` fill a file of a temporary name, give it the final one; its size in bytes."""
-    # The name is unique to the process, so that two writers of one file do not mix.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The name is unique, so that two writers of one file do not mix; numbers of processes are not,
+    # on several hosts.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             write(file)

@@ -168,13 +168,26 @@ class ReferenceDumpFolder:
 def write_reference_text(root: Path, text_embeddings: np.ndarray, teacher: str) -> int:
     """Write `text_embedding.pt` from unit rows float32[W, D]; returns its bytes.
 
-    For FC-CLIP a row of zeros stands for void, which native dumps do not keep.
+    For FC-CLIP a row of zeros stands for void, which native dumps do not keep. A file that is there
+    already is left as it is.
+
+    Raises:
+        DumpError: it has other rows: the folder holds another teacher's dumps.
+
     """
-    torch = _torch(root / TEXT_EMBEDDING)
+    path = root / TEXT_EMBEDDING
+    torch = _torch(path)
     rows = torch.from_numpy(np.array(text_embeddings, np.float32))
+    if path.is_file():
+        found = torch.load(path, map_location="cpu", weights_only=True).float()[: len(rows)]
+        if found.shape != rows.shape or not torch.allclose(found, rows, atol=1e-3):
+            raise DumpError(
+                f"{path}: the folder's dumps have other text embeddings: give another folder"
+            )
+        return path.stat().st_size
     if teacher == FCCLIP:
         rows = torch.cat([rows, torch.zeros(1, rows.shape[1])])
-    return write_atomically(root / TEXT_EMBEDDING, lambda file: torch.save(rows, file))
+    return write_atomically(path, lambda file: torch.save(rows, file))
 
 
 def write_reference_dump(root: Path, dump: TeacherDump, vocabulary: Vocabulary) -> int:

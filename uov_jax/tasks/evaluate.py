@@ -112,6 +112,9 @@ def evaluate(
     """
     compilation.use_cache(settings.compilation_cache)
     indices = evenly_spaced(range(len(evaluation)), settings.keyframes)
+    columns = [name + end for name in networks for end in ["", " + AFI"][: 1 + settings.afi]]
+    if len({file_name(name) for name in columns}) < len(columns):
+        raise ValueError(f"columns {columns} would share files: rename a checkpoint's folder")
     if settings.submission and len(indices) < len(evaluation):
         raise ValueError(
             f"a submission needs all {len(evaluation):,} sweeps of the split, not {len(indices):,}"
@@ -124,9 +127,15 @@ def evaluate(
         keyframes=settings.keyframes,
         afi=settings.afi,
         predictions=settings.predictions or settings.submission,
+        # Labels that appear in between would be judged on the rest of the sweeps alone.
+        labels=_labels_there(evaluation.sample(indices[0])),
     )
     with StopRequest() as stop:
         return run.go(EvaluationProgress(Path(directory), identity), stop)
+
+
+def _labels_there(sample: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("truth", "teacher_label") if sample[name] is not None]
 
 
 def column_names(paths: Sequence[str]) -> dict[str, str]:

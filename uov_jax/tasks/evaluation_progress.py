@@ -18,6 +18,8 @@ from uov_jax.training.checkpoints import find_checkpoint
 from uov_jax.training.config import flat_fields
 
 FILE = "progress.npz"
+# Before the names of columns, which may be any, among the names of arrays.
+COUNTS = "counts of "
 
 
 class EvaluationProgressError(ValueError):
@@ -74,8 +76,8 @@ class EvaluationProgress:
             identity, done = json.loads(str(content.pop("identity"))), int(content.pop("done"))
             self._check(identity)
             for column, counts in content.items():
-                scores[column] = SubsetScores(classes)
-                scores[column].restore(counts)
+                scores[column.removeprefix(COUNTS)] = subsets = SubsetScores(classes)
+                subsets.restore(counts)
         except EvaluationProgressError:
             raise
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -96,7 +98,7 @@ class EvaluationProgress:
                 allow_pickle=False,
                 identity=np.array(json.dumps(self._identity)),
                 done=np.array(done),
-                **counts,
+                **{f"{COUNTS}{column}": values for column, values in counts.items()},
             )
         temporary.replace(self.path)
         self._saved = time.monotonic()

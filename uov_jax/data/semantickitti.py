@@ -18,7 +18,6 @@ import numpy as np
 
 from uov_jax.data.splits import step_of_share
 
-IGNORED_LABEL = 0
 UNKNOWN = 255
 
 

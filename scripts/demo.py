@@ -166,7 +166,7 @@ class Chain:
             f"Annotation-free training from {STARTS[start]}",
             "annotation_free_san",
             self._run("annotation_free", start),
-            265,
+            370,
             **{"init.checkpoint": weights},
             **self._labels(),
         )

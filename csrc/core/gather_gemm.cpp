@@ -1,6 +1,7 @@
 #include "core/gather_gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -72,16 +73,30 @@ float* thread_accumulator(int64_t floats) {
 template <typename T>
 class PackedWeights {
  public:
-  PackedWeights(const GatherGemmShape& shape, WeightView view, const T* w, int tile_columns,
-                const ParallelFor& parallel_for)
+  PackedWeights(const GatherGemmShape& shape, WeightView view, const T* w)
       : shape_(shape),
-        padded_columns_(ceil_div(shape.channels_out, tile_columns) * tile_columns),
-        packed_(aligned_floats(shape.kernel * shape.channels_in * padded_columns_)) {
-    parallel_for(shape.kernel, [&](int64_t k) {
-      const int64_t source = view.mirrored ? shape.kernel - 1 - k : k;
-      pack_slot(w + source * shape.channels_in * shape.channels_out, view.transposed, tile_columns,
-                packed_.get() + k * shape.channels_in * padded_columns_);
-    });
+        view_(view),
+        w_(w),
+        tile_columns_(kernels().tile_columns),
+        padded_columns_(ceil_div(shape.channels_out, tile_columns_) * tile_columns_),
+        packed_(aligned_floats(shape.kernel * shape.channels_in * padded_columns_)) {}
+
+  // Must have run for every slot before `slot` is of use.
+  void pack(int64_t k) {
+    const int64_t source = view_.mirrored ? shape_.kernel - 1 - k : k;
+    const int64_t matrix = shape_.channels_in * shape_.channels_out;
+    const float* floats = as_floats(w_ + source * matrix, matrix);
+    const int64_t stride = view_.transposed ? shape_.channels_in : shape_.channels_out;
+    const auto pack = view_.transposed ? kernels().pack_transposed : kernels().pack;
+    float* out = packed_.get() + k * shape_.channels_in * padded_columns_;
+    for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
+      const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
+      for (int64_t j = 0; j < padded_columns_; j += tile_columns_, out += depth * tile_columns_) {
+        const int64_t width = std::min<int64_t>(tile_columns_, shape_.channels_out - j);
+        const float* corner = floats + (view_.transposed ? first + j * stride : first * stride + j);
+        pack(corner, stride, static_cast<int>(depth), static_cast<int>(width), out);
+      }
+    }
   }
 
   const float* slot(int64_t k, int64_t first_channel) const {
@@ -89,20 +104,6 @@ class PackedWeights {
   }
 
  private:
-  void pack_slot(const T* w, bool transposed, int tile_columns, float* out) const {
-    const int64_t stride = transposed ? shape_.channels_in : shape_.channels_out;
-    const float* floats = as_floats(w, shape_.channels_in * shape_.channels_out);
-    const auto pack = transposed ? kernels().pack_transposed : kernels().pack;
-    for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
-      const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
-      for (int64_t j = 0; j < padded_columns_; j += tile_columns, out += depth * tile_columns) {
-        const int64_t width = std::min<int64_t>(tile_columns, shape_.channels_out - j);
-        const float* corner = floats + (transposed ? first + j * stride : first * stride + j);
-        pack(corner, stride, static_cast<int>(depth), static_cast<int>(width), out);
-      }
-    }
-  }
-
   static const float* as_floats(const float* w, int64_t) { return w; }
   static const float* as_floats(const bfloat16* w, int64_t n) {
     float* wide = thread_accumulator(n);
@@ -110,9 +111,11 @@ class PackedWeights {
     return wide;
   }
 
-  GatherGemmShape shape_;
-  int64_t padded_columns_;
-  AlignedFloats packed_;
+  const GatherGemmShape shape_;
+  const WeightView view_;
+  const T* const w_;
+  const int64_t tile_columns_, padded_columns_;
+  const AlignedFloats packed_;
 };
 
 [[noreturn]] void refuse_entry(int64_t k, int64_t n, int32_t row, int64_t rows) {
@@ -179,25 +182,6 @@ inline void finish(const float* from, bfloat16* y, int64_t floats) {
   for (int64_t i = 0; i < floats; ++i) y[i] = from_float<bfloat16>(from[i]);
 }
 
-// All existing pairs of a map by slot, compacted.
-struct PairLists {
-  std::vector<std::vector<int32_t>> target, source;
-
-  PairLists(const GatherGemmShape& shape, const int32_t* map, const ParallelFor& parallel_for)
-      : target(shape.kernel), source(shape.kernel) {
-    parallel_for(shape.kernel, [&](int64_t k) {
-      // Scratch that stays in cache, not 2 * K arrays of rows_out zeros each time.
-      thread_local std::vector<int32_t> to, from;
-      to.resize(shape.rows_out + kSpare);
-      from.resize(shape.rows_out + kSpare);
-      const int64_t count =
-          existing_pairs(shape, map, k, 0, shape.rows_out, to.data(), from.data());
-      target[k].assign(to.data(), to.data() + count);
-      source[k].assign(from.data(), from.data() + count);
-    });
-  }
-};
-
 // dw = x[source]^T dy[target] over `pairs` pairs.
 template <typename T>
 void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
@@ -233,82 +217,216 @@ void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
   }
 }
 
+// The blocks of rows of a product, each a task of its own.
+template <typename T>
+class ProductBlocks {
+ public:
+  ProductBlocks(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
+                const int32_t* map, T* y)
+      : shape_(shape),
+        x_(x),
+        map_(map),
+        y_(y),
+        weights_(shape, view, w),
+        bounds_(shape.channels_out == 0 ? std::vector<int64_t>{0}
+                                        : block_bounds(shape.rows_out, shape.channels_out)) {}
+
+  int64_t slots() const { return count() > 0 ? shape_.kernel : 0; }
+  void pack(int64_t k) { weights_.pack(k); }
+
+  int64_t count() const { return static_cast<int64_t>(bounds_.size()) - 1; }
+  int64_t begin(int64_t i) const { return bounds_[i]; }
+  int64_t end(int64_t i) const { return bounds_[i + 1]; }
+
+  // Computes block i once all slots are packed; `after` may be null.
+  void compute(int64_t i, const RowAffine<T>* after = nullptr) const {
+    T* out = y_ + begin(i) * shape_.channels_out;
+    const int64_t floats = (end(i) - begin(i)) * shape_.channels_out;
+    float* sums = accumulator(out, floats);
+    convolve_block(shape_, weights_, x_, map_, begin(i), end(i), sums);
+    if (after != nullptr) {
+      finish_rows(*after, sums, begin(i), end(i), shape_.channels_out, out);
+    } else {
+      finish(sums, out, floats);
+    }
+  }
+
+ private:
+  const GatherGemmShape shape_;
+  const T* const x_;
+  const int32_t* const map_;
+  T* const y_;
+  PackedWeights<T> weights_;
+  const std::vector<int64_t> bounds_;
+};
+
+// The gradient of the weights, cut into tasks by number of pairs. Sums of one slot's tasks are
+// added in their order by whoever finishes the last of them.
+template <typename T>
+class WeightGradient {
+ public:
+  WeightGradient(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
+                 float* dw)
+      : shape_(shape),
+        x_(x),
+        dy_(dy),
+        map_(map),
+        dw_(dw),
+        matrix_(shape.channels_in * shape.channels_out),
+        slots_(shape.kernel) {}
+
+  // Lists the existing pairs of slot k.
+  void list(int64_t k) {
+    // Scratch that stays in cache, not 2 * K arrays of rows_out zeros each time.
+    thread_local std::vector<int32_t> to, from;
+    to.resize(shape_.rows_out + kSpare);
+    from.resize(shape_.rows_out + kSpare);
+    const int64_t count =
+        existing_pairs(shape_, map_, k, 0, shape_.rows_out, to.data(), from.data());
+    slots_[k].target.assign(to.data(), to.data() + count);
+    slots_[k].source.assign(from.data(), from.data() + count);
+  }
+
+  // Cuts the tasks once all slots are listed; returns how many there are.
+  int64_t cut() {
+    int64_t extra = 0;
+    for (int64_t k = 0; k < shape_.kernel; ++k) {
+      const auto pairs = static_cast<int64_t>(slots_[k].source.size());
+      // Parts alike, in whole panels: a small rest would cost a matrix of its own.
+      const int64_t parts = std::max<int64_t>(1, ceil_div(pairs, kPairsPerTask));
+      const int64_t part =
+          std::max<int64_t>(1, ceil_div(ceil_div(pairs, parts), kGradientRows)) * kGradientRows;
+      int64_t count = 0;
+      for (int64_t begin = 0; begin == 0 || begin < pairs; begin += part, ++count) {
+        tasks_.push_back({k, begin, std::min(begin + part, pairs), extra + count - 1});
+      }
+      extra += count - 1;
+      slots_[k].parts = slots_[k].unfinished = count;
+    }
+    scratch_ = aligned_floats(extra * matrix_);
+    return static_cast<int64_t>(tasks_.size());
+  }
+
+  void compute(int64_t i) {
+    const Task& task = tasks_[i];
+    Slot& slot = slots_[task.slot];
+    float* own = dw_ + task.slot * matrix_;
+    sum_outer_products(shape_, x_, dy_, slot.source.data() + task.begin,
+                       slot.target.data() + task.begin, task.end - task.begin,
+                       task.begin == 0 ? own : scratch_.get() + task.scratch * matrix_);
+    if (--slot.unfinished > 0 || slot.parts == 1) return;
+    int64_t first = i;
+    while (tasks_[first].begin > 0) --first;
+    for (int64_t other = first + 1; other < first + slot.parts; ++other) {
+      const float* part = scratch_.get() + tasks_[other].scratch * matrix_;
+      for (int64_t j = 0; j < matrix_; ++j) own[j] += part[j];
+    }
+  }
+
+ private:
+  struct Slot {
+    std::vector<int32_t> target, source;
+    int64_t parts = 0;
+    std::atomic<int64_t> unfinished{0};
+  };
+  struct Task {
+    int64_t slot, begin, end;
+    int64_t scratch;  // number of the matrix of its own, unless it is the slot's first
+  };
+
+  const GatherGemmShape shape_;
+  const T *const x_, *const dy_;
+  const int32_t* const map_;
+  float* const dw_;
+  const int64_t matrix_;
+  std::vector<Slot> slots_;
+  std::vector<Task> tasks_;
+  AlignedFloats scratch_;
+};
+
 }  // namespace
 
 template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
                  const int32_t* map, const RowAffine<T>* after, T* y,
                  const ParallelFor& parallel_for) {
-  if (shape.channels_out == 0) return;
-  const PackedWeights<T> weights(shape, view, w, kernels().tile_columns, parallel_for);
-  const std::vector<int64_t> bounds = block_bounds(shape.rows_out, shape.channels_out);
-  parallel_for(static_cast<int64_t>(bounds.size()) - 1, [&](int64_t i) {
-    const int64_t begin = bounds[i], end = bounds[i + 1];
-    T* out = y + begin * shape.channels_out;
-    const int64_t floats = (end - begin) * shape.channels_out;
-    float* sums = accumulator(out, floats);
-    convolve_block(shape, weights, x, map, begin, end, sums);
-    if (after != nullptr) {
-      finish_rows(*after, sums, begin, end, shape.channels_out, out);
-    } else {
-      finish(sums, out, floats);
-    }
+  ProductBlocks<T> blocks(shape, view, x, w, map, y);
+  parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
+  parallel_for(blocks.count(), [&](int64_t i) { blocks.compute(i, after); });
+}
+
+template <typename T>
+void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, const int32_t* map,
+                         int64_t valid, T* y, float* mean, float* m2,
+                         const ParallelFor& parallel_for) {
+  ProductBlocks<T> blocks(shape, {}, x, w, map, y);
+  const int64_t channels = shape.channels_out;
+  std::vector<float> parts(blocks.count() * 2 * channels);
+  auto rows = [&](int64_t i) {
+    return std::clamp(valid, blocks.begin(i), blocks.end(i)) - blocks.begin(i);
+  };
+  parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
+  parallel_for(blocks.count(), [&](int64_t i) {
+    blocks.compute(i);
+    float* part = parts.data() + i * 2 * channels;
+    add_moments(y + blocks.begin(i) * channels, rows(i), channels, part, part + channels);
   });
+  std::fill_n(mean, channels, 0.0f);
+  std::fill_n(m2, channels, 0.0f);
+  for (int64_t i = 0; i < blocks.count(); ++i) {
+    const float* part = parts.data() + i * 2 * channels;
+    join_moments(blocks.begin(i), mean, m2, rows(i), part, part + channels, channels);
+  }
 }
 
 template <typename T>
 void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
                     float* dw, const ParallelFor& parallel_for) {
-  const PairLists pairs(shape, map, parallel_for);
-  const int64_t matrix = shape.channels_in * shape.channels_out;
-  struct Task {
-    int64_t slot, begin, end;
-    float* sum;  // the slot's own gradient for its first task, scratch for the others
-  };
-  std::vector<Task> tasks;
-  int64_t extra = 0;
-  for (int64_t k = 0; k < shape.kernel; ++k) {
-    const auto count = static_cast<int64_t>(pairs.source[k].size());
-    // Parts alike, in whole panels: a small rest would cost a matrix of its own.
-    const int64_t parts = std::max<int64_t>(1, ceil_div(count, kPairsPerTask));
-    const int64_t part =
-        std::max<int64_t>(1, ceil_div(ceil_div(count, parts), kGradientRows)) * kGradientRows;
-    for (int64_t begin = 0; begin == 0 || begin < count; begin += part) {
-      tasks.push_back({k, begin, std::min(begin + part, count), nullptr});
-      extra += begin > 0;
+  WeightGradient<T> gradient(shape, x, dy, map, dw);
+  parallel_for(shape.kernel, [&](int64_t k) { gradient.list(k); });
+  parallel_for(gradient.cut(), [&](int64_t i) { gradient.compute(i); });
+}
+
+template <typename T>
+void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w, const T* dy,
+                           const int32_t* map, const int32_t* back, T* dx, float* dw,
+                           const ParallelFor& parallel_for) {
+  const bool mirrored = back == nullptr;
+  const GatherGemmShape product{shape.kernel, shape.rows_out, shape.rows_in, shape.channels_out,
+                                shape.channels_in};
+  ProductBlocks<T> blocks(product, {true, mirrored}, dy, w, mirrored ? map : back, dx);
+  WeightGradient<T> gradient(shape, x, dy, map, dw);
+  const int64_t slots = blocks.slots();
+  parallel_for(slots + shape.kernel, [&](int64_t i) {
+    if (i < slots) {
+      blocks.pack(i);
+    } else {
+      gradient.list(i - slots);
     }
-  }
-  const AlignedFloats scratch = aligned_floats(extra * matrix);
-  float* next = scratch.get();
-  for (Task& task : tasks) {
-    task.sum = task.begin == 0 ? dw + task.slot * matrix : next;
-    if (task.begin > 0) next += matrix;
-  }
-  parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
-    const Task& task = tasks[i];
-    sum_outer_products(shape, x, dy, pairs.source[task.slot].data() + task.begin,
-                       pairs.target[task.slot].data() + task.begin, task.end - task.begin,
-                       task.sum);
   });
-  parallel_for(shape.channels_in, [&](int64_t row) {
-    for (const Task& task : tasks) {
-      if (task.begin == 0) continue;
-      float* out = dw + task.slot * matrix + row * shape.channels_out;
-      const float* part = task.sum + row * shape.channels_out;
-      for (int64_t j = 0; j < shape.channels_out; ++j) out[j] += part[j];
+  // The large tasks of the weights come first: the small last blocks of rows end both at once.
+  const int64_t tasks = gradient.cut();
+  parallel_for(tasks + blocks.count(), [&](int64_t i) {
+    if (i < tasks) {
+      gradient.compute(i);
+    } else {
+      blocks.compute(i - tasks);
     }
   });
 }
 
-template void gather_gemm<float>(const GatherGemmShape&, WeightView, const float*, const float*,
-                                 const int32_t*, const RowAffine<float>*, float*,
-                                 const ParallelFor&);
-template void gather_gemm<bfloat16>(const GatherGemmShape&, WeightView, const bfloat16*,
-                                    const bfloat16*, const int32_t*, const RowAffine<bfloat16>*,
-                                    bfloat16*, const ParallelFor&);
-template void gather_gemm_dw<float>(const GatherGemmShape&, const float*, const float*,
-                                    const int32_t*, float*, const ParallelFor&);
-template void gather_gemm_dw<bfloat16>(const GatherGemmShape&, const bfloat16*, const bfloat16*,
-                                       const int32_t*, float*, const ParallelFor&);
+#define UOV_GATHER_GEMM_OF(T)                                                                      \
+  template void gather_gemm<T>(const GatherGemmShape&, WeightView, const T*, const T*,             \
+                               const int32_t*, const RowAffine<T>*, T*, const ParallelFor&);       \
+  template void gather_gemm_moments<T>(const GatherGemmShape&, const T*, const T*, const int32_t*, \
+                                       int64_t, T*, float*, float*, const ParallelFor&);           \
+  template void gather_gemm_dw<T>(const GatherGemmShape&, const T*, const T*, const int32_t*,      \
+                                  float*, const ParallelFor&);                                     \
+  template void gather_gemm_gradients<T>(const GatherGemmShape&, const T*, const T*, const T*,     \
+                                         const int32_t*, const int32_t*, T*, float*,               \
+                                         const ParallelFor&);
+UOV_GATHER_GEMM_OF(float)
+UOV_GATHER_GEMM_OF(bfloat16)
+#undef UOV_GATHER_GEMM_OF
 
 }  // namespace uov

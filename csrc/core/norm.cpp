@@ -57,41 +57,6 @@ void add_squares(const T* __restrict x, const float* __restrict mean, int64_t ch
   }
 }
 
-// Joins the moments of `more` rows to those of `rows` rows: Chan, Golub and LeVeque, "Updating
-// Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979, equation 2.1.
-void join_moments(int64_t rows, float* __restrict mean, float* __restrict m2, int64_t more,
-                  const float* __restrict more_mean, const float* __restrict more_m2,
-                  int64_t channels) {
-  const float share = static_cast<float>(more) / static_cast<float>(rows + more);
-  const float weight = static_cast<float>(rows) * share;
-  for (int64_t c = 0; c < channels; ++c) {
-    const float distance = more_mean[c] - mean[c];
-    mean[c] += distance * share;
-    m2[c] += more_m2[c] + distance * distance * weight;
-  }
-}
-
-template <typename T>
-void add_block_moments(const T* x, int64_t begin, int64_t end, int64_t channels, float* mean,
-                       float* m2) {
-  std::vector<float> block(2 * channels);
-  float* const block_mean = block.data();
-  float* const block_m2 = block_mean + channels;
-  for (int64_t row = begin; row < end; row += kMomentRows) {
-    const int64_t stop = std::min(row + kMomentRows, end);
-    std::fill_n(block_mean, 2 * channels, 0.0f);
-    for_rows_at_once(row, stop, [&](int64_t r, auto many) {
-      add_rows<many()>(x + r * channels, channels, block_mean);
-    });
-    const auto rows = static_cast<float>(stop - row);
-    for (int64_t c = 0; c < channels; ++c) block_mean[c] /= rows;
-    for_rows_at_once(row, stop, [&](int64_t r, auto many) {
-      add_squares<many()>(x + r * channels, block_mean, channels, block_m2);
-    });
-    join_moments(row - begin, mean, m2, stop - row, block_mean, block_m2, channels);
-  }
-}
-
 // `y` may be `x`.
 template <bool SHORTCUT, bool RELU, typename From, typename T>
 void affine_row(const From* x, const float* __restrict mean, const float* __restrict scale,
@@ -176,13 +141,46 @@ void for_each_row(const NormShape& shape, const ParallelFor& parallel_for, Body&
 
 }  // namespace
 
+void join_moments(int64_t rows, float* __restrict mean, float* __restrict m2, int64_t more,
+                  const float* __restrict more_mean, const float* __restrict more_m2,
+                  int64_t channels) {
+  if (more == 0) return;
+  const float share = static_cast<float>(more) / static_cast<float>(rows + more);
+  const float weight = static_cast<float>(rows) * share;
+  for (int64_t c = 0; c < channels; ++c) {
+    const float distance = more_mean[c] - mean[c];
+    mean[c] += distance * share;
+    m2[c] += more_m2[c] + distance * distance * weight;
+  }
+}
+
+template <typename T>
+void add_moments(const T* x, int64_t rows, int64_t channels, float* mean, float* m2) {
+  std::vector<float> block(2 * channels);
+  float* const block_mean = block.data();
+  float* const block_m2 = block_mean + channels;
+  for (int64_t row = 0; row < rows; row += kMomentRows) {
+    const int64_t stop = std::min(row + kMomentRows, rows);
+    std::fill_n(block_mean, 2 * channels, 0.0f);
+    for_rows_at_once(row, stop, [&](int64_t r, auto many) {
+      add_rows<many()>(x + r * channels, channels, block_mean);
+    });
+    const auto count = static_cast<float>(stop - row);
+    for (int64_t c = 0; c < channels; ++c) block_mean[c] /= count;
+    for_rows_at_once(row, stop, [&](int64_t r, auto many) {
+      add_squares<many()>(x + r * channels, block_mean, channels, block_m2);
+    });
+    join_moments(row, mean, m2, stop - row, block_mean, block_m2, channels);
+  }
+}
+
 template <typename T>
 void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
                     const ParallelFor& parallel_for) {
   reduce_rows(
       shape, mean, m2, parallel_for,
       [&](int64_t begin, int64_t end, float* part_mean, float* part_m2) {
-        add_block_moments(x, begin, end, shape.channels, part_mean, part_m2);
+        add_moments(x + begin * shape.channels, end - begin, shape.channels, part_mean, part_m2);
       },
       join_moments);
 }
@@ -269,6 +267,7 @@ void affine_gradient_rows(const NormShape& shape, const T* dy, const T* y, const
 }
 
 #define UOV_NORM_OF(T)                                                                             \
+  template void add_moments<T>(const T*, int64_t, int64_t, float*, float*);                        \
   template void column_moments<T>(const NormShape&, const T*, float*, float*, const ParallelFor&); \
   template void affine_rows<T>(const NormShape&, const T*, const float*, const float*,             \
                                const float*, const T*, bool, T*, const ParallelFor&);              \

@@ -20,6 +20,15 @@ template <typename T>
 void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
                     const ParallelFor& parallel_for);
 
+// The same for `rows` rows at x, added to zeros in `mean` and `m2`, without threads.
+template <typename T>
+void add_moments(const T* x, int64_t rows, int64_t channels, float* mean, float* m2);
+
+// Joins the moments of `more` rows to those of `rows` rows: Chan, Golub and LeVeque, "Updating
+// Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979, equation 2.1.
+void join_moments(int64_t rows, float* mean, float* m2, int64_t more, const float* more_mean,
+                  const float* more_m2, int64_t channels);
+
 // y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for. `shortcut` may be null.
 template <typename T>
 void affine_rows(const NormShape& shape, const T* x, const float* mean, const float* scale,

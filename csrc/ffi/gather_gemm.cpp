@@ -1,6 +1,8 @@
 // gather_gemm and gather_gemm_dw as XLA custom calls.
 #include "core/gather_gemm.h"
 
+#include <algorithm>
+
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -72,6 +74,43 @@ void forward_affine(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, M
   });
 }
 
+void forward_moments(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+                     Count count, ffi::Result<ffi::AnyBuffer> y, ffi::Result<Channels> mean,
+                     ffi::Result<Channels> m2) {
+  with_checked_type(x, w, map, y, {}, [&](const GatherGemmShape& shape, auto* out) {
+    using T = std::remove_pointer_t<decltype(out)>;
+    for (Channels vector : {*mean, *m2}) {
+      require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
+              "gather_gemm_moments: mean and m2 must be [C_out]");
+    }
+    // A count beyond the capacity belongs to a plan that did not fit: all rows are valid then.
+    const int64_t valid = std::clamp<int64_t>(count.typed_data()[0], 0, shape.rows_out);
+    gather_gemm_moments<T>(shape, data<T>(x), data<T>(w), map.typed_data(), valid, out,
+                           mean->typed_data(), m2->typed_data(), on_pool(pool));
+  });
+}
+
+void gradients(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, ffi::AnyBuffer dy,
+               Map map, Map back, ffi::Result<ffi::AnyBuffer> dx, ffi::Result<WeightGradient> dw,
+               bool mirrored) {
+  // dx is the product of dy with the transposed weights: its checks cover all but x, map and dw.
+  with_checked_type(
+      dy, w, back, dx, {true, mirrored}, [&](const GatherGemmShape& product, auto* out) {
+        using T = std::remove_pointer_t<decltype(out)>;
+        const auto xd = x.dimensions(), md = map.dimensions(), wd = dw->dimensions();
+        const GatherGemmShape shape{product.kernel, product.rows_out, product.rows_in,
+                                    product.channels_out, product.channels_in};
+        require(xd.size() == 2 && xd[0] == shape.rows_in && xd[1] == shape.channels_in &&
+                    md[0] == shape.kernel && md[1] == shape.rows_out && wd[0] == shape.kernel &&
+                    wd[1] == shape.channels_in && wd[2] == shape.channels_out &&
+                    x.element_type() == dy.element_type(),
+                "gather_gemm_gradients: x, w, dy, map, back, dx and dw do not fit together");
+        gather_gemm_gradients<T>(shape, data<T>(x), data<T>(w), data<T>(dy), map.typed_data(),
+                                 mirrored ? nullptr : back.typed_data(), out, dw->typed_data(),
+                                 on_pool(pool));
+      });
+}
+
 void weight_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer dy, Map map,
                      ffi::Result<WeightGradient> dw) {
   const auto xd = x.dimensions(), yd = dy.dimensions(), md = map.dimensions(),
@@ -106,6 +145,19 @@ ffi::Error gather_gemm_affine_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ff
   return guarded([&] {
     forward_affine(pool, x, w, map, mean, scale, bias, shortcut, count, y, has_shortcut, relu);
   });
+}
+
+ffi::Error gather_gemm_moments_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
+                                       Map map, Count count, ffi::Result<ffi::AnyBuffer> y,
+                                       ffi::Result<Channels> mean, ffi::Result<Channels> m2) {
+  return guarded([&] { forward_moments(pool, x, w, map, count, y, mean, m2); });
+}
+
+ffi::Error gather_gemm_gradients_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w,
+                                         ffi::AnyBuffer dy, Map map, Map back,
+                                         ffi::Result<ffi::AnyBuffer> dx,
+                                         ffi::Result<WeightGradient> dw, bool mirrored) {
+  return guarded([&] { gradients(pool, x, w, dy, map, back, dx, dw, mirrored); });
 }
 
 ffi::Error gather_gemm_dw_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
@@ -149,3 +201,26 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu, uov::gather_gemm_dw_handle
                                   .Arg<ffi::AnyBuffer>()         // dy [N_out, C_out]
                                   .Arg<uov::Map>()               // map [K, N_out]
                                   .Ret<uov::WeightGradient>());  // dw [K, C_in, C_out]
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_moments_cpu, uov::gather_gemm_moments_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()   // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()   // w [K, C_in, C_out]
+                                  .Arg<uov::Map>()         // map [K, N_out]
+                                  .Arg<uov::Count>()       // count []
+                                  .Ret<ffi::AnyBuffer>()   // y [N_out, C_out]
+                                  .Ret<uov::Channels>()    // mean [C_out]
+                                  .Ret<uov::Channels>());  // m2 [C_out]
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_gradients_cpu, uov::gather_gemm_gradients_handler,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<ffi::AnyBuffer>()        // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()        // w [K, C_in, C_out]
+                                  .Arg<ffi::AnyBuffer>()        // dy [N_out, C_out]
+                                  .Arg<uov::Map>()              // map [K, N_out]
+                                  .Arg<uov::Map>()              // back [K, N_in]
+                                  .Ret<ffi::AnyBuffer>()        // dx [N_in, C_in]
+                                  .Ret<uov::WeightGradient>()   // dw [K, C_in, C_out]
+                                  .Attr<bool>("mirrored"));

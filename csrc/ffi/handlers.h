@@ -6,6 +6,8 @@
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_affine_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_gradients_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_moments_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_rows_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_unit_rows_cpu);

@@ -29,7 +29,9 @@ py::dict handlers() {
   };
   add("uov_gather_gemm", uov_gather_gemm_cpu);
   add("uov_gather_gemm_affine", uov_gather_gemm_affine_cpu);
+  add("uov_gather_gemm_moments", uov_gather_gemm_moments_cpu);
   add("uov_gather_gemm_dw", uov_gather_gemm_dw_cpu);
+  add("uov_gather_gemm_gradients", uov_gather_gemm_gradients_cpu);
   add("uov_gather_rows", uov_gather_rows_cpu);
   add("uov_gather_scatter_rows", uov_gather_scatter_rows_cpu);
   add("uov_unit_rows", uov_unit_rows_cpu);

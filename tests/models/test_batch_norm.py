@@ -15,8 +15,9 @@ from uov_jax.models.batch_norm import (
     EPSILON,
     MaskedBatchNorm,
     batch_norm,
-    masked_moments,
+    pooled_moments,
 )
+from uov_jax.sparse import column_moments
 
 FIXTURE = Path(__file__).parents[1] / "data" / "minkowski_ops.npz"
 
@@ -81,7 +82,9 @@ def test_value_and_gradients_match_float64_whatever_the_padding_holds(
     expected = oracle(data["x"], data["weight"], data["bias"], shortcut, data["dy"], relu)
 
     def run(x: Any, weight: Any, bias: Any, shortcut: Any) -> Any:
-        return batch_norm(x, weight, bias, shortcut, jnp.int32(rows), relu, None)[0]
+        count = jnp.int32(rows)
+        own = column_moments(jax.lax.stop_gradient(x), count)
+        return batch_norm(x, own, weight, bias, shortcut, count, relu, None)[0]
 
     y, pull = jax.vjp(
         run,
@@ -109,7 +112,9 @@ def test_value_and_gradients_match_float64_whatever_the_padding_holds(
 def test_moments_survive_a_mean_that_dwarfs_the_deviation() -> None:
     """E[x^2] - E[x]^2 in float32 would give noise here: the mean is 1e4 deviations off."""
     valid = np.random.default_rng(0).standard_normal((40_000, 3)).astype(np.float32) + 1e4
-    moments = masked_moments(padded(valid, 50_000, 0.0), jnp.int32(40_000))
+    count = jnp.int32(40_000)
+    own = column_moments(padded(valid, 50_000, 0.0), count)
+    moments = pooled_moments(own, count, 50_000)
     valid = valid.astype(np.float64)
     assert relative_error(moments.mean, valid.mean(0)) < 1e-6
     assert relative_error(moments.variance, valid.var(0)) < 1e-4
@@ -191,7 +196,8 @@ def test_devices_pool_their_rows_and_keep_their_own_parameter_gradients() -> Non
 
     def device(x: Any, shortcut: Any, dy: Any, count: Any) -> Any:
         def run(x: Any, weight: Any, bias: Any, shortcut: Any) -> Any:
-            return batch_norm(x, weight, bias, shortcut, count, True, "data")
+            own = column_moments(jax.lax.stop_gradient(x), count)
+            return batch_norm(x, own, weight, bias, shortcut, count, True, "data")
 
         weight, bias = jnp.asarray(data["weight"]), jnp.asarray(data["bias"])
         y, pull, moments = jax.vjp(run, x, weight, bias, shortcut, has_aux=True)

@@ -24,15 +24,20 @@ class Moments(NamedTuple):
     rows: Array
 
 
-def masked_moments(x: Array, count: Array, axis_name: str | None = None) -> Moments:
-    """Mean and biased variance of the first `count` rows of x [N, C], over all devices.
+ColumnMoments = tuple[Array, Array]
+"""What `sparse.column_moments` returns for the rows of one device."""
 
-    Rows past `count` must be zero, as convolutions leave them; float32 whatever x is. With
-    `axis_name` the rows of all devices along that axis are pooled.
+
+def pooled_moments(
+    own: ColumnMoments, count: Array, capacity: int, axis_name: str | None = None
+) -> Moments:
+    """Mean and biased variance of the rows of all devices along `axis_name`.
+
+    `own` are the moments of this one's, the first `count` of `capacity` rows.
     """
-    mean, m2 = sparse.column_moments(x, count)
+    mean, m2 = own
     # The count of a plan that did not fit is larger than its arrays.
-    rows = jnp.clip(count, 0, x.shape[0]).astype(jnp.float32)
+    rows = jnp.clip(count, 0, capacity).astype(jnp.float32)
     if axis_name is not None and lax.axis_size(axis_name) > 1:
         own_mean, own_rows = mean, rows
         rows, total = lax.psum((own_rows, own_rows * own_mean), axis_name)
@@ -59,9 +64,10 @@ def normalize(
     return sparse.affine_rows(x, moments.mean, scale, bias, shortcut, count, relu)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
 def batch_norm(
     x: Array,
+    own: ColumnMoments,
     weight: Array,
     bias: Array,
     shortcut: Array | None,
@@ -69,22 +75,23 @@ def batch_norm(
     relu: bool,
     axis_name: str | None,
 ) -> tuple[Array, Moments]:
-    """Training-mode batch norm: normalise x [N, C] by the moments of its own valid rows.
+    """Training-mode batch norm: normalise x [N, C] by the moments of the valid rows of all devices.
 
-    Rows past `count` must be zero in x; they may hold anything in the shortcut. Returns the result
-    (see `normalize`) and the moments, which carry no gradient: they are for the running
-    statistics.
+    `own` are `sparse.column_moments(x, count)`, which whoever computed x may have taken on the way.
+    The shortcut may hold anything past `count`. Returns the result (see `normalize`) and the
+    moments, which carry no gradient: they are for the running statistics.
 
     Written with its own derivative because automatic differentiation would keep the deviations and
     the masks of every layer; this one keeps x and the output, which the neighbouring convolutions
     keep anyway.
     """
-    moments = masked_moments(x, count, axis_name)
+    moments = pooled_moments(own, count, x.shape[0], axis_name)
     return normalize(x, moments, weight, bias, shortcut, count, relu), moments
 
 
 def _batch_norm_forward(
     x: Array,
+    own: ColumnMoments,
     weight: Array,
     bias: Array,
     shortcut: Array | None,
@@ -92,7 +99,7 @@ def _batch_norm_forward(
     relu: bool,
     axis_name: str | None,
 ) -> tuple[tuple[Array, Moments], tuple[Any, ...]]:
-    y, moments = batch_norm(x, weight, bias, shortcut, count, relu, axis_name)
+    y, moments = batch_norm(x, own, weight, bias, shortcut, count, relu, axis_name)
     return (y, moments), (x, y if relu else None, moments, weight, bias, shortcut, count)
 
 
@@ -115,7 +122,7 @@ def _batch_norm_backward(
     dx, dshortcut = sparse.affine_gradient_rows(
         dy, y, x, moments.mean, mean_dy, slope, scale, count, shortcut is not None
     )
-    return dx, dweight, dbias, dshortcut, None
+    return dx, None, dweight, dbias, dshortcut, None
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
@@ -148,14 +155,24 @@ class MaskedBatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(
-        self, x: Array, count: Array, *, relu: bool = False, shortcut: Array | None = None
+        self,
+        x: Array,
+        count: Array,
+        *,
+        relu: bool = False,
+        shortcut: Array | None = None,
+        moments: ColumnMoments | None = None,
     ) -> Array:
-        """Rows x, shortcut [N, C], zero past `count` int32[] -> [N, C] of x's dtype, zero there."""
+        """Rows x, shortcut [N, C], zero past `count` int32[] -> [N, C] of x's dtype, zero there.
+
+        `moments` are `sparse.column_moments(x, count)` where they are known already.
+        """
         if self.use_running_average:
             return sparse.affine_rows(x, *self.running_affine(), shortcut, count, relu)
         weight, bias = self.bn.weight.get_value(), self.bn.bias.get_value()
-        y, moments = batch_norm(x, weight, bias, shortcut, count, relu, self.axis_name)
-        self._track(moments)
+        own = sparse.column_moments(lax.stop_gradient(x), count) if moments is None else moments
+        y, pooled = batch_norm(x, own, weight, bias, shortcut, count, relu, self.axis_name)
+        self._track(pooled)
         return y
 
     def running_affine(self) -> tuple[Array, Array, Array]:
@@ -182,4 +199,5 @@ def compute_dtype(dtype: DTypeLike) -> jnp.dtype:
 
 
 def _pooled(value: Any, axis_name: str | None) -> Any:
-    return value if axis_name is None else lax.psum(value, axis_name)
+    alone = axis_name is None or lax.axis_size(axis_name) == 1
+    return value if alone else lax.psum(value, axis_name)

@@ -16,6 +16,7 @@ from uov_jax.sparse import (
     NeighbourMap,
     gather_gemm,
     gather_gemm_affine,
+    gather_gemm_moments,
     identity_map,
     multiply_rows,
 )
@@ -124,7 +125,7 @@ def convolve_and_normalize(
     relu: bool = False,
     shortcut: Array | None = None,
 ) -> Array:
-    """`norm(convolution(x))` [N_out, C_out], in evaluation mode by one op.
+    """`norm(convolution(x))` [N_out, C_out]: one op in evaluation, in training one and a half.
 
     `neighbours` is None for a pointwise convolution, which must have no bias; `count` int32[] are
     the valid rows of the result.
@@ -137,11 +138,11 @@ def convolve_and_normalize(
         affine = norm.running_affine()
         return gather_gemm_affine(x, kernel, neighbours, *affine, shortcut, count, relu)
     if isinstance(convolution, PointwiseConvolution):
-        y = convolution(x, count)
-    else:
-        assert neighbours is not None
-        y = convolution(x, neighbours)
-    return norm(y, count, relu=relu, shortcut=shortcut)
+        return norm(convolution(x, count), count, relu=relu, shortcut=shortcut)
+    assert neighbours is not None
+    kernel = convolution.kernel.get_value().astype(convolution.dtype)
+    y, *moments = gather_gemm_moments(x.astype(convolution.dtype), kernel, neighbours, count)
+    return norm(y, count, relu=relu, shortcut=shortcut, moments=tuple(moments))
 
 
 class BasicBlock(nnx.Module):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from uov_jax.sparse import xla
 from uov_jax.sparse.backends import current_backend
@@ -70,25 +71,79 @@ def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> None
         )
 
 
-def _gather_gemm_forward(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> tuple[Any, Any]:
-    return gather_gemm(x, w, neighbours), (x, w, neighbours)
+def _gather_gemm_forward(x: Any, w: Any, neighbours: Any) -> tuple[Any, Any]:
+    wanted = x.perturbed, w.perturbed
+    x, w, neighbours = custom_vjp_primal_tree_values((x, w, neighbours))
+    return gather_gemm(x, w, neighbours), (x, w, neighbours, wanted)
 
 
-def _gather_gemm_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-    x, w, neighbours = saved
+def _gather_gemm_backward(saved: Any, dy: Any) -> tuple[Any, Any, Any]:
+    x, w, neighbours, (wants_dx, wants_dw) = saved
+    dx = dw = None
+    if not isinstance(dy, SymbolicZero):
+        if wants_dx and wants_dw:
+            dx, dw = gather_gemm_gradients(x, w, dy, neighbours)
+        elif wants_dx:
+            dx = _multiply(dy, w, *_back(x, neighbours))
+        elif wants_dw:
+            dw = gather_gemm_dw(x, dy, neighbours)
+    return dx, None if dw is None else dw.astype(w.dtype), None
+
+
+def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, bool, bool]:
+    """The map of the gradient of x, and how the weights are read: transposed, mirrored."""
     mirrored = neighbours.transpose is None
     if mirrored and x.shape[0] != neighbours.forward.shape[1]:
         raise ValueError(
             f"gather_gemm: a map from {x.shape[0]} to {neighbours.forward.shape[1]} rows is no "
             "submanifold map; its gradient needs NeighbourMap.transpose"
         )
-    back = neighbours.forward if mirrored else neighbours.transpose
-    dx = _multiply(dy, w, back, transposed=True, mirrored=mirrored)
-    dw = gather_gemm_dw(x, dy, neighbours).astype(w.dtype)
-    return dx, dw, jax.tree.map(_no_gradient, neighbours)
+    return neighbours.forward if mirrored else neighbours.transpose, True, mirrored
 
 
-gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward)
+gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward, symbolic_zeros=True)
+
+
+@jax.custom_vjp
+def gather_gemm_moments(
+    x: jax.Array, w: jax.Array, neighbours: NeighbourMap, count: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`gather_gemm` and the `column_moments` of its result, taken while its rows are in cache.
+
+    The moments carry no gradient: batch norm's own derivative accounts for them.
+
+    Args:
+        x: as in `gather_gemm`, and so `w` and `neighbours`.
+        w: see above.
+        neighbours: see above.
+        count: int32 [], valid rows of the result.
+
+    Returns:
+        The result of `gather_gemm` and the two float32 [C_out] of `column_moments`.
+
+    """
+    _check_factors(x, w, neighbours)
+    rows = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
+    check_rows("gather_gemm_moments", {"x": rows}, {}, count)
+    if current_backend() == "xla":
+        y = xla.gather_gemm(x, w, neighbours.forward)
+        return y, *xla.column_moments(y, count)
+    channels = jax.ShapeDtypeStruct(w.shape[2:], jnp.float32)
+    results = [rows, channels, channels]
+    return tuple(_call("uov_gather_gemm_moments", results, x, w, neighbours.forward, count))
+
+
+def _gather_gemm_moments_forward(x: Any, w: Any, neighbours: Any, count: Any) -> tuple[Any, Any]:
+    wanted = x.perturbed, w.perturbed
+    x, w, neighbours, count = custom_vjp_primal_tree_values((x, w, neighbours, count))
+    return gather_gemm_moments(x, w, neighbours, count), (x, w, neighbours, wanted)
+
+
+gather_gemm_moments.defvjp(
+    _gather_gemm_moments_forward,
+    lambda saved, cotangents: (*_gather_gemm_backward(saved, cotangents[0]), None),
+    symbolic_zeros=True,
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
@@ -173,6 +228,33 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
     shape = (neighbours.forward.shape[0], x.shape[1], dy.shape[1])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
     return _call("uov_gather_gemm_dw", result, x, dy, neighbours.forward)
+
+
+def gather_gemm_gradients(
+    x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: NeighbourMap
+) -> tuple[jax.Array, jax.Array]:
+    """Both gradients of `gather_gemm`, in one op on the `cpu` backend.
+
+    Args:
+        x: [N_in, C_in].
+        w: [K, C_in, C_out], the dtype of `x`.
+        dy: [N_out, C_out], the dtype of `x`.
+        neighbours: forward int32 [K, N_out] and its transpose, None for a submanifold map.
+
+    Returns:
+        dx [N_in, C_in] in the dtype of `x`, and dw float32 [K, C_in, C_out].
+
+    Raises:
+        ValueError: a map without a transpose that is not square.
+
+    """
+    back, transposed, mirrored = _back(x, neighbours)
+    if current_backend() == "xla":
+        dx = _multiply(dy, w, back, transposed, mirrored)
+        return dx, xla.gather_gemm_dw(x, dy, neighbours.forward)
+    results = [jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(w.shape, jnp.float32)]
+    operands = (x, w, dy, neighbours.forward, back)
+    return tuple(_call("uov_gather_gemm_gradients", results, *operands, mirrored=mirrored))
 
 
 def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:

@@ -124,6 +124,12 @@ class PackedWeights {
                           std::to_string(rows) + " rows");
 }
 
+// Pairs of one slot: rows of the result, from some row on, and of the input, in ascending order.
+struct Pairs {
+  const int32_t *target, *source;
+  int64_t count;
+};
+
 // The existing entries of map[begin, end): their output rows (relative to begin) and input rows.
 int64_t existing_pairs(const GatherGemmShape& shape, const int32_t* map, int64_t k, int64_t begin,
                        int64_t end, int32_t* target, int32_t* source) {
@@ -138,18 +144,66 @@ int64_t existing_pairs(const GatherGemmShape& shape, const int32_t* map, int64_t
   return count;
 }
 
+// All existing pairs of a map, by slot.
+class PairLists {
+ public:
+  PairLists(const GatherGemmShape& shape, const int32_t* map)
+      : shape_(shape),
+        map_(map),
+        room_(shape.rows_out + kSpare),
+        // One piece of memory, of which the lists touch what they need.
+        rows_(new int32_t[2 * shape.kernel * room_]),
+        counts_(shape.kernel) {}
+
+  // Must have run for every slot before the others are of use.
+  void list(int64_t k) {
+    int32_t* target = rows_.get() + 2 * k * room_;
+    counts_[k] = existing_pairs(shape_, map_, k, 0, shape_.rows_out, target, target + room_);
+  }
+
+  Pairs all(int64_t k) const {
+    const int32_t* target = rows_.get() + 2 * k * room_;
+    return {target, target + room_, counts_[k]};
+  }
+
+  // Those of rows [begin, end), counted from row 0.
+  Pairs between(int64_t k, int64_t begin, int64_t end) const {
+    const Pairs pairs = all(k);
+    const int32_t* last = pairs.target + pairs.count;
+    const int32_t* from = std::lower_bound(pairs.target, last, static_cast<int32_t>(begin));
+    const int32_t* to = std::lower_bound(from, last, static_cast<int32_t>(end));
+    return {from, pairs.source + (from - pairs.target), to - from};
+  }
+
+ private:
+  const GatherGemmShape shape_;
+  const int32_t* const map_;
+  const int64_t room_;
+  const std::unique_ptr<int32_t[]> rows_;
+  std::vector<int64_t> counts_;
+};
+
+// The rows [begin, end) of a product, which are at y. `lists`, where they are known, are the pairs
+// of the map.
 template <typename T>
 void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weights, const T* x,
-                    const int32_t* map, int64_t begin, int64_t end, float* y) {
+                    const int32_t* map, const PairLists* lists, int64_t begin, int64_t end,
+                    float* y) {
   const Kernels& inner = kernels();
-  thread_local std::vector<int32_t> target, source;
-  target.resize(end - begin + kSpare);
-  source.resize(end - begin + kSpare);
-  float* panel = thread_panel(0, kPanelRows * kPanelStride);
   if (shape.kernel == 0 || shape.channels_in == 0) {
     std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
     return;
   }
+  thread_local std::vector<int32_t> target, source;
+  target.resize(end - begin + kSpare);
+  source.resize(end - begin + kSpare);
+  auto pairs_of = [&](int64_t k) {
+    if (lists != nullptr) return lists->between(k, begin, end);
+    const int64_t count = existing_pairs(shape, map, k, begin, end, target.data(), source.data());
+    return Pairs{target.data(), source.data(), count};
+  };
+  float* const origin = lists != nullptr ? y - begin * shape.channels_out : y;
+  float* panel = thread_panel(0, kPanelRows * kPanelStride);
   // The middle slot starts the sums of the rows it reaches without a zero being written and read
   // again: in a submanifold map all of them.
   const int64_t centre = shape.kernel / 2;
@@ -159,16 +213,16 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
   }
   for (int64_t i = 0; i < shape.kernel; ++i) {
     const int64_t k = i == 0 ? centre : i <= centre ? i - 1 : i;
-    const int64_t pairs = existing_pairs(shape, map, k, begin, end, target.data(), source.data());
+    const Pairs pairs = pairs_of(k);
     for (int64_t first = 0; first < shape.channels_in; first += kPanelChannels) {
       const int64_t depth = std::min<int64_t>(kPanelChannels, shape.channels_in - first);
-      for (int64_t p = 0; p < pairs; p += kPanelRows) {
-        const int64_t rows = std::min<int64_t>(kPanelRows, pairs - p);
-        copy_rows(inner, x + first, shape.channels_in, source.data() + p, static_cast<int>(rows),
+      for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
+        const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
+        copy_rows(inner, x + first, shape.channels_in, pairs.source + p, static_cast<int>(rows),
                   static_cast<int>(depth), panel);
         inner.product(panel, static_cast<int>(rows), static_cast<int>(depth),
-                      weights.slot(k, first), static_cast<int>(shape.channels_out), y,
-                      target.data() + p, shape.channels_out, i > 0 || first > 0);
+                      weights.slot(k, first), static_cast<int>(shape.channels_out), origin,
+                      pairs.target + p, shape.channels_out, i > 0 || first > 0);
       }
     }
   }
@@ -238,12 +292,12 @@ class ProductBlocks {
   int64_t begin(int64_t i) const { return bounds_[i]; }
   int64_t end(int64_t i) const { return bounds_[i + 1]; }
 
-  // Computes block i once all slots are packed; `after` may be null.
-  void compute(int64_t i, const RowAffine<T>* after = nullptr) const {
+  // Computes block i once all slots are packed; both others may be null.
+  void compute(int64_t i, const RowAffine<T>* after, const PairLists* lists) const {
     T* out = y_ + begin(i) * shape_.channels_out;
     const int64_t floats = (end(i) - begin(i)) * shape_.channels_out;
     float* sums = accumulator(out, floats);
-    convolve_block(shape_, weights_, x_, map_, begin(i), end(i), sums);
+    convolve_block(shape_, weights_, x_, map_, lists, begin(i), end(i), sums);
     if (after != nullptr) {
       finish_rows(*after, sums, begin(i), end(i), shape_.channels_out, out);
     } else {
@@ -270,28 +324,19 @@ class WeightGradient {
       : shape_(shape),
         x_(x),
         dy_(dy),
-        map_(map),
         dw_(dw),
         matrix_(shape.channels_in * shape.channels_out),
+        pairs_(shape, map),
         slots_(shape.kernel) {}
 
-  // Lists the existing pairs of slot k.
-  void list(int64_t k) {
-    // Scratch that stays in cache, not 2 * K arrays of rows_out zeros each time.
-    thread_local std::vector<int32_t> to, from;
-    to.resize(shape_.rows_out + kSpare);
-    from.resize(shape_.rows_out + kSpare);
-    const int64_t count =
-        existing_pairs(shape_, map_, k, 0, shape_.rows_out, to.data(), from.data());
-    slots_[k].target.assign(to.data(), to.data() + count);
-    slots_[k].source.assign(from.data(), from.data() + count);
-  }
+  void list(int64_t k) { pairs_.list(k); }
+  const PairLists& pairs() const { return pairs_; }
 
   // Cuts the tasks once all slots are listed; returns how many there are.
   int64_t cut() {
     int64_t extra = 0;
     for (int64_t k = 0; k < shape_.kernel; ++k) {
-      const auto pairs = static_cast<int64_t>(slots_[k].source.size());
+      const int64_t pairs = pairs_.all(k).count;
       // Parts alike, in whole panels: a small rest would cost a matrix of its own.
       const int64_t parts = std::max<int64_t>(1, ceil_div(pairs, kPairsPerTask));
       const int64_t part =
@@ -311,8 +356,9 @@ class WeightGradient {
     const Task& task = tasks_[i];
     Slot& slot = slots_[task.slot];
     float* own = dw_ + task.slot * matrix_;
-    sum_outer_products(shape_, x_, dy_, slot.source.data() + task.begin,
-                       slot.target.data() + task.begin, task.end - task.begin,
+    const Pairs pairs = pairs_.all(task.slot);
+    sum_outer_products(shape_, x_, dy_, pairs.source + task.begin, pairs.target + task.begin,
+                       task.end - task.begin,
                        task.begin == 0 ? own : scratch_.get() + task.scratch * matrix_);
     if (--slot.unfinished > 0 || slot.parts == 1) return;
     int64_t first = i;
@@ -325,7 +371,6 @@ class WeightGradient {
 
  private:
   struct Slot {
-    std::vector<int32_t> target, source;
     int64_t parts = 0;
     std::atomic<int64_t> unfinished{0};
   };
@@ -336,9 +381,9 @@ class WeightGradient {
 
   const GatherGemmShape shape_;
   const T *const x_, *const dy_;
-  const int32_t* const map_;
   float* const dw_;
   const int64_t matrix_;
+  PairLists pairs_;
   std::vector<Slot> slots_;
   std::vector<Task> tasks_;
   AlignedFloats scratch_;
@@ -352,7 +397,7 @@ void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, cons
                  const ParallelFor& parallel_for) {
   ProductBlocks<T> blocks(shape, view, x, w, map, y);
   parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
-  parallel_for(blocks.count(), [&](int64_t i) { blocks.compute(i, after); });
+  parallel_for(blocks.count(), [&](int64_t i) { blocks.compute(i, after, nullptr); });
 }
 
 template <typename T>
@@ -367,7 +412,7 @@ void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, c
   };
   parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
   parallel_for(blocks.count(), [&](int64_t i) {
-    blocks.compute(i);
+    blocks.compute(i, nullptr, nullptr);
     float* part = parts.data() + i * 2 * channels;
     add_moments(y + blocks.begin(i) * channels, rows(i), channels, part, part + channels);
   });
@@ -410,7 +455,7 @@ void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w,
     if (i < tasks) {
       gradient.compute(i);
     } else {
-      blocks.compute(i - tasks);
+      blocks.compute(i - tasks, nullptr, mirrored ? &gradient.pairs() : nullptr);
     }
   });
 }

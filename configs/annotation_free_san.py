@@ -36,5 +36,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if arg == "parametrize":
         common.use_parametrize_split(config)
     elif arg:
-        config = common.apply_segmentation_variant(config, arg, steps=300)
+        config = common.apply_segmentation_variant(config, arg, steps=240)
     return config

@@ -48,6 +48,9 @@ VERSION = "v1.0-sim"
 DUMPS, PSEUDO_LABELS = Path("dumps", "simulated"), Path("superpoints", "simulated")
 SECONDS_TO_SAY_DONE = 8.0  # of a stage that is finished already
 CHECKPOINT_GIGABYTES = 0.4
+# The published 4,096 are too few for the narrow strips of pavement of the simulated streets: true
+# labels come out of it at a mean IoU of 76.5 %, with these at 84.8 %.
+AFI_POINTS = 16_384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +126,14 @@ class Chain:
                 start: mean_iou(self.evaluation / "subsets" / f"{name}.csv", "seen")
                 for start, name in names.items()
             },
-            smoothed={start: mean_iou(table, f"{name} + AFI") for start, name in names.items()},
+            smoothed={
+                start: mean_iou(table, f"{name} + AFI {AFI_POINTS}")
+                for start, name in names.items()
+            },
+            smoothed_as_published={
+                start: mean_iou(table, f"{name} + AFI") for start, name in names.items()
+            },
+            afi_points=AFI_POINTS,
             linear_probing=self._transferred("linear_probing"),
             finetuning=self._transferred("finetune"),
         )
@@ -166,7 +176,7 @@ class Chain:
             f"Annotation-free training from {STARTS[start]}",
             "annotation_free_san",
             self._run("annotation_free", start),
-            370,
+            310,
             **{"init.checkpoint": weights},
             **self._labels(),
         )
@@ -178,7 +188,8 @@ class Chain:
         arguments = ["--config", "configs/annotation_free_san.py:sim"]
         for start in (RANDOM, PRETRAINED):
             arguments += ["--checkpoint", str(self._run("annotation_free", start))]
-        arguments += ["--afi", "--predictions", "--output", str(self.evaluation)]
+        arguments += ["--afi", f"--afi_points={AFI_POINTS}", "--predictions"]
+        arguments += ["--output", str(self.evaluation)]
         fields = self._labels()
         if self.data != DATA:
             fields["data.root"] = str(self.data)
@@ -321,7 +332,7 @@ def drawing(chain: Chain, output: Path) -> list[str]:
     scene = NuScenesTables(chain.data, VERSION).keyframes("sim_val")[-1].scene
     command = ["python", "scripts/draw.py", "--data", str(chain.data), "--version", VERSION]
     command += ["--scene", scene, "--dumps", str(chain.data / DUMPS)]
-    predictions = chain.evaluation / "predictions" / "annotation_free-tmp_AFI"
+    predictions = chain.evaluation / "predictions" / f"annotation_free-tmp_AFI_{AFI_POINTS}"
     return [*command, "--predictions", str(predictions), "--output", str(output)]
 
 

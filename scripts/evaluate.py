@@ -31,6 +31,9 @@ CHECKPOINT = flags.DEFINE_multi_string("checkpoint", [], "Run directory or file;
 SPLIT = flags.DEFINE_string("split", None, "Of the dataset; config.data.val_split by default.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory; runs/evaluate-RECIPE-SPLIT by default.")
 AFI = flags.DEFINE_bool("afi", False, "Judge each network also with AFI's smoothed labels.")
+AFI_POINTS = flags.DEFINE_multi_integer(
+    "afi_points", [], "The same with this many sampled points; may be repeated."
+)
 KEYFRAMES = flags.DEFINE_integer("keyframes", None, "Evenly spaced sweeps; all by default.")
 PICTURES = flags.DEFINE_integer("pictures", 4, "Sweeps that are drawn.")
 PREDICTIONS = flags.DEFINE_bool("predictions", False, "Write labels in the dataset's own format.")
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str]) -> None:
             directory(),
             EvaluationSettings(
                 keyframes=KEYFRAMES.value,
-                afi=AFI.value,
+                afi=(*[None] * AFI.value, *AFI_POINTS.value),
                 predictions=PREDICTIONS.value,
                 submission=SUBMISSION.value,
                 pictures=PICTURES.value,

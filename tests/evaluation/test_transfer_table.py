@@ -20,6 +20,8 @@ CHAIN = ChainScores(
     annotation_free={"random": 0.30, "tmp": 0.45},
     annotation_free_seen={"random": 0.32, "tmp": 0.51},
     smoothed={"random": 0.31, "tmp": 0.45},
+    smoothed_as_published={"random": 0.29, "tmp": 0.43},
+    afi_points=16_384,
     linear_probing={"random": 0.08, "tmp": 0.40, "annotation_free": 0.48},
     finetuning={"random": 0.28, "tmp": 0.42, "annotation_free": 0.47},
 )
@@ -45,10 +47,12 @@ def test_one_chain() -> None:
     lines = transfer_table([CHAIN]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[-1].split() == ["annotation-free", "training", "-", "-", "48.00", "47.00"]
-    words, seen = besides([CHAIN])
+    words, seen, afi = besides([CHAIN])
     assert "35.00 %" in words
     assert "pseudo labels 50.00 %" in seen
     assert "32.00 from random weights, 51.00 from tri-modal pre-training %" in seen
+    assert "16,384 sampled points" in afi
+    assert "29.00 from random weights, 43.00 from tri-modal pre-training %" in afi
 
 
 def test_of_several_seeds_mean_and_standard_deviation() -> None:

@@ -365,15 +365,19 @@ def test_afi_is_one_more_column(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
 ) -> None:
     one = {"first": networks["first"]}
-    result = judge(config, one, tmp_path, afi=True, keyframes=1, predictions=True)
-    assert list(result.scores) == ["first", "first + AFI", "teacher, seen"]
-    plain, smooth = (
+    result = judge(config, one, tmp_path, afi=(None, 16_384), keyframes=1, predictions=True)
+    assert list(result.scores) == ["first", "first + AFI", "first + AFI 16384", "teacher, seen"]
+    plain, smooth, finer = (
         np.fromfile(next((tmp_path / "predictions" / name).rglob("*.bin")), np.uint8)
-        for name in ("first", "first_AFI")
+        for name in ("first", "first_AFI", "first_AFI_16384")
     )
     points = build_evaluation(config).sample(0)["points"]
     expected = afi.smooth_labels(points[:, :3], plain, ground=afi.NUSCENES_GROUND)
     np.testing.assert_array_equal(smooth, expected)
+    denser = afi.FlatInteraction(points=16_384)
+    expected = afi.smooth_labels(points[:, :3], plain, denser, ground=afi.NUSCENES_GROUND)
+    np.testing.assert_array_equal(finer, expected)
+    assert (finer != smooth).any()
 
 
 def test_names_of_columns_tell_checkpoints_apart(tmp_path: Path) -> None:

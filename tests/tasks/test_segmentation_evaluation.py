@@ -48,7 +48,7 @@ def test_scores_are_those_that_training_ended_with(
     """Two ways to the same numbers, the pseudo labels' beside the network's."""
     config = configure("annotation_free_san")
     trained = loop.train(build_task(config), config, tmp_path / "run").metrics
-    result = judge(config, tmp_path / "run", tmp_path / "scores", afi=True)
+    result = judge(config, tmp_path / "run", tmp_path / "scores", afi=(None,))
     assert list(result.scores) == ["network", "network + AFI", "teacher, seen"]
     network, teacher = (result.scores[name] for name in ("network", "teacher, seen"))
     assert network.everywhere.mean_iou() == trained["miou"]
@@ -204,7 +204,7 @@ def test_predictions_of_a_real_semantickitti_scan_pass_the_submission_format_and
     )
     evaluation = build_evaluation(config)
     assert len(evaluation) == 1
-    result = judge(config, network, tmp_path / "out", submission=True, afi=True)
+    result = judge(config, network, tmp_path / "out", submission=True, afi=(None,))
     points = read_scan(scan)
     sample = evaluation.sample(0)
     output = Pointwise(20)(jnp.asarray(sample["features"]), None)

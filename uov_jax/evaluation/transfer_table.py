@@ -24,8 +24,11 @@ class ChainScores:
     Attributes:
       teacher_seen: of the pseudo labels, on the points that a camera sees; no label is a miss.
       zero_shot: of the pre-trained network, by words.
-      annotation_free, annotation_free_seen, smoothed: of the networks trained on pseudo labels: on
-        all points, on those that a camera sees, on all with AFI.
+      annotation_free, annotation_free_seen: of the networks trained on pseudo labels: on all
+        points, on those that a camera sees.
+      smoothed, smoothed_as_published: of them on all points with AFI, with `afi_points` sampled
+        points and with the published number.
+      afi_points: see there.
       linear_probing, finetuning: with true labels, on all points.
 
     """
@@ -35,6 +38,8 @@ class ChainScores:
     annotation_free: Mapping[str, float]
     annotation_free_seen: Mapping[str, float]
     smoothed: Mapping[str, float]
+    smoothed_as_published: Mapping[str, float]
+    afi_points: int
     linear_probing: Mapping[str, float]
     finetuning: Mapping[str, float]
 
@@ -127,15 +132,20 @@ def transfer_table(chains: Sequence[ChainScores], style: Style = "text") -> str:
 
 def besides(chains: Sequence[ChainScores]) -> list[str]:
     """Lines with the scores that have no place in the table."""
-    seen = ", ".join(
-        f"{_cell([s.annotation_free_seen.get(start) for s in chains])} from {STARTS[start]}"
-        for start in (RANDOM, PRETRAINED)
-    )
+
+    def both(read: Callable[[ChainScores], Mapping[str, float]]) -> str:
+        return ", ".join(
+            f"{_cell([read(s).get(start) for s in chains])} from {STARTS[start]}"
+            for start in (RANDOM, PRETRAINED)
+        )
+
     return [
         f"The pre-trained network by words, without any training for classes: "
         f"{_cell([s.zero_shot for s in chains])} %.",
         f"On points that a camera sees: the pseudo labels {_cell([s.teacher_seen for s in chains])}"
-        f" %, the annotation-free networks {seen} %.",
+        f" %, the annotation-free networks {both(lambda s: s.annotation_free_seen)} %.",
+        f"AFI is that of {chains[0].afi_points:,} sampled points. With the published number, which "
+        f"is for nuScenes: {both(lambda s: s.smoothed_as_published)} %.",
     ]
 
 

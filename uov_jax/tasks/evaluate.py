@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ class EvaluationSettings:
 
     Attributes:
       keyframes: evenly spaced sweeps of the split that are judged; None for all.
-      afi: judge each network's labels also as AFI smooths them.
+      afi: judge each network's labels also as AFI smooths them, once for each of these numbers of
+        sampled points (`FlatInteraction.points`); None for the dataset's own.
       predictions: write the predicted labels of every sweep.
       submission: pack them for the benchmark's server; needs the whole split.
       pictures: sweeps that are drawn.
@@ -49,7 +51,7 @@ class EvaluationSettings:
     """
 
     keyframes: int | None = None
-    afi: bool = False
+    afi: tuple[int | None, ...] = ()
     predictions: bool = False
     submission: bool = False
     pictures: int = 4
@@ -57,12 +59,17 @@ class EvaluationSettings:
     compilation_cache: str = ""
 
 
+def smoothed(afi_points: int | None) -> str:
+    """The end of the name of a column of smoothed labels."""
+    return " + AFI" if afi_points is None else f" + AFI {afi_points}"
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
     """How a call of `evaluate` ended.
 
     Attributes:
-      scores: by column: the networks, with " + AFI" where smoothed, and the teacher.
+      scores: by column: the networks, with " + AFI" and the like where smoothed, and the teacher.
       sweeps: judged so far, of `total_sweeps`.
       total_sweeps: that were asked for.
       signal: the signal that stopped it, None if it came to its end.
@@ -112,7 +119,7 @@ def evaluate(
     """
     compilation.use_cache(settings.compilation_cache)
     indices = evenly_spaced(range(len(evaluation)), settings.keyframes)
-    columns = [name + end for name in networks for end in ["", " + AFI"][: 1 + settings.afi]]
+    columns = [name + end for name in networks for end in ["", *map(smoothed, settings.afi)]]
     if len({file_name(name) for name in columns}) < len(columns):
         raise ValueError(f"columns {columns} would share files: rename a checkpoint's folder")
     if settings.submission and len(indices) < len(evaluation):
@@ -125,7 +132,7 @@ def evaluate(
         networks,
         split=evaluation.split,
         keyframes=settings.keyframes,
-        afi=settings.afi,
+        afi=list(settings.afi),
         predictions=settings.predictions or settings.submission,
         # Labels that appear in between would be judged on the rest of the sweeps alone.
         labels=_labels_there(evaluation.sample(indices[0])),
@@ -216,8 +223,9 @@ class _Run:
             columns[name] = np.asarray(rows)[sample["inverse"]]
         self.clock.note("network")
         if self.settings.afi:
-            for name in self.states:
-                columns[f"{name} + AFI"] = self.evaluation.smooth(sample["points"], columns[name])
+            for name, number in itertools.product(self.states, self.settings.afi):
+                smooth = self.evaluation.smooth(sample["points"], columns[name], number)
+                columns[name + smoothed(number)] = smooth
             self.clock.note("AFI")
         self._count(sample, columns)
         if self.settings.predictions or self.settings.submission:
@@ -267,7 +275,7 @@ class _Run:
             flush=True,
         )
         if self.settings.predictions or self.settings.submission:
-            columns = len(self.states) * (1 + self.settings.afi)
+            columns = len(self.states) * (1 + len(self.settings.afi))
             size = columns * expected_bytes(self.evaluation.label_files, number)
             print(f"Predicted labels take about {readable_bytes(size)}.", flush=True)
         if done == number:

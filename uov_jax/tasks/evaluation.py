@@ -63,8 +63,11 @@ class Evaluation(Protocol):
         """uint8[rows]: the class of every row of the network's output; it is compiled."""
         ...
 
-    def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """uint8[N]: classes uint8[N] of the points float32[N, 3 or more] as AFI smooths them."""
+    def smooth(self, points: np.ndarray, classes: np.ndarray, afi_points: int | None) -> np.ndarray:
+        """uint8[N]: classes uint8[N] of the points float32[N, 3 or more] as AFI smooths them.
+
+        `afi_points` are `FlatInteraction.points`, None for the dataset's own.
+        """
         ...
 
 

@@ -105,12 +105,15 @@ class SegmentationEvaluation:
         """uint8[rows]: the class of the largest output, the ignored one only if the recipe says."""
         return best_class(output, self.config.run.predict_ignored)
 
-    def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def smooth(
+        self, points: np.ndarray, classes: np.ndarray, afi_points: int | None = None
+    ) -> np.ndarray:
         """uint8[N]: smoothed, on nuScenes with a plane fitted to the ground near the sensor."""
+        afi = self._data.afi
         return smooth_labels(
             points[:, :3],
             classes,
-            self._data.afi,
+            afi if afi_points is None else dataclasses.replace(afi, points=afi_points),
             num_classes=len(self.classes),
             ground=self._data.ground,
             workers=-1,

@@ -88,13 +88,16 @@ class ZeroShotEvaluation:
         """uint8[rows]: the class of the nearest word."""
         return self._classify(output)
 
-    def smooth(self, points: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    def smooth(
+        self, points: np.ndarray, classes: np.ndarray, afi_points: int | None = None
+    ) -> np.ndarray:
         """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
-        from uov_jax.afi import NUSCENES_GROUND, smooth_labels
+        from uov_jax.afi import NUSCENES_GROUND, PUBLISHED, FlatInteraction, smooth_labels
 
         return smooth_labels(
             points[:, :3],
             classes,
+            PUBLISHED if afi_points is None else FlatInteraction(points=afi_points),
             num_classes=len(self.classes),
             ground=NUSCENES_GROUND,
             workers=-1,

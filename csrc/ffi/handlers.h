@@ -18,3 +18,4 @@ XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_column_moments_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_rows_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_sums_cpu);
 XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_rows_cpu);
+XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_moving_average_cpu);

@@ -42,6 +42,7 @@ py::dict handlers() {
   add("uov_affine_rows", uov_affine_rows_cpu);
   add("uov_affine_gradient_sums", uov_affine_gradient_sums_cpu);
   add("uov_affine_gradient_rows", uov_affine_gradient_rows_cpu);
+  add("uov_moving_average", uov_moving_average_cpu);
   return result;
 }
 

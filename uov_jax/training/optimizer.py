@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from uov_jax.training.moving_average import moving_average
+
 Schedule = Callable[[jax.Array], jax.Array]
 GROUPS = ("trunk", "head")
 # Parameters of this group are no part of the optimisation: they have no gradient and no state.
@@ -50,10 +52,9 @@ def torch_momentum(
         del parameters
         started, old = cast(MomentumState, state)
 
-        def advance(g: jax.Array, b: jax.Array) -> jax.Array:
-            return jnp.where(started, momentum * b + (1.0 - dampening) * g, g)
-
-        buffer = jax.tree.map(advance, gradient, old)
+        decay = jnp.where(started, momentum, 0.0)
+        weight = jnp.where(started, 1.0 - dampening, 1.0)
+        buffer = jax.tree.map(lambda b, g: moving_average(b, g, decay, weight), old, gradient)
         step = buffer
         if nesterov:
             step = jax.tree.map(lambda g, b: g + momentum * b, gradient, buffer)
@@ -76,6 +77,38 @@ def sgd(
     return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
 
 
+def torch_moments(betas: tuple[float, float], epsilon: float) -> optax.GradientTransformation:
+    """Direction of a step as `torch.optim.Adam` defines it; arXiv 1412.6980, algorithm 1."""
+
+    def init(parameters: optax.Params) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+    def update(
+        gradient: optax.Updates, state: optax.OptState, parameters: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
+        del parameters
+        count, *old = cast(optax.ScaleByAdamState, state)
+        first, second = (
+            jax.tree.map(
+                lambda m, g, beta=beta, squares=squares: moving_average(
+                    m, g, beta, 1.0 - beta, squares=squares
+                ),
+                moment,
+                gradient,
+            )
+            for moment, beta, squares in zip(old, betas, (False, True), strict=True)
+        )
+        count = count + 1
+        unbias_first, unbias_second = (1.0 - beta ** count.astype(jnp.float32) for beta in betas)
+        step = jax.tree.map(
+            lambda m, v: (m / unbias_first) / (jnp.sqrt(v / unbias_second) + epsilon), first, second
+        )
+        return step, optax.ScaleByAdamState(count, first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
 def adam(
     learning_rate: Schedule,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -84,8 +117,8 @@ def adam(
 ) -> optax.GradientTransformation:
     """`torch.optim.Adam`: the decay is an L2 term of the gradient, not decoupled as in AdamW."""
     parts = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    moments = optax.scale_by_adam(b1=betas[0], b2=betas[1], eps=epsilon)
-    return optax.chain(*parts, moments, optax.scale_by_learning_rate(learning_rate))
+    rate = optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(*parts, torch_moments(betas, epsilon), rate)
 
 
 def schedule(

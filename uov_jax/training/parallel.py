@@ -26,6 +26,23 @@ def average(tree: Tree) -> Tree:
     return tree if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(tree, AXIS)
 
 
+def in_place(update: Callable[..., Tree], *trees: Any) -> Tree:
+    """`update(*trees)` of elementwise arithmetic, inside a per-device function.
+
+    Arrays have the axis of the devices in it, of length 1, as they have outside. Between arrays of
+    the very same shape XLA does arithmetic in place; where they differ by that axis, it copies
+    every donated array first.
+    """
+
+    def expanded(array: jax.Array) -> jax.Array:
+        return array[None] if array.ndim else array
+
+    def reduced(array: jax.Array) -> jax.Array:
+        return array.reshape(array.shape[1:]) if array.ndim else array
+
+    return jax.tree.map(reduced, update(*jax.tree.map(expanded, trees)))
+
+
 def start_hosts(address: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Join the other hosts of a run; call it before any device is used.
 
@@ -117,13 +134,10 @@ class Parallel:
     def spread(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile `function(state, batch)` over the axis; do not use the state again.
 
-        Accelerators reuse its memory. The CPU does not: XLA computes the new state of an optimiser
-        anew for each of its uses there, and would copy the old one first. A step of Res16UNet34C is
-        a tenth faster without, and takes 67 MiB more.
+        Its memory is that of the new state.
         """
         devices = None if self.num_processes > 1 else self.devices
-        donated = () if self.devices[0].platform == "cpu" else (0,)
-        return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=donated)
+        return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
     def on_first(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Compile `function(tree, *host arrays)` for the first device and its copy of `tree`."""

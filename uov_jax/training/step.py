@@ -53,8 +53,13 @@ def training_step(
         metrics = parallel.average({"loss": loss, **metrics})
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         metrics["learning_rate"] = learning_rate(state.step)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, trained)
-        parameters = {**state.parameters, **optax.apply_updates(trained, updates)}
+
+        def update(gradient: Any, optimizer_state: Any, trained: Any) -> Any:
+            updates, optimizer_state = optimizer.update(gradient, optimizer_state, trained)
+            return optax.apply_updates(trained, updates), optimizer_state
+
+        trained, optimizer_state = parallel.in_place(update, gradient, state.optimizer, trained)
+        parameters = {**state.parameters, **trained}
         one = jnp.ones((), jnp.int32)
         return TrainState(state.step + one, parameters, statistics, optimizer_state), metrics
 

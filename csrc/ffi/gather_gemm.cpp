@@ -216,11 +216,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_moments_cpu, uov::gather_gemm_mome
 XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_gemm_gradients_cpu, uov::gather_gemm_gradients_handler,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<ffi::AnyBuffer>()        // x [N_in, C_in]
-                                  .Arg<ffi::AnyBuffer>()        // w [K, C_in, C_out]
-                                  .Arg<ffi::AnyBuffer>()        // dy [N_out, C_out]
-                                  .Arg<uov::Map>()              // map [K, N_out]
-                                  .Arg<uov::Map>()              // back [K, N_in]
-                                  .Ret<ffi::AnyBuffer>()        // dx [N_in, C_in]
-                                  .Ret<uov::WeightGradient>()   // dw [K, C_in, C_out]
+                                  .Arg<ffi::AnyBuffer>()       // x [N_in, C_in]
+                                  .Arg<ffi::AnyBuffer>()       // w [K, C_in, C_out]
+                                  .Arg<ffi::AnyBuffer>()       // dy [N_out, C_out]
+                                  .Arg<uov::Map>()             // map [K, N_out]
+                                  .Arg<uov::Map>()             // back [K, N_in]
+                                  .Ret<ffi::AnyBuffer>()       // dx [N_in, C_in]
+                                  .Ret<uov::WeightGradient>()  // dw [K, C_in, C_out]
                                   .Attr<bool>("mirrored"));

@@ -95,10 +95,8 @@ def test_a_training_step_holds_little_more_than_its_activations():
     coords = sweeps.synthetic().coords
     own = network.Own(coords, *network.made_up(coords))
     taken = first_step.step_bytes(own)
-    parameters = sum(array.nbytes for array in own.weights.values())
-    # Beside them the gradient of the parameters; measured: 1.00.
-    needed = first_step.activation_bytes(sparse.PlanSpec(len(coords))) + parameters
-    assert taken < 1.1 * needed
+    # Measured: 1.06. The gradients and the new state take the place of activations, and of the old.
+    assert taken < 1.2 * first_step.activation_bytes(sparse.PlanSpec(len(coords)))
 
 
 def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):

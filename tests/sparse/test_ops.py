@@ -347,6 +347,46 @@ def test_convolution_with_norm_refuses_a_shortcut_of_another_shape():
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("valid", [300, 1000])
+def test_convolution_with_moments_is_one_after_the_other(backend, dtype, valid):
+    plan, x, w = random_problem(300, 7, 33, capacity=340)
+    x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+    neighbours = jax.tree.map(jnp.asarray, plan.same[0])
+    expected, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, neighbours), x, w)
+    (y, mean, m2), pull_moments = jax.vjp(
+        lambda x, w: sparse.gather_gemm_moments(x, w, neighbours, jnp.int32(valid)), x, w
+    )
+    np.testing.assert_array_equal(y, expected)
+    # A count beyond the capacity stands for all rows.
+    rows = np.asarray(y, np.float64)[:valid]
+    assert relative_error(mean, rows.mean(0)) < TIGHT
+    assert relative_error(m2, ((rows - rows.mean(0)) ** 2).sum(0)) < TIGHT
+    gradients = zip(pull_moments((y, mean, m2)), pull(y), strict=True)
+    for ours, theirs in gradients:
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["same", "down"])
+def test_only_the_gradients_that_are_wanted_are_computed(backend, name):
+    plan, x, w = random_problem(300, 7, 33)
+    neighbours = plan.same[0] if name == "same" else plan.down[0]
+    w = jnp.asarray(w[: neighbours.forward.shape[0]])
+    x = jnp.asarray(x)
+
+    def total(x, w):
+        return jnp.sum(sparse.gather_gemm(x, w, neighbours) ** 2)
+
+    both = jax.grad(total, argnums=(0, 1))
+    dx, dw = both(x, w)
+    np.testing.assert_array_equal(dx, jax.grad(total)(x, w))
+    np.testing.assert_array_equal(dw, jax.grad(total, argnums=1)(x, w))
+    if backend == "cpu":
+        calls = str(jax.make_jaxpr(jax.grad(total, argnums=1))(x, w)).count("uov_gather_gemm")
+        assert calls == 2  # the product itself and the gradient of the weights
+        assert "uov_gather_gemm_gradients" in str(jax.make_jaxpr(both)(x, w))
+
+
 ODD_SIZES = """
 import jax, jax.numpy as jnp, numpy as np
 from tests.sparse.clouds import gather_gemm_oracle, relative_error
@@ -376,11 +416,26 @@ for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
             transpose[k, one_to_one[k, reached]] = np.flatnonzero(reached)
         both_ways = sparse.NeighbourMap(jnp.asarray(one_to_one), jnp.asarray(transpose))
         dy = jnp.asarray(rng.standard_normal((rows, c_out)), dtype)
-        (dx,) = jax.vjp(lambda x: sparse.gather_gemm(x, w, both_ways), x)[1](dy)
+        dx, dw = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, both_ways), x, w)[1](dy)
         expected = gather_gemm_oracle(
             np.asarray(dy, np.float64), wide[1].swapaxes(1, 2), transpose
         )
         assert relative_error(dx, expected) < bound, (rows, c_in, c_out, dtype)
+        taken = np.where((one_to_one >= 0)[..., None], wide[0][one_to_one], 0)
+        expected = np.einsum("knc,nd->kcd", taken, np.asarray(dy, np.float64))
+        assert relative_error(dw, expected) < bound, (rows, c_in, c_out, dtype)
+        # A submanifold map is its own transpose, mirrored.
+        coords = np.unravel_index(rng.choice(512, rows, replace=False), (8, 8, 8))
+        coords = np.stack([np.zeros(rows, int), *coords], axis=1).astype(np.int32)
+        same = sparse.submanifold_map(coords, rows, 3)
+        dx, dw = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, same), x, w)[1](dy)
+        expected = gather_gemm_oracle(
+            np.asarray(dy, np.float64), wide[1].swapaxes(1, 2)[::-1], same.forward
+        )
+        assert relative_error(dx, expected) < bound, (rows, c_in, c_out, dtype)
+        taken = np.where((same.forward >= 0)[..., None], wide[0][same.forward], 0)
+        expected = np.einsum("knc,nd->kcd", taken, np.asarray(dy, np.float64))
+        assert relative_error(dw, expected) < bound, (rows, c_in, c_out, dtype)
         index = rng.integers(-1, 11, rows).astype(np.int32)
         total = np.zeros((11, c_in))
         np.add.at(total, index[index >= 0], wide[0][index >= 0])
@@ -442,7 +497,9 @@ w = rng.standard_normal((27, 40, 24)).astype(np.float32)
 
 def step(x):
     y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), x, jnp.asarray(w))
-    return y, *pull(y), sparse.scatter_add_rows(y, jnp.arange(4096, dtype=jnp.int32) % 7, 7)
+    moments = sparse.gather_gemm_moments(x, jnp.asarray(w), plan.same[0], plan.counts[0])
+    sums = sparse.scatter_add_rows(y, jnp.arange(4096, dtype=jnp.int32) % 7, 7)
+    return y, *pull(y), *moments, sums
 
 results = jax.pmap(step)(np.stack([x] * devices))
 for result in results:

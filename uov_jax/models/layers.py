@@ -141,8 +141,8 @@ def convolve_and_normalize(
         return norm(convolution(x, count), count, relu=relu, shortcut=shortcut)
     assert neighbours is not None
     kernel = convolution.kernel.get_value().astype(convolution.dtype)
-    y, *moments = gather_gemm_moments(x.astype(convolution.dtype), kernel, neighbours, count)
-    return norm(y, count, relu=relu, shortcut=shortcut, moments=tuple(moments))
+    y, mean, m2 = gather_gemm_moments(x.astype(convolution.dtype), kernel, neighbours, count)
+    return norm(y, count, relu=relu, shortcut=shortcut, moments=(mean, m2))
 
 
 class BasicBlock(nnx.Module):

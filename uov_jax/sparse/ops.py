@@ -92,13 +92,14 @@ def _gather_gemm_backward(saved: Any, dy: Any) -> tuple[Any, Any, Any]:
 
 def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, bool, bool]:
     """The map of the gradient of x, and how the weights are read: transposed, mirrored."""
-    mirrored = neighbours.transpose is None
-    if mirrored and x.shape[0] != neighbours.forward.shape[1]:
+    if neighbours.transpose is not None:
+        return neighbours.transpose, True, False
+    if x.shape[0] != neighbours.forward.shape[1]:
         raise ValueError(
             f"gather_gemm: a map from {x.shape[0]} to {neighbours.forward.shape[1]} rows is no "
             "submanifold map; its gradient needs NeighbourMap.transpose"
         )
-    return neighbours.forward if mirrored else neighbours.transpose, True, mirrored
+    return neighbours.forward, True, True
 
 
 gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward, symbolic_zeros=True)

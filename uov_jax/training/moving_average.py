@@ -39,4 +39,5 @@ def moving_average(
         )
         numbers = (jnp.asarray(number, jnp.float32) for number in (decay, weight))
         return call(old, sample, *numbers, squares=squares)
-    return decay * old + weight * (sample * sample if squares else sample)
+    value = sample * sample if squares else sample
+    return jnp.asarray(decay * old + weight * value)

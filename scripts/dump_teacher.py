@@ -103,7 +103,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Dump or check; returns the exit status."""
     options = parse(arguments)
     try:
-        shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+        # What a scheduler says is of the work: a dump is verified as a whole.
+        environment = {} if options.check else os.environ
+        shard = parse_shard(options.shard) if options.shard else shard_from_environment(environment)
         vocabulary = load_vocabulary(options.vocabulary)
         everything = NuScenesTables(options.data, options.version).keyframes(options.split)
         keyframes = shard.of(everything)
@@ -163,7 +165,7 @@ def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total:
         )
         return 1
     if shard.total > 1:
-        print("Next, once every shard is done, verify them together: add --check --shard 1/1")
+        print("Next, once every shard is done, verify them together: --check in place of --shard")
         return 0
     print(
         f"Next, pre-train on them: {training_command(options, total)}\n"

@@ -10,6 +10,7 @@ containers. With --config the voxels of the file's own config must be those of t
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,6 +25,10 @@ from uov_jax.convert import (  # noqa: E402
 )
 from uov_jax.models import VARIANTS  # noqa: E402
 from uov_jax.training.config import load_config  # noqa: E402
+
+# Of nuScenes and SemanticKITTI, the ignored one included.
+NUMBERS_OF_CLASSES = (17, 20)
+SEGMENTATION_RECIPE = "configs/annotation_free_san.py"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -56,10 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         f"{imported.shape.variant}, {imported.shape.in_channels} input channel(s), "
         f"{imported.shape.out_channels} outputs: {imported.report}\n"
         f"Wrote {imported.folder} and {options.output / 'import.txt'}.\n"
-        f"Next: python scripts/evaluate.py --config {options.config or 'RECIPE'} "
-        f"--checkpoint {options.output}"
+        f"Next: {next_command(options, imported.shape.out_channels)}"
     )
     return 0
+
+
+def next_command(options: argparse.Namespace, outputs: int) -> str:
+    """Evaluation of a network whose outputs the recipe knows, training from another one."""
+    recipe = options.config or SEGMENTATION_RECIPE
+    # Outputs are the teacher's embeddings in the first stage, scores of classes in all others.
+    scores, pretraining = outputs in NUMBERS_OF_CLASSES, load_config(recipe).task == "tmp"
+    if not scores and not pretraining:
+        words = ["python", "scripts/train.py", "--config", recipe]
+        return shlex.join([*words, f"--config.init.checkpoint={options.output}"])
+    recipe = SEGMENTATION_RECIPE if scores and pretraining else recipe
+    words = ["python", "scripts/evaluate.py", "--config", recipe, "--checkpoint"]
+    return shlex.join([*words, str(options.output)])
 
 
 if __name__ == "__main__":

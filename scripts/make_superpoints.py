@@ -149,6 +149,14 @@ def training_command(options: argparse.Namespace, teacher: str) -> str:
     fields = {"data.root": options.data, "data.labels": options.output}
     if teacher != "simulated":
         fields["data.version"] = options.version
+        if "train" not in options.split:
+            fields["data.train_split"] = options.split[0]
+    if teacher not in RECIPES:
+        # Where `dump_teacher.py` says that its pre-training goes.
+        fields["init.checkpoint"] = f"runs/tmp_{teacher}"
+        parts += ["--workdir", f"runs/annotation_free_{teacher}"]
+    if options.vocabulary != "nuscenes":
+        fields["data.vocabulary"] = options.vocabulary
     return shlex.join(parts + [f"--config.{name}={value}" for name, value in fields.items()])
 
 

@@ -261,11 +261,19 @@ def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
 def test_the_scripts_say_what_they_did(tmp_path: Path, published: Path) -> None:
     done = script(
         "import_checkpoint.py", published, "--output", tmp_path / "run",
-        "--config", "configs/tmp_san.py",
+        "--config", "configs/finetune_nuscenes.py",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "res16unet34c, 1 input channel(s), 17 outputs: loaded 374 tensors" in done.stdout
-    assert "Next: python scripts/evaluate.py --config configs/tmp_san.py" in done.stdout
+    run = tmp_path / "run"
+    evaluation = f"scripts/evaluate.py --config configs/finetune_nuscenes.py --checkpoint {run}"
+    assert f"Next: python {evaluation}" in done.stdout
+    # Scores of classes are no embeddings.
+    done = script(
+        "import_checkpoint.py", published, "--output", tmp_path / "other",
+        "--config", "configs/tmp_san.py",
+    )  # fmt: skip
+    assert "evaluate.py --config configs/annotation_free_san.py --checkpoint" in done.stdout
     done = script("export_checkpoint.py", tmp_path / "run", "--output", tmp_path / "out.pt")
     assert done.returncode == 0, done.stderr
     assert "Wrote 374 tensors of 37,8" in done.stdout

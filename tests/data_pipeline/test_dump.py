@@ -249,6 +249,8 @@ def test_folder_round_trip(tmp_path):
 def test_a_folder_is_gone_on_with_only_by_the_same_teacher(tmp_path):
     DumpFolder.create(tmp_path, manifest()).write(dump())
     assert "keyframe-1" in DumpFolder.create(tmp_path, manifest())
+    with pytest.raises(DumpError, match="'autocast': True.*give another folder"):
+        DumpFolder.create(tmp_path, manifest(settings={"autocast": True}))
     with pytest.raises(DumpError, match="holds dumps of .*give another folder"):
         DumpFolder.create(tmp_path, manifest(weights_hash="x" * 64))
 

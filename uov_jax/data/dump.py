@@ -94,6 +94,7 @@ class DumpManifest:
         embedding_size: dimensions of the mask embeddings.
         image_size: height and width of the images, in pixels.
         format_version: of the files.
+        settings: of the teacher, by name, where they change its masks and are not the usual ones.
 
     """
 
@@ -104,6 +105,7 @@ class DumpManifest:
     embedding_size: int
     image_size: tuple[int, int] = (900, 1600)
     format_version: int = FORMAT_VERSION
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class DumpFolder:

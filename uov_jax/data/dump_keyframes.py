@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -59,6 +59,7 @@ class TeacherLike(Protocol):
     masks_per_image: int
     mask_bytes: int | None
     text_embeddings: np.ndarray | None
+    settings: dict[str, Any]
 
     def segment(self, images: Sequence[np.ndarray]) -> Sequence[SegmentationLike]:
         """Segment RGB images uint8[H, W, 3] of one size."""
@@ -297,4 +298,5 @@ def _manifest(
         vocabulary_hash=vocabulary.hash if has_words else "",
         embedding_size=teacher.embedding_size,
         image_size=sizes.pop(),
+        settings=teacher.settings,
     )

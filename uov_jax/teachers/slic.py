@@ -10,6 +10,7 @@ binary patterns (Ojala et al., 2002).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from skimage.color import rgb2lab
@@ -88,6 +89,7 @@ class SlicTeacher:
     masks_per_image = NUM_SUPERPIXELS
     mask_bytes: int | None = 10_300  # two rows each are alike
     text_embeddings = None
+    settings: ClassVar[dict[str, Any]] = {}
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         """Segment RGB images uint8[H, W, 3]; every pixel belongs to a superpixel."""

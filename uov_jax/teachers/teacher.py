@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -62,6 +62,8 @@ class Teacher(Protocol):
         mask_bytes: typical size of one image's coded masks, for the same; None if nothing better
             is known than what follows from their number.
         text_embeddings: float32[W, D] of the vocabulary's words, None for a teacher without words.
+        settings: by name, those that change its masks and are not the usual ones; a dump's manifest
+            holds them, so that masks of different settings are not mixed.
 
     """
 
@@ -71,10 +73,16 @@ class Teacher(Protocol):
     masks_per_image: int
     mask_bytes: int | None
     text_embeddings: np.ndarray | None
+    settings: dict[str, Any]
 
     def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
         """Segment RGB images uint8[H, W, 3] of one size, together where that is faster."""
         ...
+
+
+def unusual(**settings: Any) -> dict[str, Any]:
+    """The settings that are set: what `Teacher.settings` is made of."""
+    return {name: value for name, value in settings.items() if value}
 
 
 def teacher_names() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from uov_jax.teachers.fcclip.ensemble import seen_in_coco
 from uov_jax.teachers.fcclip.network import EMBEDDING_SIZE, FcClip
 from uov_jax.teachers.fcclip.panoptic import panoptic_segments
 from uov_jax.teachers.runtime import choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
+from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
@@ -38,6 +39,10 @@ CLIP_PREFIX = "backbone.clip_model."
 # The first of what the released file leaves out.
 TEXT_TOWER = CLIP_PREFIX + "token_embedding.weight"
 IGNORED = ("criterion.",)  # of the training loss
+
+
+def _hash(flags: np.ndarray) -> str:
+    return hashlib.sha256(np.packbits(flags).tobytes()).hexdigest()
 
 
 class PanopticSegmentation(NamedTuple):
@@ -76,6 +81,7 @@ class FcClipTeacher:
     ) -> None:
         """Take over a network with its weights, and unit rows [W, 768] of the words."""
         self.weights_hash = weights_hash
+        self.settings = unusual(autocast=autocast, things=_hash(vocabulary.word_is_thing))
         self.text_embeddings: np.ndarray | None = text_embeddings
         self._device = torch.device(device)
         self._autocast = autocast

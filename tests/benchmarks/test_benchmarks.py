@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from flax import nnx
 
 from benchmarks import __main__ as command
-from benchmarks import first_step, network, ops, peers, report, sweeps
+from benchmarks import first_step, network, ops, peers, report, sweeps, teachers
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.models import minkunet
@@ -123,3 +124,23 @@ def test_an_unknown_suite_is_refused(capsys):
         command.main(["laiers"])
     expected = "no suite laiers: expected layers, moves, plans, network, first_step, afi"
     assert expected in capsys.readouterr().err
+
+
+def test_a_teacher_is_timed_on_its_second_image(monkeypatch, capsys):
+    seen = []
+
+    class Slow:
+        def segment(self, images):
+            seen.append(images[0].shape)
+            time.sleep(0.2 if len(seen) == 1 else 0.05)
+
+    monkeypatch.setitem(teachers.TEACHERS, "slow", Slow)
+    teachers.main(["slow", "--alone"])
+    found = json.loads(capsys.readouterr().out)
+    assert seen == [(900, 1600, 3)] * 2
+    assert 0.05 <= found["wall"] < 0.2
+    assert found["processor"] < found["wall"]
+    assert 0.05 < found["memory"] < 64
+    with pytest.raises(SystemExit):
+        teachers.main(["sann"])
+    assert "no teacher sann: expected san, fcclip, catseg, maskclip" in capsys.readouterr().err

@@ -75,9 +75,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def training_command(options: argparse.Namespace, keyframes: int) -> str:
+def training_command(options: argparse.Namespace, teacher: str, keyframes: int) -> str:
     """The command that trains on what was dumped; a set smaller than a batch is one batch."""
-    recipe = f"configs/tmp_{options.teacher}.py"
+    recipe = f"configs/tmp_{teacher}.py"
     if not (ROOT / recipe).is_file():
         recipe = "configs/tmp_san.py"
     fields = {
@@ -88,7 +88,7 @@ def training_command(options: argparse.Namespace, keyframes: int) -> str:
         "data.val_split": "",
     }
     parts = ["python", "scripts/train.py", "--config", recipe]
-    parts += ["--workdir", f"runs/tmp_{options.teacher}"]
+    parts += ["--workdir", f"runs/tmp_{teacher}"]
     parts += [f"--config.{name}={value}" for name, value in fields.items()]
     if options.vocabulary != "nuscenes":
         parts.append(f"--config.data.vocabulary={options.vocabulary}")
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         if shard.total > 1:
             print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
         if options.check:
-            return check(options.output, keyframes, vocabulary)
+            return check(options, keyframes, vocabulary)
         print(f"Loading the teacher {options.teacher!r}.", flush=True)
         teacher = create_teacher(
             options.teacher,
@@ -131,13 +131,19 @@ def main(arguments: list[str] | None = None) -> int:
     return finish(options, shard, result, len(everything))
 
 
-def check(output: Path, keyframes: Sequence[Keyframe], vocabulary: Vocabulary) -> int:
+def check(
+    options: argparse.Namespace, keyframes: Sequence[Keyframe], vocabulary: Vocabulary
+) -> int:
     """Verify the dumps; returns the exit status."""
-    problems = find_problems(open_dumps(output, vocabulary), keyframes)
+    output, dumps = options.output, open_dumps(options.output, vocabulary)
+    problems = find_problems(dumps, keyframes)
     for problem in problems[:SHOWN_PROBLEMS]:
         print(problem, file=sys.stderr)
     if not problems:
         print(f"All {len(keyframes)} keyframes have a complete dump in {output}.")
+        if not options.shard:
+            command = training_command(options, dumps.teacher, len(keyframes))
+            print(f"Next, pre-train on them: {command}")
         return 0
     print(
         f"error: {len(problems)} problems with {len(keyframes)} keyframes in {output}: delete the "
@@ -165,10 +171,10 @@ def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total:
         )
         return 1
     if shard.total > 1:
-        print("Next, once every shard is done, verify them together: --check in place of --shard")
+        print("Next, once every shard is done, verify them all: with --check and without --shard")
         return 0
     print(
-        f"Next, pre-train on them: {training_command(options, total)}\n"
+        f"Next, pre-train on them: {training_command(options, options.teacher, total)}\n"
         "To validate on other scenes, first run this command with another --split and the same "
         "--output, then name that split after --config.data.val_split="
     )

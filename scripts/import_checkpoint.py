@@ -26,9 +26,9 @@ from uov_jax.convert import (  # noqa: E402
 from uov_jax.models import VARIANTS  # noqa: E402
 from uov_jax.training.config import load_config  # noqa: E402
 
-# Of nuScenes and SemanticKITTI, the ignored one included.
-NUMBERS_OF_CLASSES = (17, 20)
-SEGMENTATION_RECIPE = "configs/annotation_free_san.py"
+# A recipe for scores of so many classes, the ignored one included.
+RECIPES = {17: "configs/annotation_free_san.py", 20: "configs/finetune_semantickitti.py"}
+EMBEDDING_SIZES = (512, 640, 768)  # of CLIP's text towers
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -68,15 +68,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def next_command(options: argparse.Namespace, outputs: int) -> str:
     """Evaluation of a network whose outputs the recipe knows, training from another one."""
-    recipe = options.config or SEGMENTATION_RECIPE
-    # Outputs are the teacher's embeddings in the first stage, scores of classes in all others.
-    scores, pretraining = outputs in NUMBERS_OF_CLASSES, load_config(recipe).task == "tmp"
-    if not scores and not pretraining:
-        words = ["python", "scripts/train.py", "--config", recipe]
-        return shlex.join([*words, f"--config.init.checkpoint={options.output}"])
-    recipe = SEGMENTATION_RECIPE if scores and pretraining else recipe
-    words = ["python", "scripts/evaluate.py", "--config", recipe, "--checkpoint"]
-    return shlex.join([*words, str(options.output)])
+    recipe = options.config or RECIPES.get(outputs, RECIPES[17])
+    config = load_config(options.config or str(ROOT / recipe))
+    if config.task == "tmp":
+        known = outputs in EMBEDDING_SIZES
+        # The first stage starts from random weights.
+        recipe = recipe if known else RECIPES.get(outputs, RECIPES[17])
+        known = known or outputs in RECIPES
+    else:
+        known = outputs == (20 if config.data.get("dataset") == "semantickitti" else 17)
+    words = ["python", f"scripts/{'evaluate' if known else 'train'}.py", "--config", recipe]
+    if known:
+        return shlex.join([*words, "--checkpoint", str(options.output)])
+    return shlex.join([*words, f"--config.init.checkpoint={options.output}"])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ on where it stopped.
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -36,6 +37,7 @@ from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 # Recipes by the name of the teacher in its dumps.
+HELD_OUT = re.compile(r"(^|_)(val|verify)\b")
 RECIPES = {
     "san": "configs/annotation_free_san.py",
     "fcclip": "configs/annotation_free_fcclip.py",
@@ -150,7 +152,10 @@ def training_command(options: argparse.Namespace, teacher: str) -> str:
     if teacher != "simulated":
         fields["data.version"] = options.version
         if "train" not in options.split:
-            fields["data.train_split"] = options.split[0]
+            held_out = [split for split in options.split if HELD_OUT.search(split)]
+            others = [split for split in options.split if split not in held_out]
+            fields["data.train_split"] = (others or held_out)[0]
+            fields["data.val_split"] = held_out[0] if others and held_out else ""
     if teacher not in RECIPES:
         # Where `dump_teacher.py` says that its pre-training goes.
         fields["init.checkpoint"] = f"runs/tmp_{teacher}"

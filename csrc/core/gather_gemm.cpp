@@ -195,8 +195,10 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
     return;
   }
   thread_local std::vector<int32_t> target, source;
-  target.resize(end - begin + kSpare);
-  source.resize(end - begin + kSpare);
+  if (lists == nullptr) {
+    target.resize(end - begin + kSpare);
+    source.resize(end - begin + kSpare);
+  }
   auto pairs_of = [&](int64_t k) {
     if (lists != nullptr) return lists->between(k, begin, end);
     const int64_t count = existing_pairs(shape, map, k, begin, end, target.data(), source.data());

@@ -1,4 +1,4 @@
-// gather_gemm and gather_gemm_dw as XLA custom calls.
+// gather_gemm, what is joined with it and its gradients as XLA custom calls.
 #include "core/gather_gemm.h"
 
 #include <algorithm>

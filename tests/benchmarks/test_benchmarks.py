@@ -132,13 +132,13 @@ def test_a_teacher_is_timed_on_its_second_image(monkeypatch, capsys):
     class Slow:
         def segment(self, images):
             seen.append(images[0].shape)
-            time.sleep(0.2 if len(seen) == 1 else 0.05)
+            time.sleep(1.0 if len(seen) == 1 else 0.05)
 
     monkeypatch.setitem(teachers.TEACHERS, "slow", Slow)
     teachers.main(["slow", "--alone"])
     found = json.loads(capsys.readouterr().out)
     assert seen == [(900, 1600, 3)] * 2
-    assert 0.05 <= found["wall"] < 0.2
+    assert 0.05 <= found["wall"] < 1.0
     assert found["processor"] < found["wall"]
     assert 0.05 < found["memory"] < 64
     with pytest.raises(SystemExit):

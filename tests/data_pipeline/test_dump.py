@@ -249,8 +249,11 @@ def test_folder_round_trip(tmp_path):
 def test_a_folder_is_gone_on_with_only_by_the_same_teacher(tmp_path):
     DumpFolder.create(tmp_path, manifest()).write(dump())
     assert "keyframe-1" in DumpFolder.create(tmp_path, manifest())
-    with pytest.raises(DumpError, match="'autocast': True.*give another folder"):
-        DumpFolder.create(tmp_path, manifest(settings={"autocast": True}))
+    with pytest.raises(DumpError, match="'autocast': 'bfloat16'.*give another folder"):
+        DumpFolder.create(tmp_path, manifest(settings={"autocast": "bfloat16"}))
+    sized = manifest(settings={"size": (640, 480)})
+    for _ in range(2):
+        assert DumpFolder.create(tmp_path / "sized", sized).manifest == sized
     with pytest.raises(DumpError, match="holds dumps of .*give another folder"):
         DumpFolder.create(tmp_path, manifest(weights_hash="x" * 64))
 

@@ -332,7 +332,7 @@ def test_the_script_does_its_share(tmp_path, tiny_root, script, capsys, monkeypa
     assert script.main(arguments(tiny_root, tmp_path, shard="2/2")) == 0
     out = capsys.readouterr().out
     assert "Shard 2/2: 1 of 2 keyframes." in out
-    assert "--check in place of --shard" in out
+    assert "with --check and without --shard" in out
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "2")
     assert script.main(arguments(tiny_root, tmp_path)) == 0

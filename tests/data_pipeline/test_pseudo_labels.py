@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -220,6 +221,13 @@ def test_a_folder_of_another_kind_is_refused(tmp_path, folder, tiny_dumps, vocab
     with pytest.raises(PseudoLabelError, match="give another folder"):
         make_folder(folder.root, tiny_dumps, vocabulary, "npy")
     make_folder(folder.root, tiny_dumps, vocabulary)  # the same is gone on with
+    assert "teacher_settings" not in folder.identity()
+    changed = dataclasses.replace(tiny_dumps.manifest, settings={"autocast": "bfloat16"})
+    unlike = SimpleNamespace(teacher="tiny", manifest=changed)
+    with pytest.raises(PseudoLabelError, match="'autocast': 'bfloat16'.*give another folder"):
+        make_folder(folder.root, unlike, vocabulary)
+    apart = make_folder(tmp_path / "apart", unlike, vocabulary)
+    assert apart.identity()["teacher_settings"] == '{"autocast": "bfloat16"}'
     other = dataclasses.replace(vocabulary, hash="0" * 64)
     with pytest.raises(PseudoLabelError, match="made with another vocabulary"):
         PseudoLabelFolder(folder.root, other)

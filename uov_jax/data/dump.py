@@ -94,7 +94,8 @@ class DumpManifest:
         embedding_size: dimensions of the mask embeddings.
         image_size: height and width of the images, in pixels.
         format_version: of the files.
-        settings: of the teacher, by name, where they change its masks and are not the usual ones.
+        settings: of the teacher, by name, where they change its masks and are not the usual ones;
+            values as JSON knows them.
 
     """
 
@@ -106,6 +107,10 @@ class DumpManifest:
     image_size: tuple[int, int] = (900, 1600)
     format_version: int = FORMAT_VERSION
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the settings what they are once read back, lists in the place of tuples."""
+        object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
 
 
 class DumpFolder:
@@ -284,6 +289,11 @@ class DumpFolder:
             f"{self.teacher!r}, the first one is {missing[0]}: run scripts/dump_teacher.py again "
             "with this folder as --output (it goes on where it stopped)"
         )
+
+
+def settings_identity(settings: dict[str, Any]) -> dict[str, str]:
+    """The teacher's unusual settings as a part of what a run or its labels are bound to."""
+    return {"teacher_settings": json.dumps(settings, sort_keys=True)} if settings else {}
 
 
 def expected_bytes(

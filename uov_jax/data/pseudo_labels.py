@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from uov_jax.data.dump import DumpSource
+from uov_jax.data.dump import DumpSource, settings_identity
 from uov_jax.data.npz_file import (
     DAMAGE,
     byte_planes,
@@ -61,6 +61,7 @@ class PseudoLabelManifest:
         vocabulary_hash: `Vocabulary.hash` of it.
         format: "native" or "npy".
         format_version: of the files.
+        settings: as in `DumpManifest`.
 
     """
 
@@ -70,6 +71,7 @@ class PseudoLabelManifest:
     vocabulary_hash: str
     format: Format = "native"
     format_version: int = FORMAT_VERSION
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of_dumps(
@@ -77,8 +79,14 @@ class PseudoLabelManifest:
     ) -> PseudoLabelManifest:
         """The manifest of labels made from dumps of that vocabulary."""
         manifest = getattr(dumps, "manifest", None)
-        weights_hash = manifest.weights_hash if manifest else ""
-        return cls(dumps.teacher, weights_hash, vocabulary.name, vocabulary.hash, format)
+        return cls(
+            dumps.teacher,
+            manifest.weights_hash if manifest else "",
+            vocabulary.name,
+            vocabulary.hash,
+            format,
+            settings=manifest.settings if manifest else {},
+        )
 
 
 class PseudoLabels(Protocol):
@@ -150,7 +158,7 @@ class PseudoLabelFolder:
 
     def identity(self) -> dict[str, str]:
         """Teacher and hashes that a run on these labels is bound to."""
-        return {
+        return settings_identity(self.manifest.settings) | {
             "teacher": self.manifest.teacher,
             "teacher_weights": self.manifest.weights_hash,
             "vocabulary": self.manifest.vocabulary_hash,

@@ -116,7 +116,7 @@ def gather_gemm_moments(
     Args:
         x: as in `gather_gemm`, and so `w` and `neighbours`.
         w: see above.
-        neighbours: see above.
+        neighbours: see above; rows of the result past `count` must have none.
         count: int32 [], valid rows of the result.
 
     Returns:

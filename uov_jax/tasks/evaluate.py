@@ -13,6 +13,7 @@ import numpy as np
 import tqdm
 from ml_collections import ConfigDict
 
+from uov_jax.afi import FlatInteraction
 from uov_jax.data.label_files import expected_bytes, pack_submission, write_labels
 from uov_jax.evaluation import pictures
 from uov_jax.evaluation.camera_pictures import camera_picture
@@ -117,6 +118,11 @@ def evaluate(
       ValueError: a submission of a part of the split.
 
     """
+    for number in settings.afi:
+        if settings.afi.count(number) > 1:
+            raise ValueError(f"AFI of {number or 'its own number of'} points is asked for twice")
+        if number is not None:
+            FlatInteraction(points=number)  # refuses too few
     compilation.use_cache(settings.compilation_cache)
     indices = evenly_spaced(range(len(evaluation)), settings.keyframes)
     columns = [name + end for name in networks for end in ["", *map(smoothed, settings.afi)]]

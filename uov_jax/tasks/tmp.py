@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.data.augment import CropSettings
 from uov_jax.data.batching import Capacities, fitting_size, pad
+from uov_jax.data.dump import settings_identity
 from uov_jax.data.evaluation_sample import evaluation_sample
 from uov_jax.data.nuscenes import Keyframe, NuScenesTables, require_files
 from uov_jax.data.pipeline import TrainBatches, train_batches
@@ -92,7 +93,8 @@ class TriModalPretraining:
         The keyframes in their order, because the order of the batches follows from it.
         """
         manifest = getattr(self.dumps, "manifest", None)
-        return {
+        settings = manifest.settings if manifest else {}
+        return settings_identity(settings) | {
             "teacher": self.dumps.teacher,
             "teacher_weights": manifest.weights_hash if manifest else "",
             "vocabulary": self.vocabulary.hash if self.text is not None else "",

@@ -29,14 +29,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def half_precision(device: torch.device) -> torch.dtype:
+    """What `mixed_precision` computes in."""
+    return torch.float16 if device.type == "cuda" else torch.bfloat16
+
+
 @contextlib.contextmanager
 def mixed_precision(device: torch.device, on: bool) -> Iterator[None]:
-    """Autocast to float16 on CUDA and bfloat16 on a CPU; float32 throughout where not `on`.
+    """Autocast to `half_precision`; float32 throughout where not `on`.
 
     Throughout: PyTorch lets cuDNN round the factors of a convolution to 10 bits unless told not to.
     """
-    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
-    with torch.autocast(device.type, dtype=dtype, enabled=on):
+    with torch.autocast(device.type, dtype=half_precision(device), enabled=on):
         if on or device.type != "cuda":
             yield
             return

@@ -14,7 +14,7 @@ from uov_jax.teachers.clip_input import normalised
 from uov_jax.teachers.fcclip.ensemble import seen_in_coco
 from uov_jax.teachers.fcclip.network import EMBEDDING_SIZE, FcClip
 from uov_jax.teachers.fcclip.panoptic import panoptic_segments
-from uov_jax.teachers.runtime import choose_device, mixed_precision
+from uov_jax.teachers.runtime import choose_device, half_precision, mixed_precision
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
@@ -24,7 +24,7 @@ from uov_jax.teachers.weights import (
     require_files,
     weights_hash,
 )
-from uov_jax.vocabulary import Vocabulary
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 NAME = "fcclip"
 OFFICIAL = (
@@ -41,7 +41,11 @@ TEXT_TOWER = CLIP_PREFIX + "token_embedding.weight"
 IGNORED = ("criterion.",)  # of the training loss
 
 
-def _hash(flags: np.ndarray) -> str:
+def _things(vocabulary: Vocabulary) -> str:
+    """sha256 of which words are things, "" if they are those of the vocabulary that comes along."""
+    flags = vocabulary.word_is_thing
+    if np.array_equal(flags, load_vocabulary().word_is_thing):
+        return ""
     return hashlib.sha256(np.packbits(flags).tobytes()).hexdigest()
 
 
@@ -81,10 +85,12 @@ class FcClipTeacher:
     ) -> None:
         """Take over a network with its weights, and unit rows [W, 768] of the words."""
         self.weights_hash = weights_hash
-        self.settings = unusual(autocast=autocast, things=_hash(vocabulary.word_is_thing))
         self.text_embeddings: np.ndarray | None = text_embeddings
         self._device = torch.device(device)
         self._autocast = autocast
+        self.settings = unusual(
+            autocast=autocast and str(half_precision(self._device)), things=_things(vocabulary)
+        )
         self._network = network.to(self._device)
         self._text = torch.from_numpy(text_embeddings).to(self._device)
         self._seen = torch.from_numpy(seen_in_coco(vocabulary.words)).to(self._device)

@@ -48,9 +48,8 @@ VERSION = "v1.0-sim"
 DUMPS, PSEUDO_LABELS = Path("dumps", "simulated"), Path("superpoints", "simulated")
 SECONDS_TO_SAY_DONE = 8.0  # of a stage that is finished already
 CHECKPOINT_GIGABYTES = 0.4
-# The published 4,096 are too few for the narrow strips of pavement of the simulated streets: true
-# labels come out of it at a mean IoU of 76.5 %, with these at 84.8 %.
-AFI_POINTS = 16_384
+# The published 4,096 are too few for narrow strips of pavement; docs/demo.md has the numbers.
+AFI_POINTS = 65_536
 
 
 @dataclasses.dataclass(frozen=True)

@@ -204,6 +204,7 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
     const int64_t count = existing_pairs(shape, map, k, begin, end, target.data(), source.data());
     return Pairs{target.data(), source.data(), count};
   };
+  // Where row 0 of the result would be: lists count from there. Only rows of the block are touched.
   float* const origin = lists != nullptr ? y - begin * shape.channels_out : y;
   float* panel = thread_panel(0, kPanelRows * kPanelStride);
   // The middle slot starts the sums of the rows it reaches without a zero being written and read

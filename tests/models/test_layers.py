@@ -11,11 +11,12 @@ import pytest
 from flax import nnx
 
 from tests.models.reference import relative_error
-from uov_jax.models.batch_norm import EPSILON
+from uov_jax.models.batch_norm import EPSILON, MaskedBatchNorm
 from uov_jax.models.layers import (
     BasicBlock,
     PointwiseConvolution,
     SparseConvolution,
+    convolve_and_normalize,
     initial_kernel,
 )
 from uov_jax.sparse import NeighbourMap
@@ -79,18 +80,24 @@ def test_pointwise_in_bfloat16_accumulates_in_float32() -> None:
     assert layer(x, one, out_dtype=jnp.float32)[0, 0] == 4096.0
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_sparse_convolution_sums_over_the_map(dtype: jnp.dtype) -> None:
+def test_a_convolution_sums_over_the_map_before_its_norm(dtype: jnp.dtype, training: bool) -> None:
     layer = SparseConvolution(6, 5, 3, dtype=dtype, rngs=nnx.Rngs(0))
     assert layer.kernel[...].dtype == jnp.float32
+    norm = MaskedBatchNorm(5, momentum=0.1)
+    norm.use_running_average = not training
     x = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32)
     padded = np.full((16, 6), np.nan, np.float32)
     padded[:10] = x
-    y = layer(jnp.asarray(padded), chain_map(10, 16))
+    y = convolve_and_normalize(layer, norm, jnp.asarray(padded), chain_map(10, 16), jnp.int32(10))
     assert y.dtype == dtype
     y = np.asarray(y.astype(jnp.float32))
+    expected = convolve(x, np.asarray(layer.kernel[...]))
+    mean, variance = (expected.mean(0), expected.var(0)) if training else (0.0, 1.0)
+    expected = (expected - mean) / np.sqrt(variance + EPSILON)
     tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
-    assert relative_error(y[:10], convolve(x, np.asarray(layer.kernel[...]))) < tolerance
+    assert relative_error(y[:10], expected) < tolerance
     assert not y[10:].any()
 
 

@@ -14,7 +14,6 @@ from jax.typing import DTypeLike
 from uov_jax.models.batch_norm import MaskedBatchNorm, compute_dtype
 from uov_jax.sparse import (
     NeighbourMap,
-    gather_gemm,
     gather_gemm_affine,
     gather_gemm_moments,
     identity_map,
@@ -46,6 +45,8 @@ def initial_kernel(
 class SparseConvolution(nnx.Module):
     """Convolution along a neighbour map, kernel f32[K, C_in, C_out], no bias.
 
+    `convolve_and_normalize` applies it, since a norm follows every one of them.
+
     Any size, stride or dilation is the same operation with another map; a transposed convolution
     is given the swapped map of the strided one (MinkowskiEngine, arXiv 1904.08755, eq. 3).
     """
@@ -64,11 +65,6 @@ class SparseConvolution(nnx.Module):
         shape = (kernel_size**3, in_channels, out_channels)
         self.kernel = nnx.Param(initial_kernel(rngs.params(), shape, initialization, transposed))
         self.dtype = compute_dtype(dtype)
-
-    def __call__(self, x: Array, neighbours: NeighbourMap) -> Array:
-        """Rows [N_in, C_in] -> [N_out, C_out] in the compute dtype."""
-        kernel = self.kernel.get_value().astype(self.dtype)
-        return gather_gemm(x.astype(self.dtype), kernel, neighbours)
 
 
 class PointwiseConvolution(nnx.Module):

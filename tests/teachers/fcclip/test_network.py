@@ -130,7 +130,8 @@ def test_mask_decoder_is_the_official_one(run, measured):
     }
     for name, found in stages.items():
         assert_close(found, measured[name], name, MOVED)
-    assert_close(prediction.mask_logits[0, :5], measured["mask_logits_q5"], "mask_logits_q5")
+    logits = prediction.mask_logits[0, :5, ::2, ::2]
+    assert_close(logits, measured["mask_logits_q5"], "mask_logits_q5")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ FLAGS_OF_FILE = {
     "kernels_generic.cpp": [],
     "kernels_avx2.cpp": ["-mavx2", "-mfma"],
     "kernels_avx512.cpp": ["-mavx512f", "-mfma"],
+    "kernels_avx512_bf16.cpp": ["-mavx512f", "-mavx512bw", "-mavx512bf16", "-mfma"],
     # The reference rounds each product: a fused multiply-add could move a point over a voxel face,
     # or make another of two equally far points the farther one.
     "voxelize.cpp": ["-ffp-contract=off"],

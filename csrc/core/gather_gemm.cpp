@@ -19,6 +19,11 @@ namespace {
 constexpr int64_t kBlockBytes = 512 * 1024;
 constexpr int64_t kShareOfRest = 16;
 constexpr int64_t kBlockRowsAtLeast = 128;
+// Of few rows there are few blocks, and each reads all weights. Wide products are cut into columns
+// then: a task has some of them for all rows, and packs their weights itself.
+constexpr int64_t kFewRows = 1024;
+constexpr int64_t kColumnsOfTask = 64;
+constexpr int64_t kColumnTasksAtLeast = 4;
 // Rows of the panels of a weight gradient: twice as many halve the passes over its matrix.
 constexpr int64_t kGradientRows = 2 * kPanelRows;
 // Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
@@ -27,17 +32,30 @@ constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Where the blocks of rows begin, and the end of the last.
-std::vector<int64_t> block_bounds(int64_t rows, int64_t channels) {
+// Whether a product is cut into columns, not into rows.
+bool cut_by_columns(const GatherGemmShape& shape) {
+  return shape.rows_out <= kFewRows && shape.channels_out >= kColumnTasksAtLeast * kColumnsOfTask;
+}
+
+// The parts of a product that are tasks of their own.
+std::vector<RowBlock> product_blocks(const GatherGemmShape& shape) {
+  std::vector<RowBlock> blocks;
+  const int64_t rows = shape.rows_out, channels = shape.channels_out;
+  if (rows == 0 || channels == 0) return blocks;
+  if (cut_by_columns(shape)) {
+    for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
+      blocks.push_back({0, rows, left, std::min(left + kColumnsOfTask, channels)});
+    }
+    return blocks;
+  }
   const int64_t cached = std::max<int64_t>(
       kBlockRowsAtLeast, kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels);
-  std::vector<int64_t> bounds{0};
-  while (bounds.back() < rows) {
-    const int64_t left = rows - bounds.back();
+  for (int64_t begin = 0; begin < rows; begin = blocks.back().end) {
+    const int64_t left = rows - begin;
     const int64_t share = std::max(kBlockRowsAtLeast, ceil_div(left, kShareOfRest));
-    bounds.push_back(bounds.back() + std::min({left, cached, share}));
+    blocks.push_back({begin, begin + std::min({left, cached, share}), 0, channels});
   }
-  return bounds;
+  return blocks;
 }
 
 struct AlignedFree {
@@ -69,53 +87,57 @@ float* thread_accumulator(int64_t floats) {
   return storage.data();
 }
 
-// Weights of every slot as slabs of `tile_columns` columns, one run per panel of input channels.
+// Weights of a convolution as slabs of `tile_columns` columns, one run per panel of input channels.
 template <typename T>
-class PackedWeights {
+class Weights {
  public:
-  PackedWeights(const GatherGemmShape& shape, WeightView view, const T* w)
+  Weights(const GatherGemmShape& shape, WeightView view, const T* w)
       : shape_(shape),
         view_(view),
         w_(w),
-        tile_columns_(kernels().tile_columns),
-        padded_columns_(ceil_div(shape.channels_out, tile_columns_) * tile_columns_),
-        packed_(aligned_floats(shape.kernel * shape.channels_in * padded_columns_)) {}
+        inner_(row_kernels<T>()),
+        panel_channels_(int64_t{kPanelWords} * inner_.channels_per_word) {}
 
-  // Must have run for every slot before `slot` is of use.
-  void pack(int64_t k) {
+  // Most channels of a row that a panel holds.
+  int64_t panel_channels() const { return panel_channels_; }
+
+  // Words of the columns [left, right) of one slot.
+  int64_t words(int64_t left, int64_t right) const {
+    return inner_.words(shape_.channels_in) * padded(left, right);
+  }
+
+  // Where the panel from `channel` on begins in them.
+  int64_t offset(int64_t channel, int64_t left, int64_t right) const {
+    return channel / inner_.channels_per_word * padded(left, right);
+  }
+
+  // Packs these columns of slot k.
+  void pack(int64_t k, int64_t left, int64_t right, float* out) const {
     const int64_t source = view_.mirrored ? shape_.kernel - 1 - k : k;
-    const int64_t matrix = shape_.channels_in * shape_.channels_out;
-    const float* floats = as_floats(w_ + source * matrix, matrix);
+    const T* matrix = w_ + source * shape_.channels_in * shape_.channels_out;
     const int64_t stride = view_.transposed ? shape_.channels_in : shape_.channels_out;
-    const auto pack = view_.transposed ? kernels().pack_transposed : kernels().pack;
-    float* out = packed_.get() + k * shape_.channels_in * padded_columns_;
-    for (int64_t first = 0; first < shape_.channels_in; first += kPanelChannels) {
-      const int64_t depth = std::min<int64_t>(kPanelChannels, shape_.channels_in - first);
-      for (int64_t j = 0; j < padded_columns_; j += tile_columns_, out += depth * tile_columns_) {
-        const int64_t width = std::min<int64_t>(tile_columns_, shape_.channels_out - j);
-        const float* corner = floats + (view_.transposed ? first + j * stride : first * stride + j);
+    const auto pack = view_.transposed ? inner_.pack_transposed : inner_.pack;
+    for (int64_t first = 0; first < shape_.channels_in; first += panel_channels_) {
+      const int64_t depth = std::min(panel_channels_, shape_.channels_in - first);
+      for (int64_t j = left; j < right; j += inner_.tile_columns) {
+        const int64_t width = std::min<int64_t>(inner_.tile_columns, right - j);
+        const T* corner = matrix + (view_.transposed ? first + j * stride : first * stride + j);
         pack(corner, stride, static_cast<int>(depth), static_cast<int>(width), out);
+        out += int64_t{inner_.words(depth)} * inner_.tile_columns;
       }
     }
   }
 
-  const float* slot(int64_t k, int64_t first_channel) const {
-    return packed_.get() + (k * shape_.channels_in + first_channel) * padded_columns_;
-  }
-
  private:
-  static const float* as_floats(const float* w, int64_t) { return w; }
-  static const float* as_floats(const bfloat16* w, int64_t n) {
-    float* wide = thread_accumulator(n);
-    copy_to_float(w, n, wide);
-    return wide;
+  int64_t padded(int64_t left, int64_t right) const {
+    return ceil_div(right - left, inner_.tile_columns) * inner_.tile_columns;
   }
 
   const GatherGemmShape shape_;
   const WeightView view_;
   const T* const w_;
-  const int64_t tile_columns_, padded_columns_;
-  const AlignedFloats packed_;
+  const RowKernels<T>& inner_;
+  const int64_t panel_channels_;
 };
 
 [[noreturn]] void refuse_entry(int64_t k, int64_t n, int32_t row, int64_t rows) {
@@ -183,15 +205,17 @@ class PairLists {
   std::vector<int64_t> counts_;
 };
 
-// The rows [begin, end) of a product, which are at y. `lists`, where they are known, are the pairs
-// of the map.
+// One block of a product, whose first number is at y. `packed` are the weights of all slots, or
+// null if they are to be packed here; `lists`, where they are known, are the pairs of the map.
 template <typename T>
-void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weights, const T* x,
-                    const int32_t* map, const PairLists* lists, int64_t begin, int64_t end,
-                    float* y) {
-  const Kernels& inner = kernels();
+void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, const float* packed,
+                    const T* x, const int32_t* map, const PairLists* lists, const RowBlock& block,
+                    float* y, int64_t y_stride) {
+  const RowKernels<T>& inner = row_kernels<T>();
+  const auto [begin, end, left, right] = block;
+  const int64_t width = right - left;
   if (shape.kernel == 0 || shape.channels_in == 0) {
-    std::fill_n(y, (end - begin) * shape.channels_out, 0.0f);
+    for (int64_t n = 0; n < end - begin; ++n) std::fill_n(y + n * y_stride, width, 0.0f);
     return;
   }
   thread_local std::vector<int32_t> target, source;
@@ -205,76 +229,93 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
     return Pairs{target.data(), source.data(), count};
   };
   // Where row 0 of the result would be: lists count from there. Only rows of the block are touched.
-  float* const origin = lists != nullptr ? y - begin * shape.channels_out : y;
+  float* const origin = lists != nullptr ? y - begin * y_stride : y;
   float* panel = thread_panel(0, kPanelRows * kPanelStride);
+  const int64_t slot_words = weights.words(left, right);
+  float* own = packed == nullptr ? thread_panel(1, slot_words) : nullptr;
   // The middle slot starts the sums of the rows it reaches without a zero being written and read
   // again: in a submanifold map all of them.
   const int64_t centre = shape.kernel / 2;
   const int32_t* reached = map + centre * shape.rows_out;
   for (int64_t n = begin; n < end; ++n) {
-    if (reached[n] < 0) std::fill_n(y + (n - begin) * shape.channels_out, shape.channels_out, 0.0f);
+    if (reached[n] < 0) std::fill_n(y + (n - begin) * y_stride, width, 0.0f);
   }
   for (int64_t i = 0; i < shape.kernel; ++i) {
     const int64_t k = i == 0 ? centre : i <= centre ? i - 1 : i;
     const Pairs pairs = pairs_of(k);
-    for (int64_t first = 0; first < shape.channels_in; first += kPanelChannels) {
-      const int64_t depth = std::min<int64_t>(kPanelChannels, shape.channels_in - first);
+    if (pairs.count == 0) continue;
+    if (own != nullptr) weights.pack(k, left, right, own);
+    const float* slot = own != nullptr ? own : packed + k * slot_words;
+    for (int64_t first = 0; first < shape.channels_in; first += weights.panel_channels()) {
+      const int64_t depth = std::min(weights.panel_channels(), shape.channels_in - first);
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
-        copy_rows(inner, x + first, shape.channels_in, pairs.source + p, static_cast<int>(rows),
-                  static_cast<int>(depth), panel);
-        inner.product(panel, static_cast<int>(rows), static_cast<int>(depth),
-                      weights.slot(k, first), static_cast<int>(shape.channels_out), origin,
-                      pairs.target + p, shape.channels_out, i > 0 || first > 0);
+        inner.copy_rows(x + first, shape.channels_in, pairs.source + p, static_cast<int>(rows),
+                        static_cast<int>(depth), panel);
+        inner.product(panel, static_cast<int>(rows), inner.words(depth),
+                      slot + weights.offset(first, left, right), static_cast<int>(width), origin,
+                      pairs.target + p, y_stride, i > 0 || first > 0);
       }
     }
   }
 }
 
-// The float32 rows a block accumulates in: the result itself, or scratch when that is narrower.
-inline float* accumulator(float* y, int64_t) { return y; }
-inline float* accumulator(bfloat16*, int64_t floats) { return thread_accumulator(floats); }
-inline void finish(const float*, float*, int64_t) {}
-inline void finish(const float* from, bfloat16* y, int64_t floats) {
-  for (int64_t i = 0; i < floats; ++i) y[i] = from_float<bfloat16>(from[i]);
+// Where a block accumulates, and the step to its next row: in the result itself, or in scratch when
+// that is narrower than float32.
+struct Sums {
+  float* at;
+  int64_t stride;
+};
+inline Sums sums_of(float* y, int64_t stride, const RowBlock&) { return {y, stride}; }
+inline Sums sums_of(bfloat16*, int64_t, const RowBlock& block) {
+  const int64_t width = block.right - block.left;
+  return {thread_accumulator((block.end - block.begin) * width), width};
+}
+inline void finish(const Sums&, const RowBlock&, float*, int64_t) {}
+inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t stride) {
+  for (int64_t n = 0; n < block.end - block.begin; ++n) {
+    for (int64_t j = 0; j < block.right - block.left; ++j) {
+      y[n * stride + j] = from_float<bfloat16>(sums.at[n * sums.stride + j]);
+    }
+  }
 }
 
 // dw = x[source]^T dy[target] over `pairs` pairs.
 template <typename T>
 void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
                         const int32_t* source, const int32_t* target, int64_t pairs, float* dw) {
-  const Kernels& inner = kernels();
-  const int64_t panels_in = ceil_div(shape.channels_in, kPanelChannels);
-  const int64_t panels_out = ceil_div(shape.channels_out, kPanelChannels);
+  const RowKernels<T>& inner = row_kernels<T>();
+  const int64_t panels_in = ceil_div(shape.channels_in, kPanelWords);
+  const int64_t panels_out = ceil_div(shape.channels_out, kPanelWords);
   constexpr int64_t kPanelFloats = kGradientRows * kPanelStride;
   float* a = thread_panel(0, panels_in * kPanelFloats);
   float* b = thread_panel(1, panels_out * kPanelFloats);
   auto width = [](int64_t channels, int64_t panel) {
-    return static_cast<int>(std::min<int64_t>(kPanelChannels, channels - panel * kPanelChannels));
+    return static_cast<int>(std::min<int64_t>(kPanelWords, channels - panel * kPanelWords));
   };
   if (pairs == 0) std::fill_n(dw, shape.channels_in * shape.channels_out, 0.0f);
   for (int64_t i = 0; i < pairs; i += kGradientRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kGradientRows, pairs - i));
     for (int64_t p = 0; p < panels_in; ++p) {
-      copy_rows(inner, x + p * kPanelChannels, shape.channels_in, source + i, rows,
-                width(shape.channels_in, p), a + p * kPanelFloats);
+      inner.copy_factor(x + p * kPanelWords, shape.channels_in, source + i, rows,
+                        width(shape.channels_in, p), a + p * kPanelFloats);
     }
     for (int64_t p = 0; p < panels_out; ++p) {
-      copy_rows(inner, dy + p * kPanelChannels, shape.channels_out, target + i, rows,
-                width(shape.channels_out, p), b + p * kPanelFloats);
+      inner.copy_factor(dy + p * kPanelWords, shape.channels_out, target + i, rows,
+                        width(shape.channels_out, p), b + p * kPanelFloats);
     }
     for (int64_t p = 0; p < panels_in; ++p) {
       for (int64_t q = 0; q < panels_out; ++q) {
         inner.outer(a + p * kPanelFloats, width(shape.channels_in, p), b + q * kPanelFloats,
                     width(shape.channels_out, q), rows,
-                    dw + p * kPanelChannels * shape.channels_out + q * kPanelChannels,
-                    shape.channels_out, i > 0);
+                    dw + p * kPanelWords * shape.channels_out + q * kPanelWords, shape.channels_out,
+                    i > 0);
       }
     }
   }
 }
 
-// The blocks of rows of a product, each a task of its own.
+// The blocks of a product, each a task of its own.
 template <typename T>
 class ProductBlocks {
  public:
@@ -285,36 +326,46 @@ class ProductBlocks {
         map_(map),
         y_(y),
         weights_(shape, view, w),
-        bounds_(shape.channels_out == 0 ? std::vector<int64_t>{0}
-                                        : block_bounds(shape.rows_out, shape.channels_out)) {}
+        blocks_(product_blocks(shape)),
+        slots_(blocks_.empty() || cut_by_columns(shape) ? 0 : shape.kernel),
+        packed_(slots_ > 0 ? aligned_floats(slots_ * slot_words()) : nullptr) {}
 
-  int64_t slots() const { return count() > 0 ? shape_.kernel : 0; }
-  void pack(int64_t k) { weights_.pack(k); }
+  // Slots that must be packed before a block is computed.
+  int64_t slots() const { return slots_; }
+  void pack(int64_t k) {
+    weights_.pack(k, 0, shape_.channels_out, packed_.get() + k * slot_words());
+  }
 
-  int64_t count() const { return static_cast<int64_t>(bounds_.size()) - 1; }
-  int64_t begin(int64_t i) const { return bounds_[i]; }
-  int64_t end(int64_t i) const { return bounds_[i + 1]; }
+  int64_t count() const { return static_cast<int64_t>(blocks_.size()); }
+  const RowBlock& block(int64_t i) const { return blocks_[i]; }
+  T* result(int64_t i) const {
+    return y_ + blocks_[i].begin * shape_.channels_out + blocks_[i].left;
+  }
 
-  // Computes block i once all slots are packed; both others may be null.
+  // Computes block i; both others may be null.
   void compute(int64_t i, const RowAffine<T>* after, const PairLists* lists) const {
-    T* out = y_ + begin(i) * shape_.channels_out;
-    const int64_t floats = (end(i) - begin(i)) * shape_.channels_out;
-    float* sums = accumulator(out, floats);
-    convolve_block(shape_, weights_, x_, map_, lists, begin(i), end(i), sums);
+    const RowBlock& block = blocks_[i];
+    const int64_t stride = shape_.channels_out;
+    const Sums sums = sums_of(result(i), stride, block);
+    convolve_block(shape_, weights_, packed_.get(), x_, map_, lists, block, sums.at, sums.stride);
     if (after != nullptr) {
-      finish_rows(*after, sums, begin(i), end(i), shape_.channels_out, out);
+      finish_rows(*after, block, sums.at, sums.stride, stride, result(i));
     } else {
-      finish(sums, out, floats);
+      finish(sums, block, result(i), stride);
     }
   }
 
  private:
+  int64_t slot_words() const { return weights_.words(0, shape_.channels_out); }
+
   const GatherGemmShape shape_;
   const T* const x_;
   const int32_t* const map_;
   T* const y_;
-  PackedWeights<T> weights_;
-  const std::vector<int64_t> bounds_;
+  const Weights<T> weights_;
+  const std::vector<RowBlock> blocks_;
+  const int64_t slots_;
+  const AlignedFloats packed_;
 };
 
 // The gradient of the weights, cut into tasks by number of pairs. Sums of one slot's tasks are
@@ -410,20 +461,23 @@ void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, c
   ProductBlocks<T> blocks(shape, {}, x, w, map, y);
   const int64_t channels = shape.channels_out;
   std::vector<float> parts(blocks.count() * 2 * channels);
-  auto rows = [&](int64_t i) {
-    return std::clamp(valid, blocks.begin(i), blocks.end(i)) - blocks.begin(i);
+  auto rows = [&](const RowBlock& block) {
+    return std::clamp(valid, block.begin, block.end) - block.begin;
   };
+  auto part_of = [&](int64_t i) { return parts.data() + i * 2 * channels + blocks.block(i).left; };
   parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
   parallel_for(blocks.count(), [&](int64_t i) {
     blocks.compute(i, nullptr, nullptr);
-    float* part = parts.data() + i * 2 * channels;
-    add_moments(y + blocks.begin(i) * channels, rows(i), channels, part, part + channels);
+    const RowBlock& block = blocks.block(i);
+    add_moments(blocks.result(i), channels, rows(block), block.right - block.left, part_of(i),
+                part_of(i) + channels);
   });
   std::fill_n(mean, channels, 0.0f);
   std::fill_n(m2, channels, 0.0f);
   for (int64_t i = 0; i < blocks.count(); ++i) {
-    const float* part = parts.data() + i * 2 * channels;
-    join_moments(blocks.begin(i), mean, m2, rows(i), part, part + channels, channels);
+    const RowBlock& block = blocks.block(i);
+    join_moments(block.begin, mean + block.left, m2 + block.left, rows(block), part_of(i),
+                 part_of(i) + channels, block.right - block.left);
   }
 }
 
@@ -452,13 +506,17 @@ void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w,
       gradient.list(i - slots);
     }
   });
-  // The large tasks of the weights come first: the small last blocks of rows end both at once.
+  // Whichever are larger come first, so that small ones end both at once: the tasks of the weights
+  // before blocks of rows, of which the last are small, but few blocks of columns before them.
   const int64_t tasks = gradient.cut();
+  const bool blocks_first = cut_by_columns(product);
+  const int64_t gradients_from = blocks_first ? blocks.count() : 0;
+  const int64_t blocks_from = blocks_first ? 0 : tasks;
   parallel_for(tasks + blocks.count(), [&](int64_t i) {
-    if (i < tasks) {
-      gradient.compute(i);
+    if (i >= gradients_from && i < gradients_from + tasks) {
+      gradient.compute(i - gradients_from);
     } else {
-      blocks.compute(i - tasks, nullptr, mirrored ? &gradient.pairs() : nullptr);
+      blocks.compute(i - blocks_from, nullptr, mirrored ? &gradient.pairs() : nullptr);
     }
   });
 }

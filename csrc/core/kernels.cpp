@@ -12,12 +12,20 @@ bool can_run(const std::string& name) {
 #ifdef UOV_X86
   if (name == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (name == "avx512") return __builtin_cpu_supports("avx512f");
+  if (name == "avx512_bf16") {
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512bf16");
+  }
 #endif
   return false;
 }
 
 const Kernels& table(const std::string& name) {
 #ifdef UOV_X86
+  if (name == "avx512_bf16") {
+    static const Kernels joined{"avx512_bf16", avx512::kernels.existing_pairs,
+                                avx512::kernels.of_float, &avx512_bf16::bfloat16_rows};
+    return joined;
+  }
   if (name == "avx512") return avx512::kernels;
   if (name == "avx2") return avx2::kernels;
 #endif
@@ -28,12 +36,12 @@ const Kernels& choose() {
   if (const char* wish = std::getenv("UOV_INSTRUCTION_SET")) {
     if (!can_run(wish)) {
       throw std::runtime_error(std::string("UOV_INSTRUCTION_SET=") + wish +
-                               ": expected generic, avx2 or avx512, as far as this processor and "
-                               "build can run it");
+                               ": expected generic, avx2, avx512 or avx512_bf16, as far as this "
+                               "processor and build can run it");
     }
     return table(wish);
   }
-  for (const char* name : {"avx512", "avx2"}) {
+  for (const char* name : {"avx512_bf16", "avx512", "avx2"}) {
     if (can_run(name)) return table(name);
   }
   return table("generic");

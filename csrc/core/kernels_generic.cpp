@@ -21,8 +21,6 @@ int existing_pairs(const int* entries, int count, int rows, int* target, int* so
   return beyond ? -1 : found;
 }
 
-const Kernels kernels = {
-    "generic", kTileColumns,      product, existing_pairs, copy_rows,      copy_bfloat16_rows,
-    sum_rows,  sum_bfloat16_rows, outer,   pack,           pack_transposed};
+const Kernels kernels = {"generic", existing_pairs, &float_rows, &bfloat16_rows};
 }  // namespace generic
 }  // namespace uov

@@ -39,6 +39,18 @@ inline float load_one(const Half* p) {
   return value;
 }
 
+// Rows as they are looked at here. bfloat16.h has inline functions, so it is not included.
+inline const float* stored(const float* p) { return p; }
+inline const Half* stored(const bfloat16* p) { return reinterpret_cast<const Half*>(p); }
+
+#ifdef UOV_BFLOAT16_PAIRS
+inline Vector add_product(Vector sum, float value, Vector column) {
+  return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)column, (__m512bh)_mm512_set1_ps(value));
+}
+#else
+inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
+#endif
+
 // acc[i][v] = sum_d a(i, d) * b(d, v): a(i, d) is a[i * ROW + d * STEP]. ROW and STEP are
 // compile-time constants, so that all rows are addressed from one pointer: with run-time strides
 // the addresses of the rows spill out of the integer registers and halve the rate.
@@ -53,7 +65,7 @@ inline void multiply_tile(const float* a, const float* b, int depth, int b_strid
     for (int i = 0; i < ROWS; ++i) {
       const float value = a[i * ROW];
 #pragma GCC unroll 8
-      for (int v = 0; v < VECTORS; ++v) acc[i][v] += value * column[v];
+      for (int v = 0; v < VECTORS; ++v) acc[i][v] = add_product(acc[i][v], value, column[v]);
     }
     a += STEP;
     b += b_stride;
@@ -135,25 +147,59 @@ struct Remainder<0> {
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
 
-template <typename T>
-void copy_rows_of(const T* x, long stride, const int* rows, int count, int depth, float* panel) {
+#ifdef UOV_BFLOAT16_PAIRS
+// Pairs of the numbers at a and b, of which b may be missing: then they are paired with zeros.
+inline void pair_up(const Half* a, const Half* b, int count, float* to) {
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const Bits low = (Bits)load(a + i) >> 16;
+    store(to + i, b == nullptr ? (Vector)low : (Vector)(low | (Bits)load(b + i)));
+  }
+  for (; i < count; ++i) {
+    const unsigned word = a[i] | (b == nullptr ? 0u : static_cast<unsigned>(b[i]) << 16);
+    __builtin_memcpy(to + i, &word, sizeof(word));
+  }
+}
+
+// The pair that starts at p, or its first number and a zero.
+inline float pair_at(const Half* p, bool both) {
+  float word = 0.0f;
+  __builtin_memcpy(&word, p, both ? 4 : 2);
+  return word;
+}
+
+void copy_rows(const bfloat16* x, long stride, const int* rows, int count, int depth,
+               float* panel) {
   for (int i = 0; i < count; ++i) {
-    const T* from = x + rows[i] * stride;
+    const Half* from = stored(x) + rows[i] * stride;
+    float* to = panel + i * kPanelStride;
+    int d = 0;
+    for (; d + 2 * kLanes <= depth; d += 2 * kLanes) {
+      store(to + d / 2, load(reinterpret_cast<const float*>(from + d)));
+    }
+    for (; d < depth; d += 2) to[d / 2] = pair_at(from + d, d + 1 < depth);
+  }
+}
+
+void copy_factor(const bfloat16* x, long stride, const int* rows, int count, int depth,
+                 float* panel) {
+  for (int i = 0; i < count; i += 2) {
+    const Half* second = i + 1 < count ? stored(x) + rows[i + 1] * stride : nullptr;
+    pair_up(stored(x) + rows[i] * stride, second, depth, panel + i / 2 * kPanelStride);
+  }
+}
+#else
+template <typename T>
+void copy_rows(const T* x, long stride, const int* rows, int count, int depth, float* panel) {
+  for (int i = 0; i < count; ++i) {
+    const auto* from = stored(x) + rows[i] * stride;
     float* to = panel + i * kPanelStride;
     int d = 0;
     for (; d + kLanes <= depth; d += kLanes) store(to + d, load(from + d));
     for (; d < depth; ++d) to[d] = load_one(from + d);
   }
 }
-
-void copy_rows(const float* x, long stride, const int* rows, int count, int depth, float* panel) {
-  copy_rows_of(x, stride, rows, count, depth, panel);
-}
-
-void copy_bfloat16_rows(const bfloat16* x, long stride, const int* rows, int count, int depth,
-                        float* panel) {
-  copy_rows_of(reinterpret_cast<const Half*>(x), stride, rows, count, depth, panel);
-}
+#endif
 
 // sum = [sum +] a [+ b], while a row that comes later is fetched from memory.
 template <bool ADD, bool TWO, typename T>
@@ -175,12 +221,12 @@ inline void add_to_sum(const T* a, const T* b, const T* later, long channels, fl
 }
 
 template <typename T>
-void sum_rows_of(const T* x, long channels, const int* rows, long count, long known, float* sum) {
+void sum_rows(const T* x, long channels, const int* rows, long count, long known, float* sum) {
   if (count == 0) {
     for (long c = 0; c < channels; ++c) sum[c] = 0.0f;
     return;
   }
-  auto row = [&](long i) { return x + (i < known ? rows[i] : rows[0]) * channels; };
+  auto row = [&](long i) { return stored(x) + (i < known ? rows[i] : rows[0]) * channels; };
   long i = count % 2 == 0 ? 2 : 1;
   if (i == 2) {
     add_to_sum<false, true>(row(0), row(1), row(2), channels, sum);
@@ -192,69 +238,77 @@ void sum_rows_of(const T* x, long channels, const int* rows, long count, long kn
   }
 }
 
-void sum_rows(const float* x, long channels, const int* rows, long count, long known, float* sum) {
-  sum_rows_of(x, channels, rows, count, known, sum);
-}
-
-void sum_bfloat16_rows(const bfloat16* x, long channels, const int* rows, long count, long known,
-                       float* sum) {
-  sum_rows_of(reinterpret_cast<const Half*>(x), channels, rows, count, known, sum);
-}
-
 template <bool ADD>
-void product_panel(const float* panel, int rows, int depth, const float* packed, int columns,
+void product_panel(const float* panel, int rows, int words, const float* packed, int columns,
                    float* y, const int* target, long y_stride) {
   for (int j = 0; j < columns; j += kTileColumns) {
-    const float* b = packed + static_cast<long>(j) * depth;
+    const float* b = packed + static_cast<long>(j) * words;
     const int width = smaller(kTileColumns, columns - j);
     for (int i = 0; i < rows; i += kTileRows) {
       Remainder<kTileRows>::template product<ADD>(smaller(kTileRows, rows - i),
-                                                  panel + i * kPanelStride, b, depth, y + j,
+                                                  panel + i * kPanelStride, b, words, y + j,
                                                   target + i, y_stride, width);
     }
   }
 }
 
-void product(const float* panel, int rows, int depth, const float* packed, int columns, float* y,
+void product(const float* panel, int rows, int words, const float* packed, int columns, float* y,
              const int* target, long y_stride, bool add) {
   if (add) {
-    product_panel<true>(panel, rows, depth, packed, columns, y, target, y_stride);
+    product_panel<true>(panel, rows, words, packed, columns, y, target, y_stride);
   } else {
-    product_panel<false>(panel, rows, depth, packed, columns, y, target, y_stride);
+    product_panel<false>(panel, rows, words, packed, columns, y, target, y_stride);
   }
 }
 
 template <bool ADD>
-void outer_panel(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+void outer_panel(const float* a, int a_columns, const float* b, int b_columns, int rows, float* c,
                  long c_stride) {
   for (int j = 0; j < b_columns; j += kTileColumns) {
     const int width = smaller(kTileColumns, b_columns - j);
     for (int i = 0; i < a_columns; i += kTileRows) {
       Remainder<kTileRows>::template outer<ADD>(smaller(kTileRows, a_columns - i), a + i, b + j,
-                                                pairs, c + i * c_stride + j, c_stride, width);
+                                                rows, c + i * c_stride + j, c_stride, width);
     }
   }
 }
 
 void outer(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
            long c_stride, bool add) {
+#ifdef UOV_BFLOAT16_PAIRS
+  const int rows = (pairs + 1) / 2;
+#else
+  const int rows = pairs;
+#endif
   if (add) {
-    outer_panel<true>(a, a_columns, b, b_columns, pairs, c, c_stride);
+    outer_panel<true>(a, a_columns, b, b_columns, rows, c, c_stride);
   } else {
-    outer_panel<false>(a, a_columns, b, b_columns, pairs, c, c_stride);
+    outer_panel<false>(a, a_columns, b, b_columns, rows, c, c_stride);
   }
 }
 
-void pack(const float* w, long stride, int depth, int columns, float* slab) {
-  for (int d = 0; d < depth; ++d, w += stride, slab += kTileColumns) {
+#ifdef UOV_BFLOAT16_PAIRS
+void pack(const bfloat16* w, long stride, int depth, int columns, float* slab) {
+  const Half* row = stored(w);
+  for (int d = 0; d < depth; d += 2, row += 2 * stride, slab += kTileColumns) {
+    pair_up(row, d + 1 < depth ? row + stride : nullptr, columns, slab);
+    for (int j = columns; j < kTileColumns; ++j) slab[j] = 0.0f;
+  }
+}
+#else
+template <typename T>
+void pack(const T* w, long stride, int depth, int columns, float* slab) {
+  const auto* row = stored(w);
+  for (int d = 0; d < depth; ++d, row += stride, slab += kTileColumns) {
     if (columns == kTileColumns) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kTileVectors; ++v) store(slab + v * kLanes, load(w + v * kLanes));
+      for (int v = 0; v < kTileVectors; ++v) store(slab + v * kLanes, load(row + v * kLanes));
     } else {
-      for (int j = 0; j < kTileColumns; ++j) slab[j] = j < columns ? w[j] : 0.0f;
+      for (int j = 0; j < kTileColumns; ++j) slab[j] = j < columns ? load_one(row + j) : 0.0f;
     }
   }
 }
+#endif
 
 // The first, or from kLanes / 2 on the second, halves of two vectors, interleaved.
 template <int FIRST>
@@ -285,27 +339,61 @@ inline void transpose(Vector (&square)[kLanes]) {
   }
 }
 
-void pack_transposed(const float* w, long stride, int depth, int columns, float* slab) {
+// Words of a row of stored weights, and how many numbers one of them holds.
+#ifdef UOV_BFLOAT16_PAIRS
+constexpr int kChannelsPerWord = 2;
+inline Vector load_words(const Half* p) { return load(reinterpret_cast<const float*>(p)); }
+inline float load_word(const Half* p, bool whole) { return pair_at(p, whole); }
+#else
+constexpr int kChannelsPerWord = 1;
+template <typename T>
+inline Vector load_words(const T* p) {
+  return load(p);
+}
+template <typename T>
+inline float load_word(const T* p, bool) {
+  return load_one(p);
+}
+#endif
+
+template <typename T>
+void pack_transposed(const T* w, long stride, int depth, int columns, float* slab) {
+  constexpr int kStep = kChannelsPerWord;
   for (int j = 0; j < kTileColumns; j += kLanes) {
-    const int width = columns - j < kLanes ? columns - j : kLanes;
+    const int width = smaller(kLanes, columns - j);
+    const auto* row = stored(w) + j * stride;
+    float* to = slab + j;
     int d = 0;
     if (width == kLanes) {
-      for (; d + kLanes <= depth; d += kLanes) {
+      for (; d + kStep * kLanes <= depth; d += kStep * kLanes) {
         Vector square[kLanes];
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) square[i] = load(w + (j + i) * stride + d);
+        for (int i = 0; i < kLanes; ++i) square[i] = load_words(row + i * stride + d);
         transpose(square);
 #pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) store(slab + (d + i) * kTileColumns + j, square[i]);
+        for (int i = 0; i < kLanes; ++i) store(to + (d / kStep + i) * kTileColumns, square[i]);
       }
     }
-    for (; d < depth; ++d) {
+    for (; d < depth; d += kStep) {
       for (int i = 0; i < kLanes; ++i) {
-        slab[d * kTileColumns + j + i] = i < width ? w[(j + i) * stride + d] : 0.0f;
+        to[d / kStep * kTileColumns + i] =
+            i < width ? load_word(row + i * stride + d, d + kStep <= depth) : 0.0f;
       }
     }
   }
 }
+
+#ifdef UOV_BFLOAT16_PAIRS
+const RowKernels<bfloat16> bfloat16_rows = {kTileColumns, kChannelsPerWord, copy_rows, copy_factor,
+                                            pack,         pack_transposed,  product,   outer,
+                                            sum_rows};
+#else
+const RowKernels<float> float_rows = {kTileColumns,    kChannelsPerWord, copy_rows, copy_rows, pack,
+                                      pack_transposed, product,          outer,     sum_rows};
+const RowKernels<bfloat16> bfloat16_rows = {kTileColumns, kChannelsPerWord, copy_rows, copy_rows,
+                                            pack,         pack_transposed,  product,   outer,
+                                            sum_rows};
+#endif
 
 }  // namespace UOV_KERNEL_NAMESPACE
 }  // namespace uov

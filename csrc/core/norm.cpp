@@ -36,21 +36,21 @@ void with_flags(bool first, bool second, Body&& body) {
 }
 
 template <int64_t ROWS, typename T>
-void add_rows(const T* __restrict x, int64_t channels, float* __restrict sum) {
+void add_rows(const T* __restrict x, int64_t stride, int64_t channels, float* __restrict sum) {
   for (int64_t c = 0; c < channels; ++c) {
     float total = sum[c];
-    for (int64_t i = 0; i < ROWS; ++i) total += to_float(x[i * channels + c]);
+    for (int64_t i = 0; i < ROWS; ++i) total += to_float(x[i * stride + c]);
     sum[c] = total;
   }
 }
 
 template <int64_t ROWS, typename T>
-void add_squares(const T* __restrict x, const float* __restrict mean, int64_t channels,
-                 float* __restrict sum) {
+void add_squares(const T* __restrict x, int64_t stride, const float* __restrict mean,
+                 int64_t channels, float* __restrict sum) {
   for (int64_t c = 0; c < channels; ++c) {
     float total = sum[c];
     for (int64_t i = 0; i < ROWS; ++i) {
-      const float deviation = to_float(x[i * channels + c]) - mean[c];
+      const float deviation = to_float(x[i * stride + c]) - mean[c];
       total += deviation * deviation;
     }
     sum[c] = total;
@@ -155,7 +155,8 @@ void join_moments(int64_t rows, float* __restrict mean, float* __restrict m2, in
 }
 
 template <typename T>
-void add_moments(const T* x, int64_t rows, int64_t channels, float* mean, float* m2) {
+void add_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
+                 float* m2) {
   std::vector<float> block(2 * channels);
   float* const block_mean = block.data();
   float* const block_m2 = block_mean + channels;
@@ -163,12 +164,12 @@ void add_moments(const T* x, int64_t rows, int64_t channels, float* mean, float*
     const int64_t stop = std::min(row + kMomentRows, rows);
     std::fill_n(block_mean, 2 * channels, 0.0f);
     for_rows_at_once(row, stop, [&](int64_t r, auto many) {
-      add_rows<many()>(x + r * channels, channels, block_mean);
+      add_rows<many()>(x + r * stride, stride, channels, block_mean);
     });
     const auto count = static_cast<float>(stop - row);
     for (int64_t c = 0; c < channels; ++c) block_mean[c] /= count;
     for_rows_at_once(row, stop, [&](int64_t r, auto many) {
-      add_squares<many()>(x + r * channels, block_mean, channels, block_m2);
+      add_squares<many()>(x + r * stride, stride, block_mean, channels, block_m2);
     });
     join_moments(row, mean, m2, stop - row, block_mean, block_m2, channels);
   }
@@ -180,7 +181,8 @@ void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
   reduce_rows(
       shape, mean, m2, parallel_for,
       [&](int64_t begin, int64_t end, float* part_mean, float* part_m2) {
-        add_moments(x + begin * shape.channels, end - begin, shape.channels, part_mean, part_m2);
+        add_moments(x + begin * shape.channels, shape.channels, end - begin, shape.channels,
+                    part_mean, part_m2);
       },
       join_moments);
 }
@@ -206,18 +208,21 @@ void affine_rows(const NormShape& shape, const T* x, const float* mean, const fl
 }
 
 template <typename T>
-void finish_rows(const RowAffine<T>& affine, const float* sums, int64_t begin, int64_t end,
-                 int64_t channels, T* y) {
+void finish_rows(const RowAffine<T>& affine, const RowBlock& block, const float* sums,
+                 int64_t sums_stride, int64_t channels, T* y) {
+  const auto [begin, end, left, right] = block;
   const int64_t stop = std::clamp(affine.valid, begin, end);
   with_flags(affine.shortcut != nullptr, affine.relu, [&](auto has_shortcut, auto has_relu) {
     for (int64_t row = begin; row < stop; ++row) {
-      const int64_t at = (row - begin) * channels;
       affine_row<has_shortcut(), has_relu()>(
-          sums + at, affine.mean, affine.scale, affine.bias,
-          has_shortcut() ? affine.shortcut + row * channels : nullptr, channels, y + at);
+          sums + (row - begin) * sums_stride, affine.mean + left, affine.scale + left,
+          affine.bias + left, has_shortcut() ? affine.shortcut + row * channels + left : nullptr,
+          right - left, y + (row - begin) * channels);
     }
   });
-  std::fill(y + (stop - begin) * channels, y + (end - begin) * channels, T{});
+  for (int64_t row = stop; row < end; ++row) {
+    std::fill_n(y + (row - begin) * channels, right - left, T{});
+  }
 }
 
 template <typename T>
@@ -227,8 +232,8 @@ void affine_gradient_sums(const NormShape& shape, const T* dy, const T* y, const
   const int64_t channels = shape.channels;
   auto join = [](int64_t, float* first, float* second, int64_t, const float* more_first,
                  const float* more_second, int64_t count) {
-    add_rows<1>(more_first, count, first);
-    add_rows<1>(more_second, count, second);
+    add_rows<1>(more_first, count, count, first);
+    add_rows<1>(more_second, count, count, second);
   };
   with_flags(y != nullptr, false, [&](auto has_relu, auto) {
     reduce_rows(
@@ -267,11 +272,12 @@ void affine_gradient_rows(const NormShape& shape, const T* dy, const T* y, const
 }
 
 #define UOV_NORM_OF(T)                                                                             \
-  template void add_moments<T>(const T*, int64_t, int64_t, float*, float*);                        \
+  template void add_moments<T>(const T*, int64_t, int64_t, int64_t, float*, float*);               \
   template void column_moments<T>(const NormShape&, const T*, float*, float*, const ParallelFor&); \
   template void affine_rows<T>(const NormShape&, const T*, const float*, const float*,             \
                                const float*, const T*, bool, T*, const ParallelFor&);              \
-  template void finish_rows<T>(const RowAffine<T>&, const float*, int64_t, int64_t, int64_t, T*);  \
+  template void finish_rows<T>(const RowAffine<T>&, const RowBlock&, const float*, int64_t,        \
+                               int64_t, T*);                                                       \
   template void affine_gradient_sums<T>(const NormShape&, const T*, const T*, const T*,            \
                                         const float*, float*, float*, const ParallelFor&);         \
   template void affine_gradient_rows<T>(const NormShape&, const T*, const T*, const T*,            \

@@ -20,9 +20,11 @@ template <typename T>
 void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
                     const ParallelFor& parallel_for);
 
-// The same for `rows` rows at x, added to zeros in `mean` and `m2`, without threads.
+// The same for `rows` rows at x, x + stride ..., added to zeros in `mean` and `m2`, without
+// threads.
 template <typename T>
-void add_moments(const T* x, int64_t rows, int64_t channels, float* mean, float* m2);
+void add_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
+                 float* m2);
 
 // Joins the moments of `more` rows to those of `rows` rows: Chan, Golub and LeVeque, "Updating
 // Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979, equation 2.1.
@@ -35,7 +37,12 @@ void affine_rows(const NormShape& shape, const T* x, const float* mean, const fl
                  const float* bias, const T* shortcut, bool relu, T* y,
                  const ParallelFor& parallel_for);
 
-// What affine_rows does, for the rows of a result that is computed block by block.
+// Rows [begin, end) and columns [left, right) of a result that is computed block by block.
+struct RowBlock {
+  int64_t begin, end, left, right;
+};
+
+// What affine_rows does, for such blocks.
 template <typename T>
 struct RowAffine {
   const float *mean, *scale, *bias;  // [channels]
@@ -44,11 +51,11 @@ struct RowAffine {
   int64_t valid;  // rows from here on become zero
 };
 
-// Rows [begin, end) of y [rows, channels] from their float32 sums, which may stand in the same
-// memory as they; `sums` and `y` point to row `begin`.
+// A block of the result [rows, channels] from its float32 sums, which may stand in the same memory;
+// `sums` and `y` point to the block's first number.
 template <typename T>
-void finish_rows(const RowAffine<T>& affine, const float* sums, int64_t begin, int64_t end,
-                 int64_t channels, T* y);
+void finish_rows(const RowAffine<T>& affine, const RowBlock& block, const float* sums,
+                 int64_t sums_stride, int64_t channels, T* y);
 
 // Sums of g and of g * (x - mean) over the rows, with g = dy where y > 0 and zero elsewhere; `y`
 // may be null: then g = dy.

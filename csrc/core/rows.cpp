@@ -88,14 +88,14 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
   if (source != nullptr) check_index("source", source, count, rows_in);
   check_index("target", target, count, rows_out);
   const Groups groups(source, target, count, rows_out);
-  const Kernels& inner = kernels();
+  const RowKernels<T>& inner = row_kernels<T>();
   for_row_blocks(rows_out, channels, parallel_for, [&](int64_t begin, int64_t end) {
     std::vector<float> scratch(channels);
     for (int64_t row = begin; row < end; ++row) {
       float* sum = sum_row(y + row * channels, scratch);
       const int64_t first = groups.start[row];
-      sum_rows(inner, x, channels, groups.member.data() + first, groups.start[row + 1] - first,
-               groups.start[rows_out] - first, sum);
+      inner.sum_rows(x, channels, groups.member.data() + first, groups.start[row + 1] - first,
+                     groups.start[rows_out] - first, sum);
       finish_row(sum, channels, y + row * channels);
     }
   });

@@ -162,7 +162,7 @@ PYBIND11_MODULE(_engine, m) {
   m.def("handlers", &handlers, "XLA FFI handlers of the CPU backend, by custom-call name.");
   m.def(
       "instruction_set", [] { return uov::kernels().name; },
-      "Which inner kernels run here: avx512, avx2 or generic.");
+      "Which inner kernels run here: avx512_bf16, avx512, avx2 or generic.");
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");

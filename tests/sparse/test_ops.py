@@ -393,7 +393,9 @@ from tests.sparse.clouds import gather_gemm_oracle, relative_error
 from uov_jax import sparse
 rng = np.random.default_rng(0)
 for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
-    for rows, c_in, c_out in ((1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768)):
+    for rows, c_in, c_out in (
+        (1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768), (90, 259, 301)
+    ):
         forward = rng.integers(-1, rows, (27, rows)).astype(np.int32)
         forward[:, rng.random(rows) < 0.3] = -1
         x = jnp.asarray(rng.standard_normal((rows, c_in)), dtype)
@@ -456,7 +458,7 @@ print(sparse.backends()["cpu"])
 """
 
 
-@pytest.mark.parametrize("instruction_set", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("instruction_set", ["generic", "avx2", "avx512", "avx512_bf16"])
 def test_every_instruction_set_gives_the_same(instruction_set):
     done = subprocess.run(
         [sys.executable, "-c", ODD_SIZES],
@@ -466,7 +468,7 @@ def test_every_instruction_set_gives_the_same(instruction_set):
         timeout=300,
         check=False,
     )
-    if "expected generic, avx2 or avx512" in done.stderr:
+    if "expected generic, avx2, avx512 or avx512_bf16" in done.stderr:
         pytest.skip(f"this processor has no {instruction_set}")
     assert done.returncode == 0, done.stderr
     assert f"({instruction_set} kernels)" in done.stdout

@@ -32,28 +32,52 @@ constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Whether a product is cut into columns, not into rows.
-bool cut_by_columns(const GatherGemmShape& shape) {
-  return shape.rows_out <= kFewRows && shape.channels_out >= kColumnTasksAtLeast * kColumnsOfTask;
+// How many rows of the result have a neighbour before none has one: the rest is padding. `map` is
+// [K, rows].
+int64_t used_rows(const GatherGemmShape& shape, const int32_t* map) {
+  constexpr int64_t kStep = 64;
+  int64_t used = 0;
+  for (int64_t k = 0; k < shape.kernel; ++k) {
+    const int32_t* entries = map + k * shape.rows_out;
+    int64_t end = shape.rows_out;
+    for (; end - kStep >= used; end -= kStep) {
+      int32_t all_negative = -1;
+      for (int64_t n = end - kStep; n < end; ++n) all_negative &= entries[n];
+      if (all_negative >= 0) break;
+    }
+    while (end > used && entries[end - 1] < 0) --end;
+    used = std::max(used, end);
+  }
+  return used;
 }
 
 // The parts of a product that are tasks of their own.
-std::vector<RowBlock> product_blocks(const GatherGemmShape& shape) {
-  std::vector<RowBlock> blocks;
+struct Blocks {
+  std::vector<RowBlock> all;
+  bool columns = false;  // cut into columns
+  int64_t used = 0;      // rows before the padding, which has blocks of its own at the end
+};
+
+Blocks product_blocks(const GatherGemmShape& shape, const int32_t* map) {
+  Blocks blocks;
   const int64_t rows = shape.rows_out, channels = shape.channels_out;
   if (rows == 0 || channels == 0) return blocks;
-  if (cut_by_columns(shape)) {
-    for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
-      blocks.push_back({0, rows, left, std::min(left + kColumnsOfTask, channels)});
-    }
-    return blocks;
-  }
+  const int64_t used = blocks.used = used_rows(shape, map);
+  blocks.columns = used <= kFewRows && channels >= kColumnTasksAtLeast * kColumnsOfTask;
   const int64_t cached = std::max<int64_t>(
       kBlockRowsAtLeast, kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels);
-  for (int64_t begin = 0; begin < rows; begin = blocks.back().end) {
-    const int64_t left = rows - begin;
-    const int64_t share = std::max(kBlockRowsAtLeast, ceil_div(left, kShareOfRest));
-    blocks.push_back({begin, begin + std::min({left, cached, share}), 0, channels});
+  if (blocks.columns && used > 0) {
+    for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
+      blocks.all.push_back({0, used, left, std::min(left + kColumnsOfTask, channels)});
+    }
+  } else {
+    for (int64_t begin = 0; begin < used; begin = blocks.all.back().end) {
+      const int64_t share = std::max(kBlockRowsAtLeast, ceil_div(used - begin, kShareOfRest));
+      blocks.all.push_back({begin, begin + std::min({used - begin, cached, share}), 0, channels});
+    }
+  }
+  for (int64_t begin = used; begin < rows; begin += cached) {
+    blocks.all.push_back({begin, std::min(begin + cached, rows), 0, channels});
   }
   return blocks;
 }
@@ -214,10 +238,6 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
   const RowKernels<T>& inner = row_kernels<T>();
   const auto [begin, end, left, right] = block;
   const int64_t width = right - left;
-  if (shape.kernel == 0 || shape.channels_in == 0) {
-    for (int64_t n = 0; n < end - begin; ++n) std::fill_n(y + n * y_stride, width, 0.0f);
-    return;
-  }
   thread_local std::vector<int32_t> target, source;
   if (lists == nullptr) {
     target.resize(end - begin + kSpare);
@@ -326,8 +346,8 @@ class ProductBlocks {
         map_(map),
         y_(y),
         weights_(shape, view, w),
-        blocks_(product_blocks(shape)),
-        slots_(blocks_.empty() || cut_by_columns(shape) ? 0 : shape.kernel),
+        blocks_(product_blocks(shape, map)),
+        slots_(blocks_.used == 0 || blocks_.columns ? 0 : shape.kernel),
         packed_(slots_ > 0 ? aligned_floats(slots_ * slot_words()) : nullptr) {}
 
   // Slots that must be packed before a block is computed.
@@ -336,18 +356,23 @@ class ProductBlocks {
     weights_.pack(k, 0, shape_.channels_out, packed_.get() + k * slot_words());
   }
 
-  int64_t count() const { return static_cast<int64_t>(blocks_.size()); }
-  const RowBlock& block(int64_t i) const { return blocks_[i]; }
-  T* result(int64_t i) const {
-    return y_ + blocks_[i].begin * shape_.channels_out + blocks_[i].left;
-  }
+  bool columns() const { return blocks_.columns; }
+  int64_t count() const { return static_cast<int64_t>(blocks_.all.size()); }
+  const RowBlock& block(int64_t i) const { return blocks_.all[i]; }
+  T* result(int64_t i) const { return y_ + block(i).begin * shape_.channels_out + block(i).left; }
 
   // Computes block i; both others may be null.
   void compute(int64_t i, const RowAffine<T>* after, const PairLists* lists) const {
-    const RowBlock& block = blocks_[i];
+    const RowBlock& block = this->block(i);
     const int64_t stride = shape_.channels_out;
     const Sums sums = sums_of(result(i), stride, block);
-    convolve_block(shape_, weights_, packed_.get(), x_, map_, lists, block, sums.at, sums.stride);
+    if (block.begin >= blocks_.used || shape_.channels_in == 0) {
+      for (int64_t n = 0; n < block.end - block.begin; ++n) {
+        std::fill_n(sums.at + n * sums.stride, block.right - block.left, 0.0f);
+      }
+    } else {
+      convolve_block(shape_, weights_, packed_.get(), x_, map_, lists, block, sums.at, sums.stride);
+    }
     if (after != nullptr) {
       finish_rows(*after, block, sums.at, sums.stride, stride, result(i));
     } else {
@@ -363,7 +388,7 @@ class ProductBlocks {
   const int32_t* const map_;
   T* const y_;
   const Weights<T> weights_;
-  const std::vector<RowBlock> blocks_;
+  const Blocks blocks_;
   const int64_t slots_;
   const AlignedFloats packed_;
 };
@@ -509,7 +534,7 @@ void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w,
   // Whichever are larger come first, so that small ones end both at once: the tasks of the weights
   // before blocks of rows, of which the last are small, but few blocks of columns before them.
   const int64_t tasks = gradient.cut();
-  const bool blocks_first = cut_by_columns(product);
+  const bool blocks_first = blocks.columns();
   const int64_t gradients_from = blocks_first ? blocks.count() : 0;
   const int64_t blocks_from = blocks_first ? 0 : tasks;
   parallel_for(tasks + blocks.count(), [&](int64_t i) {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from uov_jax.data import dump_file
 from uov_jax.data.dump import (
@@ -75,7 +76,7 @@ def test_the_file_is_a_plain_npz_and_equal_dumps_give_equal_bytes(tmp_path):
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
         assert json.loads(archive["header"].tobytes())["teacher"] == "tiny"
-        assert archive["word"].shape == (305,)
+        assert len(zstandard.decompress(archive["word"].tobytes())) == 4 * 305
 
 
 def test_runs_longer_than_16_bits_are_kept(tmp_path):
@@ -141,36 +142,64 @@ def header(path: Path, **changes) -> np.ndarray:
     return np.frombuffer(json.dumps(content).encode(), np.uint8)
 
 
-def test_a_newer_format_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (1, "format version 1 of an earlier uov_jax, expected 2: write the dumps again"),
+        (3, "format version 3, this program reads 2: update uov_jax"),
+    ],
+)
+def test_another_format_is_refused(tmp_path, version, message):
     path = tmp_path / "k.npz"
     write_dump(path, dump())
-    rewrite(path, header=header(path, format_version=2))
-    with pytest.raises(DumpError, match="format version 2, this program reads up to 1"):
+    rewrite(path, header=header(path, format_version=version))
+    with pytest.raises(DumpError, match=f"k.npz: {message}"):
         read_dump(path)
+
+
+def packed(array: np.ndarray) -> np.ndarray:
+    return np.frombuffer(zstandard.compress(array.tobytes()), np.uint8)
 
 
 def test_arrays_that_contradict_the_header_are_refused(tmp_path):
     path = tmp_path / "k.npz"
     for name, array, message in [
-        ("word", np.zeros(3, np.int32), "the header says"),
-        ("run_length", np.zeros((2, 3), np.uint8), "the header says"),
-        ("run_mask", np.zeros((3, 3), np.uint8), "byte planes"),
-        ("embedding", np.zeros((305, 7), np.float16), "the header says"),
+        ("word", packed(np.zeros(3, np.int32)), r"other than the \[305\] numbers that the header"),
+        ("run_length", packed(np.zeros((2, 3), np.uint8)), r"numbers that the header says"),
+        ("run_mask", packed(np.zeros((3, 3), np.uint8)), r"numbers that the header says"),
+        ("embedding", packed(np.zeros((2, 305 * 7), np.uint8)), r"\[2, 2440\] numbers that the"),
+        ("word", np.zeros(0, np.uint8), "corrupt"),
+        ("word", np.zeros(9, np.uint8), "corrupt"),
         ("header", np.frombuffer(b"[1]", np.uint8), "corrupt"),
     ]:
         write_dump(path, dump())
         rewrite(path, **{name: array})
         with pytest.raises(DumpError, match=message):
             read_dump(path)
+    write_dump(path, dump())
+    rewrite(path, header=header(path, id_bytes=3))
+    with pytest.raises(DumpError, match="corrupt"):
+        read_dump(path)
+
+
+def test_damage_within_a_frame_is_refused(tmp_path):
+    path = tmp_path / "k.npz"
+    write_dump(path, dump())
+    with np.load(path, allow_pickle=False) as archive:
+        frame = archive["embedding"]
+    rewrite(path, embedding=frame[:-9])
+    with pytest.raises(DumpError, match="k.npz: corrupt or truncated"):
+        read_dump(path)
 
 
 def test_ids_beyond_the_masks_are_refused_on_reading(tmp_path):
     path = tmp_path / "k.npz"
     write_dump(path, dump())
     with np.load(path, allow_pickle=False) as archive:
-        run_mask = archive["run_mask"].copy()
+        planes = zstandard.decompress(archive["run_mask"].tobytes())
+    run_mask = np.frombuffer(planes, np.uint8).reshape(2, -1).copy()
     run_mask[1, 0] = 9
-    rewrite(path, run_mask=run_mask)
+    rewrite(path, run_mask=packed(run_mask))
     with pytest.raises(DumpError, match=r"mask id 2\d\d\d in the image, but only 5 masks"):
         read_dump(path)
 
@@ -347,8 +376,8 @@ def test_a_folder_without_manifest_says_what_writes_one(tmp_path):
     [
         ("{", "not a manifest"),
         ("{}", "not a manifest"),
-        ('{"format_version": 1, "image_size": [1, 2], "colour": 1}', "not a manifest"),
-        ('{"format_version": 5}', "format version 5, this program reads up to 1"),
+        ('{"format_version": 2, "image_size": [1, 2], "colour": 1}', "not a manifest"),
+        ('{"format_version": 5}', "format version 5, this program reads 2: update"),
     ],
 )
 def test_malformed_manifests_are_refused(tmp_path, content, message):

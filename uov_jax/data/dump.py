@@ -16,6 +16,7 @@ from uov_jax.data.dump_file import (
     CameraMasks,
     DumpError,
     TeacherDump,
+    check_version,
     read_dump,
     write_dump,
 )
@@ -328,12 +329,7 @@ def _read_manifest(path: Path) -> DumpManifest:
         )
     try:
         content = json.loads(path.read_text("utf-8"))
-        version = content["format_version"]
-        if version > FORMAT_VERSION:
-            raise DumpError(
-                f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}: "
-                "update uov_jax"
-            )
+        check_version(path, content["format_version"])
         height, width = content["image_size"]
         return DumpManifest(**(content | {"image_size": (height, width)}))
     except DumpError:

@@ -1,16 +1,16 @@
 """Teacher dumps: what a 2D teacher says of one keyframe's images, one compact file a keyframe.
 
-The file is an npz (a zip of .npy arrays; `np.load(path, allow_pickle=False)` opens it):
+The file is an npz (a zip of .npy arrays; `np.load(path, allow_pickle=False)` opens it) of uint8[n]:
 
-    header          uint8[n]    JSON: format version, teacher, hashes, keyframe, cameras
-    run_length      uint8[2, R] lengths of the mask runs of all cameras: low bytes, high bytes
-                                (planes of like bytes deflate better than 16-bit numbers); a run
-                                of more than 65,535 pixels is stored as several
-    run_mask        uint8[1 or 2, R] their mask ids: low bytes, and where any is above 255 high
-                                bytes
-    word            int32[M]    word of every mask of all cameras, -1 for none
-    embedding       float16[M, D], not compressed: deflate would save a tenth of its bytes and cost
-                                more time than all the rest of reading
+    header          JSON: format version, teacher, hashes, keyframe, cameras
+    run_length      [2, R] lengths of the mask runs of all cameras; a run of more than 65,535 pixels
+                    is stored as several
+    run_mask        [1 or 2, R] their mask ids; two where any is above 255
+    word            int32[M] word of every mask of all cameras, -1 for none
+    embedding       [2, M * D] embeddings, float16[M, D]
+
+All but the header are zstd frames of little-endian bytes. Numbers of 16 bits stand as two planes of
+bytes, all low ones and then all high ones: those are alike, and compress better than the numbers.
 
 Cameras follow each other in the order of `header["cameras"]`, which gives for each one its
 channel, token, image size, number of runs and number of masks.
@@ -25,12 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zstandard
 
 from uov_jax.data.mask_runs import MaskRuns
 from uov_jax.data.npz_file import DAMAGE, byte_planes, from_byte_planes, write_npz
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LONGEST_RUN = 65_535
+# Of masks, written once and read in every epoch. Embeddings have little to find.
+MASK_LEVEL = 19
+EMBEDDING_LEVEL = 3
 
 
 class DumpError(ValueError):
@@ -189,14 +193,32 @@ def write_dump(path: str | Path, dump: TeacherDump) -> int:
     lengths = np.concatenate([part.lengths for part in runs])
     ids = np.concatenate([part.ids for part in runs])
     embeddings = np.concatenate([camera.embeddings for camera in dump.cameras])
+    id_planes = byte_planes(ids, 1 if ids.max() < 256 else 2)
+    words = np.concatenate([camera.words for camera in dump.cameras]).astype("<i4")
+    header = json.dumps(_header(dump, runs, len(id_planes))).encode()
     content = {
-        "header": np.frombuffer(json.dumps(_header(dump, runs)).encode(), np.uint8),
-        "run_length": byte_planes(lengths, 2),
-        "run_mask": byte_planes(ids, 1 if ids.max() < 256 else 2),
-        "word": np.concatenate([camera.words for camera in dump.cameras]).astype("<i4"),
-        "embedding": embeddings.astype("<f2"),
+        "header": np.frombuffer(header, np.uint8),
+        "run_length": _packed(byte_planes(lengths, 2), MASK_LEVEL),
+        "run_mask": _packed(id_planes, MASK_LEVEL),
+        "word": _packed(words, MASK_LEVEL),
+        "embedding": _packed(byte_planes(embeddings.view(np.uint16).ravel(), 2), EMBEDDING_LEVEL),
     }
-    return write_npz(path, content, stored={"header", "embedding"})
+    return write_npz(path, content, stored=content)
+
+
+def _packed(array: np.ndarray, level: int) -> np.ndarray:
+    frame = zstandard.ZstdCompressor(level=level).compress(array.tobytes())
+    return np.frombuffer(frame, np.uint8)
+
+
+def _unpacked(frame: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of a frame; ValueError unless it has just this size."""
+    size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    content = frame.tobytes()
+    if zstandard.frame_content_size(content) != size:
+        raise ValueError(f"an array of other than the {list(shape)} numbers that the header says")
+    data = zstandard.ZstdDecompressor().decompress(content, max_output_size=max(size, 1))
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def read_dump(
@@ -232,11 +254,11 @@ def read_dump(
         return _assemble(header, arrays)
     except DumpError:
         raise
-    except DAMAGE as error:
+    except (*DAMAGE, zstandard.ZstdError) as error:
         raise DumpError(f"{path}: corrupt or truncated teacher dump: {error}") from error
 
 
-def _header(dump: TeacherDump, runs: list[MaskRuns]) -> dict[str, Any]:
+def _header(dump: TeacherDump, runs: list[MaskRuns], id_bytes: int) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "teacher": dump.teacher,
@@ -244,6 +266,7 @@ def _header(dump: TeacherDump, runs: list[MaskRuns]) -> dict[str, Any]:
         "vocabulary_hash": dump.vocabulary_hash,
         "keyframe": dump.keyframe,
         "embedding_size": dump.embedding_size,
+        "id_bytes": id_bytes,
         "cameras": [
             {
                 "channel": camera.channel,
@@ -258,13 +281,21 @@ def _header(dump: TeacherDump, runs: list[MaskRuns]) -> dict[str, Any]:
     }
 
 
-def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None) -> None:
-    version = header["format_version"]
+def check_version(path: Path, version: int) -> None:
+    """DumpError for a format that this program does not read; `path` is what has it."""
     if version > FORMAT_VERSION:
         raise DumpError(
-            f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}: "
-            "update uov_jax"
+            f"{path}: format version {version}, this program reads {FORMAT_VERSION}: update uov_jax"
         )
+    if version < FORMAT_VERSION:
+        raise DumpError(
+            f"{path}: format version {version} of an earlier uov_jax, expected {FORMAT_VERSION}: "
+            "write the dumps again, into a new folder"
+        )
+
+
+def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None) -> None:
+    check_version(path, header["format_version"])
     if embedding_size is not None and header["embedding_size"] != embedding_size:
         raise DumpError(
             f"{path}: embeddings have {header['embedding_size']} dimensions, expected "
@@ -273,18 +304,14 @@ def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None
 
 
 def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherDump:
-    lengths = from_byte_planes(arrays["run_length"])
-    ids = from_byte_planes(arrays["run_mask"])
-    embeddings, words = arrays["embedding"], arrays["word"]
     num_masks = sum(camera["masks"] for camera in header["cameras"])
     num_runs = sum(camera["runs"] for camera in header["cameras"])
-    expected = (num_masks, header["embedding_size"])
-    if embeddings.shape != expected or words.shape != (num_masks,):
-        raise ValueError(
-            f"{words.shape} words and {embeddings.shape} embeddings, the header says {expected}"
-        )
-    if len(lengths) != num_runs or len(ids) != num_runs:
-        raise ValueError(f"{len(lengths)} mask runs, the header says {num_runs}")
+    size = header["embedding_size"]
+    lengths = from_byte_planes(_unpacked(arrays["run_length"], "u1", (2, num_runs)))
+    ids = from_byte_planes(_unpacked(arrays["run_mask"], "u1", (header["id_bytes"], num_runs)))
+    words = _unpacked(arrays["word"], "<i4", (num_masks,))
+    planes = _unpacked(arrays["embedding"], "u1", (2, num_masks * size))
+    embeddings = from_byte_planes(planes).view(np.float16).reshape(num_masks, size)
 
     cameras = []
     run = mask = 0

@@ -1,4 +1,4 @@
-"""Compact npz files: some arrays stored, some deflated, equal contents giving equal bytes."""
+"""Compact npz files: arrays stored or deflated, equal contents giving equal bytes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> int:
 
 
 def byte_planes(values: np.ndarray, planes: int) -> np.ndarray:
-    """uint8[planes, n]: 16-bit numbers as planes of like bytes, which deflate better."""
+    """uint8[planes, n]: 16-bit numbers as planes of like bytes, which compress better."""
     return np.stack([(values >> (8 * plane)).astype(np.uint8) for plane in range(planes)])
 
 

@@ -293,11 +293,8 @@ inline Sums sums_of(bfloat16*, int64_t, const RowBlock& block) {
 }
 inline void finish(const Sums&, const RowBlock&, float*, int64_t) {}
 inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t stride) {
-  for (int64_t n = 0; n < block.end - block.begin; ++n) {
-    for (int64_t j = 0; j < block.right - block.left; ++j) {
-      y[n * stride + j] = from_float<bfloat16>(sums.at[n * sums.stride + j]);
-    }
-  }
+  row_kernels<bfloat16>().round_rows(sums.at, sums.stride, block.end - block.begin,
+                                     block.right - block.left, y, stride);
 }
 
 // dw = x[source]^T dy[target] over `pairs` pairs.

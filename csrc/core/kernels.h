@@ -49,6 +49,36 @@ struct RowKernels {
   // none. `known` >= count entries of `rows` are there: those past `count` are wanted next.
   void (*sum_rows)(const T* x, long channels, const int* rows, long count, long known, float* sum);
 
+  // What follows is for norms (norm.h). `stride` and the like are the steps from row to row; where
+  // there is none, rows are `channels` apart.
+
+  // sum += every row; sum += the squares of their distances from `mean`.
+  void (*add_rows)(const T* x, long stride, long rows, long channels, float* sum);
+  void (*add_squares)(const T* x, long stride, long rows, long channels, const float* mean,
+                      float* sum);
+
+  // y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for; `shortcut` may be null
+  // and has y's stride, `y` may be `x`. finish_rows does it with float32 sums.
+  void (*affine_rows)(const T* x, long x_stride, long rows, long channels, const float* mean,
+                      const float* scale, const float* bias, const T* shortcut, bool relu, T* y,
+                      long stride);
+  void (*finish_rows)(const float* x, long x_stride, long rows, long channels, const float* mean,
+                      const float* scale, const float* bias, const T* shortcut, bool relu, T* y,
+                      long stride);
+
+  // Adds g and g * (x - mean) of every row: g = dy where y > 0 or `y` is null, else zero.
+  void (*add_gradients)(const T* dy, const T* y, const T* x, long rows, long channels,
+                        const float* mean, float* sum, float* sum_deviation);
+
+  // dx = (g - offset - (x - mean) * slope) * scale, and dshortcut = g unless that is null.
+  void (*gradient_rows)(const T* dy, const T* y, const T* x, long rows, long channels,
+                        const float* mean, const float* offset, const float* slope,
+                        const float* scale, T* dx, T* dshortcut);
+
+  // y = sums.
+  void (*round_rows)(const float* sums, long sums_stride, long rows, long channels, T* y,
+                     long stride);
+
   int words(long channels) const {
     return static_cast<int>((channels + channels_per_word - 1) / channels_per_word);
   }

@@ -5,7 +5,7 @@
 #define UOV_KERNEL_NAMESPACE avx2
 #include <immintrin.h>
 
-#include "core/microkernel.h"
+#include "core/kernel_tables.h"
 
 namespace uov {
 namespace avx2 {

@@ -5,7 +5,7 @@
 #define UOV_KERNEL_NAMESPACE avx512
 #include <immintrin.h>
 
-#include "core/microkernel.h"
+#include "core/kernel_tables.h"
 
 namespace uov {
 namespace avx512 {

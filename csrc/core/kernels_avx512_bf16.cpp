@@ -7,4 +7,4 @@
 #define UOV_BFLOAT16_PAIRS
 #include <immintrin.h>
 
-#include "core/microkernel.h"
+#include "core/kernel_tables.h"

@@ -3,7 +3,7 @@
 #define UOV_TILE_ROWS 4
 #define UOV_TILE_VECTORS 2
 #define UOV_KERNEL_NAMESPACE generic
-#include "core/microkernel.h"
+#include "core/kernel_tables.h"
 
 namespace uov {
 namespace generic {

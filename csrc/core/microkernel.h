@@ -1,9 +1,7 @@
 // Register-tiled matrix products on small contiguous panels, compiled once per instruction set.
 //
-// Included by kernels_*.cpp, which define UOV_LANES, UOV_TILE_ROWS, UOV_TILE_VECTORS and
-// UOV_KERNEL_NAMESPACE and are compiled with that instruction set's flags. Nothing from the
-// standard library is used here: an inline function compiled with AVX-512 could otherwise be the
-// copy that the linker keeps for everyone.
+// Included by kernel_tables.h. Nothing from the standard library is used here: an inline function
+// compiled with AVX-512 could otherwise be the copy that the linker keeps for everyone.
 #pragma once
 
 #include "core/kernels.h"
@@ -382,18 +380,6 @@ void pack_transposed(const T* w, long stride, int depth, int columns, float* sla
     }
   }
 }
-
-#ifdef UOV_BFLOAT16_PAIRS
-const RowKernels<bfloat16> bfloat16_rows = {kTileColumns, kChannelsPerWord, copy_rows, copy_factor,
-                                            pack,         pack_transposed,  product,   outer,
-                                            sum_rows};
-#else
-const RowKernels<float> float_rows = {kTileColumns,    kChannelsPerWord, copy_rows, copy_rows, pack,
-                                      pack_transposed, product,          outer,     sum_rows};
-const RowKernels<bfloat16> bfloat16_rows = {kTileColumns, kChannelsPerWord, copy_rows, copy_rows,
-                                            pack,         pack_transposed,  product,   outer,
-                                            sum_rows};
-#endif
 
 }  // namespace UOV_KERNEL_NAMESPACE
 }  // namespace uov

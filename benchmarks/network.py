@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from benchmarks import peers
 from benchmarks.peers import Call
@@ -25,6 +26,7 @@ from uov_jax.training.optimizer import sgd
 from uov_jax.training.parallel import Parallel
 
 CLASSES = 17
+NARROW = "bfloat16"
 
 
 class _Segmentation:
@@ -68,14 +70,22 @@ def useful_gigaflop(plan: Plan, classes: int) -> float:
 class Own:
     """Our network on a cloud: forward pass and training step, with a new plan in every call.
 
-    `weights` are the first ones, by PyTorch's names.
+    `weights` are the first ones, by PyTorch's names; `dtype` is that of the activations.
     """
 
-    def __init__(self, coords: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(
+        self,
+        coords: np.ndarray,
+        features: np.ndarray,
+        labels: np.ndarray,
+        dtype: DTypeLike = jnp.float32,
+    ) -> None:
         self.coords, self.features, self.labels = coords, features, labels
         self.spec = PlanSpec(len(coords))
         self.parallel = Parallel(jax.local_devices()[:1])
-        model = res16unet34c(features.shape[1], CLASSES, rngs=nnx.Rngs(0), axis_name="data")
+        model = res16unet34c(
+            features.shape[1], CLASSES, dtype=dtype, rngs=nnx.Rngs(0), axis_name="data"
+        )
         self.weights = model_to_state_dict(model)
         skeleton, parameters, statistics = state.split(model)
         rate = functools.partial(jnp.full, (), 1e-3)
@@ -114,11 +124,20 @@ def made_up(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
-    """Forward and training step with new coordinates in every call, against the peers'."""
+    """Forward and training step with new coordinates in every call, against the peers'.
+
+    In float32 as the peers, which have nothing narrower on a CPU, and in bfloat16.
+    """
     coords = sweep.coords
     features, labels = made_up(coords)
     own = Own(coords, features, labels)
-    calls: dict[str, Call] = {f"{OURS} forward": own.forward, f"{OURS} step": own.step}
+    narrow = Own(coords, features, labels, jnp.bfloat16)
+    calls: dict[str, Call] = {
+        f"{OURS} forward": own.forward,
+        f"{OURS} step": own.step,
+        f"{NARROW} forward": narrow.forward,
+        f"{NARROW} step": narrow.step,
+    }
     for peer in peers.available():
         run, learn = peer.network(coords, features, labels, own.weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
@@ -127,4 +146,9 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     gigaflop = useful_gigaflop(plan, CLASSES)
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}
-        yield compared(f"Res16UNet34C {kind}", chosen, passes * gigaflop, "GFLOP/s")
+        in_bfloat16 = chosen.pop(NARROW)
+        what = f"Res16UNet34C {kind}"
+        yield compared(what, chosen, passes * gigaflop, "GFLOP/s")
+        yield compared(
+            f"{what}, {NARROW}", chosen | {OURS: in_bfloat16}, passes * gigaflop, "GFLOP/s"
+        )

@@ -61,6 +61,8 @@ def draw(options: argparse.Namespace) -> None:
     """Draw what the options say."""
     if options.rerun:
         require_rerun()
+    if options.keyframes is not None and options.keyframes < 1:
+        raise ValueError(f"--keyframes: at least 1, found {options.keyframes}")
     vocabulary = load_vocabulary(options.vocabulary)
     keyframes = NuScenesTables(options.data, options.version).keyframes([options.scene])
     scene = DrawnScene(
@@ -84,7 +86,9 @@ def draw(options: argparse.Namespace) -> None:
     animation = output / f"{options.scene}{options.animation}"
     animate(iter(scene), colors, animation, names=names)
     print(f"Wrote two pictures a keyframe, and {animation}.")
-    if options.rerun:
+    if not options.rerun:
+        print(f"Next: look at {output}")
+    else:
         recording = output / f"{options.scene}.rrd"
         write_recording(iter(scene), colors, recording, names=names)
         print(f"Next: rerun {recording}")

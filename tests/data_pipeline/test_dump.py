@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,7 @@ def header(path: Path, **changes) -> np.ndarray:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (1, "format version 1 of an earlier uov_jax, expected 2: write the dumps again"),
+        (1, "format version 1 of an earlier uov_jax, expected 2: write the dumps, or"),
         (3, "format version 3, this program reads 2: update uov_jax"),
     ],
 )
@@ -179,6 +180,37 @@ def test_arrays_that_contradict_the_header_are_refused(tmp_path):
     write_dump(path, dump())
     rewrite(path, header=header(path, id_bytes=3))
     with pytest.raises(DumpError, match="corrupt"):
+        read_dump(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("masks", 70_000, "70000 masks in an image of 12 x 20 pixels"),
+        ("runs", 241, "241 runs and"),
+        ("height", 12.0, "expected whole numbers"),
+        ("width", "20", "expected whole numbers"),
+        ("token", None, "expected strings"),
+    ],
+)
+def test_headers_that_cannot_be_are_refused_before_anything_is_unpacked(
+    tmp_path, field, value, message
+):
+    path = tmp_path / "k.npz"
+    write_dump(path, dump())
+    with np.load(path, allow_pickle=False) as archive:
+        content = json.loads(archive["header"].tobytes())
+    content["cameras"][0][field] = value
+    rewrite(path, header=header(path, cameras=content["cameras"]))
+    with pytest.raises(DumpError, match=f"k.npz: corrupt or truncated.*{message}"):
+        read_dump(path)
+
+
+def test_what_is_no_array_is_refused(tmp_path):
+    path = tmp_path / "k.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("header.npy", b"hello")
+    with pytest.raises(DumpError, match="k.npz: corrupt or truncated"):
         read_dump(path)
 
 

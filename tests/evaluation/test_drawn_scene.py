@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,15 @@ def test_a_scene_has_every_labelling_there_is(drawn_root: Path) -> None:
     assert (frame.panels["prediction"] == 4).all()
 
 
-def test_a_scene_without_its_files_is_refused(drawn_root: Path) -> None:
+def test_a_scene_without_its_files_is_refused(tmp_path: Path, drawn_root: Path) -> None:
     vocabulary = load_vocabulary()
     keyframes = NuScenesTables(drawn_root, "v1.0-mini").keyframes(["scene-0061"])
     with pytest.raises(FileNotFoundError, match=r"no .*_lidarseg.bin at any depth, and 2 of 2"):
         DrawnScene(keyframes, vocabulary, predictions=drawn_root / "dumps")
+    for network in ("one", "another"):
+        shutil.copytree(drawn_root / "predicted", tmp_path / network)
+    with pytest.raises(ValueError, match=r"predictions of the same sweep as .*another.*of one net"):
+        DrawnScene(keyframes, vocabulary, predictions=tmp_path)
     bare = [dataclasses.replace(keyframe, lidarseg_path=None) for keyframe in keyframes]
     with pytest.raises(ValueError, match="there is nothing to draw"):
         DrawnScene(bare, vocabulary)

@@ -83,6 +83,15 @@ def test_another_drives_folder_is_refused(drive: Path) -> None:
         simulate(drive, seed=4)
 
 
+def test_a_drive_with_dumps_of_another_format_is_refused(drive: Path, tmp_path: Path) -> None:
+    shutil.copytree(drive, tmp_path / "old")
+    manifest = tmp_path / "old" / "dumps" / "simulated" / "dump.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"format_version": 1}))
+    with pytest.raises(DriveError, match=r"format version 1 of an earlier.*delete .*/old and sim"):
+        simulate(tmp_path / "old")
+
+
 def test_a_folder_with_other_things_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DriveError, match="not empty, and not a simulated drive"):

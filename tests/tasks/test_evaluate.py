@@ -255,6 +255,8 @@ def test_a_submission_is_of_the_whole_split(
 ) -> None:
     with pytest.raises(ValueError, match="needs all 3 sweeps of the split, not 2"):
         judge(config, networks, tmp_path, submission=True, keyframes=2)
+    with pytest.raises(ValueError, match="keyframes: at least 1, found 0"):
+        judge(config, networks, tmp_path, keyframes=0)
     result = judge(config, networks, tmp_path, submission=True)
     archives = [path for path in result.written if path.suffix == ".zip"]
     assert archives == [tmp_path / "predictions" / f"{name}.zip" for name in networks]

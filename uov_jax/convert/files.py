@@ -86,6 +86,7 @@ def save_state_dict_file(
     }
     if path.suffix not in writers:
         raise ValueError(f"{path}: unknown ending {path.suffix!r}, expected {', '.join(writers)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         writers[path.suffix](temporary, dict(state_dict), config)
@@ -138,7 +139,8 @@ def _read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | Non
         raise ValueError(f"{path}: found a {type(content).__name__}, expected a state_dict")
     tensors = next((content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)), content)
     state_dict = {
-        str(name): (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+        # A parameter carries a gradient, which numpy does not.
+        str(name): (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
         for name, value in tensors.items()
         if isinstance(value, torch.Tensor)
     }

@@ -307,13 +307,13 @@ def expected_bytes(
 ) -> int:
     """Expected size in bytes of the dumps of some keyframes, before the first is written.
 
-    Per image of 1600 x 900 pixels the masks take `mask_bytes`, by default 5 kB + 120 B a mask
-    (fitted on teachers' maps with 12 to 175 masks), in proportion to the number of rows; the
-    embeddings take 2 B a number, the word 2 B.
+    Per image of 1600 x 900 pixels the masks take `mask_bytes`, by default 4 kB + 95 B a mask
+    (fitted on simulated drives; masks as ragged as noise take several times as much), in
+    proportion to the number of rows; the embeddings take 1.8 B a number, the word 2 B.
     """
     if mask_bytes is None:
-        mask_bytes = 5000 + 120 * masks_per_image
-    image = mask_bytes * image_size[0] / 900 + masks_per_image * (2 * embedding_size + 2)
+        mask_bytes = 4000 + 95 * masks_per_image
+    image = mask_bytes * image_size[0] / 900 + masks_per_image * (1.8 * embedding_size + 2)
     return round(num_keyframes * (num_cameras * image + 2000))
 
 

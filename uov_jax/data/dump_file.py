@@ -32,6 +32,7 @@ from uov_jax.data.npz_file import DAMAGE, byte_planes, from_byte_planes, write_n
 
 FORMAT_VERSION = 2
 LONGEST_RUN = 65_535
+LARGEST_ID = 65_535
 # Of masks, written once and read in every epoch. Embeddings have little to find.
 MASK_LEVEL = 19
 EMBEDDING_LEVEL = 3
@@ -254,7 +255,7 @@ def read_dump(
         return _assemble(header, arrays)
     except DumpError:
         raise
-    except (*DAMAGE, zstandard.ZstdError) as error:
+    except (*DAMAGE, zstandard.ZstdError, AttributeError) as error:
         raise DumpError(f"{path}: corrupt or truncated teacher dump: {error}") from error
 
 
@@ -290,12 +291,28 @@ def check_version(path: Path, version: int) -> None:
     if version < FORMAT_VERSION:
         raise DumpError(
             f"{path}: format version {version} of an earlier uov_jax, expected {FORMAT_VERSION}: "
-            "write the dumps again, into a new folder"
+            "write the dumps, or simulate the drive, again into a new folder"
         )
 
 
 def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None) -> None:
     check_version(path, header["format_version"])
+    numbers = [header["embedding_size"], header["id_bytes"]]
+    texts = [header[name] for name in ("teacher", "weights_hash", "vocabulary_hash", "keyframe")]
+    for camera in header["cameras"]:
+        numbers += [camera[name] for name in ("height", "width", "runs", "masks")]
+        texts += [camera[name] for name in ("channel", "token")]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"sizes in the header are {numbers}, expected whole numbers")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"names in the header are {texts}, expected strings")
+    for camera in header["cameras"]:
+        # Before anything is unpacked: the little that a file says could take all memory.
+        if camera["runs"] > camera["height"] * camera["width"] or camera["masks"] > LARGEST_ID:
+            raise ValueError(
+                f"{camera['runs']} runs and {camera['masks']} masks in an image of "
+                f"{camera['height']} x {camera['width']} pixels"
+            )
     if embedding_size is not None and header["embedding_size"] != embedding_size:
         raise DumpError(
             f"{path}: embeddings have {header['embedding_size']} dimensions, expected "

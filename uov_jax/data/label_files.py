@@ -194,6 +194,9 @@ def pack_submission(files: LabelFiles, folder: Path, num_sweeps: int) -> Path:
     temporary = archive.with_name(f".{archive.name}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+            # SemanticKITTI's validator asks for entries of the folders themselves.
+            for parent in sorted({parent for path in contents for parent in path.parents[:-1]}):
+                file.mkdir(parent.as_posix())
             for path in contents:
                 file.write(folder / path, path)
         temporary.replace(archive)

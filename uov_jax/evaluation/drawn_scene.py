@@ -74,8 +74,15 @@ class DrawnScene:
         return Frame(points, panels, keyframe)
 
     def _find(self, folder: Path) -> list[Path]:
-        found = {path.name: path for path in sorted(folder.rglob("*_lidarseg.bin"))}
         names = [f"{keyframe.lidar_token}_lidarseg.bin" for keyframe in self.keyframes]
+        found: dict[str, Path] = {}
+        for path in sorted(folder.rglob("*_lidarseg.bin")):
+            if path.name in names and path.name in found:
+                raise ValueError(
+                    f"{path}: predictions of the same sweep as {found[path.name]}: give the folder "
+                    "of one network"
+                )
+            found[path.name] = path
         missing = [name for name in names if name not in found]
         if missing:
             raise FileNotFoundError(

@@ -123,6 +123,12 @@ def evaluate(
             raise ValueError(f"AFI of {number or 'its own number of'} points is asked for twice")
         if number is not None:
             FlatInteraction(points=number)  # refuses too few
+    if settings.keyframes is not None and settings.keyframes < 1:
+        raise ValueError(f"keyframes: at least 1, found {settings.keyframes}")
+    if settings.submission and ":" in evaluation.split:
+        raise ValueError(
+            f"a submission needs the whole split, not the share {evaluation.split!r} of it"
+        )
     compilation.use_cache(settings.compilation_cache)
     indices = evenly_spaced(range(len(evaluation)), settings.keyframes)
     columns = [name + end for name in networks for end in ["", *map(smoothed, settings.afi)]]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from tqdm import tqdm
 
+from uov_jax.data.npz_file import DAMAGE
 from uov_jax.teachers.attention import clip_blocks, run_block
 from uov_jax.user_cache import user_cache_directory
 
@@ -196,9 +196,10 @@ def _read_cache(path: Path, num_rows: int) -> np.ndarray | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             rows: np.ndarray = archive["rows"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except DAMAGE:
         return None
-    return rows if rows.ndim == 2 and len(rows) == num_rows else None
+    whole = rows.ndim == 2 and len(rows) == num_rows and np.isfinite(rows).all()
+    return rows if whole else None
 
 
 def _write_cache(path: Path, rows: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from uov_jax.data.dump import DumpFolder
+from uov_jax.data.dump import DumpError, DumpFolder
 from uov_jax.data.simulate.keyframe import (
     DriveSettings,
     facts_path,
@@ -133,6 +133,13 @@ def _claim(root: Path, settings: DriveSettings) -> None:
                 f"{root}: holds a drive simulated with {found}, not with {wanted}: give another "
                 "output folder, or delete this one"
             )
+        if (root / "dumps" / NAME / "dump.json").is_file():
+            try:
+                DumpFolder(root / "dumps" / NAME)
+            except DumpError as error:
+                raise DriveError(
+                    f"{error}: the drive is of another uov_jax, delete {root} and simulate again"
+                ) from error
     elif root.exists() and any(root.iterdir()):
         raise DriveError(
             f"{root}: not empty, and not a simulated drive (it has no {MANIFEST}): give another "

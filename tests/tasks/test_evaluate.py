@@ -179,9 +179,16 @@ def test_scores_are_those_of_the_written_labels(
 
 
 def test_pictures_show_networks_over_images_and_from_above(
-    tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path], capsys: Any
 ) -> None:
+    judge(config, networks, tmp_path, keyframes=1)
     judge(config, networks, tmp_path, pictures=1, keyframes=1)
+    assert "Of 1 sweeps that were judged before there are no pictures" in capsys.readouterr().out
+    assert not (tmp_path / "pictures").exists()
+    (tmp_path / "progress.npz").unlink()
+    judge(config, networks, tmp_path, pictures=1, keyframes=1)
+    judge(config, networks, tmp_path, pictures=1, keyframes=1)
+    assert "there are no pictures" not in capsys.readouterr().out
     token = "scene-0103-sample-0"
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert names == {

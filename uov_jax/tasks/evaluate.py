@@ -294,6 +294,15 @@ class _Run:
             print("All of them are judged already; the tables are written again.", flush=True)
         elif done:
             print(f"Going on after {done:,} sweeps.", flush=True)
+        earlier = len(self.drawn.intersection(self.indices[:done]))
+        columns = len(self.states) * (1 + len(self.settings.afi))
+        drawn = len(list((self.directory / "pictures").glob("*.png")))
+        if drawn < earlier * columns:
+            print(
+                f"Of {earlier} sweeps that were judged before there are no pictures, or not all, "
+                f"and they are not drawn now: delete {self.directory / 'progress.npz'} for that.",
+                flush=True,
+            )
 
     def _farewell(self, result: EvaluationResult) -> None:
         judged = {name: s.everywhere for name, s in self.scores.items() if s.everywhere.points}

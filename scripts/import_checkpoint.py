@@ -23,6 +23,7 @@ from uov_jax.convert import (  # noqa: E402
     reference_voxels,
     require_agreement,
 )
+from uov_jax.convert.networks import NetworkShape  # noqa: E402
 from uov_jax.models import VARIANTS  # noqa: E402
 from uov_jax.training.config import load_config  # noqa: E402
 
@@ -61,15 +62,19 @@ def main(arguments: list[str] | None = None) -> int:
         f"{imported.shape.variant}, {imported.shape.in_channels} input channel(s), "
         f"{imported.shape.out_channels} outputs: {imported.report}\n"
         f"Wrote {imported.folder} and {options.output / 'import.txt'}.\n"
-        f"Next: {next_command(options, imported.shape.out_channels)}"
+        f"Next: {next_command(options, imported.shape)}"
     )
     return 0
 
 
-def next_command(options: argparse.Namespace, outputs: int) -> str:
+def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
     """Evaluation of a network whose outputs the recipe knows, training from another one."""
+    outputs = shape.out_channels
     recipe = options.config or RECIPES.get(outputs, RECIPES[17])
     config = load_config(options.config or str(ROOT / recipe))
+    # All recipes feed the one channel of LiDAR intensity.
+    if (shape.variant, shape.in_channels) != (config.model.variant, 1):
+        return f"a recipe of your own: {recipe} trains {config.model.variant} with 1 input channel"
     if config.task == "tmp":
         known = outputs in EMBEDDING_SIZES
         # The first stage starts from random weights.

@@ -282,6 +282,14 @@ def test_the_scripts_say_what_they_did(tmp_path: Path, published: Path) -> None:
     )
 
 
+def test_a_network_that_no_recipe_trains_is_not_sent_to_one(tmp_path: Path) -> None:
+    path = save_state_dict_file(tmp_path / "small.npz", small_weights(), CONFIG)
+    done = script("import_checkpoint.py", path, "--output", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    recipe = "configs/finetune_semantickitti.py trains res16unet34c with 1 input channel"
+    assert f"Next: a recipe of your own: {recipe}" in done.stdout
+
+
 def test_the_scripts_end_with_one_line_where_something_is_wrong(tmp_path: Path) -> None:
     other = save_state_dict_file(
         tmp_path / "cubes.npz", small_weights(), CONFIG | {"cylindrical_coordinates": False}

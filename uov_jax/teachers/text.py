@@ -195,7 +195,7 @@ def _read_cache(path: Path, num_rows: int) -> np.ndarray | None:
     """The rows of an earlier run; None where there are none or the file is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            rows: np.ndarray = archive["rows"]
+            rows = np.asarray(archive["rows"])
     except DAMAGE:
         return None
     whole = rows.ndim == 2 and len(rows) == num_rows and np.isfinite(rows).all()

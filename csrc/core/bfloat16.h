@@ -32,8 +32,4 @@ inline bfloat16 from_float<bfloat16>(float v) {
   return {static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
 }
 
-inline void copy_to_float(const bfloat16* from, int64_t n, float* to) {
-  for (int64_t i = 0; i < n; ++i) to[i] = to_float(from[i]);
-}
-
 }  // namespace uov

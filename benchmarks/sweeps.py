@@ -9,7 +9,10 @@ import numpy as np
 
 from uov_jax import sparse
 from uov_jax.data.nuscenes import read_sweep
-from uov_jax.data.simulate.sensors import lidar_rays
+from uov_jax.data.simulate import lidar
+from uov_jax.data.simulate.keyframe import DriveSettings, keyframe_time, make_world
+
+VOXEL_SIZE = (0.1, 1.0, 0.1)  # metres of radius, degrees, metres: that of the nuScenes recipes
 
 
 @dataclass(frozen=True)
@@ -32,39 +35,23 @@ def _voxels(points: np.ndarray, size: tuple[float, float, float], batch: int) ->
     return coords[sparse.locality_order(coords)]
 
 
-def synthetic(batch: int = 1, seed: int = 0) -> VoxelSweep:
-    """Turns of nuScenes' 32-beam LiDAR between two rows of houses.
+def synthetic(batch: int = 1) -> VoxelSweep:
+    """Turns of the simulated drive's LiDAR in as many streets, voxelised as the recipes do.
 
-    One has about 18,800 voxels and 101,000 neighbour pairs at 0.1 m, 1 degree, 0.2 m.
+    One has about 18,800 voxels and 82,000 neighbour pairs.
     """
-    size = (0.1, 1.0, 0.2)
-    rays = lidar_rays()[0].reshape(-1, 3)
-    generator = np.random.default_rng(seed)
-    clouds = [_street(rays, generator) for _ in range(batch)]
-    coords = np.concatenate([_voxels(cloud, size, i) for i, cloud in enumerate(clouds)])
-    return VoxelSweep(f"synthetic x {batch}", clouds[0], size, coords)
-
-
-def _street(rays: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    x, y, z = rays.T
-    with np.errstate(divide="ignore"):
-        distance = np.where(z < 0, -1.84 / z, np.inf)
-        for wall in generator.uniform(8.0, 12.0, 2) * (-1, 1):
-            hit = wall / y
-            # Houses of 14 m with gaps of 3 m, 8 m high.
-            on_wall = (hit > 0) & (np.abs(hit * x) % 17 < 14) & (hit * z < 8)
-            distance = np.minimum(distance, np.where(on_wall, hit, np.inf))
-        for end in (-40.0, 55.0):
-            hit = end / x
-            distance = np.minimum(distance, np.where((hit > 0) & (hit * z < 6), hit, np.inf))
-    seen = np.isfinite(distance) & (distance < 70)
-    points = rays[seen] * distance[seen, None]
-    return (points + generator.normal(0.0, 0.018, points.shape)).astype(np.float32)
+    drive = DriveSettings(scenes=batch, keyframes=1, seed=0)
+    clouds = []
+    for scene in range(batch):
+        world = make_world(drive, scene)
+        turn = lidar.sweep(world, keyframe_time(0), drive.generator(scene))
+        clouds.append(np.ascontiguousarray(turn.points[:, :3]))
+    coords = np.concatenate([_voxels(cloud, VOXEL_SIZE, i) for i, cloud in enumerate(clouds)])
+    return VoxelSweep(f"synthetic x {batch}", clouds[0], VOXEL_SIZE, coords)
 
 
 def stored(path: Path, batch: int = 1) -> VoxelSweep:
     """A nuScenes `.pcd.bin`, voxelised as the recipes do; `batch` copies of it."""
-    size = (0.1, 1.0, 0.1)
     points = np.ascontiguousarray(read_sweep(path)[:, :3])
-    coords = np.concatenate([_voxels(points, size, i) for i in range(batch)])
-    return VoxelSweep(f"{path.name[:20]}... x {batch}", points, size, coords)
+    coords = np.concatenate([_voxels(points, VOXEL_SIZE, i) for i in range(batch)])
+    return VoxelSweep(f"{path.name[:20]}... x {batch}", points, VOXEL_SIZE, coords)

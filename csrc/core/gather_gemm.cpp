@@ -1,9 +1,12 @@
 #include "core/gather_gemm.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -13,24 +16,37 @@
 namespace uov {
 namespace {
 
-// An output block is sized to stay in the second-level cache while all offsets pass over it.
+// An output block is sized to stay in the second-level cache while all offsets pass over it: it has
+// half of it, but not more or less than these.
 // Towards the end blocks become smaller, a fixed share of the rows that are left, so that no thread
 // has a large one to finish alone; but not so small that their panels are nearly empty.
-constexpr int64_t kBlockBytes = 512 * 1024;
+constexpr int64_t kBlockBytesAtLeast = 256 * 1024;
+constexpr int64_t kBlockBytesAtMost = 1024 * 1024;
 constexpr int64_t kShareOfRest = 16;
 constexpr int64_t kBlockRowsAtLeast = 128;
 // Of few rows there are few blocks, and each reads all weights. Wide products are cut into columns
 // then: a task has some of them for all rows, and packs their weights itself.
-constexpr int64_t kFewRows = 1024;
+constexpr int64_t kFewRows = 2048;
 constexpr int64_t kColumnsOfTask = 64;
 constexpr int64_t kColumnTasksAtLeast = 4;
-// Rows of the panels of a weight gradient: twice as many halve the passes over its matrix.
+// Pairs of a weight gradient that are added at a time: twice as many halve the passes over its
+// matrix.
 constexpr int64_t kGradientRows = 2 * kPanelRows;
+constexpr int64_t kCrowdedChannels = 128;
 // Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
 // threads.
 constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t block_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const int64_t half = sysconf(_SC_LEVEL2_CACHE_SIZE) / 2;
+#else
+  constexpr int64_t half = 512 * 1024;
+#endif
+  return std::clamp(half, kBlockBytesAtLeast, kBlockBytesAtMost);
+}
 
 // How many rows of the result have a neighbour before none has one: the rest is padding. `map` is
 // [K, rows].
@@ -65,7 +81,7 @@ Blocks product_blocks(const GatherGemmShape& shape, const int32_t* map) {
   const int64_t used = blocks.used = used_rows(shape, map);
   blocks.columns = used <= kFewRows && channels >= kColumnTasksAtLeast * kColumnsOfTask;
   const int64_t cached = std::max<int64_t>(
-      kBlockRowsAtLeast, kBlockBytes / static_cast<int64_t>(sizeof(float)) / channels);
+      kBlockRowsAtLeast, block_bytes() / static_cast<int64_t>(sizeof(float)) / channels);
   if (blocks.columns && used > 0) {
     for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
       blocks.all.push_back({0, used, left, std::min(left + kColumnsOfTask, channels)});
@@ -229,6 +245,33 @@ class PairLists {
   std::vector<int64_t> counts_;
 };
 
+// 0, 1, ...: the rows of a panel of a product.
+const int32_t* panel_rows() {
+  static const std::vector<int32_t> rows = [] {
+    std::vector<int32_t> all(kPanelRows);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }();
+  return rows.data();
+}
+
+// `depth` numbers, from `first` on, of the rows of x at `source`, for RowKernels::product: where
+// they lie if they are words already, else copied into a panel.
+template <typename T>
+Rows product_rows(const GatherGemmShape& shape, const T* x, int64_t first, int64_t depth,
+                  const int32_t* source, int64_t rows) {
+  const RowKernels<T>& inner = row_kernels<T>();
+  const int64_t per_word = inner.channels_per_word;
+  if (per_word * sizeof(T) == sizeof(float) && shape.channels_in % per_word == 0) {
+    return {reinterpret_cast<const float*>(x + first), shape.channels_in / per_word, source};
+  }
+  constexpr int64_t kStride = kPanelWords + kPanelSpare;
+  float* panel = thread_panel(0, kPanelRows * kStride);
+  inner.copy_rows(x + first, shape.channels_in, source, static_cast<int>(rows),
+                  static_cast<int>(depth), panel, kStride);
+  return {panel, kStride, panel_rows()};
+}
+
 // One block of a product, whose first number is at y. `packed` are the weights of all slots, or
 // null if they are to be packed here; `lists`, where they are known, are the pairs of the map.
 template <typename T>
@@ -250,7 +293,6 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
   };
   // Where row 0 of the result would be: lists count from there. Only rows of the block are touched.
   float* const origin = lists != nullptr ? y - begin * y_stride : y;
-  float* panel = thread_panel(0, kPanelRows * kPanelStride);
   const int64_t slot_words = weights.words(left, right);
   float* own = packed == nullptr ? thread_panel(1, slot_words) : nullptr;
   // The middle slot starts the sums of the rows it reaches without a zero being written and read
@@ -270,9 +312,8 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
       const int64_t depth = std::min(weights.panel_channels(), shape.channels_in - first);
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
-        inner.copy_rows(x + first, shape.channels_in, pairs.source + p, static_cast<int>(rows),
-                        static_cast<int>(depth), panel);
-        inner.product(panel, static_cast<int>(rows), inner.words(depth),
+        const Rows words = product_rows(shape, x, first, depth, pairs.source + p, rows);
+        inner.product(words, static_cast<int>(rows), inner.words(depth),
                       slot + weights.offset(first, left, right), static_cast<int>(width), origin,
                       pairs.target + p, y_stride, i > 0 || first > 0);
       }
@@ -297,38 +338,43 @@ inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t
                                      block.right - block.left, y, stride);
 }
 
+// The rows of x at `index` in a panel of the thread, for RowKernels::outer.
+template <typename T>
+Rows factor_panel(const T* x, int64_t channels, const int32_t* index, int rows, int which) {
+  const int64_t stride = ceil_div(channels, kPanelSpare) * kPanelSpare + kPanelSpare;
+  // One row more: the last is read up to whole tiles.
+  float* panel = thread_panel(which, (kGradientRows + 1) * stride);
+  row_kernels<T>().copy_factor(x, channels, index, rows, static_cast<int>(channels), panel, stride);
+  return {panel, stride, nullptr};
+}
+
+// Whether RowKernels::outer may read the rows where they lie. They must be words, and tiles must
+// not reach past the last. Of rows that are a multiple of kCrowdedChannels apart, the columns of
+// one tile fall onto few sets of the first-level cache, and would not stay there for the next.
+template <typename T>
+bool factors_in_place(const GatherGemmShape& shape) {
+  return sizeof(T) == sizeof(float) && shape.channels_out % row_kernels<T>().tile_columns == 0 &&
+         shape.channels_in % kCrowdedChannels != 0 && shape.channels_out % kCrowdedChannels != 0;
+}
+
 // dw = x[source]^T dy[target] over `pairs` pairs.
 template <typename T>
 void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
                         const int32_t* source, const int32_t* target, int64_t pairs, float* dw) {
   const RowKernels<T>& inner = row_kernels<T>();
-  const int64_t panels_in = ceil_div(shape.channels_in, kPanelWords);
-  const int64_t panels_out = ceil_div(shape.channels_out, kPanelWords);
-  constexpr int64_t kPanelFloats = kGradientRows * kPanelStride;
-  float* a = thread_panel(0, panels_in * kPanelFloats);
-  float* b = thread_panel(1, panels_out * kPanelFloats);
-  auto width = [](int64_t channels, int64_t panel) {
-    return static_cast<int>(std::min<int64_t>(kPanelWords, channels - panel * kPanelWords));
-  };
+  const int channels_in = static_cast<int>(shape.channels_in);
+  const int channels_out = static_cast<int>(shape.channels_out);
   if (pairs == 0) std::fill_n(dw, shape.channels_in * shape.channels_out, 0.0f);
+  const bool in_place = factors_in_place<T>(shape);
   for (int64_t i = 0; i < pairs; i += kGradientRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kGradientRows, pairs - i));
-    for (int64_t p = 0; p < panels_in; ++p) {
-      inner.copy_factor(x + p * kPanelWords, shape.channels_in, source + i, rows,
-                        width(shape.channels_in, p), a + p * kPanelFloats);
+    Rows a{reinterpret_cast<const float*>(x), channels_in, source + i};
+    Rows b{reinterpret_cast<const float*>(dy), channels_out, target + i};
+    if (!in_place) {
+      a = factor_panel(x, channels_in, a.index, rows, 0);
+      b = factor_panel(dy, channels_out, b.index, rows, 1);
     }
-    for (int64_t p = 0; p < panels_out; ++p) {
-      inner.copy_factor(dy + p * kPanelWords, shape.channels_out, target + i, rows,
-                        width(shape.channels_out, p), b + p * kPanelFloats);
-    }
-    for (int64_t p = 0; p < panels_in; ++p) {
-      for (int64_t q = 0; q < panels_out; ++q) {
-        inner.outer(a + p * kPanelFloats, width(shape.channels_in, p), b + q * kPanelFloats,
-                    width(shape.channels_out, q), rows,
-                    dw + p * kPanelWords * shape.channels_out + q * kPanelWords, shape.channels_out,
-                    i > 0);
-      }
-    }
+    inner.outer(a, channels_in, b, channels_out, inner.words(rows), dw, channels_out, i > 0);
   }
 }
 

@@ -8,15 +8,25 @@ struct bfloat16;
 // Panels and packed weights are made of words of 32 bits: a float32 number each, or two bfloat16
 // numbers where the processor multiplies those itself.
 //
-// A panel row has at most kPanelWords words; the 16 more to the next row keep rows from falling
-// onto the same cache sets, and give tiles that read past the last word room to do so.
+// At most kPanelWords words of a row are multiplied at a time: their weights, a slab of some 16
+// KiB, stay in the first-level cache.
 inline constexpr int kPanelWords = 128;
-inline constexpr int kPanelStride = kPanelWords + 16;
-// 96 rows x 144 words = 54 KiB: stays in the second-level cache, and 96 divides by every tile.
+// Words from row to row of a panel beyond those that count: they keep rows from falling onto the
+// same cache sets, and give tiles that read past the last word room to do so.
+inline constexpr int kPanelSpare = 16;
+// Rows of a product that pass over one slab: 96 x 512 bytes stay in the second-level cache, and 96
+// divides by every tile.
 inline constexpr int kPanelRows = 96;
 
 // Numbers that existing_pairs may write past the last.
 inline constexpr int kSpare = 16;
+
+// Rows of words that lie anywhere: row i is at words + index[i] * stride.
+struct Rows {
+  const float* words;
+  long stride;
+  const int* index;
+};
 
 // Kernels on rows of T, float or bfloat16. Sums are float32.
 template <typename T>
@@ -24,25 +34,29 @@ struct RowKernels {
   int tile_columns;       // columns of one packed slab of weights
   int channels_per_word;  // 1, or 2 for pairs of bfloat16 numbers
 
-  // panel[i] = the `depth` numbers from x[rows[i] * stride] on, i < count, for `product`.
-  void (*copy_rows)(const T* x, long stride, const int* rows, int count, int depth, float* panel);
+  // Row i of the panel = the `depth` numbers from x[rows[i] * stride] on, i < count, for `product`.
+  void (*copy_rows)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+                    long panel_stride);
 
-  // The same for `outer`, of at most kPanelWords numbers. Where a word holds two, it is one channel
-  // of two rows that follow each other, and the panel has half as many rows.
-  void (*copy_factor)(const T* x, long stride, const int* rows, int count, int depth, float* panel);
+  // The same for `outer`. Where a word holds two numbers, they are one channel of two rows that
+  // follow each other, and the panel has half as many rows.
+  void (*copy_factor)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+                      long panel_stride);
 
   // One slab of packed weights [words of depth, tile_columns]: its entry (d, j) is
   // w[d * stride + j], or w[j * stride + d] of pack_transposed, and zero from column `columns` on.
   void (*pack)(const T* w, long stride, int depth, int columns, float* slab);
   void (*pack_transposed)(const T* w, long stride, int depth, int columns, float* slab);
 
-  // y[target[i]] += panel[i] @ w for i < rows, or = without `add`: `words` words of every row
+  // y[target[i]] += x[i] @ w for i < rows, or = without `add`: the first `words` words of x's rows
   // count, `packed` holds the `columns` columns of w in slabs.
-  void (*product)(const float* panel, int rows, int words, const float* packed, int columns,
-                  float* y, const int* target, long y_stride, bool add);
+  void (*product)(const Rows& x, int rows, int words, const float* packed, int columns, float* y,
+                  const int* target, long y_stride, bool add);
 
-  // c += a^T @ b over `pairs` rows of two factors, or = without `add`.
-  void (*outer)(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+  // c += a^T @ b over `rows` rows of words of two factors, or = without `add`. Rows of b are read
+  // up to a whole number of tile_columns. Where there is no index, and then for neither, rows
+  // follow each other.
+  void (*outer)(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, float* c,
                 long c_stride, bool add);
 
   // sum = the sum of the rows x[rows[i]] of `channels` numbers, i < count, in this order; zeros for

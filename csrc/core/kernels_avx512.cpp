@@ -1,6 +1,9 @@
-// 12 x 32 tiles: 24 accumulators, 2 columns and broadcasts from memory fill the 32 registers.
+// 8 x 32 tiles of a product, whose rows lie anywhere: their addresses fill the integer registers.
+// 12 x 32 tiles of a weight gradient: 24 accumulators, 2 columns and broadcasts fill the 32 vector
+// registers.
 #define UOV_LANES 16
-#define UOV_TILE_ROWS 12
+#define UOV_PRODUCT_ROWS 8
+#define UOV_OUTER_ROWS 12
 #define UOV_TILE_VECTORS 2
 #define UOV_KERNEL_NAMESPACE avx512
 #include <immintrin.h>

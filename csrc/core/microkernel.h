@@ -10,7 +10,8 @@ namespace uov {
 namespace UOV_KERNEL_NAMESPACE {
 
 constexpr int kLanes = UOV_LANES;
-constexpr int kTileRows = UOV_TILE_ROWS;
+constexpr int kProductRows = UOV_PRODUCT_ROWS;
+constexpr int kOuterRows = UOV_OUTER_ROWS;
 constexpr int kTileVectors = UOV_TILE_VECTORS;
 constexpr int kTileColumns = kLanes * kTileVectors;
 
@@ -49,98 +50,134 @@ inline Vector add_product(Vector sum, float value, Vector column) {
 inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
 #endif
 
-// acc[i][v] = sum_d a(i, d) * b(d, v): a(i, d) is a[i * ROW + d * STEP]. ROW and STEP are
-// compile-time constants, so that all rows are addressed from one pointer: with run-time strides
-// the addresses of the rows spill out of the integer registers and halve the rate.
-template <int ROWS, int VECTORS, int ROW, int STEP>
-inline void multiply_tile(const float* a, const float* b, int depth, int b_stride,
+// acc[i][v] += sum_d row[i][d] * b(d, v), where b has kTileColumns columns. The rows lie anywhere:
+// there must be few enough for all their addresses to stay in integer registers.
+template <int ROWS, int VECTORS>
+inline void multiply_rows(const float* const (&row)[ROWS], const float* b, long depth,
                           Vector (&acc)[ROWS][VECTORS]) {
-  for (int d = 0; d < depth; ++d) {
+  for (long d = 0; d < depth; ++d, b += kTileColumns) {
     Vector column[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) column[v] = load(b + v * kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < ROWS; ++i) {
-      const float value = a[i * ROW];
+      const float value = row[i][d];
 #pragma GCC unroll 8
       for (int v = 0; v < VECTORS; ++v) acc[i][v] = add_product(acc[i][v], value, column[v]);
     }
-    a += STEP;
-    b += b_stride;
   }
 }
 
-// c += acc, or c = acc, on the first `columns` columns.
-template <bool ADD, int VECTORS>
+// acc[i][v] += sum_p a(p, i) * b(p, v) over pairs of rows, which may lie ANYWHERE or are those of
+// panels, one after the other.
+template <bool ANYWHERE, int ROWS, int VECTORS>
+inline void multiply_outer(const Rows& a, const Rows& b, int pairs, Vector (&acc)[ROWS][VECTORS]) {
+  const float *left = a.words, *right = b.words;
+  for (long p = 0; p < pairs; ++p) {
+    if (ANYWHERE) {
+      left = a.words + a.index[p] * a.stride;
+      right = b.words + b.index[p] * b.stride;
+    }
+    Vector column[VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) column[v] = load(right + v * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i) {
+      const float value = left[i];
+#pragma GCC unroll 8
+      for (int v = 0; v < VECTORS; ++v) acc[i][v] = add_product(acc[i][v], value, column[v]);
+    }
+    if (!ANYWHERE) {
+      left += a.stride;
+      right += b.stride;
+    }
+  }
+}
+
+// c += acc, or c = acc, on the first `columns` columns, or on all of them.
+template <bool ADD, bool WHOLE, int VECTORS>
 inline void write_row(float* c, const Vector (&acc)[VECTORS], int columns) {
-  if (columns >= VECTORS * kLanes) {
+  if (WHOLE) {
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) {
       store(c + v * kLanes, ADD ? load(c + v * kLanes) + acc[v] : acc[v]);
     }
-    return;
-  }
-  for (int j = 0; j < columns; ++j) {
-    c[j] = ADD ? c[j] + acc[j / kLanes][j % kLanes] : acc[j / kLanes][j % kLanes];
+  } else {
+    for (int j = 0; j < columns; ++j) {
+      c[j] = ADD ? c[j] + acc[j / kLanes][j % kLanes] : acc[j / kLanes][j % kLanes];
+    }
   }
 }
 
-// Rows of the product a [ROWS, depth] x b [depth, columns] to the rows of y at `target`.
-template <bool ADD, int ROWS, int VECTORS>
-void product_tile(const float* a, const float* b, int depth, float* y, const int* target,
+// ROWS rows of x times b [depth, columns], to the rows of y at `target`.
+template <bool ADD, bool WHOLE, int ROWS, int VECTORS>
+void product_tile(const Rows& x, int depth, const float* b, float* y, const int* target,
                   long y_stride, int columns) {
-  // The rows of y arrive while the product runs.
-#pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) __builtin_prefetch(y + target[i] * y_stride, 1);
-  Vector acc[ROWS][VECTORS] = {};
-  multiply_tile<ROWS, VECTORS, kPanelStride, 1>(a, b, depth, kTileColumns, acc);
+  const float* row[ROWS];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
-    write_row<ADD, VECTORS>(y + target[i] * y_stride, acc[i], columns);
+    row[i] = x.words + x.index[i] * x.stride;
+    // The rows of y arrive while the product runs.
+#pragma GCC unroll 8
+    for (int v = 0; v < VECTORS; ++v) {
+      __builtin_prefetch(y + target[i] * y_stride + v * kLanes, 1);
+    }
+  }
+  Vector acc[ROWS][VECTORS] = {};
+  multiply_rows<ROWS, VECTORS>(row, b, depth, acc);
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i) {
+    write_row<ADD, WHOLE, VECTORS>(y + target[i] * y_stride, acc[i], columns);
   }
 }
 
 // The product a^T [ROWS, pairs] x b [pairs, columns] to `ROWS` rows of c.
-template <bool ADD, int ROWS, int VECTORS>
-void outer_tile(const float* a, const float* b, int pairs, float* c, long c_stride, int columns) {
+template <bool ADD, bool ANYWHERE, bool WHOLE, int ROWS, int VECTORS>
+void outer_tile(const Rows& a, const Rows& b, int pairs, float* c, long c_stride, int columns) {
   Vector acc[ROWS][VECTORS] = {};
-  multiply_tile<ROWS, VECTORS, 1, kPanelStride>(a, b, pairs, kPanelStride, acc);
+  multiply_outer<ANYWHERE, ROWS, VECTORS>(a, b, pairs, acc);
 #pragma GCC unroll 16
-  for (int i = 0; i < ROWS; ++i) write_row<ADD, VECTORS>(c + i * c_stride, acc[i], columns);
+  for (int i = 0; i < ROWS; ++i) {
+    write_row<ADD, WHOLE, VECTORS>(c + i * c_stride, acc[i], columns);
+  }
 }
 
-// Calls the tile function for `rows` (1..kTileRows) at compile-time size.
+// Calls the tile function for `rows` (1..ROWS) at compile-time size.
 template <int ROWS>
 struct Remainder {
   template <bool ADD>
-  static void product(int rows, const float* a, const float* b, int depth, float* y,
+  static void product(int rows, const Rows& x, int depth, const float* b, float* y,
                       const int* target, long y_stride, int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::template product<ADD>(rows, a, b, depth, y, target, y_stride, columns);
+      Remainder<ROWS - 1>::template product<ADD>(rows, x, depth, b, y, target, y_stride, columns);
+    } else if (columns == kTileColumns) {
+      product_tile<ADD, true, ROWS, kTileVectors>(x, depth, b, y, target, y_stride, columns);
     } else if (columns <= kLanes) {
-      product_tile<ADD, ROWS, 1>(a, b, depth, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, 1>(x, depth, b, y, target, y_stride, columns);
     } else {
-      product_tile<ADD, ROWS, kTileVectors>(a, b, depth, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, kTileVectors>(x, depth, b, y, target, y_stride, columns);
     }
   }
-  template <bool ADD>
-  static void outer(int rows, const float* a, const float* b, int pairs, float* c, long c_stride,
+  template <bool ADD, bool ANYWHERE>
+  static void outer(int rows, const Rows& a, const Rows& b, int pairs, float* c, long c_stride,
                     int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::template outer<ADD>(rows, a, b, pairs, c, c_stride, columns);
+      Remainder<ROWS - 1>::template outer<ADD, ANYWHERE>(rows, a, b, pairs, c, c_stride, columns);
+    } else if (columns == kTileColumns) {
+      outer_tile<ADD, ANYWHERE, true, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
     } else if (columns <= kLanes) {
-      outer_tile<ADD, ROWS, 1>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ANYWHERE, false, ROWS, 1>(a, b, pairs, c, c_stride, columns);
     } else {
-      outer_tile<ADD, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ANYWHERE, false, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
     }
   }
 };
 template <>
 struct Remainder<0> {
   template <bool ADD>
-  static void product(int, const float*, const float*, int, float*, const int*, long, int) {}
-  template <bool ADD>
-  static void outer(int, const float*, const float*, int, float*, long, int) {}
+  static void product(int, const Rows&, int, const float*, float*, const int*, long, int) {}
+  template <bool ADD, bool ANYWHERE>
+  static void outer(int, const Rows&, const Rows&, int, float*, long, int) {}
 };
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
@@ -166,11 +203,11 @@ inline float pair_at(const Half* p, bool both) {
   return word;
 }
 
-void copy_rows(const bfloat16* x, long stride, const int* rows, int count, int depth,
-               float* panel) {
+void copy_rows(const bfloat16* x, long stride, const int* rows, int count, int depth, float* panel,
+               long panel_stride) {
   for (int i = 0; i < count; ++i) {
     const Half* from = stored(x) + rows[i] * stride;
-    float* to = panel + i * kPanelStride;
+    float* to = panel + i * panel_stride;
     int d = 0;
     for (; d + 2 * kLanes <= depth; d += 2 * kLanes) {
       store(to + d / 2, load(reinterpret_cast<const float*>(from + d)));
@@ -180,18 +217,19 @@ void copy_rows(const bfloat16* x, long stride, const int* rows, int count, int d
 }
 
 void copy_factor(const bfloat16* x, long stride, const int* rows, int count, int depth,
-                 float* panel) {
+                 float* panel, long panel_stride) {
   for (int i = 0; i < count; i += 2) {
     const Half* second = i + 1 < count ? stored(x) + rows[i + 1] * stride : nullptr;
-    pair_up(stored(x) + rows[i] * stride, second, depth, panel + i / 2 * kPanelStride);
+    pair_up(stored(x) + rows[i] * stride, second, depth, panel + i / 2 * panel_stride);
   }
 }
 #else
 template <typename T>
-void copy_rows(const T* x, long stride, const int* rows, int count, int depth, float* panel) {
+void copy_rows(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+               long panel_stride) {
   for (int i = 0; i < count; ++i) {
     const auto* from = stored(x) + rows[i] * stride;
-    float* to = panel + i * kPanelStride;
+    float* to = panel + i * panel_stride;
     int d = 0;
     for (; d + kLanes <= depth; d += kLanes) store(to + d, load(from + d));
     for (; d < depth; ++d) to[d] = load_one(from + d);
@@ -236,53 +274,55 @@ void sum_rows(const T* x, long channels, const int* rows, long count, long known
   }
 }
 
+inline Rows from_row(const Rows& rows, int first) {
+  return {rows.words, rows.stride, rows.index + first};
+}
+inline Rows from_word(const Rows& rows, int first) {
+  return {rows.words + first, rows.stride, rows.index};
+}
+
 template <bool ADD>
-void product_panel(const float* panel, int rows, int words, const float* packed, int columns,
-                   float* y, const int* target, long y_stride) {
+void product_slabs(const Rows& x, int rows, int words, const float* packed, int columns, float* y,
+                   const int* target, long y_stride) {
   for (int j = 0; j < columns; j += kTileColumns) {
     const float* b = packed + static_cast<long>(j) * words;
     const int width = smaller(kTileColumns, columns - j);
-    for (int i = 0; i < rows; i += kTileRows) {
-      Remainder<kTileRows>::template product<ADD>(smaller(kTileRows, rows - i),
-                                                  panel + i * kPanelStride, b, words, y + j,
-                                                  target + i, y_stride, width);
+    for (int i = 0; i < rows; i += kProductRows) {
+      Remainder<kProductRows>::template product<ADD>(smaller(kProductRows, rows - i),
+                                                     from_row(x, i), words, b, y + j, target + i,
+                                                     y_stride, width);
     }
   }
 }
 
-void product(const float* panel, int rows, int words, const float* packed, int columns, float* y,
+void product(const Rows& x, int rows, int words, const float* packed, int columns, float* y,
              const int* target, long y_stride, bool add) {
   if (add) {
-    product_panel<true>(panel, rows, words, packed, columns, y, target, y_stride);
+    product_slabs<true>(x, rows, words, packed, columns, y, target, y_stride);
   } else {
-    product_panel<false>(panel, rows, words, packed, columns, y, target, y_stride);
+    product_slabs<false>(x, rows, words, packed, columns, y, target, y_stride);
   }
 }
 
-template <bool ADD>
-void outer_panel(const float* a, int a_columns, const float* b, int b_columns, int rows, float* c,
+template <bool ADD, bool ANYWHERE>
+void outer_tiles(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, float* c,
                  long c_stride) {
   for (int j = 0; j < b_columns; j += kTileColumns) {
     const int width = smaller(kTileColumns, b_columns - j);
-    for (int i = 0; i < a_columns; i += kTileRows) {
-      Remainder<kTileRows>::template outer<ADD>(smaller(kTileRows, a_columns - i), a + i, b + j,
-                                                rows, c + i * c_stride + j, c_stride, width);
+    for (int i = 0; i < a_columns; i += kOuterRows) {
+      Remainder<kOuterRows>::template outer<ADD, ANYWHERE>(smaller(kOuterRows, a_columns - i),
+                                                           from_word(a, i), from_word(b, j), rows,
+                                                           c + i * c_stride + j, c_stride, width);
     }
   }
 }
 
-void outer(const float* a, int a_columns, const float* b, int b_columns, int pairs, float* c,
+void outer(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, float* c,
            long c_stride, bool add) {
-#ifdef UOV_BFLOAT16_PAIRS
-  const int rows = (pairs + 1) / 2;
-#else
-  const int rows = pairs;
-#endif
-  if (add) {
-    outer_panel<true>(a, a_columns, b, b_columns, rows, c, c_stride);
-  } else {
-    outer_panel<false>(a, a_columns, b, b_columns, rows, c, c_stride);
-  }
+  const bool anywhere = a.index != nullptr;
+  const auto tiles = anywhere ? (add ? outer_tiles<true, true> : outer_tiles<false, true>)
+                              : (add ? outer_tiles<true, false> : outer_tiles<false, false>);
+  tiles(a, a_columns, b, b_columns, rows, c, c_stride);
 }
 
 #ifdef UOV_BFLOAT16_PAIRS

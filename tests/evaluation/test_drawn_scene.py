@@ -30,7 +30,7 @@ def test_a_scene_has_every_labelling_there_is(drawn_root: Path) -> None:
     sample = evaluation_sample(
         keyframes[1],
         vocabulary,
-        [PlanSpec(2560)],
+        [PlanSpec(2560, fractions=(1.0,) * 5)],
         dumps=open_dumps(drawn_root / "dumps", vocabulary),
     )
     np.testing.assert_array_equal(frame.panels["truth"], sample["truth"])

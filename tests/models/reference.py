@@ -64,7 +64,7 @@ def relative_error(found: Any, expected: np.ndarray) -> float:
 
 def fixture_plan(fixture: dict[str, np.ndarray], capacity: int, first_kernel: int = 3) -> Plan:
     """The plan of a fixture's coordinates, as jax arrays."""
-    spec = PlanSpec(capacity=capacity, first_kernel=first_kernel)
+    spec = PlanSpec(capacity=capacity, first_kernel=first_kernel, fractions=(1.0,) * 5)
     return jax.tree.map(jnp.asarray, build_plan(fixture["coords"], spec))
 
 

@@ -38,7 +38,7 @@ def fixture_map(data, name: str) -> NeighbourMap:
     # The plan works at tensor stride 1: scale down, which keeps every parent and slot.
     unit = fine.copy()
     unit[:, 1:] //= stride
-    plan = sparse.build_plan(unit, sparse.PlanSpec(len(unit), levels=2))
+    plan = sparse.build_plan(unit, sparse.PlanSpec(len(unit), levels=2, fractions=(1.0, 1.0)))
     ours = plan.coords[1][: plan.counts[1]] * [1, stride, stride, stride]
     row = {tuple(c): i for i, c in enumerate(ours.tolist())}
     to_ours = np.array([row[tuple(c)] for c in coarse.tolist()])

@@ -61,11 +61,11 @@ class Capacities:
         see 22,000 pairs of it, of which the crop keeps half, in up to 6 x 175 masks.
         """
         count = 1 + math.ceil(math.log(voxels[1] / voxels[0]) / math.log(1.75))
+        rooms = _series(voxels[0] * sweeps, voxels[1] * sweeps, count)
+        plans = [sparse.PlanSpec(capacity, levels, first_kernel) for capacity in rooms]
+        plans[-1] = dataclasses.replace(plans[-1], fractions=sparse.ROOMY_FRACTIONS)
         return cls(
-            plans=tuple(
-                sparse.PlanSpec(capacity, levels, first_kernel)
-                for capacity in _series(voxels[0] * sweeps, voxels[1] * sweeps, count)
-            ),
+            plans=tuple(plans),
             pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, count),
             superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, count),
         )

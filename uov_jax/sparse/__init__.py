@@ -21,6 +21,7 @@ from uov_jax.sparse.ops import (
     unit_rows,
 )
 from uov_jax.sparse.plan import (
+    ROOMY_FRACTIONS,
     CapacityError,
     NeighbourMap,
     Plan,
@@ -37,6 +38,7 @@ from uov_jax.sparse.plan import (
 from uov_jax.sparse.sampling import farthest_points
 
 __all__ = [
+    "ROOMY_FRACTIONS",
     "CapacityError",
     "NeighbourMap",
     "Plan",

@@ -18,12 +18,14 @@ namespace {
 
 // An output block is sized to stay in the second-level cache while all offsets pass over it: it has
 // half of it, but not more or less than these.
-// Towards the end blocks become smaller, a fixed share of the rows that are left, so that no thread
-// has a large one to finish alone; but not so small that their panels are nearly empty.
 constexpr int64_t kBlockBytesAtLeast = 256 * 1024;
 constexpr int64_t kBlockBytesAtMost = 1024 * 1024;
-constexpr int64_t kShareOfRest = 16;
-constexpr int64_t kBlockRowsAtLeast = 128;
+// Every block reads all weights, so blocks are as large as the cache allows. Towards the end they
+// become smaller, this share of a thread's part of the rows that are left, so that no thread has a
+// large one to finish alone; but not so small that their panels are nearly empty. All begin at a
+// multiple of kMomentRows, so that moments do not depend on them.
+constexpr int64_t kShareOfRest = 2;
+constexpr int64_t kBlockRowsAtLeast = 2 * kMomentRows;
 // Of few rows there are few blocks, and each reads all weights. Wide products are cut into columns
 // then: a task has some of them for all rows, and packs their weights itself.
 constexpr int64_t kFewRows = 2048;
@@ -33,11 +35,13 @@ constexpr int64_t kColumnTasksAtLeast = 4;
 // matrix.
 constexpr int64_t kGradientRows = 2 * kPanelRows;
 constexpr int64_t kCrowdedChannels = 128;
+constexpr int64_t kFloatBytes = sizeof(float);
 // Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
 // threads.
 constexpr int64_t kPairsPerTask = 4096;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t whole_moments(int64_t rows) { return ceil_div(rows, kMomentRows) * kMomentRows; }
 
 int64_t block_bytes() {
 #ifdef _SC_LEVEL2_CACHE_SIZE
@@ -74,22 +78,23 @@ struct Blocks {
   int64_t used = 0;      // rows before the padding, which has blocks of its own at the end
 };
 
-Blocks product_blocks(const GatherGemmShape& shape, const int32_t* map) {
+Blocks product_blocks(const GatherGemmShape& shape, const int32_t* map, int64_t threads) {
   Blocks blocks;
   const int64_t rows = shape.rows_out, channels = shape.channels_out;
   if (rows == 0 || channels == 0) return blocks;
-  const int64_t used = blocks.used = used_rows(shape, map);
+  const int64_t used = blocks.used = std::min(rows, whole_moments(used_rows(shape, map)));
   blocks.columns = used <= kFewRows && channels >= kColumnTasksAtLeast * kColumnsOfTask;
-  const int64_t cached = std::max<int64_t>(
-      kBlockRowsAtLeast, block_bytes() / static_cast<int64_t>(sizeof(float)) / channels);
+  const int64_t cached =
+      whole_moments(std::max(kBlockRowsAtLeast, block_bytes() / kFloatBytes / channels));
   if (blocks.columns && used > 0) {
     for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
       blocks.all.push_back({0, used, left, std::min(left + kColumnsOfTask, channels)});
     }
   } else {
     for (int64_t begin = 0; begin < used; begin = blocks.all.back().end) {
-      const int64_t share = std::max(kBlockRowsAtLeast, ceil_div(used - begin, kShareOfRest));
-      blocks.all.push_back({begin, begin + std::min({used - begin, cached, share}), 0, channels});
+      const int64_t share = whole_moments(ceil_div(used - begin, kShareOfRest * threads));
+      const int64_t wanted = std::clamp(share, kBlockRowsAtLeast, cached);
+      blocks.all.push_back({begin, std::min(begin + wanted, used), 0, channels});
     }
   }
   for (int64_t begin = used; begin < rows; begin += cached) {
@@ -383,13 +388,13 @@ template <typename T>
 class ProductBlocks {
  public:
   ProductBlocks(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
-                const int32_t* map, T* y)
+                const int32_t* map, T* y, int64_t threads)
       : shape_(shape),
         x_(x),
         map_(map),
         y_(y),
         weights_(shape, view, w),
-        blocks_(product_blocks(shape, map)),
+        blocks_(product_blocks(shape, map, threads)),
         slots_(blocks_.used == 0 || blocks_.columns ? 0 : shape.kernel),
         packed_(slots_ > 0 ? aligned_floats(slots_ * slot_words()) : nullptr) {}
 
@@ -517,7 +522,7 @@ template <typename T>
 void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
                  const int32_t* map, const RowAffine<T>* after, T* y,
                  const ParallelFor& parallel_for) {
-  ProductBlocks<T> blocks(shape, view, x, w, map, y);
+  ProductBlocks<T> blocks(shape, view, x, w, map, y, parallel_for.threads());
   parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
   parallel_for(blocks.count(), [&](int64_t i) { blocks.compute(i, after, nullptr); });
 }
@@ -526,26 +531,26 @@ template <typename T>
 void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, const int32_t* map,
                          int64_t valid, T* y, float* mean, float* m2,
                          const ParallelFor& parallel_for) {
-  ProductBlocks<T> blocks(shape, {}, x, w, map, y);
+  ProductBlocks<T> blocks(shape, {}, x, w, map, y, parallel_for.threads());
   const int64_t channels = shape.channels_out;
-  std::vector<float> parts(blocks.count() * 2 * channels);
-  auto rows = [&](const RowBlock& block) {
-    return std::clamp(valid, block.begin, block.end) - block.begin;
-  };
-  auto part_of = [&](int64_t i) { return parts.data() + i * 2 * channels + blocks.block(i).left; };
+  std::vector<float> parts(ceil_div(valid, kMomentRows) * 2 * channels);
+  auto part_of = [&](int64_t row) { return parts.data() + row / kMomentRows * 2 * channels; };
+  auto rows_from = [&](int64_t row) { return std::min(kMomentRows, valid - row); };
   parallel_for(blocks.slots(), [&](int64_t k) { blocks.pack(k); });
   parallel_for(blocks.count(), [&](int64_t i) {
     blocks.compute(i, nullptr, nullptr);
-    const RowBlock& block = blocks.block(i);
-    add_moments(blocks.result(i), channels, rows(block), block.right - block.left, part_of(i),
-                part_of(i) + channels);
+    const auto [begin, end, left, right] = blocks.block(i);
+    for (int64_t row = begin; row < std::min(end, valid); row += kMomentRows) {
+      float* part = part_of(row) + left;
+      few_moments(y + row * channels + left, channels, rows_from(row), right - left, part,
+                  part + channels);
+    }
   });
   std::fill_n(mean, channels, 0.0f);
   std::fill_n(m2, channels, 0.0f);
-  for (int64_t i = 0; i < blocks.count(); ++i) {
-    const RowBlock& block = blocks.block(i);
-    join_moments(block.begin, mean + block.left, m2 + block.left, rows(block), part_of(i),
-                 part_of(i) + channels, block.right - block.left);
+  for (int64_t row = 0; row < valid; row += kMomentRows) {
+    const float* part = part_of(row);
+    join_moments(row, mean, m2, rows_from(row), part, part + channels, channels);
   }
 }
 
@@ -564,7 +569,8 @@ void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w,
   const bool mirrored = back == nullptr;
   const GatherGemmShape product{shape.kernel, shape.rows_out, shape.rows_in, shape.channels_out,
                                 shape.channels_in};
-  ProductBlocks<T> blocks(product, {true, mirrored}, dy, w, mirrored ? map : back, dx);
+  ProductBlocks<T> blocks(product, {true, mirrored}, dy, w, mirrored ? map : back, dx,
+                          parallel_for.threads());
   WeightGradient<T> gradient(shape, x, dy, map, dw);
   const int64_t slots = blocks.slots();
   parallel_for(slots + shape.kernel, [&](int64_t i) {

@@ -8,10 +8,6 @@
 namespace uov {
 namespace {
 
-// 64 x 96 floats = 24 KiB: the second look at a block finds it in the first-level cache, or in the
-// second-level one for wider rows.
-constexpr int64_t kMomentRows = 64;
-
 // Two vectors summed over the valid rows: add(begin, end, first, second) adds the rows of one task
 // to zeros, join(rows so far, first, second, more rows, their first, their second, channels) takes
 // the tasks in their order.
@@ -61,30 +57,31 @@ void join_moments(int64_t rows, float* __restrict mean, float* __restrict m2, in
 }
 
 template <typename T>
-void add_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
+void few_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
                  float* m2) {
   const RowKernels<T>& inner = row_kernels<T>();
-  std::vector<float> block(2 * channels);
-  float* const block_mean = block.data();
-  float* const block_m2 = block_mean + channels;
-  for (int64_t row = 0; row < rows; row += kMomentRows) {
-    const int64_t count = std::min(kMomentRows, rows - row);
-    std::fill_n(block_mean, 2 * channels, 0.0f);
-    inner.add_rows(x + row * stride, stride, count, channels, block_mean);
-    for (int64_t c = 0; c < channels; ++c) block_mean[c] /= static_cast<float>(count);
-    inner.add_squares(x + row * stride, stride, count, channels, block_mean, block_m2);
-    join_moments(row, mean, m2, count, block_mean, block_m2, channels);
-  }
+  std::fill_n(mean, channels, 0.0f);
+  std::fill_n(m2, channels, 0.0f);
+  inner.add_rows(x, stride, rows, channels, mean);
+  for (int64_t c = 0; c < channels; ++c) mean[c] /= static_cast<float>(rows);
+  inner.add_squares(x, stride, rows, channels, mean, m2);
 }
 
 template <typename T>
 void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
                     const ParallelFor& parallel_for) {
+  const int64_t channels = shape.channels;
   reduce_rows(
       shape, mean, m2, parallel_for,
       [&](int64_t begin, int64_t end, float* part_mean, float* part_m2) {
-        add_moments(x + begin * shape.channels, shape.channels, end - begin, shape.channels,
-                    part_mean, part_m2);
+        std::vector<float> few(2 * channels);
+        for (int64_t row = begin; row < end; row += kMomentRows) {
+          const int64_t count = std::min(kMomentRows, end - row);
+          few_moments(x + row * channels, channels, count, channels, few.data(),
+                      few.data() + channels);
+          join_moments(row - begin, part_mean, part_m2, count, few.data(), few.data() + channels,
+                       channels);
+        }
       },
       join_moments);
 }
@@ -162,7 +159,7 @@ void affine_gradient_rows(const NormShape& shape, const T* dy, const T* y, const
 }
 
 #define UOV_NORM_OF(T)                                                                             \
-  template void add_moments<T>(const T*, int64_t, int64_t, int64_t, float*, float*);               \
+  template void few_moments<T>(const T*, int64_t, int64_t, int64_t, float*, float*);               \
   template void column_moments<T>(const NormShape&, const T*, float*, float*, const ParallelFor&); \
   template void affine_rows<T>(const NormShape&, const T*, const float*, const float*,             \
                                const float*, const T*, bool, T*, const ParallelFor&);              \

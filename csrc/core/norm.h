@@ -20,10 +20,13 @@ template <typename T>
 void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
                     const ParallelFor& parallel_for);
 
-// The same for `rows` rows at x, x + stride ..., added to zeros in `mean` and `m2`, without
-// threads.
+// Rows whose moments are taken at once: 64 x 96 floats = 24 KiB, so that the second look at them
+// finds them in the first-level cache, or in the second-level one where they are wider.
+inline constexpr int64_t kMomentRows = 64;
+
+// The same for `rows` <= kMomentRows rows at x, x + stride ..., at least one, without threads.
 template <typename T>
-void add_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
+void few_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
                  float* m2);
 
 // Joins the moments of `more` rows to those of `rows` rows: Chan, Golub and LeVeque, "Updating

@@ -4,16 +4,31 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 namespace uov {
 
 // Runs every task exactly once and returns when all have finished. Results must not depend on
-// which thread runs a task or on how many there are: a task owns what it writes.
-using ParallelFor = std::function<void(int64_t tasks, const std::function<void(int64_t)>& task)>;
+// which thread runs a task or on how many threads there are: a task owns what it writes.
+class ParallelFor {
+ public:
+  using Task = std::function<void(int64_t)>;
+  using Run = std::function<void(int64_t tasks, const Task& task)>;
 
-inline void serial_for(int64_t tasks, const std::function<void(int64_t)>& task) {
+  ParallelFor(int64_t threads, Run run) : threads_(threads), run_(std::move(run)) {}
+
+  // How many there may be, for a cut into tasks that suits them.
+  int64_t threads() const { return threads_; }
+  void operator()(int64_t tasks, const Task& task) const { run_(tasks, task); }
+
+ private:
+  int64_t threads_;
+  Run run_;
+};
+
+inline const ParallelFor serial_for(1, [](int64_t tasks, const ParallelFor::Task& task) {
   for (int64_t i = 0; i < tasks; ++i) task(i);
-}
+});
 
 // Rows of one task that moves [rows, channels]: about 256 KiB of floats, enough to hide the claim,
 // few enough to balance.

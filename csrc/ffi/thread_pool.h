@@ -36,7 +36,7 @@ bool watch(Done&& done) {
 // threads come; the caller works until none is left and then waits only for claimed ones.
 class PoolRun {
  public:
-  PoolRun(int64_t tasks, const std::function<void(int64_t)>& task) : tasks_(tasks), task_(task) {}
+  PoolRun(int64_t tasks, const ParallelFor::Task& task) : tasks_(tasks), task_(task) {}
 
   void work() {
     for (int64_t i = next_++; i < tasks_; i = next_++) {
@@ -63,7 +63,7 @@ class PoolRun {
  private:
   const int64_t tasks_;
   // Outlives its use: a thread that comes late finds no task left and never touches it.
-  const std::function<void(int64_t)>& task_;
+  const ParallelFor::Task& task_;
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> finished_{0};
   std::mutex mutex_;
@@ -77,7 +77,7 @@ class Crew : public std::enable_shared_from_this<Crew> {
  public:
   explicit Crew(xla::ffi::ThreadPool& pool) : pool_(pool), threads_(pool.num_threads()) {}
 
-  void run(int64_t tasks, const std::function<void(int64_t)>& task) {
+  void run(int64_t tasks, const ParallelFor::Task& task) {
     if (tasks <= 0) return;
     auto run = std::make_shared<PoolRun>(tasks, task);
     int64_t missing;
@@ -134,9 +134,8 @@ inline ParallelFor on_pool(xla::ffi::ThreadPool& pool) {
   const std::shared_ptr<Crew> crew(std::make_shared<Crew>(pool));
   // The last copy of the function lets the helpers go.
   const std::shared_ptr<void> guard(nullptr, [crew](void*) { crew->dismiss(); });
-  return [crew, guard](int64_t tasks, const std::function<void(int64_t)>& task) {
-    crew->run(tasks, task);
-  };
+  return {std::max<int64_t>(1, pool.num_threads()),
+          [crew, guard](int64_t tasks, const ParallelFor::Task& task) { crew->run(tasks, task); }};
 }
 
 template <typename Body>

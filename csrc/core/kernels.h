@@ -14,7 +14,7 @@ inline constexpr int kPanelWords = 128;
 // Words from row to row of a panel beyond those that count: they keep rows from falling onto the
 // same cache sets, and give tiles that read past the last word room to do so.
 inline constexpr int kPanelSpare = 16;
-// Rows of a product that pass over one slab: 96 x 512 bytes stay in the second-level cache, and 96
+// Rows of a product that pass over one slab: 96 x 1 KiB stay in the second-level cache, and 96
 // divides by every tile.
 inline constexpr int kPanelRows = 96;
 

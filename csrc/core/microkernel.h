@@ -14,6 +14,7 @@ constexpr int kProductRows = UOV_PRODUCT_ROWS;
 constexpr int kOuterRows = UOV_OUTER_ROWS;
 constexpr int kTileVectors = UOV_TILE_VECTORS;
 constexpr int kTileColumns = kLanes * kTileVectors;
+constexpr int kLineFloats = 16;
 
 typedef float Vector __attribute__((vector_size(UOV_LANES * 4)));
 typedef float UnalignedVector __attribute__((vector_size(UOV_LANES * 4), aligned(4), may_alias));
@@ -50,12 +51,14 @@ inline Vector add_product(Vector sum, float value, Vector column) {
 inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
 #endif
 
-// acc[i][v] += sum_d row[i][d] * b(d, v), where b has kTileColumns columns. The rows lie anywhere:
-// there must be few enough for all their addresses to stay in integer registers.
+// acc[i][v] += sum_d row[i][d] * b(d, v), where b has kTileColumns columns, while `depth` lines of
+// memory from `next` on come into the second-level cache. The rows lie anywhere: there must be few
+// enough for all their addresses to stay in integer registers.
 template <int ROWS, int VECTORS>
 inline void multiply_rows(const float* const (&row)[ROWS], const float* b, long depth,
-                          Vector (&acc)[ROWS][VECTORS]) {
+                          const float* next, Vector (&acc)[ROWS][VECTORS]) {
   for (long d = 0; d < depth; ++d, b += kTileColumns) {
+    __builtin_prefetch(next + d * kLineFloats, 0, 2);
     Vector column[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) column[v] = load(b + v * kLanes);
@@ -111,8 +114,8 @@ inline void write_row(float* c, const Vector (&acc)[VECTORS], int columns) {
 
 // ROWS rows of x times b [depth, columns], to the rows of y at `target`.
 template <bool ADD, bool WHOLE, int ROWS, int VECTORS>
-void product_tile(const Rows& x, int depth, const float* b, float* y, const int* target,
-                  long y_stride, int columns) {
+void product_tile(const Rows& x, int depth, const float* b, const float* next, float* y,
+                  const int* target, long y_stride, int columns) {
   const float* row[ROWS];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
@@ -124,7 +127,7 @@ void product_tile(const Rows& x, int depth, const float* b, float* y, const int*
     }
   }
   Vector acc[ROWS][VECTORS] = {};
-  multiply_rows<ROWS, VECTORS>(row, b, depth, acc);
+  multiply_rows<ROWS, VECTORS>(row, b, depth, next, acc);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
     write_row<ADD, WHOLE, VECTORS>(y + target[i] * y_stride, acc[i], columns);
@@ -146,16 +149,17 @@ void outer_tile(const Rows& a, const Rows& b, int pairs, float* c, long c_stride
 template <int ROWS>
 struct Remainder {
   template <bool ADD>
-  static void product(int rows, const Rows& x, int depth, const float* b, float* y,
-                      const int* target, long y_stride, int columns) {
+  static void product(int rows, const Rows& x, int depth, const float* b, const float* next,
+                      float* y, const int* target, long y_stride, int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::template product<ADD>(rows, x, depth, b, y, target, y_stride, columns);
+      Remainder<ROWS - 1>::template product<ADD>(rows, x, depth, b, next, y, target, y_stride,
+                                                 columns);
     } else if (columns == kTileColumns) {
-      product_tile<ADD, true, ROWS, kTileVectors>(x, depth, b, y, target, y_stride, columns);
+      product_tile<ADD, true, ROWS, kTileVectors>(x, depth, b, next, y, target, y_stride, columns);
     } else if (columns <= kLanes) {
-      product_tile<ADD, false, ROWS, 1>(x, depth, b, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, 1>(x, depth, b, next, y, target, y_stride, columns);
     } else {
-      product_tile<ADD, false, ROWS, kTileVectors>(x, depth, b, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, kTileVectors>(x, depth, b, next, y, target, y_stride, columns);
     }
   }
   template <bool ADD, bool ANYWHERE>
@@ -175,7 +179,8 @@ struct Remainder {
 template <>
 struct Remainder<0> {
   template <bool ADD>
-  static void product(int, const Rows&, int, const float*, float*, const int*, long, int) {}
+  static void product(int, const Rows&, int, const float*, const float*, float*, const int*, long,
+                      int) {}
   template <bool ADD, bool ANYWHERE>
   static void outer(int, const Rows&, const Rows&, int, float*, long, int) {}
 };
@@ -287,10 +292,13 @@ void product_slabs(const Rows& x, int rows, int words, const float* packed, int 
   for (int j = 0; j < columns; j += kTileColumns) {
     const float* b = packed + static_cast<long>(j) * words;
     const int width = smaller(kTileColumns, columns - j);
-    for (int i = 0; i < rows; i += kProductRows) {
-      Remainder<kProductRows>::template product<ADD>(smaller(kProductRows, rows - i),
-                                                     from_row(x, i), words, b, y + j, target + i,
-                                                     y_stride, width);
+    // The first tiles fetch the next slab, or whatever follows the last: as many as it takes.
+    const float* next = b + words * kTileColumns;
+    const float* const end = next + words * kTileColumns;
+    for (int i = 0; i < rows; i += kProductRows, next += words * kLineFloats) {
+      Remainder<kProductRows>::template product<ADD>(
+          smaller(kProductRows, rows - i), from_row(x, i), words, b, next < end ? next : b, y + j,
+          target + i, y_stride, width);
     }
   }
 }

@@ -139,6 +139,10 @@ def test_series_rise_to_the_largest_capacity():
         assert all(1.4 < b / a < 1.75 for a, b in zip(sizes, sizes[1:], strict=False))
         assert all(spec.first_kernel == 5 for spec in capacities.plans)
         assert capacities.superpoints[-1] == 2048 * sweeps
+        # Sweeps with more on their coarser levels than most take the next size; the last holds all.
+        *others, last = (spec.fractions for spec in capacities.plans)
+        assert last == sparse.ROOMY_FRACTIONS
+        assert all(a < b for other in others for a, b in zip(other[1:], last[1:], strict=True))
         largest = capacities.largest()
         assert largest.plans == capacities.plans[-1:]
         assert largest.pairs == capacities.pairs[-1:]

@@ -394,7 +394,8 @@ from uov_jax import sparse
 rng = np.random.default_rng(0)
 for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
     for rows, c_in, c_out in (
-        (1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768), (90, 259, 301)
+        (1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768), (90, 259, 301),
+        (450, 96, 64),
     ):
         forward = rng.integers(-1, rows, (27, rows)).astype(np.int32)
         forward[:, rng.random(rows) < 0.3] = -1

@@ -36,8 +36,8 @@ def first_step(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
             traced, compiled = _in_a_process(cache)
             yield Row(f"training step compiled, {what}", compiled * 1e3, 0.0)
     yield Row("training step traced", traced * 1e3, 0.0)
-    taken = step_bytes(Own(sweep.coords, *made_up(sweep.coords)))
-    needed = activation_bytes(PlanSpec(len(sweep.coords)))
+    own = Own(sweep.coords, *made_up(sweep.coords))
+    taken, needed = step_bytes(own), activation_bytes(own.spec)
     share = {"the activations": taken / needed}
     yield Row("memory of a training step", None, 0.0, taken / 2**20, "MiB", share)
 

@@ -15,12 +15,12 @@ from jax.typing import DTypeLike
 from benchmarks import peers
 from benchmarks.peers import Call
 from benchmarks.report import OURS, Row, compared
-from benchmarks.sweeps import VoxelSweep
+from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import interleaved
 from uov_jax import sparse
 from uov_jax.convert import model_to_state_dict
 from uov_jax.models.minkunet import VARIANTS, res16unet34c
-from uov_jax.sparse import Plan, PlanSpec
+from uov_jax.sparse import Plan
 from uov_jax.training import state, step
 from uov_jax.training.optimizer import sgd
 from uov_jax.training.parallel import Parallel
@@ -81,7 +81,7 @@ class Own:
         dtype: DTypeLike = jnp.float32,
     ) -> None:
         self.coords, self.features, self.labels = coords, features, labels
-        self.spec = PlanSpec(len(coords))
+        self.spec = fitting_spec(coords)
         self.parallel = Parallel(jax.local_devices()[:1])
         model = res16unet34c(
             features.shape[1], CLASSES, dtype=dtype, rngs=nnx.Rngs(0), axis_name="data"
@@ -142,7 +142,7 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         run, learn = peer.network(coords, features, labels, own.weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
     timings = interleaved(calls, repeats)
-    plan = sparse.build_plan(coords, PlanSpec(len(coords)))
+    plan = sparse.build_plan(coords, own.spec)
     gigaflop = useful_gigaflop(plan, CLASSES)
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}

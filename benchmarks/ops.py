@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.report import OURS, Row, compared
-from benchmarks.sweeps import VoxelSweep
+from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import Timing, interleaved
 from uov_jax import sparse
 
@@ -121,7 +121,7 @@ def plans(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     calls = {OURS: lambda: sparse.voxelize(points, size, cylindrical=True)}
     voxelize = interleaved(calls, repeats)
     yield compared("voxelise one sweep", voxelize, len(points) * 1e-6, "Mpoint/s")
-    coords, spec = sweep.coords, sparse.PlanSpec(len(sweep.coords))
+    coords, spec = sweep.coords, fitting_spec(sweep.coords)
     on_device, count = jnp.asarray(coords), jnp.int32(len(coords))
     in_jit = jax.jit(functools.partial(sparse.plan_in_jit, spec=spec))
     maps = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,15 @@ class VoxelSweep:
     points: np.ndarray
     voxel_size: tuple[float, float, float]
     coords: np.ndarray
+
+
+def fitting_spec(coords: np.ndarray) -> sparse.PlanSpec:
+    """The shape of a plan with as many rows as voxels, and the least room on the coarser levels."""
+    usual = sparse.PlanSpec(len(coords))
+    roomy = (sparse.ROOMY_FRACTIONS, (1.0,) * 5)
+    return sparse.smallest_spec(
+        coords, [usual, *(dataclasses.replace(usual, fractions=shares) for shares in roomy)]
+    )
 
 
 def _voxels(points: np.ndarray, size: tuple[float, float, float], batch: int) -> np.ndarray:

@@ -21,11 +21,13 @@ namespace {
 constexpr int64_t kBlockBytesAtLeast = 256 * 1024;
 constexpr int64_t kBlockBytesAtMost = 1024 * 1024;
 // Every block reads all weights, so blocks are as large as the cache allows. Towards the end they
-// become smaller, this share of a thread's part of the rows that are left, so that no thread has a
-// large one to finish alone; but not so small that their panels are nearly empty. All begin at a
-// multiple of kMomentRows, so that moments do not depend on them.
-constexpr int64_t kShareOfRest = 2;
+// become smaller: of the rows that are left there would be so many blocks for each thread, so that
+// none has a large one to finish alone. But they are not so small that few of their rows use a slab
+// of weights. All begin at a multiple of kMomentRows, so that moments do not depend on them.
+constexpr int64_t kBlocksOfRest = 2;
 constexpr int64_t kBlockRowsAtLeast = 2 * kMomentRows;
+// Rows whose moments are joined before they are joined to those of the others.
+constexpr int64_t kJoinedRows = 32 * kMomentRows;
 // Of few rows there are few blocks, and each reads all weights. Wide products are cut into columns
 // then: a task has some of them for all rows, and packs their weights itself.
 constexpr int64_t kFewRows = 2048;
@@ -92,7 +94,7 @@ Blocks product_blocks(const GatherGemmShape& shape, const int32_t* map, int64_t 
     }
   } else {
     for (int64_t begin = 0; begin < used; begin = blocks.all.back().end) {
-      const int64_t share = whole_moments(ceil_div(used - begin, kShareOfRest * threads));
+      const int64_t share = whole_moments(ceil_div(used - begin, kBlocksOfRest * threads));
       const int64_t wanted = std::clamp(share, kBlockRowsAtLeast, cached);
       blocks.all.push_back({begin, std::min(begin + wanted, used), 0, channels});
     }
@@ -113,8 +115,8 @@ AlignedFloats aligned_floats(int64_t n) {
       static_cast<float*>(::operator new[](n * sizeof(float), std::align_val_t{64})));
 }
 
-// Per-thread scratch, kept between calls; zeroed once, so that channels beyond a panel's width
-// never hold numbers that are slow to multiply.
+// Per-thread scratch, kept between calls, and zeroed once: tiles read channels beyond a panel's
+// width, whose products go nowhere.
 float* thread_panel(int which, int64_t wanted) {
   thread_local AlignedFloats storage[2];
   thread_local int64_t size[2] = {0, 0};
@@ -250,8 +252,8 @@ class PairLists {
   std::vector<int64_t> counts_;
 };
 
-// 0, 1, ...: the rows of a panel of a product.
-const int32_t* panel_rows() {
+// 0, 1, ...: where the rows of a panel of a product lie in it.
+const int32_t* panel_index() {
   static const std::vector<int32_t> rows = [] {
     std::vector<int32_t> all(kPanelRows);
     std::iota(all.begin(), all.end(), 0);
@@ -274,7 +276,7 @@ Rows product_rows(const GatherGemmShape& shape, const T* x, int64_t first, int64
   float* panel = thread_panel(0, kPanelRows * kStride);
   inner.copy_rows(x + first, shape.channels_in, source, static_cast<int>(rows),
                   static_cast<int>(depth), panel, kStride);
-  return {panel, kStride, panel_rows()};
+  return {panel, kStride, panel_index()};
 }
 
 // One block of a product, whose first number is at y. `packed` are the weights of all slots, or
@@ -346,9 +348,9 @@ inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t
 // The rows of x at `index` in a panel of the thread, for RowKernels::outer.
 template <typename T>
 Rows factor_panel(const T* x, int64_t channels, const int32_t* index, int rows, int which) {
-  const int64_t stride = ceil_div(channels, kPanelSpare) * kPanelSpare + kPanelSpare;
-  // One row more: the last is read up to whole tiles.
-  float* panel = thread_panel(which, (kGradientRows + 1) * stride);
+  int64_t stride = ceil_div(channels, kPanelSpare) * kPanelSpare + kPanelSpare;
+  if (stride % kCrowdedChannels == 0) stride += kPanelSpare;
+  float* panel = thread_panel(which, kGradientRows * stride);
   row_kernels<T>().copy_factor(x, channels, index, rows, static_cast<int>(channels), panel, stride);
   return {panel, stride, nullptr};
 }
@@ -373,12 +375,10 @@ void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
   const bool in_place = factors_in_place<T>(shape);
   for (int64_t i = 0; i < pairs; i += kGradientRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kGradientRows, pairs - i));
-    Rows a{reinterpret_cast<const float*>(x), channels_in, source + i};
-    Rows b{reinterpret_cast<const float*>(dy), channels_out, target + i};
-    if (!in_place) {
-      a = factor_panel(x, channels_in, a.index, rows, 0);
-      b = factor_panel(dy, channels_out, b.index, rows, 1);
-    }
+    const Rows a = in_place ? Rows{reinterpret_cast<const float*>(x), channels_in, source + i}
+                            : factor_panel(x, channels_in, source + i, rows, 0);
+    const Rows b = in_place ? Rows{reinterpret_cast<const float*>(dy), channels_out, target + i}
+                            : factor_panel(dy, channels_out, target + i, rows, 1);
     inner.outer(a, channels_in, b, channels_out, inner.words(rows), dw, channels_out, i > 0);
   }
 }
@@ -546,11 +546,19 @@ void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, c
                   part + channels);
     }
   });
+  // In two levels: a single chain of sums over very many rows would lose digits.
   std::fill_n(mean, channels, 0.0f);
   std::fill_n(m2, channels, 0.0f);
-  for (int64_t row = 0; row < valid; row += kMomentRows) {
-    const float* part = part_of(row);
-    join_moments(row, mean, m2, rows_from(row), part, part + channels, channels);
+  std::vector<float> joined(2 * channels);
+  for (int64_t first = 0; first < valid; first += kJoinedRows) {
+    const int64_t last = std::min(first + kJoinedRows, valid);
+    std::fill(joined.begin(), joined.end(), 0.0f);
+    for (int64_t row = first; row < last; row += kMomentRows) {
+      const float* part = part_of(row);
+      join_moments(row - first, joined.data(), joined.data() + channels, rows_from(row), part,
+                   part + channels, channels);
+    }
+    join_moments(first, mean, m2, last - first, joined.data(), joined.data() + channels, channels);
   }
 }
 

@@ -33,7 +33,7 @@ void gather_gemm(const GatherGemmShape& shape, WeightView view, const T* x, cons
                  const ParallelFor& parallel_for);
 
 // The same with mean and sum of squared deviations of every column of y over its first `valid` rows
-// (see column_moments), taken while the blocks are in cache.
+// (see column_moments), taken while the blocks are in cache. 0 <= valid <= rows_out.
 template <typename T>
 void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, const int32_t* map,
                          int64_t valid, T* y, float* mean, float* m2,

@@ -1,7 +1,7 @@
 // The tables of kernels.h, compiled once per instruction set.
 //
-// Included by kernels_*.cpp, which define UOV_LANES, UOV_TILE_ROWS, UOV_TILE_VECTORS and
-// UOV_KERNEL_NAMESPACE and are compiled with that instruction set's flags.
+// Included by kernels_*.cpp, which define UOV_LANES, UOV_PRODUCT_ROWS, UOV_OUTER_ROWS,
+// UOV_TILE_VECTORS and UOV_KERNEL_NAMESPACE and are compiled with that instruction set's flags.
 #pragma once
 
 #include "core/microkernel.h"

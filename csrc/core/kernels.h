@@ -8,14 +8,14 @@ struct bfloat16;
 // Panels and packed weights are made of words of 32 bits: a float32 number each, or two bfloat16
 // numbers where the processor multiplies those itself.
 //
-// At most kPanelWords words of a row are multiplied at a time: their weights, a slab of some 16
+// At most kPanelWords words of a row are multiplied at a time: their weights, a slab of at most 32
 // KiB, stay in the first-level cache.
-inline constexpr int kPanelWords = 128;
+inline constexpr int kPanelWords = 256;
 // Words from row to row of a panel beyond those that count: they keep rows from falling onto the
-// same cache sets, and give tiles that read past the last word room to do so.
+// same cache sets, and give tiles that read past the last word room to do so, up to twice as many.
 inline constexpr int kPanelSpare = 16;
-// Rows of a product that pass over one slab: 96 x 1 KiB stay in the second-level cache, and 96
-// divides by every tile.
+// Rows of a product that pass over one slab: at most 96 x 1 KiB of x, which stay in the
+// second-level cache for the next slab, and 96 divides by every tile.
 inline constexpr int kPanelRows = 96;
 
 // Numbers that existing_pairs may write past the last.

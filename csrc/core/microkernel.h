@@ -1,4 +1,4 @@
-// Register-tiled matrix products on small contiguous panels, compiled once per instruction set.
+// Register-tiled matrix products on rows that lie anywhere, compiled once per instruction set.
 //
 // Included by kernel_tables.h. Nothing from the standard library is used here: an inline function
 // compiled with AVX-512 could otherwise be the copy that the linker keeps for everyone.
@@ -15,6 +15,7 @@ constexpr int kOuterRows = UOV_OUTER_ROWS;
 constexpr int kTileVectors = UOV_TILE_VECTORS;
 constexpr int kTileColumns = kLanes * kTileVectors;
 constexpr int kLineFloats = 16;
+static_assert(kTileColumns <= 2 * kPanelSpare, "a tile would read past the rows of a panel");
 
 typedef float Vector __attribute__((vector_size(UOV_LANES * 4)));
 typedef float UnalignedVector __attribute__((vector_size(UOV_LANES * 4), aligned(4), may_alias));
@@ -292,7 +293,8 @@ void product_slabs(const Rows& x, int rows, int words, const float* packed, int 
   for (int j = 0; j < columns; j += kTileColumns) {
     const float* b = packed + static_cast<long>(j) * words;
     const int width = smaller(kTileColumns, columns - j);
-    // The first tiles fetch the next slab, or whatever follows the last: as many as it takes.
+    // The first tiles fetch the next slab, or whatever follows the last: as many tiles as that
+    // takes. The others fetch what is there already.
     const float* next = b + words * kTileColumns;
     const float* const end = next + words * kTileColumns;
     for (int i = 0; i < rows; i += kProductRows, next += words * kLineFloats) {

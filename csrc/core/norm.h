@@ -24,7 +24,8 @@ void column_moments(const NormShape& shape, const T* x, float* mean, float* m2,
 // finds them in the first-level cache, or in the second-level one where they are wider.
 inline constexpr int64_t kMomentRows = 64;
 
-// The same for `rows` <= kMomentRows rows at x, x + stride ..., at least one, without threads.
+// What column_moments gives, of 1 <= rows <= kMomentRows rows at x, x + stride ..., without
+// threads.
 template <typename T>
 void few_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, float* mean,
                  float* m2);

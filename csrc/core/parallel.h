@@ -17,7 +17,7 @@ class ParallelFor {
 
   ParallelFor(int64_t threads, Run run) : threads_(threads), run_(std::move(run)) {}
 
-  // How many there may be, for a cut into tasks that suits them.
+  // How many there may be, at least 1, for a cut into tasks that suits them.
   int64_t threads() const { return threads_; }
   void operator()(int64_t tasks, const Task& task) const { run_(tasks, task); }
 

@@ -43,7 +43,7 @@ def test_synthetic_sweep_has_the_size_of_a_real_one():
     first = sweep.coords[sweep.coords[:, 0] == 0]
     assert 17_500 < len(first) < 20_500
     plan = sparse.build_plan(first, sparse.PlanSpec(len(first)))
-    assert 50_000 < np.sum(plan.same[0].forward >= 0) < 110_000
+    assert 65_000 < np.sum(plan.same[0].forward >= 0) < 85_000
     # Forward through Res16UNet34C; a measured nuScenes sweep has 58.8.
     assert 50 < network.useful_gigaflop(plan, 17) < 72
     assert len(sweep.coords) > 1.8 * len(first)
@@ -101,7 +101,7 @@ def test_a_training_step_holds_little_more_than_its_activations():
     own = network.Own(coords, *network.made_up(coords))
     taken = first_step.step_bytes(own)
     # Measured: 1.06. The gradients and the new state take the place of activations, and of the old.
-    assert taken < 1.2 * first_step.activation_bytes(sparse.PlanSpec(len(coords)))
+    assert taken < 1.2 * first_step.activation_bytes(own.spec)
 
 
 def test_the_command_prints_a_table_and_writes_it(tmp_path, capsys):

@@ -367,6 +367,31 @@ def test_convolution_with_moments_is_one_after_the_other(backend, dtype, valid):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("rows", "channels"), [(200_000, 8), (1500, 320)])
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize("missing", [0, 150])
+def test_moments_of_many_rows_and_of_few_wide_ones(backend, rows, channels, dtype, missing):
+    """Many blocks, or columns of few rows; the last valid rows may have no neighbour."""
+    rng = np.random.default_rng(0)
+    index = np.arange(rows, dtype=np.int32)[None].copy()
+    valid = rows - 50
+    index[:, valid - missing :] = -1
+    x = jnp.asarray(rng.standard_normal((rows, 4)) + 30, dtype)
+    w = jnp.asarray(rng.standard_normal((1, 4, channels)), dtype)
+    y, mean, m2 = sparse.gather_gemm_moments(
+        x, w, sparse.NeighbourMap(jnp.asarray(index)), jnp.int32(valid)
+    )
+    wide = np.asarray(y, np.float64)[:valid]
+    # The engine joins sums of few rows; XLA adds up one after the other.
+    bound = 2e-6 if backend == "cpu" else 1e-4
+    assert relative_error(mean, wide.mean(0)) < bound
+    assert relative_error(m2, ((wide - wide.mean(0)) ** 2).sum(0)) < bound
+    nothing = sparse.NeighbourMap(jnp.full_like(index, -1))
+    none = sparse.gather_gemm_moments(x, w, nothing, jnp.int32(0))
+    assert not np.any(none[1])
+    assert not np.any(none[2])
+
+
 @pytest.mark.parametrize("name", ["same", "down"])
 def test_only_the_gradients_that_are_wanted_are_computed(backend, name):
     plan, x, w = random_problem(300, 7, 33)
@@ -395,7 +420,7 @@ rng = np.random.default_rng(0)
 for dtype, bound in ((np.float32, 2e-6), (jnp.bfloat16, 8e-3)):
     for rows, c_in, c_out in (
         (1, 1, 1), (7, 3, 17), (61, 33, 15), (203, 130, 48), (97, 16, 768), (90, 259, 301),
-        (450, 96, 64),
+        (450, 96, 64), (260, 1, 32), (70, 128, 96)
     ):
         forward = rng.integers(-1, rows, (27, rows)).astype(np.int32)
         forward[:, rng.random(rows) < 0.3] = -1
@@ -502,7 +527,16 @@ def step(x):
     y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), x, jnp.asarray(w))
     moments = sparse.gather_gemm_moments(x, jnp.asarray(w), plan.same[0], plan.counts[0])
     sums = sparse.scatter_add_rows(y, jnp.arange(4096, dtype=jnp.int32) % 7, 7)
-    return y, *pull(y), *moments, sums
+    wide = jnp.tile(x, (1, 3))[:, :96]
+    v = jnp.tile(jnp.asarray(w), (1, 3, 3))[:, :96]
+    others = []
+    for first, second in ((wide, v[..., :64]), (wide.astype(jnp.bfloat16), v.astype(jnp.bfloat16))):
+        z, pull_z = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, plan.same[0]), first, second)
+        others += [z, *pull_z(z)]
+    few = jax.tree.map(jnp.asarray, plan.same[3])
+    columns = jnp.tile(jnp.asarray(w), (1, 1, 12))
+    others += sparse.gather_gemm_moments(x[: few.forward.shape[1]], columns, few, plan.counts[3])
+    return y, *pull(y), *moments, sums, *others
 
 results = jax.pmap(step)(np.stack([x] * devices))
 for result in results:

@@ -21,9 +21,9 @@ namespace {
 constexpr int64_t kBlockBytesAtLeast = 256 * 1024;
 constexpr int64_t kBlockBytesAtMost = 1024 * 1024;
 // Every block reads all weights, so blocks are as large as the cache allows. Towards the end they
-// become smaller: the rows that are left would make at least so many blocks for each thread, so that
-// none has a large one to finish alone. But they are not so small that few of their rows use a slab
-// of weights. All begin at a multiple of kMomentRows, so that moments do not depend on them.
+// become smaller: the rows that are left would make at least so many blocks for each thread, so
+// that none has a large one to finish alone. But they are not so small that few of their rows use a
+// slab of weights. All begin at a multiple of kMomentRows, so that moments do not depend on them.
 constexpr int64_t kBlocksOfRest = 2;
 constexpr int64_t kBlockRowsAtLeast = 2 * kMomentRows;
 // Rows whose moments are joined before they are joined to those of the others.

@@ -379,7 +379,9 @@ void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
                             : factor_panel(x, channels_in, source + i, rows, 0);
     const Rows b = in_place ? Rows{reinterpret_cast<const float*>(dy), channels_out, target + i}
                             : factor_panel(dy, channels_out, target + i, rows, 1);
-    inner.outer(a, channels_in, b, channels_out, inner.words(rows), dw, channels_out, i > 0);
+    const int64_t word_rows = ceil_div(rows, inner.channels_per_word);
+    inner.outer(a, channels_in, b, channels_out, static_cast<int>(word_rows), dw, channels_out,
+                i > 0);
   }
 }
 

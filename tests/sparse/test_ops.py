@@ -382,10 +382,8 @@ def test_moments_of_many_rows_and_of_few_wide_ones(backend, rows, channels, dtyp
         x, w, sparse.NeighbourMap(jnp.asarray(index)), jnp.int32(valid)
     )
     wide = np.asarray(y, np.float64)[:valid]
-    # The engine joins sums of few rows; XLA adds up one after the other.
-    bound = 2e-6 if backend == "cpu" else 1e-4
-    assert relative_error(mean, wide.mean(0)) < bound
-    assert relative_error(m2, ((wide - wide.mean(0)) ** 2).sum(0)) < bound
+    assert relative_error(mean, wide.mean(0)) < 2e-6
+    assert relative_error(m2, ((wide - wide.mean(0)) ** 2).sum(0)) < 2e-6
     nothing = sparse.NeighbourMap(jnp.full_like(index, -1))
     none = sparse.gather_gemm_moments(x, w, nothing, jnp.int32(0))
     assert not np.any(none[1])

@@ -85,8 +85,8 @@ def test_activations_of_one_voxel_are_the_channels_of_every_layer():
 
 
 def test_the_engine_keeps_up_with_the_dense_product():
-    # Measured: 1.2 to 2.0 with AVX-512 and 1.1 with AVX2. What is left leaves room for a bad day of the
-    # machine, but not for a kernel that has lost its vectors.
+    # Measured: 1.2 to 2.0 with AVX-512 and 1.1 with AVX2. What is left leaves room for a bad day of
+    # the machine, but not for a kernel that has lost its vectors.
     least = {"avx512_bf16": 0.9, "avx512": 0.9, "avx2": 0.6}.get(
         sparse.backends()["cpu"].split("(")[1].split()[0], 0.1
     )

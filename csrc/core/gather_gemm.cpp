@@ -41,6 +41,10 @@ constexpr int64_t kFloatBytes = sizeof(float);
 // Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
 // threads.
 constexpr int64_t kPairsPerTask = 4096;
+// Slots of one weight-gradient task: at most so many, and their matrices stay in the second-level
+// cache.
+constexpr int64_t kSlotsOfTask = 3;
+constexpr int64_t kTaskFloats = 64 * 1024;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t whole_moments(int64_t rows) { return ceil_div(rows, kMomentRows) * kMomentRows; }
@@ -320,9 +324,11 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
         const Rows words = product_rows(shape, x, first, depth, pairs.source + p, rows);
-        inner.product(words, static_cast<int>(rows), inner.words(depth),
-                      slot + weights.offset(first, left, right), static_cast<int>(width), origin,
-                      pairs.target + p, y_stride, i > 0 || first > 0);
+        const int64_t following = words.index == panel_index() ? 0 : pairs.count - p - rows;
+        inner.product(words, static_cast<int>(rows), static_cast<int>(following),
+                      inner.words(depth), slot + weights.offset(first, left, right),
+                      static_cast<int>(width), origin, pairs.target + p, y_stride,
+                      i > 0 || first > 0);
       }
     }
   }
@@ -364,25 +370,22 @@ bool factors_in_place(const GatherGemmShape& shape) {
          shape.channels_in % kCrowdedChannels != 0 && shape.channels_out % kCrowdedChannels != 0;
 }
 
-// dw = x[source]^T dy[target] over `pairs` pairs.
+// dw += x[source]^T dy[target] over few pairs, or = without `add`; `following` pairs
+// come behind them in the lists.
 template <typename T>
-void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy,
-                        const int32_t* source, const int32_t* target, int64_t pairs, float* dw) {
+void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy, const Pairs& pairs,
+                        int64_t following, float* dw, bool add) {
   const RowKernels<T>& inner = row_kernels<T>();
   const int channels_in = static_cast<int>(shape.channels_in);
   const int channels_out = static_cast<int>(shape.channels_out);
-  if (pairs == 0) std::fill_n(dw, shape.channels_in * shape.channels_out, 0.0f);
+  const int rows = static_cast<int>(pairs.count);
   const bool in_place = factors_in_place<T>(shape);
-  for (int64_t i = 0; i < pairs; i += kGradientRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kGradientRows, pairs - i));
-    const Rows a = in_place ? Rows{reinterpret_cast<const float*>(x), channels_in, source + i}
-                            : factor_panel(x, channels_in, source + i, rows, 0);
-    const Rows b = in_place ? Rows{reinterpret_cast<const float*>(dy), channels_out, target + i}
-                            : factor_panel(dy, channels_out, target + i, rows, 1);
-    const int64_t word_rows = ceil_div(rows, inner.channels_per_word);
-    inner.outer(a, channels_in, b, channels_out, static_cast<int>(word_rows), dw, channels_out,
-                i > 0);
-  }
+  const Rows a = in_place ? Rows{reinterpret_cast<const float*>(x), channels_in, pairs.source}
+                          : factor_panel(x, channels_in, pairs.source, rows, 0);
+  const Rows b = in_place ? Rows{reinterpret_cast<const float*>(dy), channels_out, pairs.target}
+                          : factor_panel(dy, channels_out, pairs.target, rows, 1);
+  inner.outer(a, channels_in, b, channels_out, inner.words(rows),
+              static_cast<int>(std::min(following, pairs.count)), dw, channels_out, add);
 }
 
 // The blocks of a product, each a task of its own.
@@ -443,8 +446,9 @@ class ProductBlocks {
   const AlignedFloats packed_;
 };
 
-// The gradient of the weights, cut into tasks by number of pairs. Sums of one slot's tasks are
-// added in their order by whoever finishes the last of them.
+// The gradient of the weights, cut into tasks: a few slots, whose pairs are of the same rows, and a
+// part of the pairs of each. Sums of a slot's parts are added in their order by whoever finishes
+// the last of them.
 template <typename T>
 class WeightGradient {
  public:
@@ -455,8 +459,10 @@ class WeightGradient {
         dy_(dy),
         dw_(dw),
         matrix_(shape.channels_in * shape.channels_out),
+        slots_of_task_(
+            std::clamp<int64_t>(kTaskFloats / std::max<int64_t>(1, matrix_), 1, kSlotsOfTask)),
         pairs_(shape, map),
-        slots_(shape.kernel) {}
+        groups_(ceil_div(shape.kernel, slots_of_task_)) {}
 
   void list(int64_t k) { pairs_.list(k); }
   const PairLists& pairs() const { return pairs_; }
@@ -464,56 +470,103 @@ class WeightGradient {
   // Cuts the tasks once all slots are listed; returns how many there are.
   int64_t cut() {
     int64_t extra = 0;
-    for (int64_t k = 0; k < shape_.kernel; ++k) {
-      const int64_t pairs = pairs_.all(k).count;
-      // Parts alike, in whole panels: a small rest would cost a matrix of its own.
-      const int64_t parts = std::max<int64_t>(1, ceil_div(pairs, kPairsPerTask));
-      const int64_t part =
-          std::max<int64_t>(1, ceil_div(ceil_div(pairs, parts), kGradientRows)) * kGradientRows;
-      int64_t count = 0;
-      for (int64_t begin = 0; begin == 0 || begin < pairs; begin += part, ++count) {
-        tasks_.push_back({k, begin, std::min(begin + part, pairs), extra + count - 1});
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      Group& group = groups_[g];
+      group.first = static_cast<int64_t>(g) * slots_of_task_;
+      group.last = std::min(group.first + slots_of_task_, shape_.kernel);
+      int64_t most = 0;
+      for (int64_t k = group.first; k < group.last; ++k) {
+        most = std::max(most, pairs_.all(k).count);
       }
-      extra += count - 1;
-      slots_[k].parts = slots_[k].unfinished = count;
+      group.parts = std::max<int64_t>(1, ceil_div(most, kPairsPerTask));
+      group.unfinished = group.parts;
+      group.scratch = extra;
+      for (int64_t part = 0; part < group.parts; ++part) tasks_.push_back({g, part});
+      extra += (group.parts - 1) * (group.last - group.first);
     }
     scratch_ = aligned_floats(extra * matrix_);
     return static_cast<int64_t>(tasks_.size());
   }
 
   void compute(int64_t i) {
-    const Task& task = tasks_[i];
-    Slot& slot = slots_[task.slot];
-    float* own = dw_ + task.slot * matrix_;
-    const Pairs pairs = pairs_.all(task.slot);
-    sum_outer_products(shape_, x_, dy_, pairs.source + task.begin, pairs.target + task.begin,
-                       task.end - task.begin,
-                       task.begin == 0 ? own : scratch_.get() + task.scratch * matrix_);
-    if (--slot.unfinished > 0 || slot.parts == 1) return;
-    int64_t first = i;
-    while (tasks_[first].begin > 0) --first;
-    for (int64_t other = first + 1; other < first + slot.parts; ++other) {
-      const float* part = scratch_.get() + tasks_[other].scratch * matrix_;
-      for (int64_t j = 0; j < matrix_; ++j) own[j] += part[j];
+    const auto [g, part] = tasks_[i];
+    Group& group = groups_[g];
+    sum_part(group, part);
+    if (--group.unfinished > 0) return;
+    for (int64_t k = group.first; k < group.last; ++k) {
+      float* own = sums(group, 0, k);
+      for (int64_t other = 1; other < group.parts; ++other) {
+        const float* more = sums(group, other, k);
+        for (int64_t j = 0; j < matrix_; ++j) own[j] += more[j];
+      }
     }
   }
 
  private:
-  struct Slot {
+  struct Group {
+    int64_t first = 0, last = 0;  // slots
     int64_t parts = 0;
+    int64_t scratch = 0;  // number of the first matrix of its own: parts but the first have some
     std::atomic<int64_t> unfinished{0};
   };
   struct Task {
-    int64_t slot, begin, end;
-    int64_t scratch;  // number of the matrix of its own, unless it is the slot's first
+    size_t group;
+    int64_t part;
   };
+
+  float* sums(const Group& group, int64_t part, int64_t k) const {
+    if (part == 0) return dw_ + k * matrix_;
+    const int64_t slots = group.last - group.first;
+    return scratch_.get() + (group.scratch + (part - 1) * slots + k - group.first) * matrix_;
+  }
+
+  // The slots take turns, a panel of pairs at a time: whichever is behind. So they pass over the
+  // rows together, and all but the first of them find those in the cache.
+  void sum_part(const Group& group, int64_t part) const {
+    struct Turn {
+      Pairs left;
+      int64_t step;
+      bool begun;
+    };
+    const int64_t most = factors_in_place<T>(shape_) ? kPanelRows : kGradientRows;
+    Turn turns[kSlotsOfTask];
+    const int64_t count = group.last - group.first;
+    for (int64_t t = 0; t < count; ++t) {
+      const Pairs pairs = pairs_.all(group.first + t);
+      const int64_t begin = pairs.count * part / group.parts;
+      const int64_t end = pairs.count * (part + 1) / group.parts;
+      // Panels alike: a small rest would cost a pass over the matrix of its own.
+      const int64_t step = ceil_div(end - begin, std::max<int64_t>(1, ceil_div(end - begin, most)));
+      turns[t] = {{pairs.target + begin, pairs.source + begin, end - begin}, step, false};
+    }
+    while (true) {
+      int64_t behind = -1;
+      for (int64_t t = 0; t < count; ++t) {
+        if (turns[t].left.count > 0 &&
+            (behind < 0 || *turns[t].left.target < *turns[behind].left.target)) {
+          behind = t;
+        }
+      }
+      if (behind < 0) break;
+      Turn& turn = turns[behind];
+      const Pairs now{turn.left.target, turn.left.source, std::min(turn.step, turn.left.count)};
+      turn.left = {now.target + now.count, now.source + now.count, turn.left.count - now.count};
+      sum_outer_products(shape_, x_, dy_, now, turn.left.count,
+                         sums(group, part, group.first + behind), turn.begun);
+      turn.begun = true;
+    }
+    for (int64_t t = 0; t < count; ++t) {
+      if (!turns[t].begun) std::fill_n(sums(group, part, group.first + t), matrix_, 0.0f);
+    }
+  }
 
   const GatherGemmShape shape_;
   const T *const x_, *const dy_;
   float* const dw_;
   const int64_t matrix_;
+  const int64_t slots_of_task_;
   PairLists pairs_;
-  std::vector<Slot> slots_;
+  std::vector<Group> groups_;
   std::vector<Task> tasks_;
   AlignedFloats scratch_;
 };

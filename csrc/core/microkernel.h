@@ -52,14 +52,21 @@ inline Vector add_product(Vector sum, float value, Vector column) {
 inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
 #endif
 
-// acc[i][v] += sum_d row[i][d] * b(d, v), where b has kTileColumns columns, while `depth` lines of
-// memory from `next` on come into the second-level cache. The rows lie anywhere: there must be few
-// enough for all their addresses to stay in integer registers.
+// What comes into the second-level cache while a tile of a product runs: as many floats from each
+// of these on as the product is deep.
+constexpr int kFetches = kLineFloats;  // so each touches every line of its floats once
+static_assert(kProductRows < kFetches, "none would be left for weights");
+struct Ahead {
+  const float* from[kFetches];
+};
+
+// acc[i][v] += sum_d row[i][d] * b(d, v), where b has kTileColumns columns. The rows lie anywhere:
+// there must be few enough for all their addresses to stay in integer registers.
 template <int ROWS, int VECTORS>
 inline void multiply_rows(const float* const (&row)[ROWS], const float* b, long depth,
-                          const float* next, Vector (&acc)[ROWS][VECTORS]) {
+                          const Ahead& ahead, Vector (&acc)[ROWS][VECTORS]) {
   for (long d = 0; d < depth; ++d, b += kTileColumns) {
-    __builtin_prefetch(next + d * kLineFloats, 0, 2);
+    __builtin_prefetch(ahead.from[d % kFetches] + d / kFetches * kFetches, 0, 2);
     Vector column[VECTORS];
 #pragma GCC unroll 8
     for (int v = 0; v < VECTORS; ++v) column[v] = load(b + v * kLanes);
@@ -73,14 +80,17 @@ inline void multiply_rows(const float* const (&row)[ROWS], const float* b, long 
 }
 
 // acc[i][v] += sum_p a(p, i) * b(p, v) over pairs of rows, which may lie ANYWHERE or are those of
-// panels, one after the other.
+// panels, one after the other. Of rows that lie anywhere, a line of each row of `next` comes into
+// the second-level cache meanwhile.
 template <bool ANYWHERE, int ROWS, int VECTORS>
-inline void multiply_outer(const Rows& a, const Rows& b, int pairs, Vector (&acc)[ROWS][VECTORS]) {
+inline void multiply_outer(const Rows& a, const Rows& b, const Rows& next, int pairs,
+                           Vector (&acc)[ROWS][VECTORS]) {
   const float *left = a.words, *right = b.words;
   for (long p = 0; p < pairs; ++p) {
     if (ANYWHERE) {
       left = a.words + a.index[p] * a.stride;
       right = b.words + b.index[p] * b.stride;
+      __builtin_prefetch(next.words + next.index[p] * next.stride, 0, 2);
     }
     Vector column[VECTORS];
 #pragma GCC unroll 8
@@ -115,7 +125,7 @@ inline void write_row(float* c, const Vector (&acc)[VECTORS], int columns) {
 
 // ROWS rows of x times b [depth, columns], to the rows of y at `target`.
 template <bool ADD, bool WHOLE, int ROWS, int VECTORS>
-void product_tile(const Rows& x, int depth, const float* b, const float* next, float* y,
+void product_tile(const Rows& x, int depth, const float* b, const Ahead& ahead, float* y,
                   const int* target, long y_stride, int columns) {
   const float* row[ROWS];
 #pragma GCC unroll 16
@@ -128,7 +138,7 @@ void product_tile(const Rows& x, int depth, const float* b, const float* next, f
     }
   }
   Vector acc[ROWS][VECTORS] = {};
-  multiply_rows<ROWS, VECTORS>(row, b, depth, next, acc);
+  multiply_rows<ROWS, VECTORS>(row, b, depth, ahead, acc);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
     write_row<ADD, WHOLE, VECTORS>(y + target[i] * y_stride, acc[i], columns);
@@ -137,9 +147,10 @@ void product_tile(const Rows& x, int depth, const float* b, const float* next, f
 
 // The product a^T [ROWS, pairs] x b [pairs, columns] to `ROWS` rows of c.
 template <bool ADD, bool ANYWHERE, bool WHOLE, int ROWS, int VECTORS>
-void outer_tile(const Rows& a, const Rows& b, int pairs, float* c, long c_stride, int columns) {
+void outer_tile(const Rows& a, const Rows& b, const Rows& next, int pairs, float* c, long c_stride,
+                int columns) {
   Vector acc[ROWS][VECTORS] = {};
-  multiply_outer<ANYWHERE, ROWS, VECTORS>(a, b, pairs, acc);
+  multiply_outer<ANYWHERE, ROWS, VECTORS>(a, b, next, pairs, acc);
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i) {
     write_row<ADD, WHOLE, VECTORS>(c + i * c_stride, acc[i], columns);
@@ -150,40 +161,42 @@ void outer_tile(const Rows& a, const Rows& b, int pairs, float* c, long c_stride
 template <int ROWS>
 struct Remainder {
   template <bool ADD>
-  static void product(int rows, const Rows& x, int depth, const float* b, const float* next,
+  static void product(int rows, const Rows& x, int depth, const float* b, const Ahead& ahead,
                       float* y, const int* target, long y_stride, int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::template product<ADD>(rows, x, depth, b, next, y, target, y_stride,
+      Remainder<ROWS - 1>::template product<ADD>(rows, x, depth, b, ahead, y, target, y_stride,
                                                  columns);
     } else if (columns == kTileColumns) {
-      product_tile<ADD, true, ROWS, kTileVectors>(x, depth, b, next, y, target, y_stride, columns);
+      product_tile<ADD, true, ROWS, kTileVectors>(x, depth, b, ahead, y, target, y_stride, columns);
     } else if (columns <= kLanes) {
-      product_tile<ADD, false, ROWS, 1>(x, depth, b, next, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, 1>(x, depth, b, ahead, y, target, y_stride, columns);
     } else {
-      product_tile<ADD, false, ROWS, kTileVectors>(x, depth, b, next, y, target, y_stride, columns);
+      product_tile<ADD, false, ROWS, kTileVectors>(x, depth, b, ahead, y, target, y_stride,
+                                                   columns);
     }
   }
   template <bool ADD, bool ANYWHERE>
-  static void outer(int rows, const Rows& a, const Rows& b, int pairs, float* c, long c_stride,
-                    int columns) {
+  static void outer(int rows, const Rows& a, const Rows& b, const Rows& next, int pairs, float* c,
+                    long c_stride, int columns) {
     if (rows < ROWS) {
-      Remainder<ROWS - 1>::template outer<ADD, ANYWHERE>(rows, a, b, pairs, c, c_stride, columns);
+      Remainder<ROWS - 1>::template outer<ADD, ANYWHERE>(rows, a, b, next, pairs, c, c_stride,
+                                                         columns);
     } else if (columns == kTileColumns) {
-      outer_tile<ADD, ANYWHERE, true, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ANYWHERE, true, ROWS, kTileVectors>(a, b, next, pairs, c, c_stride, columns);
     } else if (columns <= kLanes) {
-      outer_tile<ADD, ANYWHERE, false, ROWS, 1>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ANYWHERE, false, ROWS, 1>(a, b, next, pairs, c, c_stride, columns);
     } else {
-      outer_tile<ADD, ANYWHERE, false, ROWS, kTileVectors>(a, b, pairs, c, c_stride, columns);
+      outer_tile<ADD, ANYWHERE, false, ROWS, kTileVectors>(a, b, next, pairs, c, c_stride, columns);
     }
   }
 };
 template <>
 struct Remainder<0> {
   template <bool ADD>
-  static void product(int, const Rows&, int, const float*, const float*, float*, const int*, long,
+  static void product(int, const Rows&, int, const float*, const Ahead&, float*, const int*, long,
                       int) {}
   template <bool ADD, bool ANYWHERE>
-  static void outer(int, const Rows&, const Rows&, int, float*, long, int) {}
+  static void outer(int, const Rows&, const Rows&, const Rows&, int, float*, long, int) {}
 };
 
 inline int smaller(int a, int b) { return a < b ? a : b; }
@@ -288,51 +301,68 @@ inline Rows from_word(const Rows& rows, int first) {
 }
 
 template <bool ADD>
-void product_slabs(const Rows& x, int rows, int words, const float* packed, int columns, float* y,
-                   const int* target, long y_stride) {
+void product_slabs(const Rows& x, int rows, int following, int words, const float* packed,
+                   int columns, float* y, const int* target, long y_stride) {
   for (int j = 0; j < columns; j += kTileColumns) {
     const float* b = packed + static_cast<long>(j) * words;
     const int width = smaller(kTileColumns, columns - j);
-    // The first tiles fetch the next slab, or whatever follows the last: as many tiles as that
-    // takes. The others fetch what is there already.
+    // Tiles of the first slab fetch the rows of those behind them. The first tiles of each fetch
+    // the next slab, or whatever follows the last. Else they fetch what is there already.
+    const int row_fetches = j == 0 ? kProductRows : 0;
     const float* next = b + words * kTileColumns;
     const float* const end = next + words * kTileColumns;
-    for (int i = 0; i < rows; i += kProductRows, next += words * kLineFloats) {
-      Remainder<kProductRows>::template product<ADD>(
-          smaller(kProductRows, rows - i), from_row(x, i), words, b, next < end ? next : b, y + j,
-          target + i, y_stride, width);
+    for (int i = 0; i < rows; i += kProductRows) {
+      Ahead ahead;
+      for (int k = 0; k < row_fetches; ++k) {
+        const int r = i + kProductRows + k;
+        ahead.from[k] = x.words + x.index[r < rows + following ? r : i] * x.stride;
+      }
+      for (int k = row_fetches; k < kFetches; ++k, next += words) {
+        ahead.from[k] = next < end ? next : b;
+      }
+      Remainder<kProductRows>::template product<ADD>(smaller(kProductRows, rows - i),
+                                                     from_row(x, i), words, b, ahead, y + j,
+                                                     target + i, y_stride, width);
     }
   }
 }
 
-void product(const Rows& x, int rows, int words, const float* packed, int columns, float* y,
-             const int* target, long y_stride, bool add) {
-  if (add) {
-    product_slabs<true>(x, rows, words, packed, columns, y, target, y_stride);
-  } else {
-    product_slabs<false>(x, rows, words, packed, columns, y, target, y_stride);
-  }
+void product(const Rows& x, int rows, int following, int words, const float* packed, int columns,
+             float* y, const int* target, long y_stride, bool add) {
+  const auto slabs = add ? product_slabs<true> : product_slabs<false>;
+  slabs(x, rows, following, words, packed, columns, y, target, y_stride);
 }
 
 template <bool ADD, bool ANYWHERE>
-void outer_tiles(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, float* c,
-                 long c_stride) {
+void outer_tiles(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows,
+                 int following, float* c, long c_stride) {
+  // Each tile fetches one line of every row that comes next: first those of a, then of b.
+  const bool fetches = ANYWHERE && following > 0;
+  const int a_lines = fetches ? (a_columns + kLineFloats - 1) / kLineFloats : 0;
+  const int b_lines = fetches ? (b_columns + kLineFloats - 1) / kLineFloats : 0;
+  int line = 0;
   for (int j = 0; j < b_columns; j += kTileColumns) {
     const int width = smaller(kTileColumns, b_columns - j);
-    for (int i = 0; i < a_columns; i += kOuterRows) {
-      Remainder<kOuterRows>::template outer<ADD, ANYWHERE>(smaller(kOuterRows, a_columns - i),
-                                                           from_word(a, i), from_word(b, j), rows,
-                                                           c + i * c_stride + j, c_stride, width);
+    for (int i = 0; i < a_columns; i += kOuterRows, ++line) {
+      Rows next = a;  // there already
+      if (line < a_lines) {
+        next = from_word(from_row(a, following), line * kLineFloats);
+      } else if (line < a_lines + b_lines) {
+        next = from_word(from_row(b, following), (line - a_lines) * kLineFloats);
+      }
+      Remainder<kOuterRows>::template outer<ADD, ANYWHERE>(
+          smaller(kOuterRows, a_columns - i), from_word(a, i), from_word(b, j), next, rows,
+          c + i * c_stride + j, c_stride, width);
     }
   }
 }
 
-void outer(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, float* c,
-           long c_stride, bool add) {
+void outer(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, int following,
+           float* c, long c_stride, bool add) {
   const bool anywhere = a.index != nullptr;
   const auto tiles = anywhere ? (add ? outer_tiles<true, true> : outer_tiles<false, true>)
                               : (add ? outer_tiles<true, false> : outer_tiles<false, false>);
-  tiles(a, a_columns, b, b_columns, rows, c, c_stride);
+  tiles(a, a_columns, b, b_columns, rows, following, c, c_stride);
 }
 
 #ifdef UOV_BFLOAT16_PAIRS

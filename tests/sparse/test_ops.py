@@ -112,6 +112,27 @@ def test_gather_gemm_value_and_gradients(backend, count, c_in, c_out, capacity):
     assert relative_error(dw, expected) < TIGHT
 
 
+@pytest.mark.parametrize(("c_in", "c_out"), [(96, 64), (128, 32), (40, 17), (5, 7)])
+def test_weight_gradient_of_more_pairs_than_a_task_has(backend, c_in, c_out):
+    """Three slots share a task, and the middle one alone has pairs for three."""
+    rng = np.random.default_rng(7)
+    coords = np.unique(rng.integers(-14, 14, (14000, 4)) * [0, 1, 1, 1], axis=0).astype(np.int32)
+    assert len(coords) > 2 * 4096
+    plan = sparse.build_plan(coords, sparse.PlanSpec(len(coords), fractions=(1.0,) * 5))
+    neighbours = plan.same[0]
+    x = rng.standard_normal((len(coords), c_in)).astype(np.float32)
+    dy = rng.standard_normal((len(coords), c_out)).astype(np.float32)
+    _, pull = jax.vjp(
+        lambda w: sparse.gather_gemm(jnp.asarray(x), w, neighbours),
+        jnp.zeros((27, c_in, c_out), jnp.float32),
+    )
+    (dw,) = pull(jnp.asarray(dy))
+    for k, index in enumerate(neighbours.forward):
+        found = index >= 0
+        expected = x[index[found]].astype(np.float64).T @ dy[found]
+        assert relative_error(dw[k], expected) < TIGHT
+
+
 def test_strided_and_transposed_are_adjoint(backend):
     """<down(x), y> == <x, up(y)> with transposed weights, for maps that swap input and output."""
     plan, x, _ = random_problem(300, 8, 6)

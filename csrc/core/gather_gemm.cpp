@@ -33,18 +33,20 @@ constexpr int64_t kJoinedRows = 32 * kMomentRows;
 constexpr int64_t kFewRows = 2048;
 constexpr int64_t kColumnsOfTask = 64;
 constexpr int64_t kColumnTasksAtLeast = 4;
-// Pairs of a weight gradient that are added at a time: twice as many halve the passes over its
-// matrix.
+// Most pairs of a weight gradient that are added at a time. Twice as many halve the passes over its
+// matrix, but of rows that are read where they lie, fewer stay in the first-level cache.
 constexpr int64_t kGradientRows = 2 * kPanelRows;
+constexpr int64_t kGradientRowsInPlace = kPanelRows;
 constexpr int64_t kCrowdedChannels = 128;
 constexpr int64_t kFloatBytes = sizeof(float);
-// Most pairs of one weight-gradient task; a fixed number, so that sums do not depend on the
-// threads.
-constexpr int64_t kPairsPerTask = 4096;
-// Slots of one weight-gradient task: at most so many, and their matrices stay in the second-level
-// cache.
+// Most pairs of a slot that one task of a weight gradient adds; a fixed number, so that sums do not
+// depend on the threads.
+constexpr int64_t kPairsOfPart = 4096;
+// Slots of one such task: at most so many, their matrices stay in the second-level cache, and there
+// are so many tasks for each thread at least.
 constexpr int64_t kSlotsOfTask = 3;
 constexpr int64_t kTaskFloats = 64 * 1024;
+constexpr int64_t kTasksOfThread = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t whole_moments(int64_t rows) { return ceil_div(rows, kMomentRows) * kMomentRows; }
@@ -324,6 +326,7 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
         const Rows words = product_rows(shape, x, first, depth, pairs.source + p, rows);
+        // Those of a panel have none behind them.
         const int64_t following = words.index == panel_index() ? 0 : pairs.count - p - rows;
         inner.product(words, static_cast<int>(rows), static_cast<int>(following),
                       inner.words(depth), slot + weights.offset(first, left, right),
@@ -370,8 +373,8 @@ bool factors_in_place(const GatherGemmShape& shape) {
          shape.channels_in % kCrowdedChannels != 0 && shape.channels_out % kCrowdedChannels != 0;
 }
 
-// dw += x[source]^T dy[target] over few pairs, or = without `add`; `following` pairs
-// come behind them in the lists.
+// dw += x[source]^T dy[target] over at most kGradientRows pairs, or = without `add`; `following`
+// more come after them in the lists.
 template <typename T>
 void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy, const Pairs& pairs,
                         int64_t following, float* dw, bool add) {
@@ -446,117 +449,122 @@ class ProductBlocks {
   const AlignedFloats packed_;
 };
 
-// The gradient of the weights, cut into tasks: a few slots, whose pairs are of the same rows, and a
-// part of the pairs of each. Sums of a slot's parts are added in their order by whoever finishes
-// the last of them.
+// The gradient of the weights. The pairs of a slot are cut into parts, each with sums of its own,
+// which are added in their order by whoever finishes the last of them. A task has parts of a few
+// slots that go over the same rows; which slots those are does not matter to any sum.
 template <typename T>
 class WeightGradient {
  public:
   WeightGradient(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
-                 float* dw)
+                 float* dw, int64_t threads)
       : shape_(shape),
         x_(x),
         dy_(dy),
         dw_(dw),
         matrix_(shape.channels_in * shape.channels_out),
-        slots_of_task_(
-            std::clamp<int64_t>(kTaskFloats / std::max<int64_t>(1, matrix_), 1, kSlotsOfTask)),
+        slots_of_task_(std::clamp<int64_t>(std::min(kTaskFloats / std::max<int64_t>(1, matrix_),
+                                                    shape.kernel / (kTasksOfThread * threads)),
+                                           1, kSlotsOfTask)),
         pairs_(shape, map),
-        groups_(ceil_div(shape.kernel, slots_of_task_)) {}
+        slots_(shape.kernel) {}
 
   void list(int64_t k) { pairs_.list(k); }
   const PairLists& pairs() const { return pairs_; }
 
   // Cuts the tasks once all slots are listed; returns how many there are.
   int64_t cut() {
-    int64_t extra = 0;
-    for (size_t g = 0; g < groups_.size(); ++g) {
-      Group& group = groups_[g];
-      group.first = static_cast<int64_t>(g) * slots_of_task_;
-      group.last = std::min(group.first + slots_of_task_, shape_.kernel);
-      int64_t most = 0;
-      for (int64_t k = group.first; k < group.last; ++k) {
-        most = std::max(most, pairs_.all(k).count);
-      }
-      group.parts = std::max<int64_t>(1, ceil_div(most, kPairsPerTask));
-      group.unfinished = group.parts;
-      group.scratch = extra;
-      for (int64_t part = 0; part < group.parts; ++part) tasks_.push_back({g, part});
-      extra += (group.parts - 1) * (group.last - group.first);
+    int64_t scratch = 0;
+    for (int64_t k = 0; k < shape_.kernel; ++k) {
+      Slot& slot = slots_[k];
+      slot.parts = std::max<int64_t>(1, ceil_div(pairs_.all(k).count, kPairsOfPart));
+      slot.unfinished = slot.parts;
+      slot.scratch = scratch;
+      scratch += slot.parts - 1;
     }
-    scratch_ = aligned_floats(extra * matrix_);
+    scratch_ = aligned_floats(scratch * matrix_);
+    // Slots far apart in the kernel are neighbours along the last axis of the coordinates, by which
+    // rows are sorted last: their rows are nearly the same.
+    const int64_t groups = ceil_div(shape_.kernel, slots_of_task_);
+    for (int64_t first = 0; first < groups; ++first) {
+      int64_t parts = 0;
+      for (int64_t k = first; k < shape_.kernel; k += groups) {
+        parts = std::max(parts, slots_[k].parts);
+      }
+      for (int64_t part = 0; part < parts; ++part) tasks_.push_back({first, groups, part});
+    }
     return static_cast<int64_t>(tasks_.size());
   }
 
   void compute(int64_t i) {
-    const auto [g, part] = tasks_[i];
-    Group& group = groups_[g];
-    sum_part(group, part);
-    if (--group.unfinished > 0) return;
-    for (int64_t k = group.first; k < group.last; ++k) {
-      float* own = sums(group, 0, k);
-      for (int64_t other = 1; other < group.parts; ++other) {
-        const float* more = sums(group, other, k);
+    const Task& task = tasks_[i];
+    sum_parts(task);
+    for (int64_t k = task.first; k < shape_.kernel; k += task.step) {
+      Slot& slot = slots_[k];
+      if (task.part >= slot.parts || --slot.unfinished > 0) continue;
+      float* own = sums_at(k, 0);
+      for (int64_t part = 1; part < slot.parts; ++part) {
+        const float* more = sums_at(k, part);
         for (int64_t j = 0; j < matrix_; ++j) own[j] += more[j];
       }
     }
   }
 
  private:
-  struct Group {
-    int64_t first = 0, last = 0;  // slots
+  struct Slot {
     int64_t parts = 0;
-    int64_t scratch = 0;  // number of the first matrix of its own: parts but the first have some
+    int64_t scratch = 0;  // index of its first matrix there: part 0 is summed in the result
     std::atomic<int64_t> unfinished{0};
   };
+  // One part of the slots first, first + step, ..., of those that have so many.
   struct Task {
-    size_t group;
-    int64_t part;
+    int64_t first, step, part;
   };
 
-  float* sums(const Group& group, int64_t part, int64_t k) const {
-    if (part == 0) return dw_ + k * matrix_;
-    const int64_t slots = group.last - group.first;
-    return scratch_.get() + (group.scratch + (part - 1) * slots + k - group.first) * matrix_;
+  float* sums_at(int64_t k, int64_t part) const {
+    return part == 0 ? dw_ + k * matrix_
+                     : scratch_.get() + (slots_[k].scratch + part - 1) * matrix_;
   }
 
-  // The slots take turns, a panel of pairs at a time: whichever is behind. So they pass over the
-  // rows together, and all but the first of them find those in the cache.
-  void sum_part(const Group& group, int64_t part) const {
+  // The slots take turns, a few pairs at a time: whichever has come least far. So they pass over
+  // the rows together, and find most of them in the cache.
+  void sum_parts(const Task& task) const {
     struct Turn {
       Pairs left;
-      int64_t step;
+      int64_t rows;  // of one turn
+      float* sums;
       bool begun;
     };
-    const int64_t most = factors_in_place<T>(shape_) ? kPanelRows : kGradientRows;
+    const int64_t most = factors_in_place<T>(shape_) ? kGradientRowsInPlace : kGradientRows;
     Turn turns[kSlotsOfTask];
-    const int64_t count = group.last - group.first;
-    for (int64_t t = 0; t < count; ++t) {
-      const Pairs pairs = pairs_.all(group.first + t);
-      const int64_t begin = pairs.count * part / group.parts;
-      const int64_t end = pairs.count * (part + 1) / group.parts;
-      // Panels alike: a small rest would cost a pass over the matrix of its own.
-      const int64_t step = ceil_div(end - begin, std::max<int64_t>(1, ceil_div(end - begin, most)));
-      turns[t] = {{pairs.target + begin, pairs.source + begin, end - begin}, step, false};
+    int64_t slots = 0;
+    for (int64_t k = task.first; k < shape_.kernel; k += task.step) {
+      const int64_t parts = slots_[k].parts;
+      if (task.part >= parts) continue;
+      const Pairs pairs = pairs_.all(k);
+      const int64_t begin = pairs.count * task.part / parts;
+      const int64_t count = pairs.count * (task.part + 1) / parts - begin;
+      // Alike: a small rest would cost a pass over the matrix of its own.
+      const int64_t rows = ceil_div(count, std::max<int64_t>(1, ceil_div(count, most)));
+      const Pairs own{pairs.target + begin, pairs.source + begin, count};
+      turns[slots++] = {own, rows, sums_at(k, task.part), false};
     }
     while (true) {
-      int64_t behind = -1;
-      for (int64_t t = 0; t < count; ++t) {
-        if (turns[t].left.count > 0 &&
-            (behind < 0 || *turns[t].left.target < *turns[behind].left.target)) {
-          behind = t;
+      Turn* next = nullptr;
+      for (Turn* turn = turns; turn < turns + slots; ++turn) {
+        if (turn->left.count > 0 && (next == nullptr || *turn->left.target < *next->left.target)) {
+          next = turn;
         }
       }
-      if (behind < 0) break;
-      Turn& turn = turns[behind];
-      const Pairs now{turn.left.target, turn.left.source, std::min(turn.step, turn.left.count)};
-      turn.left = {now.target + now.count, now.source + now.count, turn.left.count - now.count};
-      sum_outer_products(shape_, x_, dy_, now, turn.left.count,
-                         sums(group, part, group.first + behind), turn.begun);
-      turn.begun = true;
+      if (next == nullptr) break;
+      const auto [target, source, left] = next->left;
+      const int64_t rows = std::min(next->rows, left);
+      sum_outer_products(shape_, x_, dy_, {target, source, rows}, left - rows, next->sums,
+                         next->begun);
+      next->left = {target + rows, source + rows, left - rows};
+      next->begun = true;
     }
-    for (int64_t t = 0; t < count; ++t) {
-      if (!turns[t].begun) std::fill_n(sums(group, part, group.first + t), matrix_, 0.0f);
+    for (const Turn* turn = turns; turn < turns + slots; ++turn) {
+      if (!turn->begun) std::fill_n(turn->sums, matrix_, 0.0f);
     }
   }
 
@@ -566,7 +574,7 @@ class WeightGradient {
   const int64_t matrix_;
   const int64_t slots_of_task_;
   PairLists pairs_;
-  std::vector<Group> groups_;
+  std::vector<Slot> slots_;
   std::vector<Task> tasks_;
   AlignedFloats scratch_;
 };
@@ -620,7 +628,7 @@ void gather_gemm_moments(const GatherGemmShape& shape, const T* x, const T* w, c
 template <typename T>
 void gather_gemm_dw(const GatherGemmShape& shape, const T* x, const T* dy, const int32_t* map,
                     float* dw, const ParallelFor& parallel_for) {
-  WeightGradient<T> gradient(shape, x, dy, map, dw);
+  WeightGradient<T> gradient(shape, x, dy, map, dw, parallel_for.threads());
   parallel_for(shape.kernel, [&](int64_t k) { gradient.list(k); });
   parallel_for(gradient.cut(), [&](int64_t i) { gradient.compute(i); });
 }
@@ -634,7 +642,7 @@ void gather_gemm_gradients(const GatherGemmShape& shape, const T* x, const T* w,
                                 shape.channels_in};
   ProductBlocks<T> blocks(product, {true, mirrored}, dy, w, mirrored ? map : back, dx,
                           parallel_for.threads());
-  WeightGradient<T> gradient(shape, x, dy, map, dw);
+  WeightGradient<T> gradient(shape, x, dy, map, dw, parallel_for.threads());
   const int64_t slots = blocks.slots();
   parallel_for(slots + shape.kernel, [&](int64_t i) {
     if (i < slots) {

@@ -49,14 +49,14 @@ struct RowKernels {
   void (*pack_transposed)(const T* w, long stride, int depth, int columns, float* slab);
 
   // y[target[i]] += x[i] @ w for i < rows, or = without `add`: the first `words` words of x's rows
-  // count, `packed` holds the `columns` columns of w in slabs. `following` rows come behind them in
+  // count, `packed` holds the `columns` columns of w in slabs. `following` rows come after them in
   // the index of x, and are wanted next.
   void (*product)(const Rows& x, int rows, int following, int words, const float* packed,
                   int columns, float* y, const int* target, long y_stride, bool add);
 
   // c += a^T @ b over `rows` rows of words of two factors, or = without `add`. Rows of b are read
   // up to a whole number of tile_columns. Where there is no index, and then for neither, rows
-  // follow each other; else `following` <= rows more come behind them in both indices, and are
+  // follow each other; else `following` <= rows more come after them in both indices, and are
   // wanted next.
   void (*outer)(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, int following,
                 float* c, long c_stride, bool add);

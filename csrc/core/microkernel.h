@@ -52,9 +52,9 @@ inline Vector add_product(Vector sum, float value, Vector column) {
 inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
 #endif
 
-// What comes into the second-level cache while a tile of a product runs: as many floats from each
-// of these on as the product is deep.
-constexpr int kFetches = kLineFloats;  // so each touches every line of its floats once
+// What comes into the second-level cache while a tile of a product runs: from each of these on as
+// many floats as the product is deep, where that is a multiple of their number.
+constexpr int kFetches = kLineFloats;  // so that each line is touched once
 static_assert(kProductRows < kFetches, "none would be left for weights");
 struct Ahead {
   const float* from[kFetches];
@@ -336,7 +336,8 @@ void product(const Rows& x, int rows, int following, int words, const float* pac
 template <bool ADD, bool ANYWHERE>
 void outer_tiles(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows,
                  int following, float* c, long c_stride) {
-  // Each tile fetches one line of every row that comes next: first those of a, then of b.
+  // Each tile fetches one line of every row that comes next: first those of a, then of b, as far as
+  // the tiles go.
   const bool fetches = ANYWHERE && following > 0;
   const int a_lines = fetches ? (a_columns + kLineFloats - 1) / kLineFloats : 0;
   const int b_lines = fetches ? (b_columns + kLineFloats - 1) / kLineFloats : 0;

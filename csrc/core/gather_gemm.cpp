@@ -326,8 +326,9 @@ void convolve_block(const GatherGemmShape& shape, const Weights<T>& weights, con
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
         const Rows words = product_rows(shape, x, first, depth, pairs.source + p, rows);
-        // Those of a panel have none behind them.
-        const int64_t following = words.index == panel_index() ? 0 : pairs.count - p - rows;
+        // Where they lie, the list goes on; a panel ends with them.
+        const bool in_place = words.index == pairs.source + p;
+        const int64_t following = in_place ? pairs.count - p - rows : 0;
         inner.product(words, static_cast<int>(rows), static_cast<int>(following),
                       inner.words(depth), slot + weights.offset(first, left, right),
                       static_cast<int>(width), origin, pairs.target + p, y_stride,
@@ -462,9 +463,7 @@ class WeightGradient {
         dy_(dy),
         dw_(dw),
         matrix_(shape.channels_in * shape.channels_out),
-        slots_of_task_(std::clamp<int64_t>(std::min(kTaskFloats / std::max<int64_t>(1, matrix_),
-                                                    shape.kernel / (kTasksOfThread * threads)),
-                                           1, kSlotsOfTask)),
+        groups_(ceil_div(shape.kernel, slots_of_task(shape, threads))),
         pairs_(shape, map),
         slots_(shape.kernel) {}
 
@@ -482,15 +481,12 @@ class WeightGradient {
       scratch += slot.parts - 1;
     }
     scratch_ = aligned_floats(scratch * matrix_);
-    // Slots far apart in the kernel are neighbours along the last axis of the coordinates, by which
-    // rows are sorted last: their rows are nearly the same.
-    const int64_t groups = ceil_div(shape_.kernel, slots_of_task_);
-    for (int64_t first = 0; first < groups; ++first) {
+    for (int64_t first = 0; first < groups_; ++first) {
       int64_t parts = 0;
-      for (int64_t k = first; k < shape_.kernel; k += groups) {
+      for (int64_t k = first; k < shape_.kernel; k += groups_) {
         parts = std::max(parts, slots_[k].parts);
       }
-      for (int64_t part = 0; part < parts; ++part) tasks_.push_back({first, groups, part});
+      for (int64_t part = 0; part < parts; ++part) tasks_.push_back({first, part});
     }
     return static_cast<int64_t>(tasks_.size());
   }
@@ -498,7 +494,7 @@ class WeightGradient {
   void compute(int64_t i) {
     const Task& task = tasks_[i];
     sum_parts(task);
-    for (int64_t k = task.first; k < shape_.kernel; k += task.step) {
+    for (int64_t k = task.first; k < shape_.kernel; k += groups_) {
       Slot& slot = slots_[k];
       if (task.part >= slot.parts || --slot.unfinished > 0) continue;
       float* own = sums_at(k, 0);
@@ -515,10 +511,18 @@ class WeightGradient {
     int64_t scratch = 0;  // index of its first matrix there: part 0 is summed in the result
     std::atomic<int64_t> unfinished{0};
   };
-  // One part of the slots first, first + step, ..., of those that have so many.
+  // A part of the slots first, first + groups_, ..., of those that have so many. Slots so far apart
+  // in the kernel are neighbours along the last axis of the coordinates, by which rows are sorted
+  // last: their rows are nearly the same.
   struct Task {
-    int64_t first, step, part;
+    int64_t first, part;
   };
+
+  static int64_t slots_of_task(const GatherGemmShape& shape, int64_t threads) {
+    const int64_t matrix = std::max<int64_t>(1, shape.channels_in * shape.channels_out);
+    const int64_t enough = shape.kernel / (kTasksOfThread * threads);
+    return std::clamp<int64_t>(std::min(kTaskFloats / matrix, enough), 1, kSlotsOfTask);
+  }
 
   float* sums_at(int64_t k, int64_t part) const {
     return part == 0 ? dw_ + k * matrix_
@@ -537,7 +541,7 @@ class WeightGradient {
     const int64_t most = factors_in_place<T>(shape_) ? kGradientRowsInPlace : kGradientRows;
     Turn turns[kSlotsOfTask];
     int64_t slots = 0;
-    for (int64_t k = task.first; k < shape_.kernel; k += task.step) {
+    for (int64_t k = task.first; k < shape_.kernel; k += groups_) {
       const int64_t parts = slots_[k].parts;
       if (task.part >= parts) continue;
       const Pairs pairs = pairs_.all(k);
@@ -572,7 +576,7 @@ class WeightGradient {
   const T *const x_, *const dy_;
   float* const dw_;
   const int64_t matrix_;
-  const int64_t slots_of_task_;
+  const int64_t groups_;
   PairLists pairs_;
   std::vector<Slot> slots_;
   std::vector<Task> tasks_;

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from benchmarks import peers
+from benchmarks import dense, peers
 from benchmarks.peers import Call
 from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep, fitting_spec
@@ -45,26 +45,33 @@ class _Segmentation:
         return "trunk"
 
 
-def useful_gigaflop(plan: Plan, classes: int) -> float:
-    """Multiplications and additions of one forward pass over the neighbours that exist."""
+def products(plan: Plan, classes: int) -> list[tuple[int, int, int]]:
+    """Rows, input and output channels of every layer's product over the neighbours that exist."""
     shape = VARIANTS["res16unet34c"]
     same = [int(np.sum(np.asarray(m.forward) >= 0)) for m in plan.same]
     down = [int(np.sum(np.asarray(m.forward) >= 0)) for m in plan.down]
     counts = [int(n) for n in np.asarray(plan.counts)]
-    total, width, skips = same[0] * 32, 32, [32]
+    found, width, skips = [(same[0], 1, 32)], 32, [32]
     for stage, (planes, blocks) in enumerate(zip(shape.planes, shape.blocks, strict=True)):
         level = stage + 1 if stage < 4 else 7 - stage
         if stage < 4:
-            total += down[stage] * width * width
+            found.append((down[stage], width, width))
             joined = width
         else:
-            total += down[level] * width * planes
+            found.append((down[level], width, planes))
             joined = planes + skips[level]
-        total += same[level] * planes * (joined + planes * (2 * blocks - 1))
-        total += counts[level] * joined * planes if joined != planes else 0
+        found.append((same[level], joined, planes))
+        found += [(same[level], planes, planes)] * (2 * blocks - 1)
+        if joined != planes:
+            found.append((counts[level], joined, planes))
         width = planes
         skips.append(width)
-    return 2e-9 * (total + counts[0] * width * classes)
+    return [*found, (counts[0], width, classes)]
+
+
+def useful_gigaflop(plan: Plan, classes: int) -> float:
+    """Multiplications and additions of one forward pass over the neighbours that exist."""
+    return 2e-9 * sum(rows * inner * outer for rows, inner, outer in products(plan, classes))
 
 
 class Own:
@@ -126,7 +133,8 @@ def made_up(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     """Forward and training step with new coordinates in every call, against the peers'.
 
-    In float32 as the peers, which have nothing narrower on a CPU, and in bfloat16.
+    In float32 as the peers, which have nothing narrower on a CPU, and in bfloat16. Beside them
+    stands the time of the network's products alone, as dense ones.
     """
     coords = sweep.coords
     features, labels = made_up(coords)
@@ -138,11 +146,14 @@ def networks(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         f"{NARROW} forward": narrow.forward,
         f"{NARROW} step": narrow.step,
     }
+    plan = sparse.build_plan(coords, own.spec)
+    for name, multiply in dense.libraries().items():
+        bare = dense.Layers(products(plan, CLASSES), multiply)
+        calls |= {f"{name} forward": bare.forward, f"{name} step": bare.both}
     for peer in peers.available():
         run, learn = peer.network(coords, features, labels, own.weights)
         calls |= {f"{peer.name} forward": run, f"{peer.name} step": learn}
     timings = interleaved(calls, repeats)
-    plan = sparse.build_plan(coords, own.spec)
     gigaflop = useful_gigaflop(plan, CLASSES)
     for kind, passes in (("forward", 1), ("step", 3)):
         chosen = {k.removesuffix(f" {kind}"): t for k, t in timings.items() if k.endswith(kind)}

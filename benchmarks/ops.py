@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import peers
+from benchmarks import dense, peers
 from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import Timing, interleaved
@@ -19,16 +19,10 @@ from uov_jax import sparse
 WIDTHS = (32, 64, 96, 128, 256)
 
 
-def _all(*calls: Callable[[], Any]) -> None:
-    for call in calls:
-        call()
-
-
 def layers(sweep: VoxelSweep, repeats: int, widths: Sequence[int] = WIDTHS) -> Iterator[Row]:
     """3x3x3 layers, forward and with both gradients.
 
-    The ceiling is the dense product of as many rows as the map has pairs, but at most 30,000, by
-    numpy's BLAS (`dense`), at the time that all pairs would take at its rate.
+    The ceiling is the dense product of as many rows as the map has pairs.
     """
     coords = sweep.coords
     neighbours = sparse.submanifold_map(coords, len(coords), 3)
@@ -48,26 +42,18 @@ def layers(sweep: VoxelSweep, repeats: int, widths: Sequence[int] = WIDTHS) -> I
     for width in widths:
         x, dy = generator.standard_normal((2, len(coords), width), np.float32)
         w = generator.standard_normal((27, width, width), np.float32)
-        rows = min(30_000, pairs)
-        a, b = generator.standard_normal((rows, width), np.float32), w[0]
-        out = np.empty_like(a)
-        dense = functools.partial(np.matmul, a, b, out=out)
-        transposed = functools.partial(np.matmul, a.T, out)
         arrays = [jnp.asarray(array) for array in (x, w, dy)]
         calls: dict[str, Callable[[], Any]] = {
             OURS: functools.partial(forward, *arrays[:2]),
             f"{OURS} both": functools.partial(both, *arrays),
-            "dense": dense,
-            "dense both": functools.partial(_all, dense, dense, transposed),
         }
+        for name, multiply in dense.libraries().items():
+            product = dense.Layers([(pairs, width, width)], multiply)
+            calls |= {name: product.forward, f"{name} both": product.both}
         for peer in peers.available():
             one, two = peer.layer(sweep.coords, x, w, dy)
             calls |= {peer.name: one, f"{peer.name} both": two}
         timings = interleaved(calls, repeats)
-        # The dense product had fewer rows than the map has pairs.
-        share = pairs / rows
-        for name in ("dense", "dense both"):
-            timings[name] = Timing(tuple(s * share for s in timings[name].seconds))
         gigaflop = 2e-9 * pairs * width * width
         yield compared(
             f"layer {width}, forward",

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from benchmarks import __main__ as command
-from benchmarks import first_step, network, ops, peers, report, sweeps, teachers
+from benchmarks import dense, first_step, network, ops, peers, report, sweeps, teachers
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.models import minkunet
@@ -62,6 +62,36 @@ def test_useful_operations_of_one_voxel_are_those_of_every_weight():
     assert network.useful_gigaflop(plan, 17) == pytest.approx(expected, rel=1e-9)
 
 
+def test_dense_layers_multiply_as_often_as_the_network():
+    plan = sparse.build_plan(sweeps.synthetic().coords, sparse.PlanSpec(20_000))
+    multiplied = []
+
+    def multiply(a, b, out):
+        assert a.shape[1] == b.shape[0]
+        assert out.shape == (a.shape[0], b.shape[1])
+        assert max(a.shape) <= dense.ROWS
+        multiplied.append(2e-9 * a.shape[0] * a.shape[1] * b.shape[1])
+
+    layers = dense.Layers(network.products(plan, 17), multiply)
+    layers.forward()
+    useful = network.useful_gigaflop(plan, 17)
+    assert sum(multiplied) == pytest.approx(useful, rel=1e-9)
+    layers.both()
+    assert sum(multiplied) == pytest.approx(4 * useful, rel=1e-9)
+
+
+def test_libraries_multiply(monkeypatch):
+    pytest.importorskip("torch", reason="its product is one of them, and it is not installed")
+    monkeypatch.setattr(peers, "available", lambda: ("some peer",))
+    a, b = np.random.default_rng(0).standard_normal((2, 30, 30), np.float32)
+    expected = a.T.astype(np.float64) @ b.T
+    for multiply in dense.libraries().values():
+        out = np.empty_like(a)
+        multiply(a.T, b.T, out)
+        # Sums of 30 products of numbers of size 1.
+        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5)
+
+
 def test_our_network_learns_the_labels_it_is_timed_with():
     coords = np.zeros((40, 4), np.int32)
     coords[:, 1] = np.arange(40)
@@ -93,7 +123,7 @@ def test_the_engine_keeps_up_with_the_dense_product():
     rows = list(ops.layers(sweeps.synthetic(), repeats=5, widths=(128,)))
     assert [row.what for row in rows] == ["layer 128, forward", "layer 128, forward + backward"]
     for row in rows:
-        assert row.against["dense"] > least, row
+        assert row.against["dense, numpy"] > least, row
 
 
 def test_a_training_step_holds_little_more_than_its_activations():

@@ -40,7 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
         sweep = sweeps.stored(options.sweep, options.batch)
     names = [peer.name for peer in peers.available()]
     print(", ".join(f"{key} {value}" for key, value in report.machine().items()))
-    print(f"{sweep.name}: {len(sweep.coords):,} voxels; peers: {', '.join(names) or 'none'}")
+    print(
+        f"{sweep.name}: {len(sweep.coords):,} voxels; peers: {', '.join(names) or 'none'}; "
+        f"medians of {options.repeats}"
+    )
     rows = []
     for name in options.suites or SUITES:
         for row in SUITES[name](sweep, options.repeats):

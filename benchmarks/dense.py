@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks import peers
-
 Multiply = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 """Writes the product of the first two matrices to the third."""
 
-ROWS = 30_000  # at most, of one product: more would be cut by the libraries themselves
+# At most, of one product: the size at which BLAS libraries are usually compared, and of many more
+# rows they are slower.
+ROWS = 30_000
 
 
 def libraries() -> dict[str, Multiply]:
-    """The product of numpy (OpenBLAS) and, beside the peers, of PyTorch (MKL), by name."""
+    """The product of numpy (OpenBLAS) and, where that is installed, of PyTorch (MKL), by name."""
     found: dict[str, Multiply] = {"dense, numpy": _by_numpy}
-    if peers.available():
+    if importlib.util.find_spec("torch") is not None:
         found["dense, torch"] = _by_torch
     return found
 
 
 def _by_numpy(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    np.matmul(a, b, out=out)
+    # Unlike matmul, which has loops of its own for matrices of one column, this is always BLAS.
+    np.dot(a, b, out=out)
 
 
 def _by_torch(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -36,7 +38,10 @@ def _by_torch(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
 class Layers:
     """Layers as dense products and nothing else.
 
-    No row is looked for or moved, and a layer has one matrix where a convolution has 27.
+    A layer is `y = x w` with a row for every pair of neighbours. It is spared what a convolution
+    has to do: no row is looked for or moved, one matrix stands for 27, and all layers use the same
+    memory, which stays in the caches. But it writes a row of y for every pair, where a convolution
+    adds to one for every voxel.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]], multiply: Multiply) -> None:

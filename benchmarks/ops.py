@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ WIDTHS = (32, 64, 96, 128, 256)
 def layers(sweep: VoxelSweep, repeats: int, widths: Sequence[int] = WIDTHS) -> Iterator[Row]:
     """3x3x3 layers, forward and with both gradients.
 
-    The ceiling is the dense product of as many rows as the map has pairs.
+    The measure is the dense product of as many rows as the map has pairs.
     """
     coords = sweep.coords
     neighbours = sparse.submanifold_map(coords, len(coords), 3)
@@ -84,7 +85,7 @@ def moves(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         OURS: lambda: scatter(on_device, index),
         "copy": lambda: copy(on_device),
     }
-    if peers.available():
+    if importlib.util.find_spec("torch") is not None:
         calls["torch index_add_"] = _torch_scatter(x, np.asarray(index), targets)
     timings = interleaved(calls, repeats)
     moved = (rows + targets) * channels * 4 * 1e-9

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <mutex>
 #include <utility>
 
 namespace uov {
@@ -26,9 +29,38 @@ class ParallelFor {
   Run run_;
 };
 
-inline const ParallelFor serial_for(1, [](int64_t tasks, const ParallelFor::Task& task) {
-  for (int64_t i = 0; i < tasks; ++i) task(i);
-});
+// The tasks of one loop, claimed from one counter by whichever threads come.
+class Claims {
+ public:
+  Claims(int64_t tasks, const ParallelFor::Task& task) : tasks_(tasks), task_(task) {}
+
+  // Runs tasks until none is left to claim; calls `ran` after each.
+  template <typename Ran>
+  void work(Ran&& ran) {
+    for (int64_t i = next_++; i < tasks_; i = next_++) {
+      try {
+        task_(i);
+      } catch (...) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+      }
+      ran();
+    }
+  }
+
+  // Throws what a task has thrown, once all have ended.
+  void rethrow() const {
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  const int64_t tasks_;
+  // Outlives its use: a thread that comes late finds no task left and never touches it.
+  const ParallelFor::Task& task_;
+  std::atomic<int64_t> next_{0};
+  std::mutex mutex_;
+  std::exception_ptr error_;
+};
 
 // Rows of one task that moves [rows, channels]: about 256 KiB of floats, enough to hide the claim,
 // few enough to balance.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <functional>
 #include <stdexcept>
 
 #include "core/coordinates.h"
@@ -35,13 +36,16 @@ std::string describe(const int32_t* c) {
          ", " + std::to_string(c[3]) + ")";
 }
 
+void fill_absent(int32_t* array, int64_t size) { std::memset(array, 0xff, sizeof(int32_t) * size); }
+
 struct Column {
   int dx, dy;
 };
 
 // All pairs (u, v = u + offset) whose offset lies in one (dx, dy) column, written together with
-// their mirror images. In the centre column only dz > 0 is walked: the rest is its mirror.
-void walk_column(const std::vector<KeyedRow>& rows, Column column, int radius, int64_t step,
+// their mirror images: the slices of the map that nothing else writes. In the centre column only
+// dz > 0 is walked: the rest is its mirror.
+void fill_column(const std::vector<KeyedRow>& rows, Column column, int radius, int64_t step,
                  int64_t capacity, int32_t* map) {
   const int kernel = 2 * radius + 1;
   const bool centre = column.dx == 0 && column.dy == 0;
@@ -50,6 +54,13 @@ void walk_column(const std::vector<KeyedRow>& rows, Column column, int radius, i
   const int64_t base = (column.dx + radius) + int64_t{kernel} * (column.dy + radius);
   const int64_t per_z = int64_t{kernel} * kernel;
   const int64_t last = per_z * kernel - 1;
+  for (int64_t k = base; k <= last; k += per_z) {
+    fill_absent(map + k * capacity, capacity);
+    if (!centre) fill_absent(map + (last - k) * capacity, capacity);
+  }
+  if (centre) {
+    for (const KeyedRow& r : rows) map[last / 2 * capacity + r.row] = r.row;
+  }
   const size_t n = rows.size();
   size_t first = 0;
   for (size_t i = 0; i < n; ++i) {
@@ -85,8 +96,6 @@ int8_t parent_slot(int64_t key, int32_t stride) {
   auto bit = [&](int field) { return (key & (int64_t{stride} << (field * kFieldBits))) != 0; };
   return static_cast<int8_t>(bit(2) + 2 * bit(1) + 4 * bit(0));
 }
-
-void fill_absent(int32_t* array, int64_t size) { std::memset(array, 0xff, sizeof(int32_t) * size); }
 
 void clear(const PlanArrays& arrays) {
   const size_t levels = arrays.capacities.size();
@@ -145,14 +154,9 @@ void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tens
                                 " rows");
   }
   const int radius = kernel / 2;
-  const int64_t volume = int64_t{kernel} * kernel * kernel;
-  fill_absent(map, volume * row_capacity);
-  int32_t* centre = map + (volume / 2) * row_capacity;
-  for (const KeyedRow& r : rows) centre[r.row] = r.row;
   const std::vector<Column> columns = half_of_columns(radius);
-  // Columns write disjoint slices of the map: a column's own offsets and their mirrors.
   parallel_for(static_cast<int64_t>(columns.size()), [&](int64_t i) {
-    walk_column(rows, columns[i], radius, int64_t{tensor_stride} * dilation, row_capacity, map);
+    fill_column(rows, columns[i], radius, int64_t{tensor_stride} * dilation, row_capacity, map);
   });
 }
 
@@ -201,37 +205,56 @@ std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanA
                                 const ParallelFor& parallel_for) {
   const int levels = static_cast<int>(arrays.capacities.size());
   if (levels < 1) throw std::invalid_argument("a plan needs at least one level");
-  std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
-  auto overflows = [&](int level) { return counts[level] > arrays.capacities[level]; };
-  std::vector<KeyedRow> rows = level0;
-  bool refused = overflows(0);
-  for (int level = 0; level < levels; ++level) {
-    const int32_t stride = 1 << level;
-    const int64_t capacity = arrays.capacities[level];
-    if (!refused) {
-      submanifold_map(rows, 3, stride, 1, capacity, arrays.same[level], parallel_for);
-      if (level == 0 && arrays.first != nullptr) {
-        submanifold_map(rows, 5, stride, 1, capacity, arrays.first, parallel_for);
-      }
+  std::vector<Coarsening> coarser(levels - 1);
+  auto rows_of = [&](int level) -> const std::vector<KeyedRow>& {
+    return level == 0 ? level0 : coarser[level - 1].rows;
+  };
+  std::vector<std::function<void()>> tasks;
+  auto add_map = [&](int level, int radius, int32_t* map) {
+    for (const Column& column : half_of_columns(radius)) {
+      tasks.push_back([&, level, radius, map, column] {
+        fill_column(rows_of(level), column, radius, int64_t{1} << level, arrays.capacities[level],
+                    map);
+      });
     }
-    if (level + 1 == levels) break;
-    Coarsening coarsening = coarsen(rows, stride);
-    counts.push_back(static_cast<int32_t>(coarsening.rows.size()));
-    refused = refused || overflows(level + 1);
-    if (!refused) {
-      const int64_t coarse_capacity = arrays.capacities[level + 1];
-      strided_maps(coarsening, capacity, coarse_capacity, arrays.down[level],
-                   arrays.down_transpose[level]);
-      int32_t* coords = arrays.coords[level];
-      for (size_t i = 0; i < coarsening.rows.size(); ++i) {
-        unpack_key(coarsening.rows[i].key, coords + 4 * i);
-      }
-      const auto count = static_cast<int64_t>(coarsening.rows.size());
-      fill_absent(coords + 4 * count, 4 * (coarse_capacity - count));
+  };
+  auto run_tasks = [&] {
+    parallel_for(static_cast<int64_t>(tasks.size()), [&](int64_t i) { tasks[i](); });
+    tasks.clear();
+  };
+  // Each level needs the one before it: while they are found, the maps of level 0 are filled.
+  tasks.push_back([&] {
+    for (int level = 1; level < levels; ++level) {
+      coarser[level - 1] = coarsen(rows_of(level - 1), 1 << (level - 1));
     }
-    rows = std::move(coarsening.rows);
+  });
+  if (static_cast<int64_t>(level0.size()) <= arrays.capacities[0]) {
+    if (arrays.first != nullptr) add_map(0, 2, arrays.first);
+    add_map(0, 1, arrays.same[0]);
   }
-  if (refused) clear(arrays);
+  run_tasks();
+  std::vector<int32_t> counts;
+  bool refused = false;
+  for (int level = 0; level < levels; ++level) {
+    counts.push_back(static_cast<int32_t>(rows_of(level).size()));
+    refused = refused || counts[level] > arrays.capacities[level];
+  }
+  if (refused) {
+    clear(arrays);
+    return counts;
+  }
+  for (int level = 1; level < levels; ++level) {
+    add_map(level, 1, arrays.same[level]);
+    tasks.push_back([&, level] {
+      const int64_t capacity = arrays.capacities[level];
+      strided_maps(coarser[level - 1], arrays.capacities[level - 1], capacity,
+                   arrays.down[level - 1], arrays.down_transpose[level - 1]);
+      int32_t* coords = arrays.coords[level - 1];
+      for (const KeyedRow& row : rows_of(level)) unpack_key(row.key, coords + 4 * row.row);
+      fill_absent(coords + 4 * counts[level], 4 * (capacity - counts[level]));
+    });
+  }
+  run_tasks();
   return counts;
 }
 

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "core/parallel.h"
+
 namespace uov {
 
 struct Voxels {
@@ -15,6 +17,7 @@ struct Voxels {
 
 // `points` is [n, 3] in metres. Cylindrical voxels are (radius, azimuth in degrees, z) / size.
 // Throws std::invalid_argument naming the point that is not finite or out of range.
-Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylindrical);
+Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylindrical,
+                const ParallelFor& parallel_for);
 
 }  // namespace uov

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -36,39 +35,30 @@ bool watch(Done&& done) {
 // threads come; the caller works until none is left and then waits only for claimed ones.
 class PoolRun {
  public:
-  PoolRun(int64_t tasks, const ParallelFor::Task& task) : tasks_(tasks), task_(task) {}
+  PoolRun(int64_t tasks, const ParallelFor::Task& task) : tasks_(tasks), claims_(tasks, task) {}
 
   void work() {
-    for (int64_t i = next_++; i < tasks_; i = next_++) {
-      try {
-        task_(i);
-      } catch (...) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-      }
+    claims_.work([this] {
       if (++finished_ == tasks_) {
         std::lock_guard<std::mutex> lock(mutex_);
         all_finished_.notify_all();
       }
-    }
+    });
   }
 
   void wait() {
     watch([this] { return finished_ == tasks_; });
     std::unique_lock<std::mutex> lock(mutex_);
     all_finished_.wait(lock, [this] { return finished_ == tasks_; });
-    if (error_) std::rethrow_exception(error_);
+    claims_.rethrow();
   }
 
  private:
   const int64_t tasks_;
-  // Outlives its use: a thread that comes late finds no task left and never touches it.
-  const ParallelFor::Task& task_;
-  std::atomic<int64_t> next_{0};
+  Claims claims_;
   std::atomic<int64_t> finished_{0};
   std::mutex mutex_;
   std::condition_variable all_finished_;
-  std::exception_ptr error_;
 };
 
 // The pool threads that help one handler. Those that have come stay for its next loops, unless one

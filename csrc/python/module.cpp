@@ -11,6 +11,7 @@
 
 #include "core/farthest_points.h"
 #include "core/kernels.h"
+#include "core/own_threads.h"
 #include "core/plan.h"
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
@@ -66,7 +67,8 @@ py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindr
   uov::Voxels voxels;
   {
     py::gil_scoped_release release;
-    voxels = uov::voxelize(points.data(), points.shape(0), size.data(), cylindrical);
+    voxels = uov::voxelize(points.data(), points.shape(0), size.data(), cylindrical,
+                           uov::on_own_threads());
   }
   const auto count = static_cast<py::ssize_t>(voxels.first.size());
   return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
@@ -106,7 +108,7 @@ Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tenso
   int32_t* out = map.mutable_data();
   py::gil_scoped_release release;
   uov::submanifold_map(sort(coords, tensor_stride), kernel, tensor_stride, dilation, capacity, out,
-                       uov::serial_for);
+                       uov::on_own_threads());
   return map;
 }
 
@@ -138,7 +140,7 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
   std::vector<int32_t> counts;
   {
     py::gil_scoped_release release;
-    counts = uov::build_plan(sort(coords, 1), arrays, uov::serial_for);
+    counts = uov::build_plan(sort(coords, 1), arrays, uov::on_own_threads());
   }
   return py::make_tuple(same, first, down, down_transpose, level_coords,
                         to_numpy(counts, {static_cast<py::ssize_t>(levels)}));

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import numpy as np
 import pytest
 
+from benchmarks import sweeps
 from tests.sparse.clouds import brute_force_map, random_coords
 from uov_jax import sparse
 
@@ -57,6 +60,33 @@ def test_voxelize_names_the_point_it_refuses(bad):
     points[3, 1] = bad
     with pytest.raises(ValueError, match=r"point 3 .*(not finite|65000 voxels)"):
         sparse.voxelize(points, (0.1, 0.1, 0.1), cylindrical=False)
+
+
+def test_voxelize_names_the_first_of_many_points_it_refuses():
+    points = np.zeros((50_000, 3), np.float32)
+    points[[49_000, 20_000, 30_000]] = np.nan
+    with pytest.raises(ValueError, match="point 20000 .*not finite"):
+        sparse.voxelize(points, (0.1, 0.1, 0.1), cylindrical=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="asks Linux for one processor")
+def test_one_processor_builds_what_all_build():
+    points = sweeps.synthetic().points
+
+    def build():
+        voxels = sparse.voxelize(points, sweeps.VOXEL_SIZE, cylindrical=True)
+        coords = np.pad(voxels.coords, ((0, 0), (1, 0)))
+        spec = sparse.PlanSpec(len(coords), first_kernel=5, fractions=(1.0,) * 5)
+        return voxels, sparse.build_plan(coords, spec)
+
+    processors = os.sched_getaffinity(0)
+    together = build()
+    try:
+        os.sched_setaffinity(0, {min(processors)})
+        alone = build()
+    finally:
+        os.sched_setaffinity(0, processors)
+    jax.tree.map(np.testing.assert_array_equal, alone, together)
 
 
 def test_voxelize_of_nothing():

@@ -16,7 +16,7 @@ help:
 	@echo "make demo-seeds  the same with three seeds (an hour and a half)"
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
-	@echo "make bench       the engine's speed beside ceilings and, where installed, other libraries"
+	@echo "make bench       the engine's speed beside dense products and, where installed, other libraries"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
 

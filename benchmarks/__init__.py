@@ -1,1 +1,1 @@
-"""Measurements of the engine against ceilings and peers in one run: `python -m benchmarks`."""
+"""The engine against dense products and peers in one run: `python -m benchmarks`."""

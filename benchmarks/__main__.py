@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table; write it as JSON too where asked."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Times the engine and label smoothing beside ceilings and peers of the run.",
+        description="Times the engine beside dense products and peers, and label smoothing.",
     )
     parser.add_argument("suites", nargs="*", help=f"some of {', '.join(SUITES)}; all by default")
     parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")

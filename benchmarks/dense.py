@@ -11,8 +11,7 @@ import numpy as np
 Multiply = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 """Writes the product of the first two matrices to the third."""
 
-# At most, of one product: the size at which BLAS libraries are usually compared, and of many more
-# rows they are slower.
+# At most, of one product: of many more the libraries are slower.
 ROWS = 30_000
 
 
@@ -40,7 +39,7 @@ class Layers:
 
     A layer is `y = x w` with a row for every pair of neighbours. It is spared what a convolution
     has to do: no row is looked for or moved, one matrix stands for 27, and all layers use the same
-    memory, which stays in the caches. But it writes a row of y for every pair, where a convolution
+    memory. But it writes a row of y for every pair, where a convolution
     adds to one for every voxel.
     """
 

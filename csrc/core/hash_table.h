@@ -28,13 +28,6 @@ class HashTable {
     }
   }
 
-  int32_t find(int64_t key) const {
-    for (uint64_t i = slot_of(key);; i = (i + 1) & mask_) {
-      if (slots_[i].key == key) return slots_[i].row;
-      if (slots_[i].key == kEmpty) return -1;
-    }
-  }
-
  private:
   struct Slot {
     int64_t key;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -10,17 +10,19 @@
 
 namespace uov {
 
-// On all processors, by threads that are started for each loop: for loops of milliseconds.
-inline ParallelFor on_own_threads() {
-  const int64_t threads = std::max(1u, std::thread::hardware_concurrency());
+// On so many threads, the caller's own and others that are started for each loop: for loops of
+// milliseconds.
+inline ParallelFor on_own_threads(int64_t threads) {
   return {threads, [threads](int64_t tasks, const ParallelFor::Task& task) {
             Claims claims(tasks, task);
             auto work = [&claims] { claims.work([] {}); };
             std::vector<std::thread> helpers;
+            const int64_t wanted = std::min(threads, tasks);
+            helpers.reserve(std::max<int64_t>(1, wanted));
             try {
-              for (int64_t i = 1; i < std::min(threads, tasks); ++i) helpers.emplace_back(work);
-            } catch (const std::system_error&) {
-              // The system has no more threads to give: those that there are do the work.
+              for (int64_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+            } catch (const std::exception&) {
+              // The system has no more of them to give: those that there are do the work.
             }
             work();
             for (std::thread& helper : helpers) helper.join();

@@ -48,6 +48,8 @@ class Claims {
     }
   }
 
+  int64_t tasks() const { return tasks_; }
+
   // Throws what a task has thrown, once all have ended.
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);

@@ -11,6 +11,9 @@
 namespace uov {
 namespace {
 
+// Offsets of more would be larger than the margin of coordinates (coordinates.h).
+constexpr int kMostLevels = 5;
+
 // Least-significant-digit radix sort on the bytes that vary: the upper bytes of a sweep's keys are
 // nearly constant, so four or five passes sort what std::sort needs three times as long for.
 void radix_sort(std::vector<KeyedRow>& items) {
@@ -204,7 +207,9 @@ std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int level
 std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,
                                 const ParallelFor& parallel_for) {
   const int levels = static_cast<int>(arrays.capacities.size());
-  if (levels < 1) throw std::invalid_argument("a plan needs at least one level");
+  if (levels < 1 || levels > kMostLevels) {
+    throw std::invalid_argument("a plan has 1 to " + std::to_string(kMostLevels) + " levels");
+  }
   std::vector<Coarsening> coarser(levels - 1);
   auto rows_of = [&](int level) -> const std::vector<KeyedRow>& {
     return level == 0 ? level0 : coarser[level - 1].rows;
@@ -250,8 +255,9 @@ std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanA
       strided_maps(coarser[level - 1], arrays.capacities[level - 1], capacity,
                    arrays.down[level - 1], arrays.down_transpose[level - 1]);
       int32_t* coords = arrays.coords[level - 1];
-      for (const KeyedRow& row : rows_of(level)) unpack_key(row.key, coords + 4 * row.row);
-      fill_absent(coords + 4 * counts[level], 4 * (capacity - counts[level]));
+      for (const KeyedRow& row : rows_of(level)) unpack_key(row.key, coords + int64_t{4} * row.row);
+      const int64_t count = counts[level];
+      fill_absent(coords + 4 * count, 4 * (capacity - count));
     });
   }
   run_tasks();

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -35,11 +36,11 @@ bool watch(Done&& done) {
 // threads come; the caller works until none is left and then waits only for claimed ones.
 class PoolRun {
  public:
-  PoolRun(int64_t tasks, const ParallelFor::Task& task) : tasks_(tasks), claims_(tasks, task) {}
+  PoolRun(int64_t tasks, const ParallelFor::Task& task) : claims_(tasks, task) {}
 
   void work() {
     claims_.work([this] {
-      if (++finished_ == tasks_) {
+      if (++finished_ == claims_.tasks()) {
         std::lock_guard<std::mutex> lock(mutex_);
         all_finished_.notify_all();
       }
@@ -47,14 +48,14 @@ class PoolRun {
   }
 
   void wait() {
-    watch([this] { return finished_ == tasks_; });
+    auto done = [this] { return finished_ == claims_.tasks(); };
+    watch(done);
     std::unique_lock<std::mutex> lock(mutex_);
-    all_finished_.wait(lock, [this] { return finished_ == tasks_; });
+    all_finished_.wait(lock, done);
     claims_.rethrow();
   }
 
  private:
-  const int64_t tasks_;
   Claims claims_;
   std::atomic<int64_t> finished_{0};
   std::mutex mutex_;

@@ -62,13 +62,21 @@ Coordinates to_numpy(const std::vector<int32_t>& values, std::vector<py::ssize_t
   return array;
 }
 
-py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindrical) {
+// Of fewer, a loop takes no longer than threads take to start.
+constexpr int64_t kRowsWorthThreads = 4096;
+
+uov::ParallelFor for_rows(int64_t rows, int64_t threads) {
+  return uov::on_own_threads(rows < kRowsWorthThreads ? 1 : threads);
+}
+
+py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindrical,
+                   int64_t threads) {
   require_shape(points, "points", 3);
   uov::Voxels voxels;
   {
     py::gil_scoped_release release;
     voxels = uov::voxelize(points.data(), points.shape(0), size.data(), cylindrical,
-                           uov::on_own_threads());
+                           for_rows(points.shape(0), threads));
   }
   const auto count = static_cast<py::ssize_t>(voxels.first.size());
   return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
@@ -103,17 +111,18 @@ std::vector<int32_t> level_counts(const Coordinates& coords, int levels) {
 }
 
 Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tensor_stride,
-                            int32_t dilation, int64_t capacity) {
+                            int32_t dilation, int64_t capacity, int64_t threads) {
   Coordinates map({int64_t{kernel} * kernel * kernel, capacity});
   int32_t* out = map.mutable_data();
   py::gil_scoped_release release;
   uov::submanifold_map(sort(coords, tensor_stride), kernel, tensor_stride, dilation, capacity, out,
-                       uov::on_own_threads());
+                       for_rows(coords.shape(0), threads));
   return map;
 }
 
 // (same per level, first or None, down, down transposed, coords of levels 1.., counts)
-py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool first_kernel_5) {
+py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool first_kernel_5,
+               int64_t threads) {
   const size_t levels = capacities.size();
   if (levels == 0) throw std::invalid_argument("a plan needs at least one level");
   uov::PlanArrays arrays;
@@ -140,7 +149,7 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
   std::vector<int32_t> counts;
   {
     py::gil_scoped_release release;
-    counts = uov::build_plan(sort(coords, 1), arrays, uov::on_own_threads());
+    counts = uov::build_plan(sort(coords, 1), arrays, for_rows(coords.shape(0), threads));
   }
   return py::make_tuple(same, first, down, down_transpose, level_coords,
                         to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
@@ -168,11 +177,13 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
-  m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"));
+  m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"),
+        py::arg("threads"));
   m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));
   m.def("submanifold_map", &submanifold_map, py::arg("coords"), py::arg("kernel"),
-        py::arg("tensor_stride"), py::arg("dilation"), py::arg("capacity"));
-  m.def("plan", &plan, py::arg("coords"), py::arg("capacities"), py::arg("first_kernel_5"));
+        py::arg("tensor_stride"), py::arg("dilation"), py::arg("capacity"), py::arg("threads"));
+  m.def("plan", &plan, py::arg("coords"), py::arg("capacities"), py::arg("first_kernel_5"),
+        py::arg("threads"));
 }

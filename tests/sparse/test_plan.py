@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import jax
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from benchmarks import sweeps
 from tests.sparse.clouds import brute_force_map, random_coords
 from uov_jax import sparse
+from uov_jax.sparse.backends import engine
 
 
 def padded(coords: np.ndarray, capacity: int) -> np.ndarray:
@@ -69,24 +68,24 @@ def test_voxelize_names_the_first_of_many_points_it_refuses():
         sparse.voxelize(points, (0.1, 0.1, 0.1), cylindrical=False)
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="asks Linux for one processor")
-def test_one_processor_builds_what_all_build():
+@pytest.mark.parametrize("threads", [2, 40])
+def test_one_thread_builds_what_several_build(threads):
     points = sweeps.synthetic().points
 
-    def build():
-        voxels = sparse.voxelize(points, sweeps.VOXEL_SIZE, cylindrical=True)
+    def build(threads):
+        voxels = sparse.voxelize(points, sweeps.VOXEL_SIZE, cylindrical=True, threads=threads)
         coords = np.pad(voxels.coords, ((0, 0), (1, 0)))
         spec = sparse.PlanSpec(len(coords), first_kernel=5, fractions=(1.0,) * 5)
-        return voxels, sparse.build_plan(coords, spec)
+        return voxels, sparse.build_plan(coords, spec, threads)
 
-    processors = os.sched_getaffinity(0)
-    together = build()
-    try:
-        os.sched_setaffinity(0, {min(processors)})
-        alone = build()
-    finally:
-        os.sched_setaffinity(0, processors)
-    jax.tree.map(np.testing.assert_array_equal, alone, together)
+    jax.tree.map(np.testing.assert_array_equal, build(1), build(threads))
+
+
+def test_no_thread_is_refused():
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        sparse.voxelize(np.zeros((1, 3), np.float32), (1.0, 1.0, 1.0), False, threads=0)
+    with pytest.raises(ValueError, match="threads must be at least 1, not -1"):
+        sparse.build_plan(np.zeros((1, 4), np.int32), sparse.PlanSpec(1), threads=-1)
 
 
 def test_voxelize_of_nothing():
@@ -151,14 +150,25 @@ def test_plan_inside_jit_equals_the_host_plan(backend, count):
 
 def test_overflow_is_refused_with_the_numbers(backend):
     coords = random_coords(np.random.default_rng(4), 100)
-    spec = sparse.PlanSpec(100, fractions=(1.0, 0.5, 0.5, 0.5, 0.5))
+    spec = sparse.PlanSpec(100, first_kernel=5, fractions=(1.0, 0.5, 0.5, 0.5, 0.5))
     with pytest.raises(sparse.CapacityError, match=r"level 1 .* has \d+ voxels but room for 50"):
         sparse.build_plan(coords, spec)
     with pytest.raises(sparse.CapacityError, match=r"level 0 .* has 100 voxels but room for 90"):
         sparse.build_plan(coords, sparse.PlanSpec(90))
     plan = jax.jit(lambda c, n: sparse.plan_in_jit(c, n, spec))(coords, np.int32(100))
     assert plan.counts[1] > 50
-    assert all(np.all(np.asarray(m.forward) == -1) for m in (*plan.same, *plan.down))
+    maps = jax.tree.leaves((plan.same, plan.first, plan.down, plan.coords[1:]))
+    assert len(maps) == 5 + 1 + 2 * 4 + 4
+    assert all(np.all(np.asarray(array) == -1) for array in maps)
+
+
+def test_the_engine_writes_no_more_rows_than_there_are():
+    coords = random_coords(np.random.default_rng(4), 100)
+    *arrays, counts = engine().plan(coords, [90, 100, 100, 100, 100], True, 2)
+    assert counts[0] == 100
+    assert all(np.all(array == -1) for array in jax.tree.leaves(arrays))
+    with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
+        engine().plan(coords, [100] * 6, False, 1)
 
 
 def test_series_takes_the_first_spec_that_holds_every_level():

@@ -213,7 +213,7 @@ def build_plans(
             size = max(size, series.index(sparse.smallest_spec(cloud, series)))
         except sparse.CapacityError as error:
             raise sparse.CapacityError(f"{error}: {_remedy('voxels', names)}") from error
-    return size, [sparse.build_plan(cloud, series[size]) for cloud in coords]
+    return size, [sparse.build_plan(cloud, series[size], threads=1) for cloud in coords]
 
 
 def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, tokens: object) -> int:

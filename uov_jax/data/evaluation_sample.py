@@ -37,7 +37,7 @@ def network_input(
 
     """
     voxelized = sparse.voxelize(
-        np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical
+        np.ascontiguousarray(points[:, :3]), voxels.size, voxels.cylindrical, threads=1
     )
     merged = merge_sweeps([voxelized.coords])
     _, (plan,) = build_plans([merged.coords], plans, [token])

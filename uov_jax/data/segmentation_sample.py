@@ -77,7 +77,7 @@ class SegmentationSource:
         if self.flip:
             xyz = augment.flip_axes(xyz, rng)
         voxelized = sparse.voxelize(
-            np.ascontiguousarray(xyz), self.voxels.size, self.voxels.cylindrical
+            np.ascontiguousarray(xyz), self.voxels.size, self.voxels.cylindrical, threads=1
         )
         return SegmentationSample(
             token=self.sweeps.token(index),

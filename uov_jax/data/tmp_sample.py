@@ -167,7 +167,9 @@ def tmp_sample(
         sizes = [masks.image_size for masks in cameras]
         pairs, _ = augment.crop_images(pairs, sizes, augmentation.crop, rng)
     groups = superpoints(pairs, cameras)
-    voxelized = sparse.voxelize(np.ascontiguousarray(xyz), voxels.size, voxels.cylindrical)
+    voxelized = sparse.voxelize(
+        np.ascontiguousarray(xyz), voxels.size, voxels.cylindrical, threads=1
+    )
     return TmpSample(
         token=keyframe.token,
         coords=voxelized.coords,

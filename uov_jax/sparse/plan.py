@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -131,8 +132,21 @@ class Plan:
         return (jnp.arange(self.coords[level].shape[0]) < self.counts[level])[:, None]
 
 
+def _at_most(threads: int | None) -> int:
+    """As many threads as asked for, else as this process may use processors."""
+    if threads is None:
+        several = hasattr(os, "sched_getaffinity")
+        return len(os.sched_getaffinity(0)) if several else os.cpu_count() or 1
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return threads
+
+
 def voxelize(
-    points: np.ndarray, voxel_size: tuple[float, float, float], cylindrical: bool
+    points: np.ndarray,
+    voxel_size: tuple[float, float, float],
+    cylindrical: bool,
+    threads: int | None = None,
 ) -> Voxels:
     """Quantise one cloud (host function).
 
@@ -140,6 +154,8 @@ def voxelize(
         points: float32 [N, 3], metres.
         voxel_size: metres per axis; cylindrical: (metres of radius, degrees of azimuth, metres).
         cylindrical: voxels of (hypot(x, y), atan2(y, x), z) as UOV and SLidR use them.
+        threads: at most so many; None: one for each processor that this process may use. What
+            several workers do at a time, each should do on one.
 
     Raises:
         ValueError: a point is not finite or outside +-65,000 voxels, or sizes are not positive.
@@ -150,7 +166,7 @@ def voxelize(
     points = np.asarray(points)
     if points.dtype != np.float32:
         raise ValueError(f"points must be float32, not {points.dtype}")
-    return Voxels(*engine().voxelize(points, tuple(voxel_size), cylindrical))
+    return Voxels(*engine().voxelize(points, tuple(voxel_size), cylindrical, _at_most(threads)))
 
 
 def locality_order(coords: np.ndarray) -> np.ndarray:
@@ -171,12 +187,13 @@ def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
     )
 
 
-def build_plan(coords: np.ndarray, spec: PlanSpec) -> Plan:
+def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -> Plan:
     """Build a plan on the host, as numpy arrays.
 
     Args:
         coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it.
         spec: static shape.
+        threads: as in `voxelize`.
 
     Raises:
         CapacityError: a level has more voxels than rows.
@@ -186,7 +203,7 @@ def build_plan(coords: np.ndarray, spec: PlanSpec) -> Plan:
     coords = np.ascontiguousarray(coords, np.int32)
     if len(coords) > spec.capacity:
         raise _refuse(engine().level_counts(coords, spec.levels), spec)
-    built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5)
+    built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5, _at_most(threads))
     same, first, down, down_transpose, level_coords, counts = built
     if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
         raise _refuse(counts, spec)
@@ -292,8 +309,9 @@ def submanifold_map(
         )
     if isinstance(coords, np.ndarray):
         valid = np.ascontiguousarray(coords[: int(count)], np.int32)
+        capacity, threads = len(coords), _at_most(None)
         return NeighbourMap(
-            engine().submanifold_map(valid, kernel, tensor_stride, dilation, len(coords))
+            engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
         )
     count = jnp.asarray(count, jnp.int32)
     if current_backend() != "cpu":

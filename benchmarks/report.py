@@ -14,7 +14,7 @@ from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 
 # Whose versions decide about speed, ours and the alternatives'.
-LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine")
+LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine", "torchsparse")
 # Our calls among the timings; the others are what they are held against.
 OURS = "uov_jax"
 

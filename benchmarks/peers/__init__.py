@@ -14,6 +14,7 @@ __all__ = ["Call", "Peer", "available"]
 ADAPTERS = {
     "spconv": "benchmarks.peers.spconv",
     "MinkowskiEngine": "benchmarks.peers.minkowski",
+    "torchsparse": "benchmarks.peers.torchsparse",
 }
 
 

@@ -110,10 +110,11 @@ def test_libraries_multiply(name):
     if name == "dense, torch":
         pytest.importorskip("torch", reason="it is not installed, and its product is not measured")
     a, b = np.random.default_rng(0).standard_normal((2, 30, 30), np.float32)
-    out = np.empty_like(a)
-    dense.libraries()[name](a.T, b.T, out)
-    # Sums of 30 products of numbers of size 1.
-    np.testing.assert_allclose(out, a.T.astype(np.float64) @ b.T, rtol=0, atol=1e-5)
+    for inner in (30, 1):
+        x, w, out = a[:inner].T, b[:, :inner].T, np.empty_like(a)
+        dense.libraries()[name](x, w, out)
+        # Sums of at most 30 products of numbers of size 1.
+        np.testing.assert_allclose(out, x.astype(np.float64) @ w, rtol=0, atol=1e-5)
 
 
 def test_the_network_is_held_against_its_products(monkeypatch):

@@ -25,7 +25,7 @@ def libraries() -> dict[str, Multiply]:
 
 def _by_numpy(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     if a.shape[1] == 1:
-        np.multiply(a, b, out=out)  # which takes matmul, without BLAS, ten times as long
+        np.multiply(a, b, out=out)  # matmul, which has no BLAS for it, takes twice as long
     else:
         np.matmul(a, b, out=out)
 

@@ -76,17 +76,17 @@ def moves(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
     generator = np.random.default_rng(0)
     rows, channels, targets = 30_000, 768, 7_500
     x = generator.standard_normal((rows, channels), np.float32)
-    index = jnp.asarray(generator.integers(0, targets, rows).astype(np.int32))
+    index = generator.integers(0, targets, rows).astype(np.int32)
     scatter = jax.jit(lambda x, index: sparse.scatter_add_rows(x, index, targets))
     # On all cores, which numpy's copy does not use. Not 1.0: XLA would leave that out.
     copy = jax.jit(lambda x: x * 2.0)
-    on_device = jnp.asarray(x)
+    on_device, index_on_device = jnp.asarray(x), jnp.asarray(index)
     calls = {
-        OURS: lambda: scatter(on_device, index),
+        OURS: lambda: scatter(on_device, index_on_device),
         "copy": lambda: copy(on_device),
     }
     if importlib.util.find_spec("torch") is not None:
-        calls["torch index_add_"] = _torch_scatter(x, np.asarray(index), targets)
+        calls["torch index_add_"] = _torch_scatter(x, index, targets)
     timings = interleaved(calls, repeats)
     moved = (rows + targets) * channels * 4 * 1e-9
     # By bytes: a copy writes as much as it reads.

@@ -41,8 +41,8 @@ class Layers:
 
     A layer is `y = x w` with a row for every pair of neighbours. It is spared what a convolution
     has to do: no row is looked for or moved, one matrix stands for 27, and all layers use the same
-    memory. But it writes a row of y for every pair, where a convolution
-    adds to one for every voxel.
+    memory. But it writes a row of y for every pair, where a convolution adds to one for every
+    voxel.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]], multiply: Multiply) -> None:

@@ -134,9 +134,10 @@ class Plan:
 
 def _at_most(threads: int | None) -> int:
     """As many threads as asked for, else as this process may use processors."""
+    if threads is None and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
     if threads is None:
-        several = hasattr(os, "sched_getaffinity")
-        return len(os.sched_getaffinity(0)) if several else os.cpu_count() or 1
+        return os.cpu_count() or 1
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     return threads

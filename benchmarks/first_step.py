@@ -20,9 +20,9 @@ from benchmarks import sweeps
 from benchmarks.network import Own, made_up
 from benchmarks.report import Row
 from benchmarks.sweeps import VoxelSweep
+from uov_jax import compilation
 from uov_jax.models.minkunet import STAGES, STEM_CHANNELS, VARIANTS
 from uov_jax.sparse import PlanSpec
-from uov_jax.training import compilation
 
 
 def first_step(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:

@@ -18,10 +18,11 @@ from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import interleaved
 from uov_jax import sparse
-from uov_jax.convert import model_to_state_dict
+from uov_jax.checkpoints import state
+from uov_jax.checkpoints.state_dict import model_to_state_dict
 from uov_jax.models.minkunet import VARIANTS, res16unet34c
 from uov_jax.sparse import Plan
-from uov_jax.training import state, step
+from uov_jax.training import step
 from uov_jax.training.optimizer import sgd
 from uov_jax.training.parallel import Parallel
 
@@ -100,7 +101,7 @@ class Own:
         task: Any = _Segmentation()
         train = step.training_step(task, skeleton, optimizer, lambda _: rate())
         self._train: Any = self.parallel.spread(train)
-        self._predict = self.parallel.on_first(step.prediction(skeleton))
+        self._predict = self.parallel.on_first(state.prediction(skeleton))
         first = state.create(parameters, statistics, optimizer)
         self._state = self.parallel.replicate(jax.device_get(first))
 

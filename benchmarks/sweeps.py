@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax import sparse
-from uov_jax.data.nuscenes import read_sweep
-from uov_jax.data.simulate import lidar
-from uov_jax.data.simulate.keyframe import DriveSettings, keyframe_time, make_world
+from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.simulate import lidar
+from uov_jax.simulate.keyframe import DriveSettings, keyframe_time, make_world
 
 VOXEL_SIZE = (0.1, 1.0, 0.1)  # metres of radius, degrees, metres: that of the nuScenes recipes
 

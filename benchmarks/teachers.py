@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from uov_jax.data.dump_keyframes import read_image
+from uov_jax.dumps.write import read_image
 from uov_jax.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[1]

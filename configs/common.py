@@ -18,7 +18,7 @@ def pretraining() -> ConfigDict:
     """Tri-modal pre-training as published: UOV (arXiv 2405.15286) and its released settings."""
     config = ConfigDict(
         {
-            "task": "tmp",
+            "task": "tri_modal",
             "seed": 0,
             # Sweeps a step over all devices together.
             "batch_size": 16,

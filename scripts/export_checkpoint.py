@@ -1,50 +1,8 @@
-"""Write the network of a run as a PyTorch checkpoint that the reference's own loaders read.
+"""The command `export_checkpoint` of uov_jax; see `--help`."""
 
-    python scripts/export_checkpoint.py runs/tmp_san --output tmp_san.pt
-
-The run's last checkpoint is taken; name a folder, runs/tmp_san/checkpoints/300, for another one.
-.pt and .pth hold {"model_points": state_dict, "config": ...} as SLidR and UOV write them;
-.safetensors and .npz need no PyTorch.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-from pathlib import Path
 
-from uov_jax.convert import export_checkpoint
-
-
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="directory of a run, or of one checkpoint")
-    parser.add_argument(
-        "--output", required=True, type=Path, help="FILE.pt, .pth, .safetensors or .npz"
-    )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Export; returns the exit status."""
-    options = parse(arguments)
-    try:
-        exported = export_checkpoint(options.run, options.output)
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    values = sum(value.size for value in exported.state_dict.values())
-    print(
-        f"Wrote {len(exported.state_dict)} tensors of {values:,} values from "
-        f"{exported.path} to {options.output}.\n"
-        f"Next: python scripts/import_checkpoint.py {options.output} --output DIRECTORY reads it "
-        "back; in PyTorch it is torch.load(FILE, weights_only=True)['model_points']"
-    )
-    return 0
-
+from uov_jax.command_line.export_checkpoint import main
 
 if __name__ == "__main__":
     sys.exit(main())

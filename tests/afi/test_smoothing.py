@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from uov_jax.afi import NUSCENES_GROUND, merge_teacher_labels, smooth_labels
 from uov_jax.afi.ground import ground_points
-from uov_jax.data.nuscenes import read_sweep
+from uov_jax.datasets.nuscenes import read_sweep
 
 MODES = {"labels_noground": None, "labels_nuscenes": NUSCENES_GROUND}
 

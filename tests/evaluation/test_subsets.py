@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uov_jax.evaluation.subsets import RANGES, SUBSETS, SubsetScores
+from uov_jax.evaluation.scores import RANGES, SUBSETS, SubsetScores
 
 NAMES = ("ignore", "car", "bus")
 

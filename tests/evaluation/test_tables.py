@@ -8,7 +8,8 @@ import io
 import numpy as np
 import pytest
 
-from uov_jax.evaluation import ConfusionMatrix, format_table
+from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.evaluation.tables import format_table
 
 NAMES = ("ignore", "car", "bicycle", "bus")
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks.memory import program_bytes
 from uov_jax import losses
-from uov_jax.training.memory import program_bytes
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from tests.recipe import tensor_for
-from uov_jax.convert import state_dict_to_model
+from uov_jax.checkpoints.state_dict import state_dict_to_model
 from uov_jax.models import MinkUNet, build_model
 from uov_jax.sparse import Plan, PlanSpec, build_plan
 

@@ -21,7 +21,7 @@ from tests.models.reference import (
     relative_error,
 )
 from uov_jax import sparse
-from uov_jax.convert import model_to_state_dict, named_variables
+from uov_jax.checkpoints.state_dict import model_to_state_dict, named_variables
 from uov_jax.models import VARIANTS, MinkUNet, build_model
 from uov_jax.sparse import Plan, PlanSpec, build_plan
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.data.simulate import DriveSettings, simulate_drive
-from uov_jax.data.simulate.casting import World
-from uov_jax.data.simulate.keyframe import make_world
+from uov_jax.simulate import DriveSettings, simulate_drive
+from uov_jax.simulate.casting import World
+from uov_jax.simulate.keyframe import make_world
 
 SETTINGS = DriveSettings(scenes=2, keyframes=2, seed=3, image_scale=0.2)
 

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uov_jax.data.nuscenes import NuScenesTables, read_lidarseg, read_sweep
-from uov_jax.data.projection import project
-from uov_jax.data.simulate import DriveSettings
-from uov_jax.data.simulate.camera import RAY_STEP, View, encode_pixels, look
-from uov_jax.data.simulate.casting import World
-from uov_jax.data.simulate.keyframe import keyframe_time
-from uov_jax.data.simulate.kinds import KIND, RAW_OF_KIND
-from uov_jax.data.simulate.lidar import sweep
-from uov_jax.data.simulate.sensors import CAMERA_MODELS
+from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.datasets.projection import project
+from uov_jax.simulate import DriveSettings
+from uov_jax.simulate.camera import RAY_STEP, View, encode_pixels, look
+from uov_jax.simulate.casting import World
+from uov_jax.simulate.keyframe import keyframe_time
+from uov_jax.simulate.kinds import KIND, RAW_OF_KIND
+from uov_jax.simulate.lidar import sweep
+from uov_jax.simulate.sensors import CAMERA_MODELS
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from tests.simulate.conftest import SETTINGS, contents
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.nuscenes import NuScenesTables, read_lidarseg, read_sweep
-from uov_jax.data.projection import pair_points
-from uov_jax.data.simulate import DriveError, DriveSettings, expected_bytes, simulate_drive
-from uov_jax.data.simulate.kinds import CATEGORIES
-from uov_jax.data.superpoints import matching_cameras, point_words
+from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.datasets.projection import pair_points
+from uov_jax.dumps.check import matching_cameras
+from uov_jax.dumps.folder import DumpFolder
 from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.simulate import DriveError, DriveSettings, expected_bytes, simulate_drive
+from uov_jax.simulate.kinds import CATEGORIES
+from uov_jax.superpoints.grouping import point_words
 from uov_jax.vocabulary import load_vocabulary
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from uov_jax.data.dump import DumpFolder, expected_bytes
-from uov_jax.data.dump_keyframes import SAMPLE, dump_keyframes
-from uov_jax.data.nuscenes import NuScenesTables
-from uov_jax.data.simulate import simulate_drive
-from uov_jax.data.simulate.teacher import EMBEDDING_SIZE
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder, expected_bytes
+from uov_jax.dumps.write import SAMPLE, dump_keyframes
+from uov_jax.simulate import simulate_drive
+from uov_jax.simulate.teacher import EMBEDDING_SIZE
 from uov_jax.teachers import create_teacher
 from uov_jax.vocabulary import load_vocabulary
 

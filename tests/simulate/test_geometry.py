@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from uov_jax.data.simulate import street_objects, vehicles
-from uov_jax.data.simulate.geometry import Mesh, Surface, box, extrude, frustum, merge, prism, tube
-from uov_jax.data.simulate.kinds import KIND
+from uov_jax.simulate import street_objects, vehicles
+from uov_jax.simulate.geometry import Mesh, Surface, box, extrude, frustum, merge, prism, tube
+from uov_jax.simulate.kinds import KIND
 
 GREY = Surface(KIND["wall"], (0.5, 0.5, 0.5), 0.3)
 

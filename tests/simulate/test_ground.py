@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from uov_jax.data.simulate.ground import CELL, MATERIAL, CrossSection, Ground, GroundPainter
-from uov_jax.data.simulate.street import Street
+from uov_jax.simulate.ground import CELL, MATERIAL, CrossSection, Ground, GroundPainter
+from uov_jax.simulate.street import Street
 
 
 def section(median: float = 0.0) -> CrossSection:

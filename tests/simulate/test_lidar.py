@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.data.nuscenes import read_sweep
-from uov_jax.data.simulate.casting import World
-from uov_jax.data.simulate.kinds import EGO_RAW
-from uov_jax.data.simulate.lidar import Sweep, sweep
-from uov_jax.data.simulate.sensors import ELEVATIONS, FIRINGS, RINGS
+from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.simulate.casting import World
+from uov_jax.simulate.kinds import EGO_RAW
+from uov_jax.simulate.lidar import Sweep, sweep
+from uov_jax.simulate.sensors import ELEVATIONS, FIRINGS, RINGS
 from uov_jax.sparse import voxelize
 
 

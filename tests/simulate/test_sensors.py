@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uov_jax.data.simulate.sensors import (
+from uov_jax.simulate.sensors import (
     CAMERA_MODELS,
     ELEVATIONS,
     FIRINGS,

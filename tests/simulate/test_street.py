@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uov_jax.data.simulate.street import Street
+from uov_jax.simulate.street import Street
 
 
 def bent() -> Street:

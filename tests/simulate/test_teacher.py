@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uov_jax.data.simulate.camera import RAY_STEP, View
-from uov_jax.data.simulate.kinds import KIND, KINDS, RAW_OF_KIND
-from uov_jax.data.simulate.teacher import (
+from uov_jax.simulate.camera import RAY_STEP, View
+from uov_jax.simulate.kinds import KIND, KINDS, RAW_OF_KIND
+from uov_jax.simulate.teacher import (
     EMBEDDING_SIZE,
     NAME,
     SimulatedTeacher,

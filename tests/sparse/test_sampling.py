@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
-from uov_jax.data.nuscenes import read_sweep
+from uov_jax.datasets.nuscenes import read_sweep
 
 
 def by_definition(points: np.ndarray, count: int) -> np.ndarray:

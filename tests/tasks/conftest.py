@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from tests.data_pipeline.test_semantickitti import write_scan
-from tests.data_pipeline.tiny_dataset import write_dataset, write_dumps
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.make_superpoints import make_superpoints, prepare
-from uov_jax.data.nuscenes import NuScenesTables
-from uov_jax.training.config import load_config
+from tests.datasets.test_semantickitti import write_scan
+from tests.tiny_dataset import write_dataset, write_dumps
+from uov_jax.config import load_config
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
+from uov_jax.superpoints.make import make_superpoints, prepare
 from uov_jax.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[2]

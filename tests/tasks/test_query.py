@@ -13,16 +13,19 @@ import optax
 import pytest
 from flax import nnx
 
-from tests.data_pipeline.tiny_dataset import write_dataset, write_dumps
-from tests.tasks.test_tmp import ROOT, tiny_config
+from tests.tasks.test_tri_modal import ROOT, tiny_config
+from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax import teachers
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.nuscenes import Keyframe, NuScenesTables
-from uov_jax.data.reference_dump import open_dumps
-from uov_jax.tasks import build_task
+from uov_jax.checkpoints import state
+from uov_jax.checkpoints.load import TrainedNetwork
+from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
+from uov_jax.dumps.reference import open_dumps
+from uov_jax.tasks.build import build_task
 from uov_jax.tasks.query import (
     QueryError,
-    TrainedNetwork,
     answer,
     best_places,
     best_words,
@@ -30,8 +33,6 @@ from uov_jax.tasks.query import (
     rows_of,
     similarities,
 )
-from uov_jax.training import state
-from uov_jax.training.checkpoints import CheckpointError, Checkpoints
 from uov_jax.vocabulary import load_vocabulary
 
 VOCABULARY = load_vocabulary()
@@ -48,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = build_task(config)
     _, parameters, statistics = state.split(task.build_model(nnx.Rngs(0), None))
     directory = root / "run"
-    checkpoints = Checkpoints(directory, config.to_dict(), {"devices": 1, **task.identity()})
+    checkpoints = RunCheckpoints(directory, config.to_dict(), {"devices": 1, **task.identity()})
     arrays = jax.device_get(state.create(parameters, statistics, optax.sgd(1.0)))
     checkpoints.save(3, arrays, [{"next_index": 3}])
     checkpoints.close()
@@ -107,7 +108,7 @@ def test_one_checkpoint_is_read_like_its_run(run):
 def test_other_checkpoints_are_refused(run, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder; expected a run directory"):
         TrainedNetwork(tmp_path / "nowhere")
-    other = Checkpoints(tmp_path, {"task": "finetune"}, {})
+    other = RunCheckpoints(tmp_path, {"task": "finetune"}, {})
     other.save(1, {"parameters": {"a": np.zeros(2, np.float32)}}, [])
     other.close()
     with pytest.raises(CheckpointError, match="task 'finetune'; only tri-modal pre-training"):
@@ -117,7 +118,7 @@ def test_other_checkpoints_are_refused(run, tmp_path):
 def test_a_checkpoint_of_another_shape_is_refused(run, tmp_path):
     record = TrainedNetwork(run)
     identity = record.identity | {"embedding_size": "24"}
-    wrong = Checkpoints(tmp_path, record.config, identity)
+    wrong = RunCheckpoints(tmp_path, record.config, identity)
     wrong.save(1, {"parameters": {"final.kernel": np.zeros((96, 16), np.float32)}}, [])
     wrong.close()
     with pytest.raises(CheckpointError, match=r"parameters/.* has shape .*expected .* minkunet14a"):

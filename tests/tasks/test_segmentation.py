@@ -11,17 +11,18 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from tests.data_pipeline.tiny_dataset import write_dataset, write_dumps
+from benchmarks.memory import program_bytes
 from tests.tasks.conftest import CAPACITY
+from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax import convert
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.make_superpoints import make_superpoints, prepare
-from uov_jax.data.nuscenes import NuScenesTables
+from uov_jax.checkpoints import state
+from uov_jax.checkpoints.run import read_arrays
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
 from uov_jax.models import MinkUNet
-from uov_jax.tasks import build_task
-from uov_jax.training import loop, parallel, state, step
-from uov_jax.training.checkpoints import read_arrays
-from uov_jax.training.memory import program_bytes
+from uov_jax.superpoints.make import make_superpoints, prepare
+from uov_jax.tasks.build import build_task
+from uov_jax.training import loop, parallel, step
 from uov_jax.training.optimizer import FROZEN, build_optimizer
 from uov_jax.vocabulary import load_vocabulary
 

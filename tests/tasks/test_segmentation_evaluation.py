@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
+from uov_jax.evaluation.split import build_evaluation
 
-from tests.data_pipeline.devkit import check_with_devkit, small_drive
+from tests.datasets.devkit import check_with_devkit, small_drive
 from uov_jax.afi import NUSCENES_GROUND, FlatInteraction, smooth_labels
-from uov_jax.convert import model_to_state_dict, save_state_dict_file
-from uov_jax.data.make_superpoints import make_superpoints, prepare
-from uov_jax.data.nuscenes import NuScenesTables
-from uov_jax.data.reference_dump import open_dumps
-from uov_jax.data.semantickitti import read_classes, read_scan
-from uov_jax.tasks import build_task
-from uov_jax.tasks.evaluate import EvaluationResult, EvaluationSettings, evaluate
-from uov_jax.tasks.evaluation import build_evaluation
+from uov_jax.checkpoints.files import save_state_dict_file
+from uov_jax.checkpoints.state_dict import model_to_state_dict
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.datasets.semantickitti import read_classes, read_scan
+from uov_jax.dumps.reference import open_dumps
+from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
+from uov_jax.superpoints.make import make_superpoints, prepare
+from uov_jax.tasks.build import build_task
 from uov_jax.tasks.segmentation import best_class
 from uov_jax.tasks.segmentation_evaluation import SegmentationEvaluation
 from uov_jax.training import loop

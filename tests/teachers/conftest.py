@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import official_tensors, tensor_for
-from uov_jax.data.dump_keyframes import read_image
+from uov_jax.dumps.write import read_image
 from uov_jax.teachers.san import load_network
 from uov_jax.teachers.san_network import SanNetwork
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import text_rows
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.nuscenes import NuScenesTables
-from uov_jax.tasks import build_task
+from uov_jax.config import load_config
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
+from uov_jax.tasks.build import build_task
 from uov_jax.teachers.san import SanTeacher
 from uov_jax.teachers.san_network import SanNetwork
-from uov_jax.training.config import load_config
 from uov_jax.training.loop import train
 from uov_jax.vocabulary import load_vocabulary
 

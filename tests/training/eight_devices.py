@@ -17,8 +17,9 @@ import optax
 from flax import nnx
 
 from uov_jax import losses, sparse
+from uov_jax.checkpoints import state
 from uov_jax.models import build_model
-from uov_jax.training import parallel, state, step
+from uov_jax.training import parallel, step
 from uov_jax.training.optimizer import build_optimizer
 
 DEVICES = 8

@@ -18,8 +18,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
+from uov_jax.checkpoints.run import CheckpointError, read_arrays
 from uov_jax.training import loop
-from uov_jax.training.checkpoints import CheckpointError, read_arrays
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from uov_jax.training.compilation import cache_directory, shapes
+from uov_jax.compilation import cache_directory, shapes
+from uov_jax.signals import StopRequest
 from uov_jax.training.progress import Progress
-from uov_jax.training.signals import StopRequest
 
 
 def test_compilation_and_pauses_do_not_slow_the_estimate(

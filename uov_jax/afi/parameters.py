@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from uov_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class FlatInteraction:
     """Parameters of approximate flat interaction; the defaults are the published ones.
 
     Raises:
-        ValueError: the sampled levels would have too few points for the neighbours asked for.
+        InputError: the sampled levels would have too few points for the neighbours asked for.
 
     """
 
@@ -38,9 +40,9 @@ class FlatInteraction:
 
     def __post_init__(self) -> None:
         if min(self.stages, self.factor, self.neighbours, self.decoder_neighbours) < 1:
-            raise ValueError(f"stages, factor and neighbours must be 1 or more: {self}")
+            raise InputError(f"stages, factor and neighbours must be 1 or more: {self}")
         if self.directions < 2 or not 0 <= self.line_cosine < 1 or self.least_count < 0:
-            raise ValueError(
+            raise InputError(
                 "directions must be 2 or more, line_cosine in [0, 1), least_count 0 or more: "
                 f"{self}"
             )
@@ -48,7 +50,7 @@ class FlatInteraction:
         if sizes[-1] < self.decoder_neighbours or min(sizes[:-1], default=self.neighbours) < (
             self.neighbours
         ):
-            raise ValueError(
+            raise InputError(
                 f"levels of {', '.join(map(str, sizes))} centres have too few for {self.neighbours}"
                 f" neighbours each, or the last for {self.decoder_neighbours} in the decoder"
             )

@@ -10,6 +10,7 @@ from uov_jax.afi.decoder import decode
 from uov_jax.afi.encoder import encode
 from uov_jax.afi.ground import GroundRing, ground_points, ranges
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
+from uov_jax.errors import InputError
 
 _NUSCENES_THINGS = range(1, 11)
 
@@ -47,7 +48,7 @@ def smooth_labels(
         [N] of the type of `labels`.
 
     Raises:
-        ValueError: shapes or types do not fit, a point is not finite, or a label or a class of
+        InputError: shapes or types do not fit, a point is not finite, or a label or a class of
             the ground is none of the C classes; names the first such point.
 
     """
@@ -55,7 +56,7 @@ def smooth_labels(
     _check_points(points)
     _check_labels("labels", labels, len(points), num_classes)
     if ground is not None and not all(0 <= c < num_classes for c in ground.classes):
-        raise ValueError(f"classes of the ground {ground.classes}: there are {num_classes} classes")
+        raise InputError(f"classes of the ground {ground.classes}: there are {num_classes} classes")
     if teacher_labels is not None:
         teacher_labels = np.asarray(teacher_labels)
         _check_labels("teacher_labels", teacher_labels, len(points), num_classes)
@@ -105,20 +106,20 @@ def merge_teacher_labels(
 
 def _check_points(points: np.ndarray) -> None:
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype != np.float32:
-        raise ValueError(f"points must be float32 [N, 3], not {points.dtype} {points.shape}")
+        raise InputError(f"points must be float32 [N, 3], not {points.dtype} {points.shape}")
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(bad):
-        raise ValueError(f"point {bad[0]} {points[bad[0]].tolist()} is not finite")
+        raise InputError(f"point {bad[0]} {points[bad[0]].tolist()} is not finite")
 
 
 def _check_labels(name: str, labels: np.ndarray, count: int, num_classes: int) -> None:
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
+        raise InputError(
             f"{name} must be integers [{count}], one for each point, "
             f"not {labels.dtype} {labels.shape}"
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if len(bad):
-        raise ValueError(
+        raise InputError(
             f"{name}: point {bad[0]} has class {labels[bad[0]]}, expected 0..{num_classes - 1}"
         )

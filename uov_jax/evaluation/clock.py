@@ -7,6 +7,9 @@ import resource
 import sys
 import time
 
+# The first sweeps compile; the estimate is made from the next ones.
+SWEEPS_BEFORE_ESTIMATE = 3
+
 
 class SweepClock:
     """Wall time by part of the work; sweeps that compile a program are left out."""

@@ -1,4 +1,4 @@
-"""Tables and confusion matrices of several networks, written into a directory."""
+"""The scores of an evaluation as files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from uov_jax.evaluation.confusion import ConfusionMatrix
-from uov_jax.evaluation.confusion_picture import confusion_picture
-from uov_jax.evaluation.subsets import SubsetScores
+from uov_jax.evaluation.scores import SubsetScores
 from uov_jax.evaluation.tables import Style, format_table
+from uov_jax.files import write_text
 
 TABLE_STYLES: dict[str, Style] = {"txt": "text", "md": "markdown", "csv": "csv"}
 
@@ -19,32 +19,29 @@ def write_scores(scores: Mapping[str, SubsetScores], directory: Path) -> list[Pa
 
     Returns:
         `scores.txt`, `.md` and `.csv` with all columns side by side on all points; for each column
-        `subsets/COLUMN.*`, by distance and by camera, and `confusion/COLUMN.csv` and `.png`.
+        `subsets/COLUMN.*`, by distance and by camera, and `confusion/COLUMN.csv`.
 
     """
     together = {name: subsets.everywhere for name, subsets in scores.items()}
-    written = _write_table(together, directory / "scores")
+    written = write_table(together, directory / "scores")
     for name, subsets in scores.items():
-        written += _write_table(subsets.columns, directory / "subsets" / file_name(name))
-        folder = directory / "confusion"
-        folder.mkdir(exist_ok=True)
-        table, picture = (folder / f"{file_name(name)}.{ending}" for ending in ("csv", "png"))
-        table.write_text(subsets.everywhere.to_csv())
-        confusion_picture(subsets.everywhere, picture, title=name)
-        written += [table, picture]
+        written += write_table(subsets.columns, directory / "subsets" / file_name(name))
+        table = directory / "confusion" / f"{file_name(name)}.csv"
+        write_text(table, subsets.everywhere.to_csv())
+        written.append(table)
+    return written
+
+
+def write_table(columns: Mapping[str, ConfusionMatrix], stem: Path) -> list[Path]:
+    """Write `STEM.txt`, `.md` and `.csv` with the matrices side by side."""
+    written = []
+    for ending, style in TABLE_STYLES.items():
+        path = stem.with_name(f"{stem.name}.{ending}")
+        write_text(path, format_table(columns, style))
+        written.append(path)
     return written
 
 
 def file_name(column: str) -> str:
     """The name of a column as a file's: `tmp_san + AFI` is `tmp_san_AFI`."""
     return re.sub(r"[^\w.-]+", "_", column).strip("_")
-
-
-def _write_table(columns: Mapping[str, ConfusionMatrix], stem: Path) -> list[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    written = []
-    for ending, style in TABLE_STYLES.items():
-        path = stem.with_name(f"{stem.name}.{ending}")
-        path.write_text(format_table(columns, style) + "\n")
-        written.append(path)
-    return written

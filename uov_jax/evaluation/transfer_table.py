@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from uov_jax.errors import InputError
 from uov_jax.evaluation.tables import Style, markdown_table, text_table
 
 RANDOM, PRETRAINED, ANNOTATION_FREE = "random", "tmp", "annotation_free"
@@ -104,11 +105,11 @@ def transfer_table(chains: Sequence[ChainScores], style: Style = "text") -> str:
       style: "text" or "markdown".
 
     Raises:
-      ValueError: no chain, or another style.
+      InputError: no chain, or another style.
 
     """
     if not chains:
-        raise ValueError("a table needs the scores of at least one chain")
+        raise InputError("a table needs the scores of at least one chain")
     columns = {
         "annotation-free": lambda s: s.annotation_free,
         "annotation-free + AFI": lambda s: s.smoothed,
@@ -127,7 +128,7 @@ def transfer_table(chains: Sequence[ChainScores], style: Style = "text") -> str:
         return text_table([[head], rows])
     if style == "markdown":
         return markdown_table(head, rows)
-    raise ValueError(f"unknown table style {style!r}, expected text or markdown")
+    raise InputError(f"unknown table style {style!r}, expected text or markdown")
 
 
 def besides(chains: Sequence[ChainScores]) -> list[str]:

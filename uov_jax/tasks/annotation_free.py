@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from uov_jax.data.labelled_sweeps import NuScenesSweeps
-from uov_jax.data.nuscenes import NuScenesTables
-from uov_jax.data.pseudo_labels import open_pseudo_labels
+from uov_jax.datasets.split import open_dataset
+from uov_jax.superpoints.labels import open_pseudo_labels
 from uov_jax.tasks.segmentation import Segmentation
 from uov_jax.vocabulary import load_vocabulary
 
@@ -31,15 +30,15 @@ class AnnotationFree(Segmentation):
         """
         data = config.data
         vocabulary = load_vocabulary(data.vocabulary)
-        tables = NuScenesTables(data.root, data.version)
+        dataset = open_dataset(data)
         self.pseudo_labels = open_pseudo_labels(data.labels, vocabulary)
-        train = NuScenesSweeps(tables.keyframes(data.train_split), vocabulary, self.pseudo_labels)
+        train = dataset.split(data.train_split).sweeps(self.pseudo_labels)
         validation = teacher_labels = None
         if data.val_split:
-            keyframes = tables.keyframes(data.val_split)
-            validation = NuScenesSweeps(keyframes, vocabulary)
-            if all(keyframe in self.pseudo_labels for keyframe in keyframes):
-                teacher_labels = NuScenesSweeps(keyframes, vocabulary, self.pseudo_labels)
+            split = dataset.split(data.val_split)
+            validation = split.sweeps()
+            if all(keyframe in self.pseudo_labels for keyframe in split.with_cameras()):
+                teacher_labels = split.sweeps(self.pseudo_labels)
         super().__init__(config, train, validation, teacher_labels)
 
     def identity(self) -> dict[str, str]:

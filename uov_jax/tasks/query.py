@@ -7,7 +7,7 @@ of a point's feature and a text's embedding says how well they fit.
 from __future__ import annotations
 
 import difflib
-import hashlib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,35 +16,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from ml_collections import ConfigDict
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from uov_jax.data.batching import Capacities
-from uov_jax.data.dump import DumpSource
-from uov_jax.data.evaluation_sample import evaluation_sample
-from uov_jax.data.nuscenes import Keyframe
-from uov_jax.data.projection import Pairs, pair_points
-from uov_jax.data.tmp_sample import VoxelSettings
-from uov_jax.evaluation.query_pictures import CameraPanel, similarity_picture, word_picture
-from uov_jax.models import VARIANTS, MinkUNet
-from uov_jax.training import state
-from uov_jax.training.checkpoints import (
+from uov_jax.checkpoints.agreement import VoxelSettings
+from uov_jax.checkpoints.load import load_network
+from uov_jax.checkpoints.run import (
     CheckpointError,
     find_checkpoint,
-    read_arrays,
     read_record,
 )
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.projection import Pairs, pair_points
+from uov_jax.dumps.folder import DumpSource
+from uov_jax.errors import InputError
+from uov_jax.input.batching import Capacities
+from uov_jax.input.whole_sweep import keyframe_sample
+from uov_jax.models import VARIANTS
+from uov_jax.pictures.query import CameraPanel, similarity_picture, word_picture
+from uov_jax.tasks.tri_modal import pretraining_model
+from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import Vocabulary
 
 MIN_RANGE = 1.0  # metres
 
 
-class QueryError(ValueError):
+class QueryError(InputError):
     """A text cannot be asked for: it has no embedding in the network's space."""
 
 
-class TrainedNetwork:
+class QueriedNetwork:
     """A pre-trained network as its run left it, for looking at sweeps.
 
     Attributes:
@@ -70,27 +72,23 @@ class TrainedNetwork:
         record = read_record(self.folder)
         self.config: dict[str, Any] = record["config"]
         self.identity: dict[str, str] = record["identity"]
-        if self.config.get("task") != "tmp":
+        if self.config.get("task") != "tri_modal":
             raise CheckpointError(
                 f"{self.folder}: a checkpoint of the task {self.config.get('task')!r}; only "
-                "tri-modal pre-training ('tmp') gives features in the space of text"
+                "tri-modal pre-training ('tri_modal') gives features in the space of text"
             )
-        skeleton, parameters, statistics = _restore(self.folder, self.config, self.identity)
         data = self.config["data"]
         self.voxels = VoxelSettings(tuple(data["voxel_size"]), data["cylindrical"])
+        model, size = ConfigDict(self.config["model"]), int(self.identity["embedding_size"])
+        network = load_network(
+            functools.partial(pretraining_model, model, size), self.folder, self.voxels
+        )
+        self._predict, self._state = jax.jit(network.predict()), jax.device_put(network.state)
         self._plans = Capacities.for_sweeps(
             1,
             first_kernel=VARIANTS[self.config["model"]["variant"]].first_kernel,
             voxels=tuple(data["voxels"]),
         ).plans
-
-        def predict(parameters: Any, statistics: Any, features: Any, plan: Any) -> jax.Array:
-            model: Any = skeleton.model(parameters, statistics)
-            model.eval()
-            return model(features, plan)
-
-        self._predict = jax.jit(predict)
-        self._arrays = jax.device_put((parameters, statistics))
 
     def features(
         self, keyframe: Keyframe, vocabulary: Vocabulary
@@ -101,8 +99,8 @@ class TrainedNetwork:
             CapacityError: the sweep has more voxels than the run's config allows.
 
         """
-        sample = evaluation_sample(keyframe, vocabulary, self._plans, self.voxels)
-        rows = self._predict(*self._arrays, sample["features"], sample["plan"])
+        sample = keyframe_sample(keyframe, vocabulary, self._plans, self.voxels)
+        rows = self._predict(self._state, sample["features"], sample["plan"])
         return sample, np.asarray(rows, np.float32)[sample["inverse"]]
 
     def words(self, dumps: DumpSource) -> np.ndarray:
@@ -117,7 +115,7 @@ class TrainedNetwork:
         if text is None or not trained_with:
             raise QueryError(f"{dumps.root}: the teacher {dumps.teacher!r} has no words to ask for")
         text = np.asarray(text, np.float32)
-        if hashlib.sha256(text.tobytes()).hexdigest() != trained_with:
+        if fingerprint(text.tobytes()) != trained_with:
             raise QueryError(
                 f"{dumps.root}: the embeddings of its words are not those that the network was "
                 f"trained with (sha256 {trained_with[:12]}...): name that run's dumps with --dumps"
@@ -159,7 +157,7 @@ def rows_of(texts: Sequence[str], words: np.ndarray, vocabulary: Vocabulary) -> 
 
 
 def answer(
-    network: TrainedNetwork,
+    network: QueriedNetwork,
     keyframe: Keyframe,
     vocabulary: Vocabulary,
     queries: Mapping[str, np.ndarray],
@@ -290,39 +288,6 @@ def _camera_of(places: np.ndarray, keyframe: Keyframe, pairs: Pairs) -> CameraPa
                 pixels = np.asarray(image.convert("RGB"))
             return CameraPanel(view.channel, pixels, own.point, own.u, own.v)
     return None
-
-
-def _restore(folder: Path, config: Mapping[str, Any], identity: Mapping[str, str]) -> Any:
-    """Skeleton, parameters and statistics of a checkpoint's network."""
-    settings = config["model"]
-    model = nnx.eval_shape(
-        lambda: MinkUNet(
-            1,
-            int(identity["embedding_size"]),
-            variant=settings["variant"],
-            normalize_features=True,
-            dtype=jnp.dtype(settings["dtype"]),
-            rngs=nnx.Rngs(0),
-        )
-    )
-    skeleton, *expected = state.split(model)
-    arrays = read_arrays(folder, ("parameters", "statistics"))
-    found = []
-    for kind, shapes in zip(("parameters", "statistics"), expected, strict=True):
-        stored = {
-            name.partition("/")[2]: array
-            for name, array in arrays.items()
-            if name.startswith(f"{kind}/")
-        }
-        for name in sorted(shapes.keys() | stored.keys()):
-            new, old = (x[name].shape if name in x else None for x in (shapes, stored))
-            if new != old:
-                raise CheckpointError(
-                    f"{folder}: {kind}/{name} has shape {old or 'nothing'}, expected "
-                    f"{new or 'nothing'} for {settings['variant']}"
-                )
-        found.append(stored)
-    return skeleton, *found
 
 
 def _indices(text: str, vocabulary: Vocabulary) -> list[int]:

@@ -2,67 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import tqdm
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
-from uov_jax.data.batching import Capacities, collate_segmentation
-from uov_jax.data.labelled_sweeps import LabelledSweeps
-from uov_jax.data.pipeline import TrainBatches, train_batches
-from uov_jax.data.segmentation_sample import (
-    SegmentationSource,
-    segmentation_evaluation_sample,
-)
-from uov_jax.data.tmp_sample import VoxelSettings
-from uov_jax.evaluation import pictures, tables
+from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.load import load_weights
+from uov_jax.datasets.sweeps import LabelledSweeps
+from uov_jax.errors import InputError, MissingFileError
+from uov_jax.evaluation import tables
+from uov_jax.evaluation.judging import evenly_spaced, judge
+from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.validation import NETWORK, ValidationScores
+from uov_jax.input.batching import Capacities
+from uov_jax.input.loader import TrainBatches, train_batches
+from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
+from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.models import VARIANTS, build_model
-from uov_jax.tasks.validation import (
-    NetworkScores,
-    evenly_spaced,
-    picture_path,
-    prefetched,
-    sha256,
-)
-from uov_jax.training.initialization import load_weights
+from uov_jax.pictures.judged import validation_picture
 from uov_jax.training.optimizer import FROZEN
-
-if TYPE_CHECKING:
-    from uov_jax.tasks import Predict
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class JudgedSweep:
-    """A sweep of N points with what the network says of it.
-
-    Attributes:
-      index: of the sweep in the task's `validation`.
-      token: of the sweep.
-      points: float32[N, 4 or more], metres and the input feature.
-      prediction: uint8[N], classes from 1 on.
-      truth: uint8[N], 0 for none; None without labels.
-      seen: bool[N], whether a camera sees the point; None where it is not known.
-      teacher_label: uint8[N], the pseudo label, 0 for none; None without.
-      inverse: int32[N], the network's row of every point.
-
-    """
-
-    index: int
-    token: str
-    points: np.ndarray
-    prediction: np.ndarray
-    truth: np.ndarray | None
-    seen: np.ndarray | None
-    teacher_label: np.ndarray | None
-    inverse: np.ndarray
+from uov_jax.training.task import Predict, fingerprint
 
 
 class Segmentation:
@@ -89,7 +54,7 @@ class Segmentation:
         """Take data that a stage has opened.
 
         Raises:
-          ValueError: they do not fit each other or the config.
+          InputError: they do not fit each other or the config.
 
         """
         self.config = config
@@ -97,7 +62,7 @@ class Segmentation:
         self.classes, self.colors = train.classes, train.colors
         self.frozen_trunk = bool(config.model.freeze_trunk)
         data = config.data
-        self.voxels = VoxelSettings(tuple(data.voxel_size), data.cylindrical)
+        self.voxels = voxel_settings(data)
         check_variant(config.model)
         self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
         self.plans = self._capacities(1).plans
@@ -110,8 +75,8 @@ class Segmentation:
         """
         tokens = [self.train.token(index) for index in range(len(self.train))]
         return {
-            "classes": sha256("\n".join(self.classes).encode()),
-            "training_sweeps": sha256("\n".join(tokens).encode()),
+            "classes": fingerprint("\n".join(self.classes).encode()),
+            "training_sweeps": fingerprint("\n".join(tokens).encode()),
         }
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
@@ -126,9 +91,13 @@ class Segmentation:
             if main:
                 print("Starting from random weights.", flush=True)
             return
-        loaded = load_weights(
-            model, path, self.voxels.size, self.voxels.cylindrical, self.config.model.variant
-        )
+        if not Path(path).exists():
+            raise MissingFileError(
+                f"config.init.checkpoint = {path}: there is no such file or folder. Train that "
+                "stage first, give another checkpoint (a run directory, or a .pt file of SLidR or "
+                "UOV), or start from random weights with --config.init.checkpoint="
+            )
+        loaded = load_weights(model, path, self.voxels, other_head=True)
         if main:
             print(loaded, flush=True)
 
@@ -170,48 +139,41 @@ class Segmentation:
         """The mean IoU over the classes that occur, else the agreement with the pseudo labels."""
         return metrics.get("miou", metrics.get("teacher_agreement"))
 
-    def judged_sweeps(
-        self, predict: Predict, indices: Sequence[int] | None = None
-    ) -> Iterator[JudgedSweep]:
-        """Predict sweeps of `validation` one after the other; memory does not grow.
-
-        Args:
-          predict: the network in evaluation mode.
-          indices: of the sweeps; all by default.
-
-        """
-        assert self.validation is not None
-        chosen = range(len(self.validation)) if indices is None else indices
-        for sample in prefetched(self._evaluation_sample, chosen, self.config.data.workers):
-            row_class = np.asarray(_best_class(predict(sample["features"], sample["plan"])))
-            inverse = sample["inverse"]
-            fields = ("index", "token", "points", "truth", "seen", "teacher_label", "inverse")
-            yield JudgedSweep(
-                prediction=row_class[inverse], **{name: sample[name] for name in fields}
-            )
-
     def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Scores over points, beside the pseudo labels where there are some; table and pictures."""
         if self.validation is None:
             return {}
         run = self.config.run
         indices = evenly_spaced(range(len(self.validation)), run.validation_keyframes)
-        drawn = set(evenly_spaced(indices, run.picture_keyframes))
-        scores = NetworkScores.empty(self.classes, "miou")
-        sweeps = self.judged_sweeps(predict, indices)
+        drawn = {self.validation.token(i) for i in evenly_spaced(indices, run.picture_keyframes)}
+        scores = Scores(self.classes)
+
+        def classes_of_rows(sample: Any) -> Any:
+            return _best_class(predict(sample["features"], sample["plan"]))
+
+        sweeps = judge(
+            self._evaluation_sample,
+            indices,
+            {NETWORK: classes_of_rows},
+            workers=self.config.data.workers,
+        )
         for sweep in tqdm.tqdm(sweeps, total=len(indices), desc="validation", leave=False):
-            scores.add(sweep.prediction, sweep.truth, sweep.teacher_label, sweep.seen)
-            if sweep.index in drawn:
-                self._draw(sweep, picture_path(directory, step, sweep.token))
+            scores.add(sweep.sample, sweep.columns)
+            if sweep.sample["token"] in drawn:
+                prediction = sweep.columns[NETWORK]
+                validation_picture(
+                    directory, step, sweep.sample, prediction, self.colors, self.classes
+                )
+        found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
-            return scores.metrics()
-        lines = [tables.format_table(scores.columns)]
-        if scores.teacher.points:
-            lines += scores.summary()
+            return found.metrics()
+        lines = [tables.format_table(found.columns)]
+        if found.teacher.points:
+            lines += found.summary()
         tqdm.tqdm.write("\n".join(lines))
-        scores.write_tables(directory, step)
-        matrix = scores.everywhere
-        return scores.metrics() | {
+        found.write_tables(directory, step)
+        matrix = found.everywhere
+        return found.metrics() | {
             "miou_absent_one": matrix.mean_iou("one"),
             "frequency_weighted_iou": matrix.frequency_weighted_iou(),
             "accuracy": matrix.accuracy(),
@@ -238,25 +200,13 @@ class Segmentation:
 
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         assert self.validation is not None
-        sample = segmentation_evaluation_sample(
-            self.validation, index, self.plans, self.voxels, self.teacher_labels
-        )
-        return sample | {"index": index}
-
-    def _draw(self, sweep: JudgedSweep, path: Path) -> None:
-        panels = {"prediction": sweep.prediction}
-        if sweep.teacher_label is not None:
-            panels["teacher"] = sweep.teacher_label
-        if sweep.truth is not None:
-            panels["truth"] = sweep.truth
-        path.parent.mkdir(exist_ok=True)
-        pictures.bird_eye(sweep.points, panels, self.colors, path, names=self.classes)
+        return sweep_sample(self.validation, index, self.plans, self.voxels, self.teacher_labels)
 
 
 def check_variant(model: ConfigDict) -> None:
-    """ValueError unless there is a network of that name."""
+    """InputError unless there is a network of that name."""
     if model.variant not in VARIANTS:
-        raise ValueError(
+        raise InputError(
             f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
         )
 

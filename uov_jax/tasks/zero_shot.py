@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uov_jax.errors import InputError
 from uov_jax.vocabulary import Vocabulary
 
 
@@ -27,11 +28,11 @@ def word_classifier(
       predict_ignored: let words of ignored groups take part; they give class 0, a miss.
 
     Raises:
-      ValueError: the text embeddings are not those of the vocabulary's words.
+      InputError: the text embeddings are not those of the vocabulary's words.
 
     """
     if len(text_embeddings) != len(vocabulary):
-        raise ValueError(
+        raise InputError(
             f"{len(text_embeddings)} text embeddings for the {len(vocabulary)} words of the "
             f"vocabulary {vocabulary.name!r}"
         )

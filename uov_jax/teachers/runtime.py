@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import torch
 
+from uov_jax.errors import InputError
+
 
 def choose_device(name: str) -> torch.device:
     """The device of a name such as "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
 
     Raises:
-        ValueError: no such device here, or neither of a CPU nor of CUDA.
+        InputError: no such device here, or neither of a CPU nor of CUDA.
 
     """
     available = torch.cuda.is_available()
@@ -21,11 +23,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"no device {name!r}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"no device {name!r}: {str(error).splitlines()[0]}") from error
     if device.type == "cuda" and not available:
-        raise ValueError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA device")
+        raise InputError(f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA device")
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r}: teachers run on cpu and cuda")
+        raise InputError(f"device {name!r}: teachers run on cpu and cuda")
     return device
 
 

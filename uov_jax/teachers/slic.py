@@ -17,6 +17,7 @@ from skimage.color import rgb2lab
 from skimage.feature import local_binary_pattern
 from skimage.segmentation import slic
 
+from uov_jax.errors import InputError
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
 from uov_jax.vocabulary import Vocabulary
 
@@ -116,12 +117,12 @@ def create(vocabulary: Vocabulary, options: TeacherOptions) -> SlicTeacher:
     """Make the teacher; it has no words, and runs on the CPU without weights.
 
     Raises:
-        ValueError: weights are given.
+        InputError: weights are given.
 
     """
     del vocabulary
     if options.weights:
-        raise ValueError(f"the teacher 'slic' has no weights, {options.weights[0]} given")
+        raise InputError(f"the teacher 'slic' has no weights, {options.weights[0]} given")
     return SlicTeacher()
 
 

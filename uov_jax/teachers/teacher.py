@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from uov_jax.errors import InputError
 from uov_jax.vocabulary import Vocabulary
 
 # Module of each teacher; it has `create(vocabulary, options) -> Teacher`. Modules are imported when
@@ -96,25 +97,25 @@ def create_teacher(
     """Make a teacher; one without words ignores the vocabulary.
 
     Raises:
-        ValueError: there is no teacher of that name, no such device, or the weight files are not
+        InputError: there is no teacher of that name, no such device, or the weight files are not
             the official ones.
         FileNotFoundError: a weight file is missing; says where its authors publish it.
         ModuleNotFoundError: a package it needs is not installed.
 
     """
     if name not in MODULES:
-        raise ValueError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
+        raise InputError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
     teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary, options)
     return teacher
 
 
 def require_rgb(images: Sequence[np.ndarray]) -> None:
-    """ValueError unless these are RGB images uint8[H, W, 3], at least one and all of one size."""
+    """InputError unless these are RGB images uint8[H, W, 3], at least one and all of one size."""
     for image in images:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(
+            raise InputError(
                 f"expected an RGB image uint8[H, W, 3], found {image.dtype} {image.shape}"
             )
     sizes = sorted({image.shape[:2] for image in images})
     if len(sizes) != 1:
-        raise ValueError(f"expected images of one size, found {sizes} (height, width)")
+        raise InputError(f"expected images of one size, found {sizes} (height, width)")

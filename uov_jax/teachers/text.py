@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from tqdm import tqdm
 
-from uov_jax.data.npz_file import DAMAGE
+from uov_jax.errors import InputError
+from uov_jax.files import DAMAGE, write_npz
 from uov_jax.teachers.attention import clip_blocks, run_block
 from uov_jax.user_cache import user_cache_directory
 
@@ -105,11 +105,11 @@ def template_embeddings(
         cache: the directory; `text` in the user's cache directory by default.
 
     Raises:
-        ValueError: a prompt is longer than the tower reads, or there is none.
+        InputError: a prompt is longer than the tower reads, or there is none.
 
     """
     if not words or not templates:
-        raise ValueError(f"no words or no templates to embed: {len(words)} and {len(templates)}")
+        raise InputError(f"no words or no templates to embed: {len(words)} and {len(templates)}")
     unique = list(dict.fromkeys(words))
     prompts = [template.format(word) for word in unique for template in templates]
     directory = user_cache_directory() / "text" if cache is None else cache
@@ -141,7 +141,7 @@ def encode_prompts(tower: Any, prompts: Sequence[str]) -> torch.Tensor:
         prompts: the texts.
 
     Raises:
-        ValueError: a prompt is longer than the tower reads; names it.
+        InputError: a prompt is longer than the tower reads; names it.
 
     """
     tokens = tokenize(prompts)
@@ -164,7 +164,7 @@ def tokenize(prompts: Sequence[str]) -> list[list[int]]:
     """CLIP's token numbers of every prompt, from start to end mark, without padding.
 
     Raises:
-        ValueError: a prompt is longer than `CONTEXT_LENGTH`; names it.
+        InputError: a prompt is longer than `CONTEXT_LENGTH`; names it.
 
     """
     tokenizer = SimpleTokenizer()
@@ -172,7 +172,7 @@ def tokenize(prompts: Sequence[str]) -> list[list[int]]:
     for prompt in prompts:
         row = [tokenizer.sot_token_id, *tokenizer.encode(prompt), tokenizer.eot_token_id]
         if len(row) > CONTEXT_LENGTH:
-            raise ValueError(
+            raise InputError(
                 f"the prompt {prompt!r} has {len(row)} tokens, CLIP reads {CONTEXT_LENGTH}: "
                 "shorten the word"
             )
@@ -204,10 +204,4 @@ def _read_cache(path: Path, num_rows: int) -> np.ndarray | None:
 
 def _write_cache(path: Path, rows: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, rows=rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_npz(path, {"rows": rows})

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from uov_jax.convert.files import load_state_dict_file
+from uov_jax.checkpoints.files import load_state_dict_file
+from uov_jax.errors import InputError, MissingFileError
 
 HALVES = (torch.float16, torch.bfloat16)
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """A weight file is not the official one; the message names the file and the tensor."""
 
 
@@ -46,9 +47,9 @@ def require_files(
     """The paths, one for each official file.
 
     Raises:
-        FileNotFoundError: a file is missing; says what it is, where its authors publish it and how
+        MissingFileError: a file is missing; says what it is, where its authors publish it and how
             large it is.
-        ValueError: more or fewer paths than files.
+        InputError: more or fewer paths than files.
 
     """
     wanted = "\n".join(f"  {file}" for file in official)
@@ -60,7 +61,7 @@ def require_files(
         )
     for path, file in zip(paths, official, strict=True):
         if not Path(path).is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path}: no such weight file; the teacher {teacher!r} needs there:\n  {file}"
             )
     return tuple(Path(path) for path in paths)
@@ -70,7 +71,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a .pth, .pt or .safetensors file, by name; nothing else is unpickled.
 
     Raises:
-        FileNotFoundError, ValueError: see `uov_jax.convert.load_state_dict_file`.
+        MissingFileError, InputError: see `uov_jax.checkpoints.load_state_dict_file`.
 
     """
     arrays = load_state_dict_file(path).state_dict

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from uov_jax.errors import InputError
+from uov_jax.files import replacing
 
 FIRST_COLUMNS = ("step", "epoch")
 
@@ -21,7 +23,7 @@ class MetricsTable:
         """Open or create the file, and drop the rows after `resume_step`.
 
         Raises:
-          ValueError: the file exists and is not such a table; names the line.
+          InputError: the file exists and is not such a table; names the line.
 
         """
         self.path = Path(path)
@@ -53,7 +55,7 @@ class MetricsTable:
             reader = csv.DictReader(file)
             self.columns = list(reader.fieldnames or FIRST_COLUMNS)
             if tuple(self.columns[:2]) != FIRST_COLUMNS:
-                raise ValueError(
+                raise InputError(
                     f"{self.path}: line 1: expected a header that starts with step,epoch, "
                     f"found {','.join(self.columns)!r}"
                 )
@@ -62,7 +64,7 @@ class MetricsTable:
             # A killed run may leave its last line half written.
             whole = None not in row and None not in row.values() and row["step"].isdigit()
             if not whole and number < len(rows) - 1:
-                raise ValueError(
+                raise InputError(
                     f"{self.path}: line {number + 2}: expected {len(self.columns)} values and a "
                     f"step number, found {row}"
                 )
@@ -70,12 +72,11 @@ class MetricsTable:
                 self._rows.append({name: value for name, value in row.items() if value != ""})
 
     def _write_all(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
-        os.replace(temporary, self.path)
+        with replacing(self.path, durable=False) as temporary:
+            with temporary.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self.columns, restval="")
+                writer.writeheader()
+                writer.writerows(self._rows)
 
 
 class RunLog:
@@ -110,7 +111,7 @@ class RunLog:
         """Draw loss.png from metrics.csv; None on other processes and before the first row."""
         if self._table is None or "loss" not in self._table.columns:
             return None
-        from uov_jax.evaluation.pictures import loss_plot  # Late: it imports matplotlib.
+        from uov_jax.pictures.loss import loss_plot  # Late: it imports matplotlib.
 
         path = self.directory / "loss.png"
         loss_plot(self._table.path, path)

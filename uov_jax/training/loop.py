@@ -9,28 +9,29 @@ import math
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from uov_jax import sparse
-from uov_jax.training import compilation, state, step
-from uov_jax.training.checkpoints import Checkpoints, has_checkpoint
+from uov_jax import compilation, sparse
+from uov_jax.checkpoints import state
+from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
+from uov_jax.errors import InputError
+from uov_jax.files import write_text
+from uov_jax.signals import StopRequest
+from uov_jax.training import step
 from uov_jax.training.logging import RunLog
 from uov_jax.training.optimizer import FROZEN, build_optimizer
 from uov_jax.training.parallel import Parallel
 from uov_jax.training.progress import Progress
-from uov_jax.training.signals import StopRequest
-
-if TYPE_CHECKING:
-    from uov_jax.tasks import Task
+from uov_jax.training.task import Task
 
 # Processes of a run agree on stopping at every so many steps, because asking costs a wait.
 STEPS_BETWEEN_AGREEMENTS = 10
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(InputError):
     """The loss or its gradient is not a number any more; names the step."""
 
 
@@ -81,7 +82,7 @@ def train(
     Raises:
       NonFiniteLossError: loss or gradient became infinite or not a number. Nothing is saved then.
       CheckpointError: the directory's checkpoint belongs to another run.
-      ValueError: the config does not make sense.
+      InputError: the config does not make sense.
 
     """
     sparse.keep_freed_memory()
@@ -100,9 +101,9 @@ class _Run:
     def __init__(self, task: Task, config: ConfigDict, directory: Path, parallel: Parallel) -> None:
         self.task, self.config, self.directory, self.parallel = task, config, directory, parallel
         if config.batch_size < 1:
-            raise ValueError(f"config.batch_size = {config.batch_size}: expected at least 1")
+            raise InputError(f"config.batch_size = {config.batch_size}: expected at least 1")
         if config.batch_size % parallel.num_devices:
-            raise ValueError(
+            raise InputError(
                 f"config.batch_size = {config.batch_size} does not divide over "
                 f"{parallel.num_devices} devices"
             )
@@ -128,9 +129,9 @@ class _Run:
         first_state = state.create(parameters, statistics, optimizer, trained)
         self.host_state = jax.device_get(first_state)
         self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
-        self.predict = parallel.on_first(step.prediction(self.skeleton))
+        self.predict = parallel.on_first(state.prediction(self.skeleton))
         identity = {"devices": parallel.num_devices, **task.identity()}
-        self.checkpoints = Checkpoints(directory, config.to_dict(), identity)
+        self.checkpoints = RunCheckpoints(directory, config.to_dict(), identity)
         self.iterator: Any = None
         self.log: RunLog | None = None
         self.progress: Progress | None = None
@@ -217,7 +218,7 @@ class _Run:
         self.host_state = None
         if self.parallel.is_main:
             text = json.dumps(self.config.to_dict(), indent=2, default=str)
-            (self.directory / "config.json").write_text(text + "\n")
+            write_text(self.directory / "config.json", text)
         return start, device_state
 
     def _should_stop(self, stop: StopRequest, now: int) -> bool:
@@ -352,7 +353,7 @@ def _total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
         total = round(config.total_epochs * steps_per_epoch)
         given = f"config.total_epochs = {config.total_epochs} of {steps_per_epoch} steps"
     if total < 1:
-        raise ValueError(f"{given}: there is not one step to take")
+        raise InputError(f"{given}: there is not one step to take")
     return total
 
 

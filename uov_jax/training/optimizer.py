@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from uov_jax.errors import InputError
 from uov_jax.training.moving_average import moving_average
 
 Schedule = Callable[[jax.Array], jax.Array]
@@ -34,11 +35,11 @@ def torch_momentum(
     `momentum * buffer + (1 - dampening) * gradient`.
 
     Raises:
-      ValueError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
+      InputError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
 
     """
     if nesterov and (momentum <= 0 or dampening != 0):
-        raise ValueError(
+        raise InputError(
             f"Nesterov momentum needs momentum > 0 and dampening 0, "
             f"found momentum {momentum} and dampening {dampening}"
         )
@@ -144,16 +145,16 @@ def schedule(
       power: of "poly".
 
     Raises:
-      ValueError: unknown name or `per`, or a run of no step.
+      InputError: unknown name or `per`, or a run of no step.
 
     """
     if total_steps < 1 or steps_per_epoch < 1:
-        raise ValueError(
+        raise InputError(
             f"a schedule needs at least one step and one step an epoch, "
             f"found {total_steps} and {steps_per_epoch}"
         )
     if per not in ("epoch", "step"):
-        raise ValueError(f"schedule.per: expected 'epoch' or 'step', found {per!r}")
+        raise InputError(f"schedule.per: expected 'epoch' or 'step', found {per!r}")
     length = math.ceil(total_steps / steps_per_epoch) if per == "epoch" else total_steps
     decay: dict[str, Callable[[jax.Array], jax.Array]] = {
         "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
@@ -161,7 +162,7 @@ def schedule(
         "constant": jnp.ones_like,
     }
     if name not in decay:
-        raise ValueError(f"schedule.name: expected one of {sorted(decay)}, found {name!r}")
+        raise InputError(f"schedule.name: expected one of {sorted(decay)}, found {name!r}")
     warmup_steps = warmup_epochs * steps_per_epoch
 
     def rate(count: jax.Array) -> jax.Array:
@@ -201,17 +202,17 @@ def build_optimizer(
       The optimiser over a dict of the same names, and the trunk's schedule.
 
     Raises:
-      ValueError: unknown optimiser, group or schedule.
+      InputError: unknown optimiser, group or schedule.
 
     """
     settings = dict(config)
     name = settings.pop("name")
     makers: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}
     if name not in makers:
-        raise ValueError(f"optimizer.name: expected one of {sorted(makers)}, found {name!r}")
+        raise InputError(f"optimizer.name: expected one of {sorted(makers)}, found {name!r}")
     for parameter, group in groups.items():
         if group not in GROUPS:
-            raise ValueError(f"parameter {parameter}: group {group!r}, expected one of {GROUPS}")
+            raise InputError(f"parameter {parameter}: group {group!r}, expected one of {GROUPS}")
     base = settings.pop("learning_rate")
     head = settings.pop("head_learning_rate", None)
     reference = settings.pop("rates_for_batch_size", None)

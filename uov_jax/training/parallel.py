@@ -16,6 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from uov_jax.errors import InputError
+
 AXIS = "data"
 Tree = TypeVar("Tree")
 
@@ -59,7 +61,7 @@ def choose_devices(number: int | None = None) -> list[jax.Device]:
     """The first `number` of this process's devices, or all of them.
 
     Raises:
-      ValueError: there are not that many, or fewer than all in a run of several processes.
+      InputError: there are not that many, or fewer than all in a run of several processes.
 
     """
     devices = jax.local_devices()
@@ -72,12 +74,12 @@ def choose_devices(number: int | None = None) -> list[jax.Device]:
                 "; for virtual CPU devices set "
                 f"XLA_FLAGS=--xla_force_host_platform_device_count={number}"
             )
-        raise ValueError(
+        raise InputError(
             f"--devices={number}: this process has {len(devices)} "
             f"{devices[0].platform} device(s){hint}"
         )
     if jax.process_count() > 1 and number != len(devices):
-        raise ValueError(
+        raise InputError(
             f"--devices={number}: a run of {jax.process_count()} processes uses all "
             f"{len(devices)} devices of each"
         )
@@ -114,12 +116,12 @@ class Parallel:
         """Host arrays with a leading axis over this process's devices, placed on them.
 
         Raises:
-          ValueError: a leading axis is not the number of devices.
+          InputError: a leading axis is not the number of devices.
 
         """
         for path, array in jax.tree_util.tree_leaves_with_path(tree):
             if np.ndim(array) == 0 or len(array) != len(self.devices):
-                raise ValueError(
+                raise InputError(
                     f"batch{jax.tree_util.keystr(path)} has shape {np.shape(array)}; its first "
                     f"axis must be the {len(self.devices)} devices of this process"
                 )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from uov_jax.checkpoints.state import Skeleton, TrainState, statistics_of
 from uov_jax.training import parallel
 from uov_jax.training.optimizer import FROZEN, Schedule
-from uov_jax.training.state import Skeleton, TrainState, statistics_of
-
-if TYPE_CHECKING:
-    from uov_jax.tasks import Task
+from uov_jax.training.task import Task
 
 Metrics = dict[str, jax.Array]
 
@@ -64,17 +62,6 @@ def training_step(
         return TrainState(state.step + one, parameters, statistics, optimizer_state), metrics
 
     return step
-
-
-def prediction(skeleton: Skeleton) -> Callable[[TrainState, Any, Any], jax.Array]:
-    """The network in evaluation mode as a function of state, features and plan."""
-
-    def predict(state: TrainState, features: Any, plan: Any) -> jax.Array:
-        model: Any = skeleton.model(state.parameters, state.statistics)
-        model.eval()
-        return model(features, plan)
-
-    return predict
 
 
 def initial_model(task: Task, seed: int) -> nnx.Module:

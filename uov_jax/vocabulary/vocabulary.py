@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from uov_jax.errors import InputError, MissingFileError
+
 RAW_LABELS = 256  # raw labels are stored as uint8
 
 
-class VocabularyError(ValueError):
+class VocabularyError(InputError):
     """A vocabulary file does not follow the schema; the message names the file and the place."""
 
 
@@ -64,11 +66,11 @@ class Vocabulary:
         return tuple(index for index, other in enumerate(self.words) if other == word)
 
     def index(self, word: str) -> int:
-        """The index of a word that stands in the dictionary exactly once; ValueError otherwise."""
+        """The index of a word that stands in the dictionary exactly once; InputError otherwise."""
         found = self.indices(word)
         if len(found) != 1:
             where = f"at indices {found}" if found else "nowhere"
-            raise ValueError(
+            raise InputError(
                 f"vocabulary {self.name!r}: the word {word!r} stands {where}, "
                 "an index needs it exactly once"
             )
@@ -88,7 +90,7 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     evaluation class).
 
     Raises:
-        FileNotFoundError: there is neither such a name nor such a file.
+        MissingFileError: there is neither such a name nor such a file.
         VocabularyError: the file does not follow the schema.
 
     """
@@ -121,7 +123,7 @@ def _read_text(name_or_path: str | Path) -> tuple[str, str, str]:
         return shipped.read_text("utf-8"), f"vocabulary {name_or_path!r}", name_or_path
     path = Path(name_or_path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: no vocabulary file there, and no vocabulary of that name in the package "
             f"(it has {', '.join(_shipped_names())})"
         )

@@ -10,8 +10,8 @@ import pytest
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import text_rows
 from tests.teachers.test_keyframe import STEPS, dump_and_verify, dump_script, train_on
-from uov_jax.data.dump import DumpFolder
-from uov_jax.data.nuscenes import NuScenesTables
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
 from uov_jax.teachers.fcclip import FcClip, FcClipTeacher
 from uov_jax.vocabulary import load_vocabulary
 

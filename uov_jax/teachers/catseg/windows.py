@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import window_partition, window_reverse
 
+from uov_jax.errors import InputError
+
 MASKED = -100.0  # added to the logits between pixels that only the cyclic shift made neighbours
 
 
@@ -22,7 +24,7 @@ def to_windows(pixels: torch.Tensor, window: int, shift: int) -> torch.Tensor:
     """Cut [batch, height, width, channels] into [batch * windows, window^2, channels].
 
     Raises:
-        ValueError: the image is no whole number of windows.
+        InputError: the image is no whole number of windows.
 
     """
     _require_tiles(pixels.shape[1], pixels.shape[2], window)
@@ -70,7 +72,7 @@ def attend(
 
 def _require_tiles(height: int, width: int, window: int) -> None:
     if height % window or width % window:
-        raise ValueError(f"windows of {window} x {window} do not tile {height} x {width} pixels")
+        raise InputError(f"windows of {window} x {window} do not tile {height} x {width} pixels")
 
 
 def _parts(size: int, window: int, shift: int) -> torch.Tensor:

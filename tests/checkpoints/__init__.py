@@ -1,0 +1,1 @@
+"""Tests of uov_jax.checkpoints."""

@@ -1,0 +1,119 @@
+"""Checkpoint files: formats, containers, configs, and files that must not be trusted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from uov_jax.checkpoints.agreement import CheckpointMismatchError, require_agreement
+from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file, save_state_dict_file
+
+TENSORS = {
+    "conv0p1s1.kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    "bn0.bn.num_batches_tracked": np.array(7, np.int64),
+}
+CONFIG = {"voxel_size": 0.1, "cylindrical_coordinates": True, "name": "slidr"}
+SUFFIXES = [".npz", ".safetensors", ".pt", ".pth"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("config", [CONFIG, None])
+def test_files_round_trip(tmp_path: Path, suffix: str, config: dict[str, Any] | None) -> None:
+    path = save_state_dict_file(tmp_path / f"network{suffix}", TENSORS, config)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    checkpoint = load_state_dict_file(path)
+    assert checkpoint.path == path
+    assert checkpoint.config == config
+    assert checkpoint.state_dict.keys() == TENSORS.keys()
+    for name, value in TENSORS.items():
+        assert checkpoint.state_dict[name].dtype == value.dtype
+        assert checkpoint.state_dict[name].shape == value.shape
+        np.testing.assert_array_equal(checkpoint.state_dict[name], value)
+
+
+@pytest.mark.parametrize("container", ["model_points", "state_dict", "model", None])
+def test_torch_containers_of_known_trainers_are_opened(
+    tmp_path: Path, container: str | None
+) -> None:
+    import torch
+
+    tensors = {"final.kernel": torch.ones(3, 2, dtype=torch.bfloat16)}
+    content = tensors if container is None else {container: tensors, "epoch": 3, "config": CONFIG}
+    torch.save(content, tmp_path / "network.pt")
+    checkpoint = load_state_dict_file(tmp_path / "network.pt")
+    assert checkpoint.state_dict["final.kernel"].dtype == np.float32
+    assert checkpoint.config == (None if container is None else CONFIG)
+
+
+def test_torch_files_with_code_inside_are_refused(tmp_path: Path) -> None:
+    import torch
+
+    torch.save(
+        {"state_dict": {}, "config": StoredNetwork(tmp_path, {}, None)}, tmp_path / "evil.pt"
+    )
+    with pytest.raises(ValueError, match=r"evil\.pt: not readable as tensors and plain containers"):
+        load_state_dict_file(tmp_path / "evil.pt")
+
+
+def test_npz_with_pickles_inside_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "evil.npz", a=np.array([{"any": "object"}], dtype=object))
+    with pytest.raises(ValueError, match=r"evil\.npz: not an \.npz of plain arrays"):
+        load_state_dict_file(tmp_path / "evil.npz")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    path = save_state_dict_file(tmp_path / f"network{suffix}", TENSORS)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=rf"network\{suffix}: not "):
+        load_state_dict_file(path)
+
+
+def test_refusals_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*absent\.npz"):
+        load_state_dict_file(tmp_path / "absent.npz")
+    other = tmp_path / "network.h5"
+    other.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"network\.h5: unknown ending '\.h5', expected \.pt"):
+        load_state_dict_file(other)
+    with pytest.raises(ValueError, match="unknown ending '.h5'"):
+        save_state_dict_file(other, TENSORS)
+    np.savez(tmp_path / "empty.npz")
+    with pytest.raises(ValueError, match=r"empty\.npz: no tensors inside"):
+        load_state_dict_file(tmp_path / "empty.npz")
+
+
+def test_voxels_must_be_those_of_the_checkpoint() -> None:
+    checkpoint = StoredNetwork(Path("slidr.pt"), TENSORS, CONFIG)
+    run = {"voxel_size": 0.1, "cylindrical_coordinates": True}
+    assert require_agreement(checkpoint, run) == ()
+    assert require_agreement(checkpoint, run | {"voxel_size": np.float32(0.1)}) == ()
+    with pytest.raises(
+        CheckpointMismatchError, match=r"slidr\.pt: trained with voxel_size = 0\.1, .* has .* 0\.05"
+    ):
+        require_agreement(checkpoint, run | {"voxel_size": 0.05})
+    with pytest.raises(CheckpointMismatchError, match="cylindrical_coordinates = True"):
+        require_agreement(checkpoint, run | {"cylindrical_coordinates": False})
+    with pytest.raises(CheckpointMismatchError, match="voxel_size"):
+        require_agreement(checkpoint, run | {"voxel_size": (0.1, 1.0, 0.1)})
+    silent = StoredNetwork(Path("other.pt"), TENSORS, None)
+    assert require_agreement(silent, run) == ("voxel_size", "cylindrical_coordinates")
+
+
+def test_the_package_imports_without_torch_or_safetensors() -> None:
+    program = (
+        "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None\n"
+        "import uov_jax.checkpoints as c, pathlib, tempfile\n"
+        "path = pathlib.Path(tempfile.mkdtemp()) / 'network.pt'; path.write_bytes(b'x')\n"
+        "try: c.load_state_dict_file(path)\n"
+        "except ImportError as error: print(error)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ".pt files need the package 'torch': pip install torch" in out.stdout

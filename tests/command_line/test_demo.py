@@ -1,0 +1,125 @@
+"""The whole chain by its script: its commands, its table, stopping and going on."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.datasets.devkit import small_drive
+from uov_jax.config import check_overrides, load_config
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    specification = importlib.util.spec_from_file_location("demo", ROOT / "scripts" / "demo.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # where dataclasses look
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_commands_are_those_of_the_recipes(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    for arguments in ([], ["--data=elsewhere", "--config.model.variant=minkunet14a"]):
+        stages = script.Chain(script.parse(arguments), 1).stages
+        assert len(stages) == 11
+        for stage in stages:
+            if stage.script != "make_superpoints.py":
+                recipe = stage.arguments[1]
+                check_overrides(load_config(str(ROOT / recipe)), stage.arguments)
+            assert stage.words.startswith("python scripts/")
+        starts = {stage.result.parent for stage in stages if stage.script == "train.py"}
+        # Every checkpoint that is started from is one that the chain trained before.
+        seen: set[Path] = set()
+        for stage in stages:
+            for argument in stage.arguments:
+                if argument.startswith("--config.init.checkpoint=runs"):
+                    assert Path(argument.partition("=")[2]) in seen
+            seen.add(stage.result.parent)
+        assert len(starts) == 9
+
+
+def test_pretraining_of_make_train_is_used_only_where_it_is_the_same(script: ModuleType) -> None:
+    def pretraining(seed: int, *arguments: str) -> Path:
+        return script.Chain(script.parse(list(arguments)), seed).pretraining
+
+    assert pretraining(0) == Path("runs/tmp_san-sim")
+    assert pretraining(1) == Path("runs/demo/seed-1/tmp")
+    assert pretraining(0, "--config.total_steps=9") == Path("runs/demo/seed-0/tmp")
+    assert pretraining(0, "--data=elsewhere") == Path("runs/demo/seed-0/tmp")
+
+
+def test_wrong_arguments_get_one_message(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in (
+        (["--seed=3"], "not understood: --seed=3"),
+        (["--seeds=0"], "expected at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            script.parse(arguments)
+        assert message in capsys.readouterr().err
+    assert script.main(["--data", str(tmp_path)]) == 1
+    assert "no simulated drive there: python scripts/simulate.py" in capsys.readouterr().err
+
+
+def test_a_table_without_the_number_is_named(script: ModuleType, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    table.write_text("class,network\ncar,0.5\nmean IoU,0.25\n")
+    assert script.mean_iou(table, "network") == 0.25
+    with pytest.raises(ValueError, match=r"scores.csv: no number in column 'teacher, seen'"):
+        script.mean_iou(table, "teacher, seen")
+    (tmp_path / "metrics.csv").write_text("step,miou\n1,\n2,0.5\n3,0.75\n4,\n")
+    assert script.last_metric(tmp_path, "miou") == 0.75
+    with pytest.raises(ValueError, match=r"metrics.csv: no value of 'zero_shot_miou'"):
+        script.last_metric(tmp_path, "zero_shot_miou")
+
+
+def test_a_failed_stage_ends_the_chain(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = [
+        script.Stage("First", "train.py", ("--config",), tmp_path / "nothing", 5.0),
+        script.Stage("Second", "train.py", (), tmp_path / "nothing", 5.0),
+    ]
+    assert script.run(stages) == 1
+    captured = capsys.readouterr()
+    assert "Stopped in stage 1 of 2, First. Type the same command again" in captured.err
+    assert "[2/2]" not in captured.out
+
+
+@pytest.mark.slow
+def test_the_whole_chain_in_two_steps_a_stage(tmp_path: Path) -> None:
+    """Stopped once; then to its table."""
+    data = small_drive(tmp_path / "drive")
+    command = [sys.executable, str(ROOT / "scripts" / "demo.py"), f"--data={data}"]
+    command += [f"--output={tmp_path / 'runs'}", "--config.total_steps=2"]
+    command += ["--config.model.variant=minkunet14a", "--config.run.tensorboard=False"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    started = tmp_path / "runs" / "seed-0" / "tmp" / "metrics.csv"
+    deadline = time.monotonic() + 300
+    while not started.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[11/11] Fine-tuning on one scene from annotation-free training" in done.stdout
+    table = (tmp_path / "runs" / "table.md").read_text()
+    assert table.startswith("SIMULATED drive")
+    assert table.count("hold") + table.count("HOLD") >= 5
+    assert len([line for line in table.splitlines() if line.startswith("|")]) == 5

@@ -1,1 +1,0 @@
-"""Tests of uov_jax.convert."""

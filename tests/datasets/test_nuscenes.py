@@ -1,0 +1,194 @@
+"""The nuScenes reader: keyframes from tables, sweeps, labels, and clear errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
+from uov_jax.datasets.keyframe import CAMERAS, Pose
+from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep, require_files
+from uov_jax.datasets.nuscenes_tables import DatasetMissingError, NuScenesTables, TableError
+
+VERSION = "v1.0-mini"
+
+
+def test_keyframes_follow_scenes_and_time(tiny_root):
+    tables = NuScenesTables(tiny_root, VERSION)
+    assert tables.scene_names == ["scene-0061", "scene-0103"]
+    keyframes = tables.keyframes("mini_train")
+    assert [k.token for k in keyframes] == ["scene-0061-sample-0", "scene-0061-sample-1"]
+    assert [k.scene for k in tables.keyframes("mini_val")] == ["scene-0103"] * 2
+    first = keyframes[0]
+    assert tuple(camera.channel for camera in first.cameras) == CAMERAS
+    assert {(camera.width, camera.height) for camera in first.cameras} == {(WIDTH, HEIGHT)}
+    assert first.lidar_path.is_file()
+    assert first.lidarseg_path.is_file()
+    assert all(camera.path.is_file() for camera in first.cameras)
+    assert first.ego_to_global.translation == (400.0, 1100.0, 0.0)
+    assert first.cameras[0].ego_to_global.translation == (400.2, 1100.0, 0.0)
+    assert first.cameras[0].intrinsic.dtype == np.float64
+
+
+def test_own_splits_are_read_from_the_version_folder(tmp_path):
+    root = write_dataset(tmp_path, version="v1.0-sim", scenes=("street-1",), keyframes=1)
+    (root / "v1.0-sim" / "splits.json").write_text('{"sim_train": ["street-1"]}')
+    assert len(NuScenesTables(root, "v1.0-sim").keyframes("sim_train")) == 1
+
+
+def test_without_the_label_table_there_are_no_labels(tmp_path):
+    root = write_dataset(tmp_path, keyframes=1, lidarseg=False)
+    assert NuScenesTables(root, VERSION).keyframes("mini_train")[0].lidarseg_path is None
+
+
+def test_an_empty_label_table_means_that_labels_are_held_back(tmp_path):
+    root = write_dataset(tmp_path, keyframes=1, change=lambda t: t["lidarseg"].clear())
+    assert NuScenesTables(root, VERSION).keyframes("mini_train")[0].lidarseg_path is None
+
+
+def test_a_missing_dataset_says_how_to_get_one(tmp_path):
+    with pytest.raises(DatasetMissingError) as caught:
+        NuScenesTables(tmp_path / "nowhere")
+    message = str(caught.value)
+    assert "there is no such folder" in message
+    for help_ in ("nuscenes.org", "v1.0-trainval_meta.tgz", "scripts/simulate.py", "make train"):
+        assert help_ in message
+
+
+def test_another_version_lists_those_there_are(tiny_root):
+    with pytest.raises(DatasetMissingError, match=r"v1.0-trainval \(it has the versions v1.0-mini"):
+        NuScenesTables(tiny_root)
+
+
+def remove(table, token):
+    def change(tables):
+        tables[table][:] = [record for record in tables[table] if record["token"] != token]
+
+    return change
+
+
+LIDAR_TOKEN = "scene-0061-sample-1-LIDAR_TOP"
+
+
+@pytest.mark.parametrize(
+    ("table", "token", "message"),
+    [
+        ("sample", "scene-0061-sample-1", "sample.json: no record scene-0061-sample-1"),
+        ("sample_data", LIDAR_TOKEN, "sample_data.json: no key frame of LIDAR_TOP .*sample-1"),
+        (
+            "sample_data",
+            "scene-0061-sample-0-CAM_BACK",
+            "sample_data.json: no key frame of CAM_BACK for the sample scene-0061-sample-0",
+        ),
+        ("ego_pose", f"pose-{LIDAR_TOKEN}", f"ego_pose.json: 1 records .*: pose-{LIDAR_TOKEN}"),
+        ("sensor", "sensor-CAM_BACK", "sensor.json: no record sensor-CAM_BACK"),
+        (
+            "calibrated_sensor",
+            "calibration-CAM_BACK",
+            "calibrated_sensor.json: no record calibration-CAM_BACK",
+        ),
+        ("lidarseg", LIDAR_TOKEN, f"lidarseg.json: no record for the sweep {LIDAR_TOKEN}"),
+    ],
+)
+def test_missing_records_are_named_with_their_table(tmp_path, table, token, message):
+    root = write_dataset(tmp_path, change=remove(table, token))
+    with pytest.raises(TableError, match=message):
+        NuScenesTables(root, VERSION).keyframes("mini_train")
+
+
+@pytest.mark.parametrize("table", ["sample", "sample_data", "calibrated_sensor", "ego_pose"])
+def test_missing_tables_are_named(tmp_path, table):
+    root = write_dataset(tmp_path)
+    (root / VERSION / f"{table}.json").unlink()
+    with pytest.raises(TableError, match=rf"{table}.json: missing: the tables are incomplete"):
+        NuScenesTables(root, VERSION).keyframes("mini_train")
+
+
+def test_a_truncated_table_is_named(tmp_path):
+    root = write_dataset(tmp_path)
+    path = root / VERSION / "ego_pose.json"
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(TableError, match=r"ego_pose.json: breaks off .* at record 27"):
+        NuScenesTables(root, VERSION).keyframes("mini_train")
+
+
+def spoil(table, field, value):
+    def change(tables):
+        for record in tables[table]:
+            record[field] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoil("ego_pose", "rotation", [1, 1, 0, 0]), "ego_pose.json: record .*not a unit quat"),
+        (spoil("ego_pose", "translation", [1, 1]), "ego_pose.json: record .*not a unit quat"),
+        (spoil("calibrated_sensor", "camera_intrinsic", []), "CAM_FRONT: camera_intrinsic"),
+        (lambda t: t["sample"][0].pop("next"), "sample.json: record .*-0 has no 'next'"),
+        (lambda t: t["sample"][1].update(next="scene-0061-sample-0"), "scene-0061 returns to"),
+    ],
+)
+def test_malformed_records_are_named(tmp_path, change, message):
+    root = write_dataset(tmp_path, change=change)
+    with pytest.raises(TableError, match=message):
+        NuScenesTables(root, VERSION).keyframes("mini_train")
+
+
+def test_sweeps_and_labels_are_read(tiny_keyframes):
+    keyframe = tiny_keyframes[0]
+    points = read_sweep(keyframe.lidar_path)
+    assert points.shape == (400, 5)
+    assert points.dtype == np.float32
+    labels = read_lidarseg(keyframe.lidarseg_path, len(points))
+    assert labels.shape == (400,)
+    assert labels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [0, 19, 399])
+def test_a_truncated_sweep_is_refused(tmp_path, size):
+    path = tmp_path / "sweep.pcd.bin"
+    path.write_bytes(bytes(size))
+    with pytest.raises(ValueError, match=rf"sweep.pcd.bin: truncated LiDAR sweep: {size} bytes"):
+        read_sweep(path)
+
+
+def test_a_point_that_is_not_finite_is_named(tmp_path):
+    points = np.ones((4, 5), np.float32)
+    points[2, 1] = np.inf
+    points.tofile(tmp_path / "sweep.pcd.bin")
+    with pytest.raises(ValueError, match="point 2 is not finite"):
+        read_sweep(tmp_path / "sweep.pcd.bin")
+
+
+def test_labels_of_another_length_or_class_are_refused(tmp_path):
+    path = tmp_path / "lidarseg.bin"
+    np.array([0, 31, 32], np.uint8).tofile(path)
+    with pytest.raises(ValueError, match="3 labels, but the sweep has 4 points"):
+        read_lidarseg(path, 4)
+    with pytest.raises(ValueError, match="label 32 of point 2, expected 0..31"):
+        read_lidarseg(path, 3)
+
+
+def test_missing_files_are_named(tmp_path, tiny_keyframes):
+    with pytest.raises(FileNotFoundError, match="no such LiDAR sweep"):
+        read_sweep(tmp_path / "x.bin")
+    with pytest.raises(FileNotFoundError, match="nuScenes-lidarseg"):
+        read_lidarseg(tmp_path / "x.bin", 3)
+    require_files(tiny_keyframes, lambda k: [k.lidar_path, None], "sweeps")
+    with pytest.raises(FileNotFoundError, match=r"gone: 4 of 8 sweeps are missing"):
+        require_files(tiny_keyframes, lambda k: [k.lidar_path, tmp_path / "gone"], "sweeps")
+
+
+def test_rotation_matrices_are_rotations_and_ignore_the_quaternions_norm():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        quaternion = rng.normal(size=4)
+        matrix = Pose(tuple(quaternion), (0, 0, 0)).matrix
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(matrix) == pytest.approx(1)
+        np.testing.assert_allclose(Pose(tuple(-3 * quaternion), (0, 0, 0)).matrix, matrix)
+    half = np.sqrt(0.5)
+    turn = Pose((half, 0, 0, half), (0, 0, 0)).matrix  # 90 degrees about z: x becomes y
+    np.testing.assert_allclose(turn @ [1, 0, 0], [0, 1, 0], atol=1e-12)

@@ -1,0 +1,166 @@
+"""Recipes: the published values, the variants, and messages about wrong fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uov_jax.config import check_overrides, default_directory, load_config
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ("tmp_san", "tmp_fcclip", "tmp_catseg", "tmp_slic")
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_published_recipe() -> None:
+    config = load_config("configs/tmp_san.py")
+    assert config.optimizer.to_dict() == {
+        "name": "sgd",
+        "learning_rate": 0.5,
+        "head_learning_rate": None,
+        "rates_for_batch_size": 16,
+        "momentum": 0.9,
+        "dampening": 0.1,
+        "weight_decay": 1e-4,
+    }
+    assert (config.total_epochs, config.batch_size) == (40, 16)
+    assert (config.schedule.name, config.schedule.per) == ("cosine", "epoch")
+    assert tuple(config.data.voxel_size) == (0.1, 1.0, 0.1)
+    assert config.model.batch_norm_momentum == 0.05
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("variant", ["", ":sim", ":sim-long"])
+def test_every_recipe_has_the_fields_of_the_others(recipe: str, variant: str) -> None:
+    config = load_config(f"configs/{recipe}.py{variant}")
+    # The same variant: a variant may use another optimiser, which has other settings.
+    reference = load_config(f"configs/tmp_san.py{variant}")
+    for name in reference:
+        assert set(config[name] if hasattr(config[name], "keys") else ()) == set(
+            reference[name] if hasattr(reference[name], "keys") else ()
+        )
+    assert set(config) == set(reference)
+    root = {"": "data/nuscenes", ":sim": "data/sim", ":sim-long": "data/sim-long"}[variant]
+    assert config.data.root == root
+    assert config.data.dumps.startswith(f"{root}/dumps/" if variant else "data/dumps/")
+
+
+def test_the_published_recipe_of_annotation_free_training() -> None:
+    config = load_config("configs/annotation_free_fcclip.py")
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.head_learning_rate) == (0.02, 2.0)
+    assert (optimizer.momentum, optimizer.dampening, optimizer.weight_decay) == (0.9, 0.1, 1e-4)
+    assert (config.total_epochs, config.batch_size) == (5, 16)
+    assert config.model.batch_norm_momentum == 0.05
+    assert (config.data.train_split, config.data.val_split) == ("train", "val")
+    assert config.init.checkpoint == "runs/tmp_fcclip"
+    assert config.data.labels == "data/superpoints/fcclip"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rates", "batch", "split", "frozen"),
+    [
+        ("finetune_nuscenes", (0.02, 2.0), 16, "train:1%", False),
+        ("finetune_semantickitti", (0.05, 2.0), 10, "train:1%", False),
+        ("linear_probing_nuscenes", (0.05, None), 16, "train", True),
+    ],
+)
+def test_the_published_recipes_of_fine_tuning(
+    recipe: str, rates: tuple[float, float | None], batch: int, split: str, frozen: bool
+) -> None:
+    config = load_config(f"configs/{recipe}.py")
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.head_learning_rate) == rates
+    assert optimizer.rates_for_batch_size == config.batch_size == batch
+    assert (config.data.train_split, config.data.val_split) == (split, "val")
+    assert (config.total_epochs, config.model.batch_norm_momentum) == (30, 0.02)
+    assert config.model.freeze_trunk == frozen
+
+
+@pytest.mark.parametrize(
+    ("variant", "splits"),
+    [
+        ("", ("train:1%", "val")),
+        (":25", ("train:25%", "val")),
+        (":parametrize", ("parametrize:1%", "verify")),
+        (":10-parametrize", ("parametrize:10%", "verify")),
+        (":sim", ("sim-0001", "sim_val")),
+    ],
+)
+def test_shares_and_protocols_of_fine_tuning(variant: str, splits: tuple[str, str]) -> None:
+    config = load_config(f"configs/finetune_nuscenes.py{variant}")
+    assert (config.data.train_split, config.data.val_split) == splits
+
+
+@pytest.mark.parametrize("variant", ["7", "5-10", "5-val", "parametrised"])
+def test_unknown_shares_are_refused(variant: str) -> None:
+    with pytest.raises(ValueError, match=f"no variant '{variant}' .*1, 5, 10, 25, 100"):
+        load_config(f"configs/finetune_nuscenes.py:{variant}")
+
+
+def test_the_parametrize_protocol_leaves_the_validation_scenes_alone() -> None:
+    for recipe in ("annotation_free_san", "linear_probing_nuscenes"):
+        config = load_config(f"configs/{recipe}.py:parametrize")
+        assert (config.data.train_split, config.data.val_split) == ("parametrize", "verify")
+
+
+@pytest.mark.parametrize("recipe", ["annotation_free_catseg", "linear_probing_nuscenes"])
+def test_simulated_stages_follow_each_other(recipe: str) -> None:
+    for variant in ("sim", "sim-long"):
+        config = load_config(f"configs/{recipe}.py:{variant}")
+        assert config.init.checkpoint == str(default_directory(f"configs/tmp_san.py:{variant}"))
+        assert config.data.root == f"data/{variant}"
+        assert config.data.get("labels", f"data/{variant}/superpoints/simulated") == (
+            f"data/{variant}/superpoints/simulated"
+        )
+    with pytest.raises(ValueError, match="no variant 'simm'"):
+        load_config(f"configs/{recipe}.py:simm")
+
+
+def test_recipes_without_words_have_no_text_term() -> None:
+    assert load_config("configs/tmp_slic.py").loss.text_weight == 0.0
+
+
+def test_configs_are_locked() -> None:
+    with pytest.raises(AttributeError, match="batch_size"):
+        load_config("configs/tmp_san.py").batchsize = 3
+
+
+def test_unknown_variants_and_files_are_named() -> None:
+    with pytest.raises(ValueError, match="no variant 'simm' .*sim, sim-long"):
+        load_config("configs/tmp_san.py:simm")
+    with pytest.raises(FileNotFoundError, match="tmp_sam.py: no such config; .*tmp_san.py"):
+        load_config("configs/tmp_sam.py")
+    with pytest.raises(ValueError, match="defines no get_config"):
+        load_config("configs/common.py")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--config.batchsize=3", "no field 'batchsize'; did you mean batch_size"),
+        ("--config.learning_rate=3", "did you mean .*optimizer.learning_rate"),
+        ("--config.data.rot", "no field 'data.rot'; did you mean data.root"),
+        ("--config.zzz=1", "no field 'zzz'; it has .*batch_size"),
+    ],
+)
+def test_unknown_fields_are_named_with_those_like_them(argument: str, message: str) -> None:
+    config = load_config("configs/tmp_san.py")
+    with pytest.raises(ValueError, match=message):
+        check_overrides(config, [argument])
+
+
+def test_known_fields_pass() -> None:
+    config = load_config("configs/tmp_san.py")
+    check_overrides(config, ["train.py", "--config.total_steps=3", "--workdir=x", "--config=y"])
+
+
+def test_default_directory() -> None:
+    assert default_directory("configs/tmp_san.py:sim") == Path("runs/tmp_san-sim")
+    assert default_directory("configs/tmp_san.py") == Path("runs/tmp_san")

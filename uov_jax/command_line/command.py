@@ -1,0 +1,58 @@
+"""What all commands share: their parser, how they end, and what they say of mistakes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from uov_jax.errors import UserError
+
+STOPPED = 130  # as a shell says it of Ctrl-C
+GOES_ON = "The same command goes on from here."
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help shows a command's own documentation as it stands."""
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """The options that name a dataset in nuScenes' format."""
+    parser.add_argument("--data", required=True, type=Path, help="root of the dataset")
+    parser.add_argument("--version", default="v1.0-trainval", help="folder of its tables")
+
+
+def add_vocabulary(parser: argparse.ArgumentParser) -> None:
+    """The option that names the words."""
+    parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
+
+
+def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
+    """Do a command's work; returns its exit status, 0 for None.
+
+    What a user can mend ends in one line on standard error and status 1: `UserError`, and an
+    OSError that names its file. Everything else is a bug and shows where it is.
+
+    Args:
+        work: the command.
+        stopped: what to say after Ctrl-C.
+
+    """
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        print(f"\nStopped. {stopped}", file=sys.stderr)
+        return STOPPED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    return 1

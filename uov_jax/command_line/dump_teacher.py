@@ -1,0 +1,175 @@
+"""Run a 2D teacher over the images of a dataset and write its masks and embeddings.
+
+Example, on nuScenes:
+
+    python scripts/dump_teacher.py --teacher san --weights san_vit_large_14.pth \
+        --data data/nuscenes --output data/dumps/san
+
+Stop it at any time: the same command goes on where it stopped. With --shard 3/16, or as one of
+several Slurm tasks or members of an indexed job, it does its share of the keyframes; all shares go
+into the same folder. With --check it verifies a finished dump instead. Without weights,
+--teacher slic finds superpixels that have no words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from uov_jax.command_line import command
+from uov_jax.config import RECIPES, load_config
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.check import find_problems
+from uov_jax.dumps.reference import open_dumps
+from uov_jax.dumps.write import DumpResult, dump_keyframes
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.readable import readable_bytes
+from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
+STEPS_OF_A_SMALL_SET = 400
+SHOWN_PROBLEMS = 20
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--teacher", choices=teacher_names())
+    parser.add_argument(
+        "--weights", nargs="+", default=[], type=Path, help="the teacher's official file(s)"
+    )
+    command.add_dataset(parser)
+    parser.add_argument("--split", default="train", help='such as train, val, "train:1%%"')
+    parser.add_argument("--output", required=True, type=Path, help="folder of the dumps")
+    command.add_vocabulary(parser)
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
+    parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
+    parser.add_argument(
+        "--stretch-padding",
+        action="store_true",
+        help="catseg: outputs stretched over the image's padding, as the released code does",
+    )
+    parser.add_argument(
+        "--batch", default=1, type=int, help="images at a time; 6 fills a GPU better"
+    )
+    parser.add_argument(
+        "--shard",
+        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
+    )
+    parser.add_argument("--check", action="store_true", help="verify the dump, write nothing")
+    options = parser.parse_args(arguments)
+    if not options.check and options.teacher is None:
+        parser.error(f"give --teacher: {', '.join(teacher_names())}")
+    if options.batch < 1:
+        parser.error("--batch: expected at least 1")
+    return options
+
+
+def training_command(options: argparse.Namespace, teacher: str, keyframes: int) -> str:
+    """The command that trains on what was dumped; a set smaller than a batch is one batch."""
+    recipe = f"configs/tmp_{teacher}.py"
+    if not (RECIPES.parent / recipe).is_file():
+        recipe = "configs/tmp_san.py"
+    fields = {
+        "data.root": options.data,
+        "data.version": options.version,
+        "data.train_split": options.split,
+        "data.dumps": options.output,
+        "data.val_split": "",
+    }
+    parts = ["python", "scripts/train.py", "--config", recipe]
+    parts += ["--workdir", f"runs/tmp_{teacher}"]
+    parts += [f"--config.{name}={value}" for name, value in fields.items()]
+    if options.vocabulary != "nuscenes":
+        parts.append(f"--config.data.vocabulary={options.vocabulary}")
+    if keyframes < load_config(str(RECIPES.parent / recipe)).batch_size:
+        # Epochs of one step each would be over at once.
+        parts += ["--devices=1", f"--config.batch_size={keyframes}"]
+        parts.append(f"--config.total_steps={STEPS_OF_A_SMALL_SET}")
+    return shlex.join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Dump or check; returns the exit status."""
+    options = parse(arguments)
+    return command.run(lambda: dump(options))
+
+
+def dump(options: argparse.Namespace) -> int:
+    """Dump or check what the options say; returns the exit status."""
+    # What a scheduler says is of the work: a dump is verified as a whole.
+    environment = {} if options.check else os.environ
+    shard = parse_shard(options.shard) if options.shard else shard_from_environment(environment)
+    vocabulary = load_vocabulary(options.vocabulary)
+    everything = NuScenesTables(options.data, options.version).keyframes(options.split)
+    keyframes = shard.of(everything)
+    if shard.total > 1:
+        print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
+    if options.check:
+        return check(options, keyframes, vocabulary)
+    print(f"Loading the teacher {options.teacher!r}.", flush=True)
+    teacher = create_teacher(
+        options.teacher,
+        vocabulary,
+        TeacherOptions(
+            tuple(options.weights), options.device, options.autocast, options.stretch_padding
+        ),
+    )
+    result = dump_keyframes(teacher, keyframes, options.output, vocabulary, batch=options.batch)
+    return finish(options, shard, result, len(everything))
+
+
+def check(
+    options: argparse.Namespace, keyframes: Sequence[Keyframe], vocabulary: Vocabulary
+) -> int:
+    """Verify the dumps; returns the exit status."""
+    output, dumps = options.output, open_dumps(options.output, vocabulary)
+    problems = find_problems(dumps, keyframes)
+    for problem in problems[:SHOWN_PROBLEMS]:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"All {len(keyframes)} keyframes have a complete dump in {output}.")
+        if not options.shard:
+            command = training_command(options, dumps.teacher, len(keyframes))
+            print(f"Next, pre-train on them: {command}")
+        return 0
+    print(
+        f"error: {len(problems)} problems with {len(keyframes)} keyframes in {output}: delete the "
+        "files that are named and run the same command without --check, it does what is missing",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total: int) -> int:
+    """Say what was written and what comes next; returns the exit status."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        f"Wrote {result.written} keyframes ({readable_bytes(result.bytes)}) to {options.output}; "
+        f"{result.found} were there already. {result.seconds:.2f} s an image, "
+        f"{readable_bytes(peak)} of memory at most."
+    )
+    if result.failed:
+        for failure in result.failed:
+            print(f"keyframe {failure.keyframe.token}: {failure.reason}", file=sys.stderr)
+        print(
+            f"error: {len(result.failed)} keyframes failed twice and have no dump: mend their "
+            "images and run the same command again",
+            file=sys.stderr,
+        )
+        return 1
+    if shard.total > 1:
+        print("Next, once every shard is done, verify them all: with --check and without --shard")
+        return 0
+    print(
+        f"Next, pre-train on them: {training_command(options, options.teacher, total)}\n"
+        "To validate on other scenes, first run this command with another --split and the same "
+        "--output, then name that split after --config.data.val_split="
+    )
+    return 0

@@ -1,0 +1,100 @@
+r"""Score trained networks on a split: tables, confusion matrices, pictures, predicted labels.
+
+    python scripts/evaluate.py --config configs/tmp_san.py:sim --checkpoint runs/tmp_san-sim
+    python scripts/evaluate.py --config configs/tmp_san.py --checkpoint runs/tmp_san \
+        --checkpoint uov_tmp_san.pt --afi --output runs/compared
+
+A checkpoint is a run directory (its last one is taken), the folder of one checkpoint, or a .pt,
+.safetensors or .npz file. Several of them stand side by side in one table. Any field of the recipe
+is changed as in training: `--config.data.root=...`; --config.run.predict_ignored=True counts
+predictions of class 0 as misses, as the reference's final script does. Stop it at any time: the
+same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from uov_jax.command_line import command
+from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
+from uov_jax.config import default_directory
+from uov_jax.errors import InputError
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    add_recipe(parser)
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], help="run or file; may be given several times"
+    )
+    parser.add_argument("--split", help="of the dataset; config.data.val_split by default")
+    parser.add_argument(
+        "--output", type=Path, help="directory; runs/evaluate-RECIPE-SPLIT by default"
+    )
+    parser.add_argument(
+        "--afi", action="store_true", help="judge each network also with AFI's smoothed labels"
+    )
+    parser.add_argument(
+        "--afi-points",
+        type=int,
+        action="append",
+        default=[],
+        help="the same with this many sampled points; may be given several times",
+    )
+    parser.add_argument("--keyframes", type=int, help="evenly spaced sweeps; all by default")
+    parser.add_argument("--pictures", type=int, default=4, help="sweeps that are drawn")
+    parser.add_argument(
+        "--predictions", action="store_true", help="write labels in the dataset's own format"
+    )
+    parser.add_argument(
+        "--submission", action="store_true", help="pack them for the benchmark's server"
+    )
+    return parse_fields(parser, arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate; returns the exit status."""
+    options = parse(arguments)
+    return command.run(lambda: evaluate(options))
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluate what the options say; returns the exit status."""
+    config = read_recipe(options)
+    if not options.checkpoint:
+        raise InputError("give a checkpoint: --checkpoint runs/tmp_san, or --checkpoint FILE.pt")
+    # Late, so that wrong arguments are answered at once.
+    from absl import logging
+
+    from uov_jax.evaluation.evaluate import EvaluationSettings, column_names, evaluate
+    from uov_jax.pictures.judged import JudgedPictures
+    from uov_jax.tasks.build import build_judged_split
+
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
+    split = options.split or config.data.val_split
+    result = evaluate(
+        build_judged_split(config, options.split),
+        column_names(options.checkpoint),
+        options.output or _directory(options.config, split),
+        EvaluationSettings(
+            keyframes=options.keyframes,
+            afi=(*[None] * options.afi, *options.afi_points),
+            predictions=options.predictions,
+            submission=options.submission,
+            pictures=options.pictures,
+            workers=config.data.workers,
+            compilation_cache=config.run.compilation_cache,
+        ),
+        config,
+        JudgedPictures(),
+    )
+    return 128 + result.signal if result.signal is not None and not result.finished else 0
+
+
+def _directory(recipe: str, split: str) -> Path:
+    """Where everything goes if nothing else is said."""
+    ending = split.replace(":", "-").removesuffix("%")
+    return Path("runs") / f"evaluate-{default_directory(recipe).name}-{ending}"

@@ -1,0 +1,83 @@
+"""Read a PyTorch checkpoint of SLidR, UOV, Seal, OpenScene or DepthContrast into an Orbax one.
+
+    python scripts/import_checkpoint.py minkunet_slidr_1gpu.pt --output runs/slidr
+
+The network of the family that takes the most tensors is filled; every tensor that is loaded,
+missing or refused is listed in OUTPUT/import.txt. Nothing is unpickled beyond tensors and plain
+containers. With --config the voxels of the file's own config must be those of the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from uov_jax.checkpoints.agreement import reference_voxels, require_agreement
+from uov_jax.checkpoints.files import load_state_dict_file
+from uov_jax.checkpoints.shape import NetworkShape
+from uov_jax.checkpoints.transfer import import_checkpoint
+from uov_jax.command_line import command
+from uov_jax.config import RECIPES, load_config
+from uov_jax.models import VARIANTS
+
+# A recipe for scores of so many classes, the ignored one included.
+RECIPE_OF_CLASSES = {17: "configs/annotation_free_san.py", 20: "configs/finetune_semantickitti.py"}
+EMBEDDING_SIZES = (512, 640, 768)  # of CLIP's text towers
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    parser.add_argument("file", type=Path, help=".pt, .pth, .ckpt, .safetensors or .npz")
+    parser.add_argument("--output", required=True, type=Path, help="directory of the new run")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="by default the one that fits")
+    parser.add_argument("--config", help="recipe that the checkpoint is meant for")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import; returns the exit status."""
+    options = parse(arguments)
+    return command.run(
+        lambda: import_file(options), stopped="Type the same command with another --output."
+    )
+
+
+def import_file(options: argparse.Namespace) -> None:
+    """Import what the options say."""
+    checkpoint = load_state_dict_file(options.file)
+    if options.config:
+        data = load_config(options.config).data
+        run = reference_voxels(data.voxel_size, data.cylindrical)
+        for setting in require_agreement(checkpoint, run):
+            print(f"{options.file} does not state {setting}: taken as the recipe's.")
+    imported = import_checkpoint(checkpoint, options.output, options.variant)
+    print(
+        f"{imported.shape.variant}, {imported.shape.in_channels} input channel(s), "
+        f"{imported.shape.out_channels} outputs: {imported.report}\n"
+        f"Wrote {imported.folder} and {options.output / 'import.txt'}.\n"
+        f"Next: {next_command(options, imported.shape)}"
+    )
+
+
+def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
+    """Evaluation of a network whose outputs the recipe knows, training from another one."""
+    outputs = shape.out_channels
+    recipe = options.config or RECIPE_OF_CLASSES.get(outputs, RECIPE_OF_CLASSES[17])
+    config = load_config(options.config or str(RECIPES.parent / recipe))
+    # All recipes feed the one channel of LiDAR intensity.
+    if (shape.variant, shape.in_channels) != (config.model.variant, 1):
+        return f"a recipe of your own: {recipe} trains {config.model.variant} with 1 input channel"
+    if config.task == "tri_modal":
+        known = outputs in EMBEDDING_SIZES
+        # The first stage starts from random weights.
+        recipe = recipe if known else RECIPE_OF_CLASSES.get(outputs, RECIPE_OF_CLASSES[17])
+        known = known or outputs in RECIPE_OF_CLASSES
+    else:
+        known = outputs == (20 if config.data.get("dataset") == "semantickitti" else 17)
+    words = ["python", f"scripts/{'evaluate' if known else 'train'}.py", "--config", recipe]
+    if known:
+        return shlex.join([*words, "--checkpoint", str(options.output)])
+    return shlex.join([*words, f"--config.init.checkpoint={options.output}"])

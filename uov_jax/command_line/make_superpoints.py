@@ -1,0 +1,155 @@
+"""Turn a teacher's dumps into pseudo labels: the superpoint of every LiDAR point, and its word.
+
+Example, on the simulated drive:
+
+    python scripts/make_superpoints.py --data data/sim --version v1.0-sim --split sim_train \
+        --split sim_val --dumps data/sim/dumps/simulated --output data/sim/superpoints/simulated
+
+It writes one file a keyframe, for annotation-free training, and where the dataset has true labels
+it tells how many of the points are labelled and right. Stop it at any time: the same command goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from uov_jax.command_line import command
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.reference import open_dumps
+from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.evaluation.purity import Purity
+from uov_jax.files import write_text
+from uov_jax.readable import readable_bytes
+from uov_jax.superpoints.make import (
+    NATIVE_BYTES,
+    NPY_BYTES,
+    KeyframeResult,
+    make_superpoints,
+    prepare,
+)
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
+# Recipes by the name of the teacher in its dumps.
+HELD_OUT = re.compile(r"(^|_)(val|verify)\b")
+RECIPES = {
+    "san": "configs/annotation_free_san.py",
+    "fcclip": "configs/annotation_free_fcclip.py",
+    "catseg": "configs/annotation_free_catseg.py",
+    "simulated": "configs/annotation_free_san.py:sim",
+}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    command.add_dataset(parser)
+    parser.add_argument(
+        "--split", action="append", help="such as train; may be given several times (train, val)"
+    )
+    parser.add_argument(
+        "--dumps", required=True, type=Path, help="the teacher's dumps, ours or the reference's"
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder of the pseudo labels")
+    parser.add_argument(
+        "--format",
+        default="native",
+        choices=("native", "npy"),
+        help="npy: int32 superpoint number * 100 + raw label, as the reference writes it",
+    )
+    command.add_vocabulary(parser)
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    options = parser.parse_args(arguments)
+    options.split = options.split or ["train", "val"]
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the pseudo labels; returns the exit status."""
+    options = parse(arguments)
+    return command.run(lambda: label(options))
+
+
+def label(options: argparse.Namespace) -> None:
+    """Make the pseudo labels that the options say."""
+    vocabulary = load_vocabulary(options.vocabulary)
+    dumps = open_dumps(options.dumps, vocabulary)
+    tables = NuScenesTables(options.data, options.version)
+    keyframes = [keyframe for split in options.split for keyframe in tables.keyframes(split)]
+    keyframes = list({keyframe.token: keyframe for keyframe in keyframes}.values())
+    folder = prepare(keyframes, dumps, vocabulary, options.output, options.format)
+    todo = sum(keyframe not in folder for keyframe in keyframes)
+    size = todo * (NPY_BYTES if options.format == "npy" else NATIVE_BYTES)
+    print(
+        f"{todo} of {len(keyframes)} keyframes to label with the masks of "
+        f"{dumps.teacher!r}: about {readable_bytes(size)} into {options.output}"
+    )
+    results = make_superpoints(keyframes, dumps, vocabulary, folder, options.workers)
+    report(options.output, keyframes, results, vocabulary)
+    print(f"Next: {training_command(options, dumps.teacher)}")
+
+
+def report(
+    output: Path,
+    keyframes: list[Keyframe],
+    results: Iterable[KeyframeResult],
+    vocabulary: Vocabulary,
+) -> None:
+    """Go through the results, then say what was written and how right it is."""
+    names = vocabulary.eval_classes
+    matrix = ConfusionMatrix(len(names), names)
+    size = points = labelled = judged = written = 0
+    for result in tqdm(results, total=len(keyframes), unit="keyframe"):
+        written += bool(result.bytes)
+        size += result.bytes
+        points += result.points
+        labelled += result.labelled
+        if result.counts is not None:
+            judged += 1
+            matrix.counts += result.counts
+    share = labelled / points
+    print(
+        f"Wrote {written} keyframes ({readable_bytes(size)}); "
+        f"{len(keyframes) - written} were there before. {share:.1%} of "
+        f"{points:,} points have a label of an evaluated class."
+    )
+    if not judged:
+        print("The dataset has no true labels, so nothing is known of how many are right.")
+        return
+    purity = Purity(matrix)
+    print(f"Against the true labels of {judged} keyframes, in % (see {output / 'purity.csv'}):")
+    print(purity.table())
+    print(
+        f"{purity.total_coverage:.1%} of the points with a true class are labelled, "
+        f"{purity.total_right:.1%} of those right."
+    )
+    write_text(output / "purity.csv", purity.to_csv())
+    write_text(output / "purity_confusion.csv", matrix.to_csv())
+
+
+def training_command(options: argparse.Namespace, teacher: str) -> str:
+    """The command that trains on the labels."""
+    parts = ["python", "scripts/train.py", "--config"]
+    parts.append(RECIPES.get(teacher, "configs/annotation_free_san.py"))
+    fields = {"data.root": options.data, "data.labels": options.output}
+    if teacher != "simulated":
+        fields["data.version"] = options.version
+        if "train" not in options.split:
+            held_out = [split for split in options.split if HELD_OUT.search(split)]
+            others = [split for split in options.split if split not in held_out]
+            fields["data.train_split"] = (others or held_out)[0]
+            fields["data.val_split"] = held_out[0] if others and held_out else ""
+    if teacher not in RECIPES:
+        # Where `dump_teacher.py` says that its pre-training goes.
+        fields["init.checkpoint"] = f"runs/tmp_{teacher}"
+        parts += ["--workdir", f"runs/annotation_free_{teacher}"]
+    if options.vocabulary != "nuscenes":
+        fields["data.vocabulary"] = options.vocabulary
+    return shlex.join(parts + [f"--config.{name}={value}" for name, value in fields.items()])

@@ -1,0 +1,56 @@
+"""Train a task from a recipe: `python scripts/train.py --config configs/tmp_san.py:sim`.
+
+Any field of the recipe is changed on the command line: `--config.batch_size=8`. The same command
+typed again goes on from the last checkpoint of its --workdir.
+
+On several hosts, start it on each with --coordinator=HOST:PORT --num-processes=N --process-id=I,
+or with --distributed where the cluster's environment says so (Slurm, TPU pods).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from uov_jax.command_line import command
+from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
+from uov_jax.config import default_directory
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    add_recipe(parser)
+    parser.add_argument(
+        "--workdir", type=Path, help="directory of the run; runs/RECIPE-VARIANT by default"
+    )
+    parser.add_argument("--devices", type=int, help="of this host; all by default")
+    parser.add_argument(
+        "--distributed", action="store_true", help="join the hosts that the environment names"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    parser.add_argument("--num-processes", type=int, help="processes of the run, one a host")
+    parser.add_argument("--process-id", type=int, help="number of this process, from 0")
+    return parse_fields(parser, arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; returns the exit status."""
+    options = parse(arguments)
+    return command.run(lambda: train(options))
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train what the options say; returns the exit status."""
+    config = read_recipe(options)
+    # Late, so that wrong arguments are answered at once.
+    from uov_jax.tasks.build import build_task
+    from uov_jax.training import loop, parallel
+
+    if options.distributed or options.coordinator:
+        parallel.start_hosts(options.coordinator, options.num_processes, options.process_id)
+    directory = options.workdir or default_directory(options.config)
+    devices = parallel.choose_devices(options.devices)
+    result = loop.train(build_task(config), config, directory, devices)
+    return 128 + result.signal if result.signal is not None and not result.finished else 0

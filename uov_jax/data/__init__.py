@@ -1,1 +1,0 @@
-"""Datasets, teacher dumps, projection, augmentation and the input pipeline."""

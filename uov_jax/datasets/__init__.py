@@ -1,0 +1,1 @@
+"""Datasets: one file each with its readers, splits and submission format; projection."""

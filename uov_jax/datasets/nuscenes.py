@@ -1,0 +1,216 @@
+"""The nuScenes dataset: LiDAR sweeps, point labels, splits of labelled sweeps, submissions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.projection import pair_points, points_seen
+from uov_jax.datasets.sweeps import PointLabels
+from uov_jax.errors import InputError, MissingFileError
+from uov_jax.files import write_text
+from uov_jax.vocabulary import Vocabulary
+
+NUM_RAW_LABELS = 32
+
+
+class NuScenesSweeps:
+    """Keyframes of a dataset in nuScenes' format, with true or pseudo labels.
+
+    The feature is the intensity as stored, 0..255.
+    """
+
+    def __init__(
+        self,
+        keyframes: Sequence[Keyframe],
+        vocabulary: Vocabulary,
+        labels: PointLabels | None = None,
+    ) -> None:
+        """Check that every keyframe has its files.
+
+        Args:
+            keyframes: the sweeps.
+            vocabulary: maps raw labels to evaluation classes.
+            labels: take the place of the true labels.
+
+        Raises:
+            FileNotFoundError: sweeps, label files or pseudo labels are missing; counts them.
+
+        """
+        require_files(keyframes, sweep_files, "LiDAR sweeps")
+        if labels is not None:
+            labels.check(keyframes)
+        else:
+            require_files(keyframes, label_files, "label files")
+        self.keyframes = list(keyframes)
+        self.vocabulary = vocabulary
+        self._labels = labels
+        self.classes = vocabulary.eval_classes
+        self.colors = vocabulary.colors
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self.keyframes)
+
+    def token(self, index: int) -> str:
+        """The `sample` token."""
+        return self.keyframes[index].token
+
+    def points(self, index: int) -> np.ndarray:
+        """float32[N, 5]: x, y, z in metres, intensity, ring."""
+        return read_sweep(self.keyframes[index].lidar_path)
+
+    def labels(self, index: int, num_points: int) -> np.ndarray | None:
+        """uint8[num_points]: evaluation classes; None for a keyframe without true labels."""
+        keyframe = self.keyframes[index]
+        if self._labels is not None:
+            return self._labels.labels(keyframe, num_points)
+        return true_classes(keyframe, num_points, self.vocabulary)
+
+    def seen(self, index: int, points: np.ndarray) -> np.ndarray:
+        """bool[N]: whether one of the six cameras sees each point."""
+        return points_seen(pair_points(points, self.keyframes[index]), len(points))
+
+
+class NuScenesLabelFormat:
+    """`lidarseg/SPLIT/TOKEN_lidarseg.bin`: uint8, classes 1..16, as nuScenes' challenge takes them.
+
+    The format of `nuscenes.eval.lidarseg` of nuscenes-devkit: TOKEN is the sweep's `sample_data`
+    token, and `SPLIT/submission.json` says which sensors were used.
+    """
+
+    benchmark = "nuScenes lidarseg"
+    benchmark_sweeps = 6019
+    points_per_sweep = 34_700
+    bytes_per_point = 1
+    num_classes = 17
+
+    def __init__(self, keyframes: Sequence[Keyframe], split: str) -> None:
+        """The keyframes of a split, such as "val"."""
+        self.keyframes = list(keyframes)
+        self.split = split
+
+    def path(self, index: int) -> Path:
+        """The file of a keyframe."""
+        return Path("lidarseg", self.split, f"{self.keyframes[index].lidar_token}_lidarseg.bin")
+
+    def encode(self, classes: np.ndarray) -> np.ndarray:
+        """uint8[N] unchanged; InputError unless all are 1..16."""
+        wrong = np.flatnonzero((classes < 1) | (classes >= self.num_classes))
+        if len(wrong):
+            raise InputError(
+                f"class {classes[wrong[0]]} of point {wrong[0]} ({len(wrong)} such points): "
+                f"{self.benchmark} takes 1 to {self.num_classes - 1} alone"
+            )
+        return classes.astype(np.uint8)
+
+    def read(self, path: Path, num_points: int) -> np.ndarray:
+        """uint8[num_points]: classes 0..16.
+
+        Raises:
+            MissingFileError: there is no such file.
+            InputError: it has another number of labels, or one beyond 16.
+
+        """
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no such label file")
+        labels = np.frombuffer(path.read_bytes(), np.uint8)
+        if len(labels) != num_points:
+            raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
+        if num_points and labels.max() >= self.num_classes:
+            row = int(np.argmax(labels >= self.num_classes))
+            raise InputError(
+                f"{path}: label {labels[row]} of point {row}, expected an evaluation class "
+                f"0..{self.num_classes - 1}"
+            )
+        return labels
+
+    def describe(self, folder: Path) -> list[Path]:
+        """Write `SPLIT/submission.json`: LiDAR alone is used, and weights from other data."""
+        meta = {f"use_{sensor}": sensor == "lidar" for sensor in ("camera", "lidar", "radar")}
+        meta |= {"use_map": False, "use_external": True}
+        file = folder / self.split / "submission.json"
+        write_text(file, json.dumps({"meta": meta}, indent=2))
+        return [file.relative_to(folder)]
+
+
+def read_sweep(path: str | Path) -> np.ndarray:
+    """float32[N, 5]: x, y, z in metres, intensity 0..255, ring of every point of a `.pcd.bin`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is empty, truncated, or holds a position that is not finite.
+
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such LiDAR sweep: is the archive unpacked completely?")
+    content = path.read_bytes()
+    if not content or len(content) % 20:
+        raise InputError(
+            f"{path}: truncated LiDAR sweep: {len(content)} bytes, expected a positive multiple of "
+            "20 (5 float32 a point)"
+        )
+    points = np.frombuffer(content, "<f4").astype(np.float32, copy=False).reshape(-1, 5)
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
+        raise InputError(f"{path}: point {row} is not finite: {points[row].tolist()}")
+    return points
+
+
+def read_lidarseg(path: str | Path, num_points: int) -> np.ndarray:
+    """uint8[num_points]: the raw label 0..31 of every point.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it holds another number of labels, or one that nuScenes does not have.
+
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(
+            f"{path}: no such label file: unpack the nuScenes-lidarseg archive into the dataset"
+        )
+    labels = np.frombuffer(path.read_bytes(), np.uint8)
+    if len(labels) != num_points:
+        raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
+    if num_points and labels.max() >= NUM_RAW_LABELS:
+        row = int(np.flatnonzero(labels >= NUM_RAW_LABELS)[0])
+        raise InputError(
+            f"{path}: label {labels[row]} of point {row}, expected 0..{NUM_RAW_LABELS - 1}"
+        )
+    return labels
+
+
+def require_files(
+    keyframes: Sequence[Keyframe], of: Callable[[Keyframe], Sequence[Path | None]], what: str
+) -> None:
+    """MissingFileError, before a long run, unless the files `of` every keyframe exist."""
+    paths = [path for keyframe in keyframes for path in of(keyframe) if path is not None]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise MissingFileError(
+            f"{missing[0]}: {len(missing)} of {len(paths)} {what} are missing, this is the first: "
+            "is the archive unpacked completely?"
+        )
+
+
+def true_classes(keyframe: Keyframe, num_points: int, vocabulary: Vocabulary) -> np.ndarray | None:
+    """uint8[num_points]: the true evaluation classes; None for a keyframe without labels."""
+    if keyframe.lidarseg_path is None:
+        return None
+    return vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, num_points)]
+
+
+def sweep_files(keyframe: Keyframe) -> list[Path | None]:
+    """The sweep of a keyframe, for `require_files`."""
+    return [keyframe.lidar_path]
+
+
+def label_files(keyframe: Keyframe) -> list[Path | None]:
+    """The true labels of a keyframe's sweep, for `require_files`."""
+    return [keyframe.lidarseg_path]

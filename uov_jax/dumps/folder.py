@@ -1,0 +1,339 @@
+"""A folder of teacher dumps: one file a keyframe, a manifest, the embeddings of the words."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from uov_jax.dumps.file import (
+    FORMAT_VERSION,
+    HOW_TO_RENEW,
+    CameraMasks,
+    DumpError,
+    TeacherDump,
+    read_dump,
+    write_dump,
+)
+from uov_jax.dumps.mask_runs import MaskRuns
+from uov_jax.errors import MissingFileError
+from uov_jax.files import DAMAGE, ManifestFile, absent, read_bytes, write_atomically
+from uov_jax.vocabulary import Vocabulary
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CameraMasks",
+    "DumpError",
+    "DumpFolder",
+    "DumpManifest",
+    "DumpSource",
+    "MaskRuns",
+    "MissingDumpError",
+    "TeacherDump",
+    "expected_bytes",
+    "read_dump",
+    "unit_rows",
+    "write_dump",
+]
+
+TEXT_EMBEDDINGS = "text_embeddings.npz"
+
+
+class MissingDumpError(MissingFileError):
+    """Keyframes have no dump; the message says how many, which, and how to make them."""
+
+
+class KeyframeLike(Protocol):
+    """What a folder of dumps needs to know of a keyframe (`uov_jax.datasets.nuscenes.Keyframe`)."""
+
+    @property
+    def token(self) -> str:
+        """The `sample` token."""
+        ...
+
+    @property
+    def cameras(self) -> tuple[Any, ...]:
+        """Camera images with `channel` and `token`."""
+        ...
+
+
+class DumpSource(Protocol):
+    """What training reads dumps from: `DumpFolder`, or `ReferenceDumpFolder`."""
+
+    root: Path
+    teacher: str
+    embedding_size: int
+
+    @property
+    def text_embeddings(self) -> np.ndarray | None:
+        """float32[W, D], a unit row for every word, or None for a teacher without words."""
+        ...
+
+    def read(self, keyframe: KeyframeLike) -> TeacherDump:
+        """The dump of one keyframe."""
+        ...
+
+    def check(self, keyframes: Sequence[KeyframeLike]) -> None:
+        """MissingDumpError unless every keyframe has a dump."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DumpManifest:
+    """What all dumps of a folder have in common, kept in its `dump.json`.
+
+    Attributes:
+        teacher: name of the teacher.
+        weights_hash: sha256 of its weights, "" where it has none.
+        vocabulary: name of the dictionary, "" for a teacher without words.
+        vocabulary_hash: `Vocabulary.hash` of it, "" likewise.
+        embedding_size: dimensions of the mask embeddings.
+        image_size: height and width of the images, in pixels.
+        format_version: of the files.
+        settings: of the teacher, by name, where they change its masks and are not the usual ones;
+            values as JSON knows them.
+
+    """
+
+    teacher: str
+    weights_hash: str
+    vocabulary: str
+    vocabulary_hash: str
+    embedding_size: int
+    image_size: tuple[int, int] = (900, 1600)
+    format_version: int = FORMAT_VERSION
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the fields what they are once read back: JSON has lists, but no tuples."""
+        object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
+        height, width = self.image_size
+        object.__setattr__(self, "image_size", (height, width))
+
+
+MANIFEST = ManifestFile(
+    "dump.json",
+    DumpManifest,
+    FORMAT_VERSION,
+    "teacher dumps",
+    "write them with scripts/dump_teacher.py, or give the folder that holds a dump.json",
+    HOW_TO_RENEW,
+    DumpError,
+)
+
+
+class DumpFolder:
+    """A folder of dumps of one teacher, written by `scripts/dump_teacher.py` or the simulator."""
+
+    def __init__(self, root: str | Path, vocabulary: Vocabulary | None = None) -> None:
+        """Open an existing folder.
+
+        Args:
+            root: the folder with `dump.json`.
+            vocabulary: if given, a folder made with another dictionary is refused.
+
+        Raises:
+            MissingFileError: no such folder, or no manifest in it.
+            DumpError: a manifest that cannot be read, of a newer format or another vocabulary.
+
+        """
+        self.root = Path(root)
+        self.manifest = MANIFEST.read(self.root)
+        self.teacher = self.manifest.teacher
+        self.embedding_size = self.manifest.embedding_size
+        self._vocabulary = vocabulary
+        self._text_embeddings: np.ndarray | None = None
+        expected = self.manifest.vocabulary_hash
+        if vocabulary is not None and expected and expected != vocabulary.hash:
+            raise DumpError(
+                f"{self.root / MANIFEST.name}: made with another vocabulary "
+                f"({self.manifest.vocabulary!r}, hash {expected[:12]}..., expected "
+                f"{vocabulary.name!r}, {vocabulary.hash[:12]}...): dump again with this one"
+            )
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        manifest: DumpManifest,
+        text_embeddings: np.ndarray | None = None,
+    ) -> DumpFolder:
+        """Make a folder, or go on with one that an earlier run left with the same manifest.
+
+        Args:
+            root: the folder; made with its parents where missing.
+            manifest: what its dumps have in common.
+            text_embeddings: float[W, D], a row for every word, of any norm.
+
+        Raises:
+            DumpError: the folder holds dumps of another teacher, weights or vocabulary, or the
+                text embeddings do not fit the manifest.
+
+        """
+        root = Path(root)
+        root.mkdir(parents=True, exist_ok=True)
+        there = (root / MANIFEST.name).is_file()
+        MANIFEST.create(root, manifest)
+        if text_embeddings is not None:
+            rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
+            text = root / TEXT_EMBEDDINGS
+            if not there or not text.is_file():
+                write_atomically(text, lambda file: np.savez(file, text=rows))
+            # Unit rows: rounding moves them by 1e-7, another teacher or tower by far more.
+            elif not np.allclose(cls(root)._read_text_embeddings(), rows, atol=1e-4):
+                raise DumpError(
+                    f"{text}: the folder's dumps have other text embeddings: give another folder"
+                )
+        return cls(root)
+
+    def path(self, keyframe: str | KeyframeLike) -> Path:
+        """Where the dump of a keyframe lies, or will lie."""
+        return self.root / f"{_token(keyframe)}.npz"
+
+    def __contains__(self, keyframe: str | KeyframeLike) -> bool:
+        """Whether a keyframe has its dump."""
+        return self.path(keyframe).is_file()
+
+    def read(self, keyframe: str | KeyframeLike) -> TeacherDump:
+        """Read one keyframe's dump; keyframe is a `sample` token, or what has one.
+
+        Raises:
+            MissingDumpError: it has none.
+            DumpError: the file is corrupt or does not belong into this folder.
+
+        """
+        if keyframe not in self:
+            raise self._missing([_token(keyframe)], 1)
+        path = self.path(keyframe)
+        dump = read_dump(path, embedding_size=self.embedding_size)
+        self._check_belongs(dump, _token(keyframe), str(path))
+        return dump
+
+    def write(self, dump: TeacherDump) -> int:
+        """Write one dump and return its bytes; DumpError if it does not belong into this folder."""
+        path = self.path(dump.keyframe)
+        self._check_belongs(dump, dump.keyframe, f"dump for {path}")
+        return write_dump(path, dump)
+
+    def check(self, keyframes: Sequence[str | KeyframeLike], contents: bool = False) -> None:
+        """MissingDumpError unless every keyframe has a dump; with `contents`, read each as well."""
+        tokens = {self.path(keyframe).name: _token(keyframe) for keyframe in keyframes}
+        missing = [tokens[name] for name in absent(self.root, tokens)]
+        if missing:
+            raise self._missing(missing, len(keyframes))
+        if contents:
+            for keyframe in keyframes:
+                self.read(keyframe)
+
+    @property
+    def text_embeddings(self) -> np.ndarray | None:
+        """float32[W, D]: a unit row for every word; None for a teacher without words.
+
+        Raises:
+            DumpError: the file is missing though the teacher has words, is corrupt, or has another
+                number of rows or dimensions.
+
+        """
+        if not self.manifest.vocabulary_hash:
+            return None
+        if self._text_embeddings is None:
+            self._text_embeddings = self._read_text_embeddings()
+        return self._text_embeddings
+
+    def _read_text_embeddings(self) -> np.ndarray:
+        path = self.root / TEXT_EMBEDDINGS
+        if not path.is_file():
+            raise DumpError(f"{path}: missing, though the teacher {self.teacher!r} has words")
+        content = read_bytes(path)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+                rows = archive["text"]
+        except DAMAGE as error:
+            raise DumpError(f"{path}: corrupt or truncated: {error}") from error
+        if self._vocabulary is not None and len(rows) != len(self._vocabulary):
+            raise DumpError(
+                f"{path}: {len(rows)} rows, expected one for each of the {len(self._vocabulary)} "
+                f"words of the vocabulary {self._vocabulary.name!r}"
+            )
+        return unit_rows(rows, self.embedding_size, str(path))
+
+    def _check_belongs(self, dump: TeacherDump, token: str, place: str) -> None:
+        found: dict[str, Any] = {
+            "keyframe": dump.keyframe,
+            "teacher": dump.teacher,
+            "weights_hash": dump.weights_hash,
+            "vocabulary_hash": dump.vocabulary_hash,
+            "embedding_size": dump.embedding_size,
+        }
+        expected = {"keyframe": token} | dataclasses.asdict(self.manifest)
+        for name, value in found.items():
+            if value != expected[name]:
+                raise DumpError(
+                    f"{place}: {name} is {value!r}, expected {expected[name]!r} as in "
+                    f"{self.root / MANIFEST.name}"
+                )
+        words = len(self._vocabulary) if self._vocabulary else None
+        for camera in dump.cameras:
+            if words is not None and camera.num_masks and camera.words.max() >= words:
+                raise DumpError(
+                    f"{place}: {camera.channel} has the word index {camera.words.max()}, but the "
+                    f"vocabulary has {words} words"
+                )
+            if camera.image_size != self.manifest.image_size:
+                raise DumpError(
+                    f"{place}: masks of {camera.channel} are {camera.image_size} pixels (height, "
+                    f"width), expected {self.manifest.image_size} as in {self.root / MANIFEST.name}"
+                )
+
+    def _missing(self, missing: list[str], total: int) -> MissingDumpError:
+        return MissingDumpError(
+            f"{self.root}: {len(missing)} of {total} keyframes have no dump of the teacher "
+            f"{self.teacher!r}, the first one is {missing[0]}: run scripts/dump_teacher.py again "
+            "with this folder as --output (it goes on where it stopped)"
+        )
+
+
+def settings_identity(settings: dict[str, Any]) -> dict[str, str]:
+    """The teacher's unusual settings as a part of what a run or its labels are bound to."""
+    return {"teacher_settings": json.dumps(settings, sort_keys=True)} if settings else {}
+
+
+def expected_bytes(
+    num_keyframes: int,
+    embedding_size: int,
+    masks_per_image: float = 20.0,
+    image_size: tuple[int, int] = (900, 1600),
+    num_cameras: int = 6,
+    mask_bytes: float | None = None,
+) -> int:
+    """Expected size in bytes of the dumps of some keyframes, before the first is written.
+
+    Per image of 1600 x 900 pixels the masks take `mask_bytes`, by default 4 kB + 95 B a mask
+    (fitted on simulated drives; masks as ragged as noise take several times as much), in
+    proportion to the number of rows; the embeddings take 1.8 B a number, the word 2 B.
+    """
+    if mask_bytes is None:
+        mask_bytes = 4000 + 95 * masks_per_image
+    image = mask_bytes * image_size[0] / 900 + masks_per_image * (1.8 * embedding_size + 2)
+    return round(num_keyframes * (num_cameras * image + 2000))
+
+
+def _token(keyframe: str | KeyframeLike) -> str:
+    return keyframe if isinstance(keyframe, str) else keyframe.token
+
+
+def unit_rows(rows: np.ndarray, embedding_size: int, place: str) -> np.ndarray:
+    """float32 rows divided by their norms; DumpError naming `place` if one has no direction."""
+    rows = np.asarray(rows, np.float32)
+    if rows.ndim != 2 or rows.shape[1] != embedding_size:
+        raise DumpError(f"{place}: shape {rows.shape}, expected [words, {embedding_size}]")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    wrong = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if wrong.size:
+        raise DumpError(f"{place}: row {wrong[0]} has the norm {norms[wrong[0], 0]}")
+    return rows / norms

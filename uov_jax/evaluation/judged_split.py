@@ -1,0 +1,68 @@
+"""What an evaluation asks of a stage: the sweeps of a split, and one class per voxel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from uov_jax.checkpoints.load import TrainedNetwork
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.submission import LabelFormat
+
+
+class JudgedSplit(Protocol):
+    """A split of a dataset, judged with networks of one kind.
+
+    Attributes:
+        title: what is judged.
+        split: of the dataset.
+        classes: names of all classes, the first one ignored.
+        colors: uint8[C, 3], RGB of each.
+        label_format: the dataset's.
+
+    """
+
+    title: str
+    split: str
+    classes: tuple[str, ...]
+    colors: np.ndarray
+    label_format: LabelFormat
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        ...
+
+    def token(self, index: int) -> str:
+        """What names a sweep in messages, and in the names of files."""
+        ...
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One whole sweep; threads may ask for several at once.
+
+        `plan` and `features` for the network; `inverse` int32[N], its row of every point; `points`
+        float32[N, 4 or more]; `truth` uint8[N] or None; `seen` bool[N] or None; `teacher_label`
+        uint8[N] (0 for none) or None; `token`.
+        """
+        ...
+
+    def keyframe(self, index: int) -> Keyframe | None:
+        """The cameras that belong to a sweep, None where the dataset has none."""
+        ...
+
+    def load(self, path: str | Path) -> TrainedNetwork:
+        """A network of the recipe's kind; errors as `checkpoints.load.load_network`."""
+        ...
+
+    def classify(self, output: jax.Array) -> jax.Array:
+        """uint8[rows]: the class of every row of the network's output; it is compiled."""
+        ...
+
+    def smooth(self, points: np.ndarray, classes: np.ndarray, afi_points: int | None) -> np.ndarray:
+        """uint8[N]: classes uint8[N] of the points float32[N, 3 or more] as AFI smooths them.
+
+        `afi_points` are `FlatInteraction.points`, None for the dataset's own.
+        """
+        ...

@@ -1,0 +1,292 @@
+"""Files: written whole or not at all, read in spite of hiccups, and folders with a manifest.
+
+Compact npz files too: arrays stored or deflated, equal contents giving equal bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import lzma
+import os
+import struct
+import time
+import tokenize
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import numpy as np
+
+from uov_jax.errors import InputError, MissingFileError, UserError
+
+# What zipfile, zlib, numpy and json raise on a damaged file.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    EOFError,
+    OSError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+# What a network file system says when it may be better a moment later.
+PASSING = {
+    errno.EIO,
+    errno.EAGAIN,
+    errno.EINTR,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+    errno.EREMOTEIO,
+}
+TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
+_TEMPORARY = ".tmp"
+
+
+class UnreadableFileError(UserError, OSError):
+    """A file could not be read, though nothing says that it is damaged: disk, network, rights."""
+
+
+def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
+    """The content of a file; what may pass is tried again, so that the rest is damage.
+
+    Args:
+        path: the file.
+        pause: seconds before the second try, then twice as long each time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
+
+    """
+    for number in range(1, TRIES + 1):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno not in PASSING or number == TRIES:
+                again = f" {number} times" * (number > 1)
+                raise UnreadableFileError(
+                    f"{path}: could not be read{again}: {error.strerror or error}. That is the "
+                    "disk's, the network's or the rights' doing; the file may be whole"
+                ) from error
+        time.sleep(pause * 2 ** (number - 1))
+    raise AssertionError("the last try returns or raises")
+
+
+@contextlib.contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A temporary name beside `path`, with its ending; on leaving the file gets its own name.
+
+    Nothing incomplete ever carries the final name, after a power cut either: file and folder are
+    flushed to the disk. After an error the temporary file is removed.
+
+    Args:
+        path: the file; its folder must be there.
+        durable: flush; False for what can be made again at once, such as a picture.
+
+    """
+    # Unique, so that two writers of one file do not mix; numbers of processes are not, on several
+    # hosts.
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{_TEMPORARY}{path.suffix}")
+    try:
+        yield temporary
+        if durable:
+            _flush(temporary)
+        os.replace(temporary, path)
+        if durable:
+            _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        # Some network file systems do not flush folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(number)
+
+
+def unfinished(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Files that writers killed in `replacing` left, each with the name that it was to get."""
+    for path in folder.glob(f".*{_TEMPORARY}*"):
+        stem, _, ending = path.name.removeprefix(".").rpartition(_TEMPORARY)
+        yield path, stem.rpartition(".")[0] + ending
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> int:
+    """Let `write` fill a file as `replacing` does; its size in bytes."""
+    with replacing(path) as temporary:
+        with temporary.open("wb") as file:
+            write(file)
+        return temporary.stat().st_size
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as `replacing` does; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8, with a line end at its end, as `write_bytes` does."""
+    write_bytes(path, (text.rstrip("\n") + "\n").encode())
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray], stored: Collection[str] = ()) -> int:
+    """Write an npz as `replacing` does.
+
+    Args:
+        path: the file.
+        arrays: by name; they are deflated
+        stored: but for these.
+
+    Returns:
+        The size of the file in bytes.
+
+    """
+
+    def write(file: BinaryIO) -> None:
+        # np.savez compresses all or nothing and writes the clock into the file.
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                entry = zipfile.ZipInfo(f"{name}.npy")
+                entry.compress_type = zipfile.ZIP_STORED if name in stored else zipfile.ZIP_DEFLATED
+                buffer = io.BytesIO()
+                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                archive.writestr(entry, buffer.getbuffer())
+
+    return write_atomically(path, write)
+
+
+def byte_planes(values: np.ndarray, planes: int) -> np.ndarray:
+    """uint8[planes, n]: 16-bit numbers as planes of like bytes, which compress better."""
+    return np.stack([(values >> (8 * plane)).astype(np.uint8) for plane in range(planes)])
+
+
+def from_byte_planes(planes: np.ndarray) -> np.ndarray:
+    """uint16[n]: the numbers of `byte_planes`; ValueError for anything else."""
+    if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) not in (1, 2):
+        raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make 16-bit numbers")
+    values = planes[0].astype(np.uint16)
+    if len(planes) == 2:
+        values |= planes[1].astype(np.uint16) << np.uint16(8)
+    return values
+
+
+def check_version(
+    path: Path, found: Any, read: int, how_to_renew: str, error: type[InputError]
+) -> None:
+    """Refuse a file of another format version, by raising `error`.
+
+    Args:
+        path: what has the version.
+        found: the version.
+        read: the version that this program reads.
+        how_to_renew: what to do about an older one.
+        error: to raise.
+
+    """
+    if not isinstance(found, int) or found > read:
+        raise error(f"{path}: format version {found}, this program reads {read}: update uov_jax")
+    if found < read:
+        raise error(
+            f"{path}: format version {found} of an earlier uov_jax, expected {read}: {how_to_renew}"
+        )
+
+
+Facts = TypeVar("Facts")
+
+
+@dataclasses.dataclass(frozen=True)
+class ManifestFile(Generic[Facts]):
+    """The JSON file of a folder that says what all its files have in common.
+
+    Attributes:
+        name: of the file.
+        facts: a dataclass whose fields it holds, `format_version` among them.
+        version: of the format, the only one that is read.
+        what: the folder holds, for messages, such as "teacher dumps".
+        how_to_get: how such a folder comes to be, for the message where there is none.
+        how_to_renew: what to do about a folder of an older version.
+        error: what is raised of a manifest that cannot be used.
+
+    """
+
+    name: str
+    facts: type[Facts]
+    version: int
+    what: str
+    how_to_get: str
+    how_to_renew: str
+    error: type[InputError]
+
+    def read(self, root: Path) -> Facts:
+        """The manifest of a folder.
+
+        Raises:
+            MissingFileError: there is none.
+            InputError (`error`): it cannot be read, or is of another version.
+
+        """
+        path = root / self.name
+        if not path.is_file():
+            raise MissingFileError(f"{path}: no {self.what} here: {self.how_to_get}")
+        try:
+            content = json.loads(read_bytes(path).decode())
+            version = content["format_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unusable(path, error) from error
+        check_version(path, version, self.version, self.how_to_renew, self.error)
+        try:
+            return self.facts(**content)
+        except (ValueError, TypeError) as error:
+            raise self._unusable(path, error) from error
+
+    def create(self, root: Path, facts: Facts) -> None:
+        """Make a folder, or go on with one that an earlier run left with the same facts.
+
+        Raises:
+            InputError (`error`): the folder has other facts.
+
+        """
+        path = root / self.name
+        if path.is_file():
+            earlier = self.read(root)
+            if earlier != facts:
+                raise self.error(
+                    f"{path}: the folder holds {self.what} of {earlier}, not of {facts}: give "
+                    "another folder"
+                )
+            return
+        # A dataclass, which TypeVar cannot say.
+        write_text(path, json.dumps(dataclasses.asdict(facts), indent=1))  # type: ignore[call-overload]
+
+    def _unusable(self, path: Path, error: Exception) -> InputError:
+        return self.error(f"{path}: not a manifest of {self.what}: {error}")
+
+
+def absent(root: Path, names: Collection[str]) -> list[str]:
+    """Those of the names of which the folder has no file; one listing, however many there are."""
+    present = set(os.listdir(root))
+    return [name for name in names if name not in present]

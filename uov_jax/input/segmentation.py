@@ -1,0 +1,118 @@
+"""Samples of segmentation: one sweep's voxels, each with the label of its first point."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from uov_jax.checkpoints.agreement import VoxelSettings
+from uov_jax.datasets.sweeps import LabelledSweeps
+from uov_jax.errors import InputError
+from uov_jax.input import augment
+from uov_jax.input.batching import Batch, Capacities, build_plans, stack_devices
+from uov_jax.input.voxels import CYLINDRICAL, merge_sweeps, voxels_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SegmentationSample:
+    """One sweep with labels.
+
+    Attributes:
+        token: of the sweep.
+        coords: int32[V, 3], voxels in order of first occurrence.
+        features: float32[V, 1], intensity of each voxel's first point.
+        labels: uint8[V], class of each voxel's first point, 0 for none.
+
+    """
+
+    token: str
+    coords: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class SegmentationSource:
+    """Labelled sweeps as training samples; rotation and flips are all that is augmented."""
+
+    def __init__(
+        self,
+        sweeps: LabelledSweeps,
+        voxels: VoxelSettings = CYLINDRICAL,
+        rotate: bool = True,
+        flip: bool = True,
+    ) -> None:
+        """Check that there is something to learn from.
+
+        Raises:
+            InputError: there is no sweep, or it has no labels.
+
+        """
+        if not len(sweeps):
+            raise InputError("training needs at least one labelled sweep, found none")
+        if sweeps.labels(0, len(sweeps.points(0))) is None:
+            raise InputError(
+                f"the sweep {sweeps.token(0)} has no labels, so there is nothing to train on: "
+                "give a split with labels, or pseudo labels"
+            )
+        self.sweeps = sweeps
+        self.voxels = voxels
+        self.rotate = rotate
+        self.flip = flip
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        return len(self.sweeps)
+
+    def sample(self, index: int, rng: np.random.Generator) -> SegmentationSample:
+        """Build one sample; the same generator state gives the same sample."""
+        points = self.sweeps.points(index)
+        labels = self.sweeps.labels(index, len(points))
+        if labels is None:
+            raise InputError(f"the sweep {self.sweeps.token(index)} has no labels to train on")
+        xyz = points[:, :3]
+        if self.rotate:
+            xyz = augment.rotate_about_z(xyz, rng)
+        if self.flip:
+            xyz = augment.flip_axes(xyz, rng)
+        voxelized = voxels_of(xyz, self.voxels)
+        return SegmentationSample(
+            token=self.sweeps.token(index),
+            coords=voxelized.coords,
+            features=points[voxelized.first, 3:4],
+            labels=labels[voxelized.first],
+        )
+
+
+def collate_segmentation(
+    samples: Sequence[Sequence[SegmentationSample]], capacities: Capacities
+) -> Batch:
+    """The batch of segmentation.
+
+    Args:
+        samples: for every local device its sweeps.
+        capacities: all devices take the smallest plan that holds the fullest of them.
+
+    Returns:
+        Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1], `labels`
+        uint8[N], 0 for unlabelled voxels and padding.
+
+    Raises:
+        CapacityError: more voxels than the largest capacity, with numbers.
+
+    """
+    merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
+    tokens = [[sample.token for sample in sweeps] for sweeps in samples]
+    _, plans = build_plans([cloud.coords for cloud in merged], capacities.plans, tokens)
+    devices = []
+    for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
+        rows = len(plan.coords[0])
+        devices.append(
+            {
+                "plan": plan,
+                "features": cloud.gather([sample.features for sample in sweeps], rows),
+                "labels": cloud.gather([sample.labels for sample in sweeps], rows),
+            }
+        )
+    return stack_devices(devices)

@@ -1,0 +1,118 @@
+"""Evaluation of a pre-trained network by words, without any label in training."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from uov_jax.afi.ground import NUSCENES_GROUND
+from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
+from uov_jax.afi.smoothing import smooth_labels
+from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.load import TrainedNetwork, load_network
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.nuscenes import label_files, require_files, sweep_files
+from uov_jax.datasets.split import open_split
+from uov_jax.dumps.folder import MissingDumpError
+from uov_jax.dumps.reference import open_dumps
+from uov_jax.errors import InputError
+from uov_jax.input.batching import Capacities
+from uov_jax.input.whole_sweep import keyframe_sample
+from uov_jax.models import VARIANTS
+from uov_jax.tasks.tri_modal import pretraining_model
+from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.vocabulary import load_vocabulary
+
+
+class ZeroShotSplit:
+    """Keyframes judged by the word that is most similar to each voxel's feature.
+
+    Of the dumps the words' embeddings are needed, and where the split was dumped too the teacher's
+    own labels are judged beside the network.
+    """
+
+    title = "Zero-shot segmentation by words"
+
+    def __init__(self, config: ConfigDict, split: str) -> None:
+        """Open the split and the words.
+
+        Raises:
+          FileNotFoundError: dataset, sweeps, label files or dumps are missing.
+          InputError: they do not fit each other or the config; dumps without words.
+
+        """
+        data = config.data
+        self.config, self.split = config, split
+        self.vocabulary = load_vocabulary(data.vocabulary)
+        self.classes, self.colors = self.vocabulary.eval_classes, self.vocabulary.colors
+        opened = open_split(data, split)
+        self.keyframes = opened.with_cameras()
+        self.label_format = opened.label_format
+        require_files(self.keyframes, sweep_files, "LiDAR sweeps")
+        require_files(self.keyframes, label_files, "label files")
+        self.dumps = open_dumps(data.dumps, self.vocabulary)
+        text = self.dumps.text_embeddings
+        if text is None:
+            raise InputError(
+                f"{self.dumps.root}: the dumps of {self.dumps.teacher!r} have no words, so there "
+                "is no class to give"
+            )
+        self._classify = word_classifier(text, self.vocabulary, config.run.predict_ignored)
+        self.teacher = self._has_dumps()
+        self.voxels = voxel_settings(data)
+        first_kernel = VARIANTS[config.model.variant].first_kernel
+        sizes = Capacities.for_sweeps(1, first_kernel=first_kernel, voxels=tuple(data.voxels))
+        self.plans = sizes.plans
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self.keyframes)
+
+    def token(self, index: int) -> str:
+        """The `sample` token."""
+        return self.keyframes[index].token
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One keyframe's sweep, with the teacher's labels where the split was dumped."""
+        dumps = self.dumps if self.teacher else None
+        keyframe = self.keyframes[index]
+        return keyframe_sample(keyframe, self.vocabulary, self.plans, self.voxels, dumps)
+
+    def keyframe(self, index: int) -> Keyframe:
+        """The keyframe itself."""
+        return self.keyframes[index]
+
+    def load(self, path: str | Path) -> TrainedNetwork:
+        """A network with one unit feature of the teacher's embedding size a voxel."""
+        model, size = self.config.model, self.dumps.embedding_size
+        return load_network(functools.partial(pretraining_model, model, size), path, self.voxels)
+
+    def classify(self, output: jax.Array) -> jax.Array:
+        """uint8[rows]: the class of the nearest word."""
+        return self._classify(output)
+
+    def smooth(
+        self, points: np.ndarray, classes: np.ndarray, afi_points: int | None = None
+    ) -> np.ndarray:
+        """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
+        return smooth_labels(
+            points[:, :3],
+            classes,
+            PUBLISHED if afi_points is None else FlatInteraction(points=afi_points),
+            num_classes=len(self.classes),
+            ground=NUSCENES_GROUND,
+            workers=-1,
+        )
+
+    def _has_dumps(self) -> bool:
+        try:
+            self.dumps.check(self.keyframes)
+        except MissingDumpError as error:
+            print(f"The teacher is not judged beside the network: {error}", flush=True)
+            return False
+        return True

@@ -1,0 +1,63 @@
+"""What the training loop asks of a stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+
+# Maps level-0 features [N, C] and their plan to the network's output [N, D], in evaluation mode.
+Predict = Callable[[Any, Any], jax.Array]
+
+
+class Task(Protocol):
+    """What the training loop asks of a stage."""
+
+    title: str
+
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must have been trained on to fit: teacher, vocabulary and the like."""
+        ...
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network; its batch norms average over the devices of `axis_name`."""
+        ...
+
+    def initialize(self, model: nnx.Module) -> None:
+        """Put the weights that a new run starts from into a network fresh from the seed, in place.
+
+        Called before anything is written; what is missing or does not fit is an error here.
+        """
+        ...
+
+    def train_batches(self, num_devices: int) -> Any:
+        """Endless batches, stacked over this process's devices.
+
+        An iterable with `steps_per_epoch`, whose iterator has `get_state` and `set_state`.
+        """
+        ...
+
+    def loss(self, model: nnx.Module, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Scalar loss and scalar metrics of one device's batch."""
+        ...
+
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+        """Validate; may write pictures and tables into the directory and print."""
+        ...
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """The number that decides which checkpoint is best (higher is better), if there is one."""
+        ...
+
+    def parameter_group(self, path: str) -> str:
+        """Group of a parameter such as `block1.0.conv1.kernel`: "trunk", "head" or "frozen"."""
+        ...
+
+
+def fingerprint(content: bytes) -> str:
+    """sha256 of what a run is bound to, as one short word of `Task.identity`."""
+    return hashlib.sha256(content).hexdigest()

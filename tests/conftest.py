@@ -1,4 +1,4 @@
-"""Shared fixtures: strict numerics for every test, and the optional real sensor data."""
+"""Shared fixtures: strict numerics, a tiny dataset, the optional real sensor data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 import jax
 import pytest
 
+from tests.tiny_dataset import write_dataset, write_dumps
+from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.folder import DumpFolder
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
 # Implicit dtype promotion and rank broadcasting hide mistakes; tests run without either.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "fixtures"
 SIBLING = Path(__file__).parents[2] / "shared" / "real"
 REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
 
@@ -47,3 +53,30 @@ def real_nuscenes() -> Path:
 def real_semantickitti() -> Path:
     """Root of one real SemanticKITTI scan."""
     return real_root("semantickitti")
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    return load_vocabulary()
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="session")
+def tiny_keyframes(tiny_root: Path) -> list[Keyframe]:
+    tables = NuScenesTables(tiny_root, "v1.0-mini")
+    return tables.keyframes("mini_train") + tables.keyframes("mini_val")
+
+
+@pytest.fixture(scope="session")
+def tiny_dumps(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_keyframes: list[Keyframe],
+    vocabulary: Vocabulary,
+) -> DumpFolder:
+    root = tmp_path_factory.mktemp("dumps")
+    write_dumps(root, tiny_keyframes, vocabulary)
+    return DumpFolder(root, vocabulary)

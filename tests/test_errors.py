@@ -1,33 +1,56 @@
-"""Which errors end in a message and which show where they come from."""
+"""Which errors end in one line and which show where they come from."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from uov_jax.checkpoints.run import CheckpointError
+from uov_jax.command_line import command
 from uov_jax.datasets.nuscenes import read_sweep
-from uov_jax.errors import message_for_user
-from uov_jax.losses import soft_text_targets
+from uov_jax.errors import InputError, MissingFileError, MissingPackageError, UserError
 
 
-def test_what_the_package_raises_is_for_the_user(tmp_path: Path) -> None:
+def raising(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("kind", [InputError, MissingFileError, MissingPackageError, UserError])
+def test_what_a_user_can_mend_is_one_line(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(lambda: raising(kind("sweep.bin: truncated"))) == 1
+    assert capsys.readouterr().err == "error: sweep.bin: truncated\n"
+
+
+def test_errors_are_of_the_kinds_that_python_code_expects(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         read_sweep(tmp_path / "sweep.pcd.bin")
-    assert message_for_user(missing.value) == str(missing.value)
-    with pytest.raises(ValueError, match="is zero") as wrong:
-        soft_text_targets(np.zeros((2, 3)), np.zeros(2, int))
-    assert message_for_user(wrong.value) == str(wrong.value)
-    assert message_for_user(CheckpointError("of another run")) == "of another run"
+    assert isinstance(missing.value, UserError)
+    assert issubclass(InputError, ValueError)
+    assert issubclass(MissingPackageError, ImportError)
 
 
-def test_a_bug_is_not() -> None:
-    with pytest.raises(ValueError, match="here") as elsewhere:
-        raise ValueError("raised here, outside the package")
-    assert message_for_user(elsewhere.value) is None
-    # numpy refuses this array in a line of the package that raises nothing itself.
-    with pytest.raises(ValueError, match="could not convert") as of_numpy:
-        soft_text_targets(np.array([["a"]]), np.zeros(1, int))
-    assert message_for_user(of_numpy.value) is None
+def test_the_systems_errors_name_their_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.run(lambda: raising(NotADirectoryError(20, "Not a directory", "x/y"))) == 1
+    assert capsys.readouterr().err == "error: x/y: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("numpy's"), KeyError("a"), OSError("no file"), TypeError(), ImportError("x")]
+)
+def test_a_bug_shows_where_it_is(bug: Exception) -> None:
+    with pytest.raises(type(bug)):
+        command.run(lambda: raising(bug))
+
+
+def test_ctrl_c_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(lambda: raising(KeyboardInterrupt())) == 130
+    assert "The same command goes on from here" in capsys.readouterr().err
+
+
+def test_the_status_is_the_commands_own() -> None:
+    assert command.run(lambda: None) == 0
+    assert command.run(lambda: 3) == 3

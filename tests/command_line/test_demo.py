@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.datasets.devkit import small_drive
+from uov_jax.command_line import demo as script
 from uov_jax.config import check_overrides, load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("demo", ROOT / "scripts" / "demo.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # where dataclasses look
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_commands_are_those_of_the_recipes(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_are_those_of_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
     for arguments in ([], ["--data=elsewhere", "--config.model.variant=minkunet14a"]):
         stages = script.Chain(script.parse(arguments), 1).stages
         assert len(stages) == 11
         for stage in stages:
-            if stage.script != "make_superpoints.py":
+            if stage.command != "make_superpoints":
                 recipe = stage.arguments[1]
                 check_overrides(load_config(str(ROOT / recipe)), stage.arguments)
             assert stage.words.startswith("python scripts/")
-        starts = {stage.result.parent for stage in stages if stage.script == "train.py"}
+        starts = {stage.result.parent for stage in stages if stage.command == "train"}
         # Every checkpoint that is started from is one that the chain trained before.
         seen: set[Path] = set()
         for stage in stages:
@@ -52,7 +38,7 @@ def test_commands_are_those_of_the_recipes(
         assert len(starts) == 9
 
 
-def test_pretraining_of_make_train_is_used_only_where_it_is_the_same(script: ModuleType) -> None:
+def test_pretraining_of_make_train_is_used_only_where_it_is_the_same() -> None:
     def pretraining(seed: int, *arguments: str) -> Path:
         return script.Chain(script.parse(list(arguments)), seed).pretraining
 
@@ -63,7 +49,7 @@ def test_pretraining_of_make_train_is_used_only_where_it_is_the_same(script: Mod
 
 
 def test_wrong_arguments_get_one_message(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, message in (
         (["--seed=3"], "not understood: --seed=3"),
@@ -76,7 +62,7 @@ def test_wrong_arguments_get_one_message(
     assert "no simulated drive there: python scripts/simulate.py" in capsys.readouterr().err
 
 
-def test_a_table_without_the_number_is_named(script: ModuleType, tmp_path: Path) -> None:
+def test_a_table_without_the_number_is_named(tmp_path: Path) -> None:
     table = tmp_path / "scores.csv"
     table.write_text("class,network\ncar,0.5\nmean IoU,0.25\n")
     assert script.mean_iou(table, "network") == 0.25
@@ -88,12 +74,10 @@ def test_a_table_without_the_number_is_named(script: ModuleType, tmp_path: Path)
         script.last_metric(tmp_path, "zero_shot_miou")
 
 
-def test_a_failed_stage_ends_the_chain(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_stage_ends_the_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = [
-        script.Stage("First", "train.py", ("--config",), tmp_path / "nothing", 5.0),
-        script.Stage("Second", "train.py", (), tmp_path / "nothing", 5.0),
+        script.Stage("First", "train", ("--config",), tmp_path / "nothing", 5.0),
+        script.Stage("Second", "train", (), tmp_path / "nothing", 5.0),
     ]
     assert script.run(stages) == 1
     captured = capsys.readouterr()

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
-import pytest
-
-import uov_jax
-
-
-@pytest.fixture
-def script() -> ModuleType:
-    path = Path(uov_jax.__file__).parents[1] / "scripts" / "simulate.py"
-    spec = importlib.util.spec_from_file_location("simulate_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from uov_jax.command_line import simulate as script
 
 
 def arguments(output: Path, seed: int = 3) -> list[str]:
@@ -27,7 +12,7 @@ def arguments(output: Path, seed: int = 3) -> list[str]:
     return [f"--output={output}", *(f"--{name}={value}" for name, value in options.items())]
 
 
-def test_says_what_is_there_and_what_comes_next(script, drive: Path, capsys) -> None:
+def test_says_what_is_there_and_what_comes_next(drive: Path, capsys) -> None:
     assert script.main(arguments(drive)) == 0
     said = capsys.readouterr().out
     assert "2 scenes of 2 keyframes" in said
@@ -38,7 +23,7 @@ def test_says_what_is_there_and_what_comes_next(script, drive: Path, capsys) -> 
     assert str(drive) in said
 
 
-def test_error_is_one_line_and_a_status(script, drive: Path, capsys) -> None:
+def test_error_is_one_line_and_a_status(drive: Path, capsys) -> None:
     assert script.main(arguments(drive, seed=9)) == 1
     error = capsys.readouterr().err
     assert "error: " in error
@@ -46,10 +31,10 @@ def test_error_is_one_line_and_a_status(script, drive: Path, capsys) -> None:
     assert "Traceback" not in error
 
 
-def test_interruption_says_how_to_go_on(script, tmp_path, capsys, monkeypatch) -> None:
+def test_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(script, "simulate_drive", interrupted)
+    monkeypatch.setattr("simulate_drive", interrupted)
     assert script.main(arguments(tmp_path / "new")) == 130
     assert "The same command goes on" in capsys.readouterr().err

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import time
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,35 +154,3 @@ def test_a_native_keyframe_is_one_file_instead_of_eighteen(tmp_path, tiny_keyfra
     assert len(source.paths(keyframe)) == 18
     assert all(path.is_file() for path in source.paths(keyframe))
     assert len(list((tmp_path / "native").glob(f"{keyframe.token}*"))) == 1
-
-
-# ---- script -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts" / "convert_dump.py"
-    spec = importlib.util.spec_from_file_location("convert_dump", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_finds_the_direction(
-    tmp_path, tiny_root, tiny_keyframes, vocabulary, script, capsys
-):
-    write_dumps(tmp_path / "native", tiny_keyframes, vocabulary)
-    common = ["--data", str(tiny_root), "--version", "v1.0-mini", "--split", "mini_train"]
-    folders = [tmp_path / name for name in ("native", "reference", "again")]
-    for source, target in zip(folders, folders[1:], strict=False):
-        moved = ["--input", str(source), "--output", str(target), "--teacher", "tiny"]
-        assert script.main([*common, *moved]) == 0
-        out = capsys.readouterr().out
-        assert "Wrote 2 keyframes" in out
-        assert f"dump_teacher.py --check --data {tiny_root}" in out
-    again = DumpFolder(tmp_path / "again", vocabulary)
-    assert again.teacher == "tiny"
-    for keyframe in tiny_keyframes[:2]:
-        assert_same_content(again.read(keyframe), DumpFolder(folders[0]).read(keyframe))
-    assert script.main([*common, "--input", str(tmp_path), "--output", str(tmp_path / "x")]) == 1
-    assert "error: " in capsys.readouterr().err

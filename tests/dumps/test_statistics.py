@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset, write_dumps
+from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
@@ -142,46 +137,3 @@ def test_masks_are_drawn_over_the_six_images(tmp_path, tiny_keyframes, tiny_dump
         found = panel[300:, columns].mean((0, 1))
         # Void speckles keep the image's own colour, and borders around them are white.
         np.testing.assert_allclose(found, expected.mean((0, 1)), atol=45)
-
-
-# ---- script -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "scripts" / "report_dump.py"
-    spec = importlib.util.spec_from_file_location("report_dump", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_reports_and_says_what_it_wrote(tmp_path, tiny_root, tiny_dumps, script, capsys):
-    common = ["--data", str(tiny_root), "--version", "v1.0-mini", "--split", "mini_val"]
-    output = tmp_path / "report"
-    arguments = [*common, "--dumps", str(tiny_dumps.root), "--output", str(output)]
-    assert script.main([*arguments, "--pictures", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "2 keyframes, 12 images\nmasks per image: 4.0 on average" in out
-    assert "purity: " in out
-    assert "words: " in out
-    assert out.endswith(f"Wrote summary.txt, words.csv and 1 pictures to {output}.\n")
-    assert len(list(output.glob("*.jpg"))) == 1
-    with (output / "words.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 175
-    assert rows[0]["word"] == "car"
-    assert sum(int(row["masks"]) for row in rows) == 48
-    assert script.main([*arguments, "--keyframes", "1"]) == 0
-    assert "1 keyframes, 6 images" in capsys.readouterr().out
-
-
-def test_keyframes_without_dumps_are_said_before_the_report(
-    tmp_path, tiny_root, tiny_keyframes, vocabulary, script, capsys
-):
-    write_dumps(tmp_path / "dumps", tiny_keyframes[:1], vocabulary)
-    common = ["--data", str(tiny_root), "--version", "v1.0-mini", "--split", "mini_train"]
-    folders = ["--dumps", str(tmp_path / "dumps"), "--output", str(tmp_path / "report")]
-    assert script.main([*common, *folders]) == 1
-    assert "1 of 2 keyframes have no dump" in capsys.readouterr().err
-    assert not (tmp_path / "report").exists()

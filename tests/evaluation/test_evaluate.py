@@ -19,14 +19,12 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
-from uov_jax.checkpoints.trained_network import load_trained
-from uov_jax.evaluation.split import build_evaluation
 
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax import afi
 from uov_jax.checkpoints.agreement import CheckpointMismatchError
 from uov_jax.checkpoints.files import StoredNetwork, save_state_dict_file
-from uov_jax.checkpoints.load import NetworkMismatchError
+from uov_jax.checkpoints.load import NetworkMismatchError, load_network
 from uov_jax.checkpoints.state_dict import model_to_state_dict, named_variables
 from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.config import load_config
@@ -41,7 +39,9 @@ from uov_jax.evaluation.evaluate import (
 )
 from uov_jax.evaluation.progress import EvaluationProgressError
 from uov_jax.models import build_model
-from uov_jax.tasks.tri_modal_evaluation import ZeroShotEvaluation
+from uov_jax.pictures.judged import JudgedPictures
+from uov_jax.tasks.build import build_judged_split
+from uov_jax.tasks.tri_modal_evaluation import ZeroShotSplit
 from uov_jax.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ class Pointwise(nnx.Module):
         return jnp.sin(features * self.kernel[...])
 
 
-class PointwiseEvaluation(ZeroShotEvaluation):
+class PointwiseEvaluation(ZeroShotSplit):
     """The evaluation with that network."""
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
@@ -135,7 +135,7 @@ def judge(
 ) -> EvaluationResult:
     chosen = dataclasses.replace(QUIET, **settings)
     evaluation = PointwiseEvaluation(config, config.data.val_split)
-    return evaluate(evaluation, networks, directory, chosen, config)
+    return evaluate(evaluation, networks, directory, chosen, config, JudgedPictures())
 
 
 def test_scores_are_those_of_the_written_labels(
@@ -146,9 +146,11 @@ def test_scores_are_those_of_the_written_labels(
     second = save_state_dict_file(tmp_path / "second.npz", weights(1), VOXELS)
     networks = {"first": tmp_path / "first", "second": second}
     settings = dataclasses.replace(QUIET, predictions=True)
-    result = evaluate(build_evaluation(config), networks, tmp_path, settings, config)
+    result = evaluate(
+        build_judged_split(config), networks, tmp_path, settings, config, JudgedPictures()
+    )
     assert result.finished
-    assert list(result.scores) == ["first", "second", "teacher, seen"]
+    assert list(result.scores.columns) == ["first", "second", "teacher, seen"]
     keyframes = NuScenesTables(Path(config.data.root), "v1.0-mini").keyframes("mini_val")
     vocabulary = load_vocabulary()
     for name in networks:
@@ -165,10 +167,12 @@ def test_scores_are_those_of_the_written_labels(
             matrix.add(truth, found)
             close = np.linalg.norm(points[:, :2], axis=1) < 10
             near.add(truth[close], found[close])
-        np.testing.assert_array_equal(result.scores[name].everywhere.counts, matrix.counts)
-        np.testing.assert_array_equal(result.scores[name].matrices["0-10 m"].counts, near.counts)
+        np.testing.assert_array_equal(result.scores.columns[name].everywhere.counts, matrix.counts)
+        np.testing.assert_array_equal(
+            result.scores.columns[name].matrices["0-10 m"].counts, near.counts
+        )
         assert (tmp_path / "confusion" / f"{name}.csv").read_text() == matrix.to_csv()
-    first, second = (result.scores[name].everywhere.counts for name in networks)
+    first, second = (result.scores.columns[name].everywhere.counts for name in networks)
     assert not np.array_equal(first, second)
     out = capsys.readouterr().out
     assert (tmp_path / "scores.txt").read_text().strip() in out
@@ -210,18 +214,20 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_counts(
     directory = tmp_path / "stopped"
     settings = dataclasses.replace(QUIET, workers=0)
     evaluation = StopsAtTheSecond(config, "mini_val")
-    stopped = evaluate(evaluation, networks, directory, settings, config)
+    stopped = evaluate(evaluation, networks, directory, settings, config, JudgedPictures())
     assert (stopped.sweeps, stopped.signal) == (2, signal.SIGTERM)
     assert "Type the same command again" in capsys.readouterr().out
     resumed = judge(config, networks, directory)
     assert resumed.finished
     assert "Going on after 2 sweeps" in capsys.readouterr().out
-    for name, scores in whole.scores.items():
-        np.testing.assert_array_equal(resumed.scores[name].counts(), scores.counts())
+    for name, scores in whole.scores.columns.items():
+        np.testing.assert_array_equal(resumed.scores.columns[name].counts(), scores.counts())
     again = judge(config, networks, directory)
     assert again.finished
     assert "judged already" in capsys.readouterr().out
-    np.testing.assert_array_equal(again.scores["first"].counts(), whole.scores["first"].counts())
+    np.testing.assert_array_equal(
+        again.scores.columns["first"].counts(), whole.scores.columns["first"].counts()
+    )
 
 
 def test_another_evaluation_is_not_gone_on_with(
@@ -241,11 +247,11 @@ def test_class_0_is_forbidden_unless_the_recipe_lets_it_through(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
 ) -> None:
     one = {"first": networks["first"]}
-    forbidden = judge(config, one, tmp_path / "forbidden").scores["first"].everywhere
+    forbidden = judge(config, one, tmp_path / "forbidden").scores.columns["first"].everywhere
     assert forbidden.counts[:, 0].sum() == 0
     with config.unlocked():
         config.run.predict_ignored = True
-    allowed = judge(config, one, tmp_path / "allowed").scores["first"].everywhere
+    allowed = judge(config, one, tmp_path / "allowed").scores.columns["first"].everywhere
     assert allowed.counts[:, 0].sum() > 0
     assert allowed.points == forbidden.points
     # What became class 0 is a miss, everything else stays.
@@ -303,7 +309,7 @@ def test_memory_does_not_grow_with_the_number_of_sweeps(
     evaluation = Watched(config, "mini_val")
     settings = dataclasses.replace(QUIET, workers=0, predictions=True)
     tracemalloc.start()
-    evaluate(evaluation, networks, tmp_path / "out", settings, config)
+    evaluate(evaluation, networks, tmp_path / "out", settings, config, JudgedPictures())
     tracemalloc.stop()
     # The first sweep is looked at once before, for the labels that there are.
     assert len(held) == 41
@@ -346,13 +352,13 @@ def test_checkpoints_of_something_else_are_refused(tmp_path: Path, config: Confi
     cubes = VOXELS | {"cylindrical_coordinates": False}
     with pytest.raises(CheckpointMismatchError, match=r"cubes.npz: trained with cylindrical_coord"):
         judge(config, file("cubes", good, cubes), tmp_path / "out")
-    real = build_evaluation(config)
+    real = build_judged_split(config)
     wide = file("wide", weights(0) | {"final.kernel": np.zeros((96, 32), np.float32)})
     with pytest.raises(NetworkMismatchError, match=r"wide.npz: 1 tensors .* first is final.kernel"):
-        load_trained(real, wide["wide"])
+        load_network(real.build_model, wide["wide"], real.voxels)
     part = {name: value for name, value in weights(0).items() if not name.startswith("block8.")}
     with pytest.raises(NetworkMismatchError, match=r"part.npz: \d+ tensors .* block8.*: missing"):
-        load_trained(real, file("part", part)["part"])
+        load_network(real.build_model, file("part", part)["part"], real.voxels)
     assert not (tmp_path / "out").exists()
 
 
@@ -361,11 +367,15 @@ def test_files_without_batch_counters_are_complete(
 ) -> None:
     old = {f"module.{k}": v for k, v in weights(1).items() if not k.endswith("tracked")}
     file = save_state_dict_file(tmp_path / "old.npz", old)
-    _, loaded = load_trained(build_evaluation(config), file)
-    assert "old.npz does not state voxel_size: taken as the recipe's" in capsys.readouterr().out
-    kernel = loaded.parameters["final.kernel"]
+    split = build_judged_split(config)
+    loaded = load_network(split.build_model, file, split.voxels)
+    assert loaded.weights.unstated == ("voxel_size", "cylindrical_coordinates")
+    kernel = loaded.state.parameters["final.kernel"]
     np.testing.assert_array_equal(kernel, old["module.final.kernel"])
-    assert int(loaded.statistics["bn0.bn.num_batches_tracked"]) == 0
+    assert int(loaded.state.statistics["bn0.bn.num_batches_tracked"]) == 0
+    judge_all = evaluate(split, {"old": file}, tmp_path / "out", QUIET, config, JudgedPictures())
+    assert judge_all.finished
+    assert "old.npz does not state voxel_size: taken as the recipe's" in capsys.readouterr().out
 
 
 def test_afi_is_one_more_column(
@@ -373,12 +383,17 @@ def test_afi_is_one_more_column(
 ) -> None:
     one = {"first": networks["first"]}
     result = judge(config, one, tmp_path, afi=(None, 16_384), keyframes=1, predictions=True)
-    assert list(result.scores) == ["first", "first + AFI", "first + AFI 16384", "teacher, seen"]
+    assert list(result.scores.columns) == [
+        "first",
+        "first + AFI",
+        "first + AFI 16384",
+        "teacher, seen",
+    ]
     plain, smooth, finer = (
         np.fromfile(next((tmp_path / "predictions" / name).rglob("*.bin")), np.uint8)
         for name in ("first", "first_AFI", "first_AFI_16384")
     )
-    points = build_evaluation(config).sample(0)["points"]
+    points = build_judged_split(config).sample(0)["points"]
     expected = afi.smooth_labels(points[:, :3], plain, ground=afi.NUSCENES_GROUND)
     np.testing.assert_array_equal(smooth, expected)
     denser = afi.FlatInteraction(points=16_384)
@@ -399,21 +414,22 @@ def test_what_cannot_be_evaluated_is_refused(config: ConfigDict) -> None:
     with config.unlocked():
         config.data.val_split = ""
     with pytest.raises(ValueError, match="no split to evaluate on: give one with --split"):
-        build_evaluation(config)
+        build_judged_split(config)
     with config.unlocked():
         config.task = "tpm"
     with pytest.raises(
-        ValueError, match="expected 'tmp', 'annotation_free' or 'finetune', found 'tpm'"
+        ValueError,
+        match="expected one of .*'annotation_free', 'finetune', 'tri_modal'.*, found 'tpm'",
     ):
-        build_evaluation(config, "mini_val")
+        build_judged_split(config, "mini_val")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config=configs/tmp_san.py"], "Give a checkpoint: --checkpoint runs/tmp_san"),
-        (["--checkpoint=runs/a"], "Give a recipe: --config configs/tmp_san.py"),
-        (["--config=configs/tmp_san.py", "--checkpoint=a", "val"], "Not understood: val"),
+        (["--config=configs/tmp_san.py"], "give a checkpoint: --checkpoint runs/tmp_san"),
+        (["--checkpoint=runs/a"], "give a recipe: --config configs/tmp_san.py"),
+        (["--config=configs/tmp_san.py", "--checkpoint=a", "val"], "not understood: val"),
         (["--config=configs/tmp_san.py", "--config.run.predict=1"], "predict_ignored"),
         (
             ["--config=configs/tmp_san.py", "--checkpoint=a", "--config.data.root=nowhere"],
@@ -431,6 +447,6 @@ def test_wrong_arguments_of_the_script_get_one_message(arguments: list[str], mes
         timeout=120,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from uov_jax.evaluation.judging import evenly_spaced, prefetched
-from uov_jax.evaluation.scores import NetworkScores
+from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -20,20 +21,31 @@ def vocabulary() -> Vocabulary:
     return load_vocabulary()
 
 
+def scores_of(
+    vocabulary: Vocabulary, prediction: np.ndarray | None = None, **sample: Any
+) -> ValidationScores:
+    """The scores of one sweep, or of none."""
+    scores = Scores(vocabulary.eval_classes)
+    if prediction is not None:
+        points = np.zeros((len(prediction), 4), np.float32)
+        empty = dict.fromkeys(("truth", "teacher_label", "seen"))
+        scores.add({"points": points} | empty | sample, {NETWORK: prediction})
+    return ValidationScores(scores, "miou")
+
+
 def test_scores_tell_seen_from_unseen_and_network_from_teacher(vocabulary: Vocabulary) -> None:
-    scores = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou")
     truth = np.array([4, 4, 4, 4, 0, 7, 7, 7], np.uint8)
     seen = np.array([1, 1, 1, 1, 1, 1, 0, 0], bool)
     teacher = np.array([4, 4, 0, 7, 4, 7, 0, 0], np.uint8)
     prediction = np.array([4, 4, 4, 4, 4, 7, 4, 7], np.uint8)
-    scores.add(prediction, truth, teacher, seen)
+    scores = scores_of(vocabulary, prediction, truth=truth, teacher_label=teacher, seen=seen)
     metrics = scores.metrics()
-    assert metrics["zero_shot_miou_seen"] == pytest.approx(1.0)
+    assert metrics["miou_seen"] == pytest.approx(1.0)
     # Class 4: hit 2 of 4, one void and one wrong; class 7: hit 1, one too many.
     assert metrics["teacher_miou_seen"] == pytest.approx((2 / 4 + 1 / 2) / 2)
     # Class 4: one too many; class 7: 1 of 2.
-    assert metrics["zero_shot_miou_unseen"] == pytest.approx((0 / 1 + 1 / 2) / 2)
-    assert metrics["zero_shot_miou"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert metrics["miou_unseen"] == pytest.approx((0 / 1 + 1 / 2) / 2)
+    assert metrics["miou"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert metrics["teacher_agreement"] == pytest.approx(4 / 5)
     # 1 of 0.5, and 0.25 of 0.733.
     assert scores.summary() == [
@@ -43,23 +55,22 @@ def test_scores_tell_seen_from_unseen_and_network_from_teacher(vocabulary: Vocab
 
 
 def test_the_summary_of_nothing_says_so(vocabulary: Vocabulary) -> None:
-    first, second = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou").summary()
+    first, second = scores_of(vocabulary).summary()
     assert first == "On seen points there is nothing to compare."
     assert second == "On unseen points there is nothing to compare."
 
 
 def test_without_truth_only_the_agreement_remains(vocabulary: Vocabulary) -> None:
-    scores = NetworkScores.empty(vocabulary.eval_classes, "zero_shot_miou")
     label = np.array([4, 7], np.uint8)
-    scores.add(label, None, label, np.array([True, True]))
+    scores = scores_of(vocabulary, label, teacher_label=label, seen=np.array([True, True]))
     assert scores.metrics() == {"teacher_agreement": 1.0}
 
 
 def test_without_cameras_and_teacher_there_is_one_column(
     vocabulary: Vocabulary, tmp_path: Path
 ) -> None:
-    scores = NetworkScores.empty(vocabulary.eval_classes, "miou")
-    scores.add(np.array([4, 7, 7], np.uint8), np.array([4, 7, 4], np.uint8))
+    prediction, truth = np.array([4, 7, 7], np.uint8), np.array([4, 7, 4], np.uint8)
+    scores = scores_of(vocabulary, prediction, truth=truth)
     assert scores.metrics() == {"miou": pytest.approx(0.5)}
     assert list(scores.columns) == ["network, all points"]
     scores.write_tables(tmp_path, 12)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.memory import program_bytes
 from uov_jax import losses
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "fixtures"
 
 
 def loss_of(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import memory
 from uov_jax import losses
 from uov_jax.losses import tri_modal
-from uov_jax.training import memory
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "fixtures"
 MASKS_PER_IMAGE = 150
 
 

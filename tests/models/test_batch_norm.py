@@ -19,7 +19,7 @@ from uov_jax.models.batch_norm import (
 )
 from uov_jax.sparse import column_moments
 
-FIXTURE = Path(__file__).parents[1] / "data" / "minkowski_ops.npz"
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "minkowski_ops.npz"
 
 
 def oracle(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import runpy
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from uov_jax.command_line import draw
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.input.whole_sweep import keyframe_sample
@@ -55,7 +55,6 @@ def test_a_scene_without_its_files_is_refused(tmp_path: Path, drawn_root: Path) 
 def test_the_script_draws_a_scene(
     tmp_path: Path, drawn_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw = runpy.run_path(str(ROOT / "scripts" / "draw.py"))["main"]
     arguments = [
         "--data",
         str(drawn_root),
@@ -65,7 +64,7 @@ def test_the_script_draws_a_scene(
         str(tmp_path / "out"),
     ]
     arguments += ["--scene", "scene-0061", "--predictions", str(drawn_root / "predicted")]
-    assert draw([*arguments, "--keyframes", "1", "--animation", ".gif"]) == 0
+    assert draw.main([*arguments, "--keyframes", "1", "--animation", ".gif"]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     stem = "scene-0061_000"
     assert names == {f"{stem}_above.png", f"{stem}_cameras.jpg", "scene-0061.gif"}

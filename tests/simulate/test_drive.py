@@ -19,7 +19,7 @@ from uov_jax.dumps.folder import DumpFolder
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.simulate import DriveError, DriveSettings, expected_bytes, simulate_drive
 from uov_jax.simulate.kinds import CATEGORIES
-from uov_jax.superpoints.grouping import point_words
+from uov_jax.superpoints.grouping import point_superpoints
 from uov_jax.vocabulary import load_vocabulary
 
 
@@ -212,7 +212,8 @@ def test_every_class_is_seen_and_the_teacher_errs_as_real_ones_do(drive: Path) -
         present[number] = np.bincount(truth, minlength=17)
         cameras = matching_cameras(keyframe, dumps.read(keyframe))
         assert 10 <= np.median([camera.num_masks for camera in cameras]) <= 50
-        word, seen = point_words(pair_points(points, keyframe), cameras, len(points))
+        found = point_superpoints(pair_points(points, keyframe), cameras, len(points))
+        word, seen = found.words(), found.seen
         named = seen & (word >= 0)
         label = vocabulary.word_eval_class[word[named]].astype(np.uint8)
         matrix.add(truth[named], label)

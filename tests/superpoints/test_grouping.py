@@ -11,7 +11,7 @@ from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
-from uov_jax.superpoints.grouping import mask_ids, point_words, superpoints
+from uov_jax.superpoints.grouping import mask_ids, point_superpoints, superpoints
 
 
 def pairs_of(*rows) -> Pairs:
@@ -54,7 +54,8 @@ def test_superpoints_are_the_masks_that_a_pair_hits():
 
 
 def test_a_later_camera_overwrites_but_void_does_not():
-    word, seen = point_words(PAIRS, two_cameras(), 6)
+    found = point_superpoints(PAIRS, two_cameras(), 6)
+    word, seen = found.words(), found.seen
     np.testing.assert_array_equal(word, [-1, 20, 12, -1, 20, -1])
     np.testing.assert_array_equal(seen, [True, True, True, True, True, False])
 
@@ -64,7 +65,8 @@ def test_no_pairs_give_no_superpoints():
     groups = superpoints(nothing, two_cameras())
     assert [len(column) for column in groups] == [0, 0, 0, 0]
     assert groups.embedding.shape == (0, 2)
-    word, seen = point_words(nothing, two_cameras(), 3)
+    found = point_superpoints(nothing, two_cameras(), 3)
+    word, seen = found.words(), found.seen
     assert (word == -1).all()
     assert not seen.any()
 

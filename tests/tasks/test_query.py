@@ -1,10 +1,9 @@
-"""Queries of a pre-trained network on a tiny dataset: features, texts, places, and the script."""
+"""Queries of a pre-trained network on a tiny dataset: features, texts, places."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -13,11 +12,9 @@ import optax
 import pytest
 from flax import nnx
 
-from tests.tasks.test_tri_modal import ROOT, tiny_config
+from tests.tasks.test_tri_modal import tiny_config
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax import teachers
 from uov_jax.checkpoints import state
-from uov_jax.checkpoints.load import TrainedNetwork
 from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
@@ -25,6 +22,7 @@ from uov_jax.dumps.folder import DumpFolder
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.query import (
+    QueriedNetwork,
     QueryError,
     answer,
     best_places,
@@ -57,8 +55,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(run: Path) -> TrainedNetwork:
-    return TrainedNetwork(run)
+def network(run: Path) -> QueriedNetwork:
+    return QueriedNetwork(run)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ def keyframe(run: Path) -> Keyframe:
 
 
 @pytest.fixture(scope="module")
-def asked(network: TrainedNetwork, keyframe: Keyframe) -> tuple[dict[str, Any], np.ndarray]:
+def asked(network: QueriedNetwork, keyframe: Keyframe) -> tuple[dict[str, Any], np.ndarray]:
     return network.features(keyframe, VOCABULARY)
 
 
@@ -102,27 +100,27 @@ def test_features_are_those_of_the_trained_network(network, keyframe, asked):
 
 
 def test_one_checkpoint_is_read_like_its_run(run):
-    assert TrainedNetwork(run / "checkpoints" / "3").folder == run / "checkpoints" / "3"
+    assert QueriedNetwork(run / "checkpoints" / "3").folder == run / "checkpoints" / "3"
 
 
 def test_other_checkpoints_are_refused(run, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder; expected a run directory"):
-        TrainedNetwork(tmp_path / "nowhere")
+        QueriedNetwork(tmp_path / "nowhere")
     other = RunCheckpoints(tmp_path, {"task": "finetune"}, {})
     other.save(1, {"parameters": {"a": np.zeros(2, np.float32)}}, [])
     other.close()
     with pytest.raises(CheckpointError, match="task 'finetune'; only tri-modal pre-training"):
-        TrainedNetwork(tmp_path)
+        QueriedNetwork(tmp_path)
 
 
 def test_a_checkpoint_of_another_shape_is_refused(run, tmp_path):
-    record = TrainedNetwork(run)
+    record = QueriedNetwork(run)
     identity = record.identity | {"embedding_size": "24"}
     wrong = RunCheckpoints(tmp_path, record.config, identity)
     wrong.save(1, {"parameters": {"final.kernel": np.zeros((96, 16), np.float32)}}, [])
     wrong.close()
     with pytest.raises(CheckpointError, match=r"parameters/.* has shape .*expected .* minkunet14a"):
-        TrainedNetwork(tmp_path)
+        QueriedNetwork(tmp_path)
 
 
 # ---- texts --------------------------------------------------------------------------------------
@@ -221,71 +219,3 @@ def test_texts_become_names_of_files():
     assert file_name("../etc/passwd") == "etc_passwd"
     assert file_name("?!") == "text"
     assert len(file_name("x" * 500)) == 60
-
-
-# ---- the script ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("query_script", ROOT / "scripts" / "query.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def test_the_script_asks_for_words_without_weights(script, run, capsys):
-    arguments = ["--checkpoint", str(run), "--text", "sedan", "traffic cone", "--top", "2"]
-    assert script.main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "'traffic cone', the 2 best places" in said
-    assert "words for every point" in said
-    assert f"Next: look at the pictures in {run / 'query'}" in said
-    assert len(list((run / "query").glob("*.png"))) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--text", "sedann"], "error: 'sedann' is neither a word nor a class"),
-        (["--text", "sedan", "--keyframe", "99"], "'mini_val' has 2 keyframes, numbers 0 to 1"),
-        (["--text", "sedan", "--keyframe", "-1"], "--keyframe -1: the split"),
-        (["--text", "sedan", "--data", "nowhere"], "error: nowhere"),
-        (["--text", "sedan", "--dumps", "nowhere"], "nowhere"),
-    ],
-)
-def test_the_script_ends_with_one_message(script, run, capsys, arguments, message):
-    assert script.main(["--checkpoint", str(run), *arguments]) == 1
-    assert message in capsys.readouterr().err
-
-
-def test_the_script_embeds_any_text_with_the_teachers_weights(
-    script, run, tmp_path, monkeypatch, capsys
-):
-    (tmp_path / "weights.pth").write_bytes(b"weights")
-    weights = ["--weights", str(tmp_path / "weights.pth")]
-    arguments = ["--checkpoint", str(run), "--text", "a shopping cart", *weights]
-    assert script.main(arguments) == 1
-    assert "cannot be compared" in capsys.readouterr().err
-    made: list[Any] = []
-
-    def create(name: str, vocabulary: Any, options: Any) -> Any:
-        made.append((name, vocabulary.words, options.weights))
-        return SimpleNamespace(text_embeddings=unit(np.ones((1, 16))))
-
-    monkeypatch.setattr(teachers, "create_teacher", create)
-    monkeypatch.setattr(script.TrainedNetwork, "require_weights", lambda self, digest: None)
-    assert script.main([*arguments, "--output", str(tmp_path / "out"), "--dumps", "nowhere"]) == 0
-    assert made == [("tiny", ("a shopping cart",), (tmp_path / "weights.pth",))]
-    assert script.main([*arguments, "--output", str(tmp_path / "out"), "--teacher", "san"]) == 0
-    assert made[1][0] == "san"
-    next((tmp_path / "out").glob("*_words.png")).unlink()
-    (picture,) = (tmp_path / "out").iterdir()
-    assert picture.name.endswith("_a_shopping_cart.png")

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
-from uov_jax.evaluation.split import build_evaluation
 
 from tests.datasets.devkit import check_with_devkit, small_drive
 from uov_jax.afi import NUSCENES_GROUND, FlatInteraction, smooth_labels
@@ -21,10 +20,11 @@ from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.semantickitti import read_classes, read_scan
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
+from uov_jax.pictures.judged import JudgedPictures
 from uov_jax.superpoints.make import make_superpoints, prepare
-from uov_jax.tasks.build import build_task
+from uov_jax.tasks.build import build_judged_split, build_task
 from uov_jax.tasks.segmentation import best_class
-from uov_jax.tasks.segmentation_evaluation import SegmentationEvaluation
+from uov_jax.tasks.segmentation_evaluation import SegmentationSplit
 from uov_jax.training import loop
 from uov_jax.vocabulary import load_vocabulary
 
@@ -39,7 +39,12 @@ def judge(
         | settings
     )
     return evaluate(
-        build_evaluation(config, split), {"network": network}, directory, chosen, config
+        build_judged_split(config, split),
+        {"network": network},
+        directory,
+        chosen,
+        config,
+        JudgedPictures(),
     )
 
 
@@ -50,8 +55,8 @@ def test_scores_are_those_that_training_ended_with(
     config = configure("annotation_free_san")
     trained = loop.train(build_task(config), config, tmp_path / "run").metrics
     result = judge(config, tmp_path / "run", tmp_path / "scores", afi=(None,))
-    assert list(result.scores) == ["network", "network + AFI", "teacher, seen"]
-    network, teacher = (result.scores[name] for name in ("network", "teacher, seen"))
+    assert list(result.scores.columns) == ["network", "network + AFI", "teacher, seen"]
+    network, teacher = (result.scores.columns[name] for name in ("network", "teacher, seen"))
     assert network.everywhere.mean_iou() == trained["miou"]
     assert network.everywhere.accuracy() == trained["accuracy"]
     assert network.matrices["seen"].mean_iou() == trained["miou_seen"]
@@ -63,8 +68,8 @@ def test_scores_are_those_that_training_ended_with(
     # The same network as a fine-tuned one has no pseudo labels beside it.
     config = configure("finetune_nuscenes")
     again = judge(config, tmp_path / "run", tmp_path / "again")
-    assert list(again.scores) == ["network"]
-    np.testing.assert_array_equal(again.scores["network"].counts(), network.counts())
+    assert list(again.scores.columns) == ["network"]
+    np.testing.assert_array_equal(again.scores.columns["network"].counts(), network.counts())
 
 
 def test_pseudo_labels_of_another_split_are_not_needed(
@@ -82,13 +87,13 @@ def test_pseudo_labels_of_another_split_are_not_needed(
         )
     )
     config = configure("annotation_free_san", labels=str(tmp_path / "labels"))
-    evaluation = build_evaluation(config)
+    evaluation = build_judged_split(config)
     assert evaluation.sample(0)["teacher_label"] is None
     assert "2 of 2 keyframes have no pseudo labels" in capsys.readouterr().out
-    assert build_evaluation(config, "mini_train").sample(0)["teacher_label"] is not None
+    assert build_judged_split(config, "mini_train").sample(0)["teacher_label"] is not None
     with config.unlocked():
         config.data.labels = str(tmp_path / "nowhere")
-    assert build_evaluation(config).sample(0)["teacher_label"] is None
+    assert build_judged_split(config).sample(0)["teacher_label"] is None
     assert "not judged beside the network: " in capsys.readouterr().out
 
 
@@ -99,12 +104,12 @@ def test_afi_knows_the_ground_of_nuscenes_alone(configure: Any, kitti: Path) -> 
     near = np.linalg.norm(points[:, :2], axis=1) < 5
     points[near, 2] = -1.8
     classes = generator.integers(1, 17, len(points)).astype(np.uint8)
-    nuscenes = build_evaluation(configure("finetune_nuscenes"))
+    nuscenes = build_judged_split(configure("finetune_nuscenes"))
     found = nuscenes.smooth(points, classes)
     expected = smooth_labels(points[:, :3], classes, ground=NUSCENES_GROUND)
     np.testing.assert_array_equal(found, expected)
     config = configure("finetune_semantickitti", root=str(kitti), train_split="00", val_split="val")
-    found = build_evaluation(config).smooth(points, classes)
+    found = build_judged_split(config).smooth(points, classes)
     denser = FlatInteraction(points=65_536)
     expected = smooth_labels(points[:, :3], classes, denser, num_classes=20)
     np.testing.assert_array_equal(found, expected)
@@ -121,7 +126,7 @@ def test_semantickitti_is_judged_without_cameras(
     tmp_path: Path, configure: Any, kitti: Path
 ) -> None:
     config = configure("finetune_semantickitti", root=str(kitti), train_split="00", val_split="val")
-    evaluation = build_evaluation(config)
+    evaluation = build_judged_split(config)
     assert (len(evaluation), len(evaluation.classes)) == (1, 20)
     assert evaluation.keyframe(0) is None
     sample = evaluation.sample(0)
@@ -131,15 +136,15 @@ def test_semantickitti_is_judged_without_cameras(
         config.total_steps = 1
     trained = loop.train(build_task(config), config, tmp_path / "run").metrics
     result = judge(config, tmp_path / "run", tmp_path / "scores", pictures=1)
-    assert result.scores["network"].everywhere.mean_iou() == trained["miou"]
+    assert result.scores.columns["network"].everywhere.mean_iou() == trained["miou"]
     assert (tmp_path / "scores" / "pictures" / "08_000000_network.png").is_file()
     config = configure("finetune_nuscenes", dataset="waymo")
     with pytest.raises(ValueError, match=r"config.data.dataset: expected one of .* 'waymo'"):
-        build_evaluation(config)
+        build_judged_split(config)
     with config.unlocked():
         config.model.variant = "minkunet99"
     with pytest.raises(ValueError, match=r"config.model.variant: .* found 'minkunet99'"):
-        build_evaluation(config)
+        build_judged_split(config)
 
 
 def test_a_submission_of_an_annotation_free_network_passes_the_devkits_own_check(
@@ -189,7 +194,7 @@ def test_predictions_of_a_real_semantickitti_scan_pass_the_submission_format_and
     tmp_path: Path, configure: Any, real_semantickitti: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        SegmentationEvaluation,
+        SegmentationSplit,
         "build_model",
         lambda self, rngs, axis_name: Pointwise(len(self.classes)),
     )
@@ -203,7 +208,7 @@ def test_predictions_of_a_real_semantickitti_scan_pass_the_submission_format_and
         val_split=sequence,
         voxels=(96_000, 96_000),
     )
-    evaluation = build_evaluation(config)
+    evaluation = build_judged_split(config)
     assert len(evaluation) == 1
     result = judge(config, network, tmp_path / "out", submission=True, afi=(None,))
     points = read_scan(scan)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import text_rows
+from uov_jax.command_line import dump_teacher
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
@@ -25,20 +24,12 @@ ROOT = Path(__file__).parents[2]
 STEPS = 10
 
 
-def dump_script() -> ModuleType:
-    path = ROOT / "scripts" / "dump_teacher.py"
-    spec = importlib.util.spec_from_file_location("dump_teacher", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def dump_and_verify(script: ModuleType, output: Path, *options: str) -> None:
+def dump_and_verify(output: Path, *options: str) -> None:
     """Dump the real keyframe by the script, and verify it by the script."""
     common = ["--data", str(real_nuscenes_root()), "--version", "v1.0-mini"]
     common += ["--split", "mini_train", "--output", str(output)]
-    assert script.main([*common, *options]) == 0
-    assert script.main([*common, "--check"]) == 0
+    assert dump_teacher.main([*common, *options]) == 0
+    assert dump_teacher.main([*common, "--check"]) == 0
 
 
 def train_on(recipe: str, dumps: Path, workdir: Path, superpoints: int = 512) -> list[float]:
@@ -67,10 +58,9 @@ def train_on(recipe: str, dumps: Path, workdir: Path, superpoints: int = 512) ->
 def test_san_dumps_a_keyframe_that_is_trained_on(
     tmp_path: Path, san_network: SanNetwork, monkeypatch: pytest.MonkeyPatch
 ):
-    script = dump_script()
     teacher = SanTeacher(san_network, text_rows(), "w" * 64)
-    monkeypatch.setattr(script, "create_teacher", lambda *_: teacher)
-    dump_and_verify(script, tmp_path / "dumps", "--teacher", "san")
+    monkeypatch.setattr(dump_teacher, "create_teacher", lambda *_: teacher)
+    dump_and_verify(tmp_path / "dumps", "--teacher", "san")
     folder = DumpFolder(tmp_path / "dumps", load_vocabulary())
     (keyframe,) = NuScenesTables(real_nuscenes_root(), "v1.0-mini").keyframes("mini_train")
     dump = folder.read(keyframe)

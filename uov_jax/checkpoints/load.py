@@ -14,10 +14,10 @@ import numpy as np
 from flax import nnx
 
 from uov_jax.checkpoints import state
-from uov_jax.checkpoints.state import TrainState
 from uov_jax.checkpoints.agreement import VoxelSettings, reference_voxels, require_agreement
 from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file
 from uov_jax.checkpoints.run import find_checkpoint, read_arrays, read_record
+from uov_jax.checkpoints.state import TrainState
 from uov_jax.checkpoints.state_dict import (
     LoadReport,
     arrays_to_state_dict,

@@ -54,9 +54,12 @@ def change_fields(config: ConfigDict, fields: Sequence[str]) -> ConfigDict:
     """A recipe with fields changed by `--config.FIELD=VALUE` arguments; errors as `read_recipe`."""
     check_overrides(config, fields)
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    line = ["", *fields]
     try:
-        values(["", *fields])
+        holder = config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=line
+        )
+        values(line)
     except flags.Error as error:
         raise InputError(str(error)) from error
     changed: ConfigDict = holder.value

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from uov_jax import compilation
 from uov_jax.afi.parameters import FlatInteraction
-from uov_jax.checkpoints.load import TrainedNetwork
+from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.submission import expected_bytes, pack_submission, write_labels
 from uov_jax.errors import InputError
 from uov_jax.evaluation.clock import SWEEPS_BEFORE_ESTIMATE, SweepClock
@@ -206,7 +206,7 @@ class _Run:
         self.networks: dict[str, ClassesOfRows] = {}
         classify: Callable[..., jax.Array] | None = None
         for name, path in networks.items():
-            network = split.load(path)
+            network = load_network(split.build_model, path, split.voxels)
             for setting in network.weights.unstated:
                 print(
                     f"{network.weights.path} does not state {setting}: taken as the recipe's.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax import nnx
 
-from uov_jax.checkpoints.load import TrainedNetwork
+from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.submission import LabelFormat
 
@@ -21,6 +21,7 @@ class JudgedSplit(Protocol):
         split: of the dataset.
         classes: names of all classes, the first one ignored.
         colors: uint8[C, 3], RGB of each.
+        voxels: what the networks were trained on.
         label_format: the dataset's.
 
     """
@@ -29,6 +30,7 @@ class JudgedSplit(Protocol):
     split: str
     classes: tuple[str, ...]
     colors: np.ndarray
+    voxels: VoxelSettings
     label_format: LabelFormat
 
     def __len__(self) -> int:
@@ -52,8 +54,8 @@ class JudgedSplit(Protocol):
         """The cameras that belong to a sweep, None where the dataset has none."""
         ...
 
-    def load(self, path: str | Path) -> TrainedNetwork:
-        """A network of the recipe's kind; errors as `checkpoints.load.load_network`."""
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network."""
         ...
 
     def classify(self, output: jax.Array) -> jax.Array:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax.afi import NUSCENES_GROUND, PUBLISHED, FlatInteraction, smooth_labels
 from uov_jax.checkpoints.agreement import voxel_settings
-from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.split import NUSCENES, Split, open_split
 from uov_jax.datasets.sweeps import LabelledSweeps
@@ -75,12 +73,9 @@ class SegmentationSplit:
         keyframes = self._opened.keyframes
         return None if keyframes is None else keyframes[index]
 
-    def load(self, path: str | Path) -> TrainedNetwork:
-        """A network with one output a class."""
-        model, classes = self.config.model, len(self.classes)
-        return load_network(
-            functools.partial(segmentation_model, model, classes), path, self.voxels
-        )
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network that training built."""
+        return segmentation_model(self.config.model, len(self.classes), rngs, axis_name)
 
     def classify(self, output: jax.Array) -> jax.Array:
         """uint8[rows]: the class of the largest output, the ignored one only if the recipe says."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax.afi.ground import NUSCENES_GROUND
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.afi.smoothing import smooth_labels
 from uov_jax.checkpoints.agreement import voxel_settings
-from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes import label_files, require_files, sweep_files
 from uov_jax.datasets.split import open_split
@@ -87,10 +85,9 @@ class ZeroShotSplit:
         """The keyframe itself."""
         return self.keyframes[index]
 
-    def load(self, path: str | Path) -> TrainedNetwork:
-        """A network with one unit feature of the teacher's embedding size a voxel."""
-        model, size = self.config.model, self.dumps.embedding_size
-        return load_network(functools.partial(pretraining_model, model, size), path, self.voxels)
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The network with one unit feature of the teacher's embedding size a voxel."""
+        return pretraining_model(self.config.model, self.dumps.embedding_size, rngs, axis_name)
 
     def classify(self, output: jax.Array) -> jax.Array:
         """uint8[rows]: the class of the nearest word."""

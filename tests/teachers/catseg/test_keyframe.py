@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.catseg.made_up import template_rows
-from tests.teachers.test_keyframe import STEPS, dump_and_verify, dump_script, train_on
+from tests.teachers.test_keyframe import STEPS, dump_and_verify, train_on
+from uov_jax.command_line import dump_teacher
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.teachers.catseg import CatSeg, CatSegTeacher
@@ -20,10 +21,9 @@ from uov_jax.vocabulary import load_vocabulary
 def test_catseg_dumps_a_keyframe_that_is_trained_on(
     tmp_path: Path, catseg_network: CatSeg, monkeypatch: pytest.MonkeyPatch
 ):
-    script = dump_script()
     teacher = CatSegTeacher(catseg_network, template_rows(), weights_hash="w" * 64)
-    monkeypatch.setattr(script, "create_teacher", lambda *_: teacher)
-    dump_and_verify(script, tmp_path / "dumps", "--teacher", "catseg")
+    monkeypatch.setattr(dump_teacher, "create_teacher", lambda *_: teacher)
+    dump_and_verify(tmp_path / "dumps", "--teacher", "catseg")
     folder = DumpFolder(tmp_path / "dumps", load_vocabulary())
     (keyframe,) = NuScenesTables(real_nuscenes_root(), "v1.0-mini").keyframes("mini_train")
     # At made-up weights nearly every word wins some pixel.

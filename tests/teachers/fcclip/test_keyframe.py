@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import real_nuscenes_root
 from tests.teachers.recipe import text_rows
-from tests.teachers.test_keyframe import STEPS, dump_and_verify, dump_script, train_on
+from tests.teachers.test_keyframe import STEPS, dump_and_verify, train_on
+from uov_jax.command_line import dump_teacher
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.teachers.fcclip import FcClip, FcClipTeacher
@@ -20,11 +21,10 @@ from uov_jax.vocabulary import load_vocabulary
 def test_fcclip_dumps_a_keyframe_that_is_trained_on(
     tmp_path: Path, fcclip_network: FcClip, monkeypatch: pytest.MonkeyPatch
 ):
-    script = dump_script()
     vocabulary = load_vocabulary()
     teacher = FcClipTeacher(fcclip_network, vocabulary, text_rows(), "w" * 64)
-    monkeypatch.setattr(script, "create_teacher", lambda *_: teacher)
-    dump_and_verify(script, tmp_path / "dumps", "--teacher", "fcclip")
+    monkeypatch.setattr(dump_teacher, "create_teacher", lambda *_: teacher)
+    dump_and_verify(tmp_path / "dumps", "--teacher", "fcclip")
     folder = DumpFolder(tmp_path / "dumps", vocabulary)
     (keyframe,) = NuScenesTables(real_nuscenes_root(), "v1.0-mini").keyframes("mini_train")
     # 19 and 24 were measured on two of the images.

@@ -9,18 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from uov_jax.checkpoints.initialization import (
-    MissingWeightsError,
-    UnfitWeightsError,
-    load_weights,
-)
 
-from uov_jax import convert
+from uov_jax.checkpoints.agreement import CheckpointMismatchError, VoxelSettings, reference_voxels
+from uov_jax.checkpoints.files import save_state_dict_file
+from uov_jax.checkpoints.load import NetworkMismatchError, load_weights
 from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
 from uov_jax.checkpoints.state import TrainState, split
+from uov_jax.checkpoints.state_dict import LoadReport, model_to_state_dict, named_variables
+from uov_jax.errors import MissingFileError
 from uov_jax.models import MinkUNet
 
-VOXELS: dict[str, Any] = {"voxel_size": (0.1, 1.0, 0.1), "cylindrical": True}
+VOXELS = VoxelSettings((0.1, 1.0, 0.1), cylindrical=True)
 
 
 def network(outputs: int, seed: int, variant: str = "minkunet14a") -> nnx.Module:
@@ -29,7 +28,7 @@ def network(outputs: int, seed: int, variant: str = "minkunet14a") -> nnx.Module
         lambda: MinkUNet(1, outputs, variant=variant, final_bias=True, rngs=nnx.Rngs(0))
     )
     rng = np.random.default_rng(seed)
-    for _, variable in convert.named_variables(model):
+    for _, variable in named_variables(model):
         shape = variable.get_value()
         variable.set_value(jnp.asarray(rng.normal(size=shape.shape) * 9).astype(shape.dtype))
     return model
@@ -60,12 +59,12 @@ def write_run(directory: Path, model: nnx.Module, **data: Any) -> Path:
     return directory
 
 
-def load(model: nnx.Module, path: Path, **changes: Any) -> convert.LoadReport:
-    return load_weights(model, path, variant="minkunet14a", **(VOXELS | changes)).report
+def load(model: nnx.Module, path: Path) -> LoadReport:
+    return load_weights(model, path, VOXELS, other_head=True).report
 
 
 def check_trunk(model: nnx.Module, pretrained: nnx.Module, before: dict[str, np.ndarray]) -> None:
-    ours, theirs = convert.model_to_state_dict(model), convert.model_to_state_dict(pretrained)
+    ours, theirs = model_to_state_dict(model), model_to_state_dict(pretrained)
     for name, array in ours.items():
         expected = before[name] if name.startswith("final.") else theirs[name]
         np.testing.assert_array_equal(array, expected, err_msg=name)
@@ -75,7 +74,7 @@ def check_trunk(model: nnx.Module, pretrained: nnx.Module, before: dict[str, np.
 def test_the_trunk_of_a_run_is_taken_and_its_head_refused(
     tmp_path: Path, pretrained: nnx.Module, fresh: nnx.Module, deeper: str
 ) -> None:
-    before = convert.model_to_state_dict(fresh)
+    before = model_to_state_dict(fresh)
     report = load(fresh, write_run(tmp_path / "run", pretrained) / deeper)
     check_trunk(fresh, pretrained, before)
     assert len(report.loaded) == len(before) - 2
@@ -90,15 +89,14 @@ def test_the_trunk_of_a_run_is_taken_and_its_head_refused(
 def test_a_file_of_pytorch_is_taken_too(
     tmp_path: Path, pretrained: nnx.Module, fresh: nnx.Module, suffix: str
 ) -> None:
-    before = convert.model_to_state_dict(fresh)
+    before = model_to_state_dict(fresh)
     state_dict = {
-        f"model_points.{name}": array
-        for name, array in convert.model_to_state_dict(pretrained).items()
+        f"model_points.{name}": array for name, array in model_to_state_dict(pretrained).items()
     }
     # The image network of a pre-training checkpoint, and SLidR's settings.
     state_dict["model_images.decoder.weight"] = np.zeros(3, np.float32)
     config = {"voxel_size": 0.1, "cylindrical_coordinates": True}
-    path = convert.save_state_dict_file(tmp_path / f"slidr{suffix}", state_dict, config)
+    path = save_state_dict_file(tmp_path / f"slidr{suffix}", state_dict, config)
     report = load(fresh, path)
     check_trunk(fresh, pretrained, before)
     assert "model_images.decoder.weight" in {entry.name for entry in report.refused}
@@ -108,13 +106,11 @@ def test_a_head_of_the_same_size_is_taken(tmp_path: Path, pretrained: nnx.Module
     model = network(24, seed=3)
     report = load(model, write_run(tmp_path / "run", pretrained))
     assert report.refused == ()
-    check_trunk(model, pretrained, convert.model_to_state_dict(pretrained))
+    check_trunk(model, pretrained, model_to_state_dict(pretrained))
 
 
 def test_nothing_there_says_what_to_do(tmp_path: Path, fresh: nnx.Module) -> None:
-    with pytest.raises(
-        MissingWeightsError, match=r"config\.init\.checkpoint = .*nowhere: there is"
-    ):
+    with pytest.raises(MissingFileError, match="no checkpoint at .*nowhere"):
         load(fresh, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="empty: a folder without a checkpoint"):
@@ -127,16 +123,19 @@ def test_another_network_is_refused(
     run = write_run(tmp_path / "run", pretrained)
     other = network(17, seed=0, variant="minkunet14b")
     with pytest.raises(
-        UnfitWeightsError, match=r"checkpoints/9: \d+ of \d+ tensors of minkunet14a"
+        NetworkMismatchError,
+        match=r"checkpoints/9: \d+ tensors of the recipe's network without its last layer",
     ):
         load(other, run)
-    path = convert.save_state_dict_file(tmp_path / "x.pt", {"weight": np.zeros(3, np.float32)})
-    with pytest.raises(UnfitWeightsError, match=r"x.pt: not one of 1 tensors matches the model"):
+    path = save_state_dict_file(tmp_path / "x.pt", {"weight": np.zeros(3, np.float32)})
+    with pytest.raises(NetworkMismatchError, match=r"x.pt: not one of 1 tensors matches the model"):
         load(fresh, path)
-    state_dict = convert.model_to_state_dict(pretrained)
+    state_dict = model_to_state_dict(pretrained)
     del state_dict["block1.0.conv1.kernel"]
-    path = convert.save_state_dict_file(tmp_path / "y.pt", state_dict)
-    with pytest.raises(UnfitWeightsError, match=r"y.pt: 1 of .*first is block1.0.conv1.kernel: mi"):
+    path = save_state_dict_file(tmp_path / "y.pt", state_dict)
+    with pytest.raises(
+        NetworkMismatchError, match=r"y.pt: 1 tensors .*first is block1.0.conv1.kernel: mi"
+    ):
         load(fresh, path)
 
 
@@ -144,15 +143,15 @@ def test_voxels_of_another_kind_are_refused(
     tmp_path: Path, pretrained: nnx.Module, fresh: nnx.Module
 ) -> None:
     run = write_run(tmp_path / "a", pretrained, voxel_size=(0.05, 1.0, 0.05))
-    with pytest.raises(convert.CheckpointMismatchError, match=r"voxel_size = 0.05, .* = 0.1"):
+    with pytest.raises(CheckpointMismatchError, match=r"voxel_size = 0.05, .* = 0.1"):
         load(fresh, run)
     run = write_run(tmp_path / "b", pretrained, cylindrical=False)
-    with pytest.raises(convert.CheckpointMismatchError, match="checkpoints/9: trained with"):
+    with pytest.raises(CheckpointMismatchError, match="checkpoints/9: trained with"):
         load(fresh, run)
 
 
 def test_settings_are_stated_as_the_reference_does() -> None:
-    assert convert.reference_voxels((0.1, 1.0, 0.1), True)["voxel_size"] == 0.1
-    assert convert.reference_voxels((0.05, 0.05, 0.05), False)["voxel_size"] == 0.05
-    assert convert.reference_voxels((0.1, 0.5, 0.1), True)["voxel_size"] == [0.1, 0.5, 0.1]
-    assert convert.reference_voxels((0.1, 1.0, 0.1), False)["voxel_size"] == [0.1, 1.0, 0.1]
+    assert reference_voxels((0.1, 1.0, 0.1), True)["voxel_size"] == 0.1
+    assert reference_voxels((0.05, 0.05, 0.05), False)["voxel_size"] == 0.05
+    assert reference_voxels((0.1, 0.5, 0.1), True)["voxel_size"] == [0.1, 0.5, 0.1]
+    assert reference_voxels((0.1, 1.0, 0.1), False)["voxel_size"] == [0.1, 1.0, 0.1]

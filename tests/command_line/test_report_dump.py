@@ -1,0 +1,39 @@
+"""The command report_dump: what it says before and after, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+
+from tests.tiny_dataset import write_dumps
+from uov_jax.command_line import report_dump as script
+
+
+def test_the_script_reports_and_says_what_it_wrote(tmp_path, tiny_root, tiny_dumps, capsys):
+    common = ["--data", str(tiny_root), "--version", "v1.0-mini", "--split", "mini_val"]
+    output = tmp_path / "report"
+    arguments = [*common, "--dumps", str(tiny_dumps.root), "--output", str(output)]
+    assert script.main([*arguments, "--pictures", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "2 keyframes, 12 images\nmasks per image: 4.0 on average" in out
+    assert "purity: " in out
+    assert "words: " in out
+    assert out.endswith(f"Wrote summary.txt, words.csv and 1 pictures to {output}.\n")
+    assert len(list(output.glob("*.jpg"))) == 1
+    with (output / "words.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 175
+    assert rows[0]["word"] == "car"
+    assert sum(int(row["masks"]) for row in rows) == 48
+    assert script.main([*arguments, "--keyframes", "1"]) == 0
+    assert "1 keyframes, 6 images" in capsys.readouterr().out
+
+
+def test_keyframes_without_dumps_are_said_before_the_report(
+    tmp_path, tiny_root, tiny_keyframes, vocabulary, capsys
+):
+    write_dumps(tmp_path / "dumps", tiny_keyframes[:1], vocabulary)
+    common = ["--data", str(tiny_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    folders = ["--dumps", str(tmp_path / "dumps"), "--output", str(tmp_path / "report")]
+    assert script.main([*common, *folders]) == 1
+    assert "1 of 2 keyframes have no dump" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from uov_jax.config import check_overrides, default_directory, load_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 RECIPES = ("tmp_san", "tmp_fcclip", "tmp_catseg", "tmp_slic")
 
 

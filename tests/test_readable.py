@@ -9,7 +9,7 @@ from uov_jax.readable import duration, readable_bytes
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (2.5e9, "2.5 GB"), (7e13, "70.0 TB")],
+    [(0, "0 Bytes"), (999, "999 Bytes"), (1000, "1.0 kB"), (2.5e9, "2.5 GB"), (7e13, "70.0 TB")],
 )
 def test_sizes_are_readable(size, text):
     assert readable_bytes(size) == text
@@ -17,7 +17,13 @@ def test_sizes_are_readable(size, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (12_000, "3 h 20 min"), (187_200, "2 d 4 h")],
+    [
+        (0.4, "0 seconds"),
+        (89, "1 minute and 29 seconds"),
+        (90, "2 minutes"),
+        (12_000, "3 hours and 20 minutes"),
+        (187_200, "2 days and 4 hours"),
+    ],
 )
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

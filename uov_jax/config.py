@@ -36,7 +36,10 @@ def load_config(spec: str) -> ConfigDict:
     get_config = runpy.run_path(str(path)).get("get_config")
     if get_config is None:
         raise InputError(f"{path}: not a config, it defines no get_config")
-    config = get_config(variant or None)
+    try:
+        config = get_config(variant or None)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     config.lock()
     return config
 

@@ -108,7 +108,7 @@ def test_voxels_must_be_those_of_the_checkpoint() -> None:
 def test_the_package_imports_without_torch_or_safetensors() -> None:
     program = (
         "import sys; sys.modules['torch'] = sys.modules['safetensors'] = None\n"
-        "import uov_jax.checkpoints as c, pathlib, tempfile\n"
+        "import uov_jax.checkpoints.files as c, pathlib, tempfile\n"
         "path = pathlib.Path(tempfile.mkdtemp()) / 'network.pt'; path.write_bytes(b'x')\n"
         "try: c.load_state_dict_file(path)\n"
         "except ImportError as error: print(error)\n"

@@ -79,7 +79,7 @@ def test_a_failed_stage_ends_the_chain(tmp_path: Path, capsys: pytest.CaptureFix
         script.Stage("First", "train", ("--config",), tmp_path / "nothing", 5.0),
         script.Stage("Second", "train", (), tmp_path / "nothing", 5.0),
     ]
-    assert script.run(stages) == 1
+    assert script.run(stages) == 2
     captured = capsys.readouterr()
     assert "Stopped in stage 1 of 2, First. Type the same command again" in captured.err
     assert "[2/2]" not in captured.out

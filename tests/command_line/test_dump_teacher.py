@@ -33,7 +33,7 @@ def test_the_script_dumps_says_what_it_wrote_and_what_comes_next(tmp_path, tiny_
     keyframes = NuScenesTables(tiny_root, "v1.0-mini").keyframes("mini_val")
     folder.check(keyframes, contents=True)
     assert script.main(arguments(tiny_root, tmp_path)) == 0
-    assert "Wrote 0 keyframes (0 B)" in capsys.readouterr().out
+    assert "Wrote 0 keyframes (0 Bytes)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

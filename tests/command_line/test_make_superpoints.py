@@ -33,7 +33,7 @@ def test_the_script_reports_purity_and_what_comes_next(tmp_path, tiny_root, tiny
     assert len((output / "purity_confusion.csv").read_text().splitlines()) == 17
     assert script.main(arguments(tiny_root, tiny_dumps.root, output)) == 0
     again = capsys.readouterr().out
-    assert "Wrote 0 keyframes (0 B); 4 were there before" in again
+    assert "Wrote 0 keyframes (0 Bytes); 4 were there before" in again
     assert out.partition("Against")[2] == again.partition("Against")[2]
 
 

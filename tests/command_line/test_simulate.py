@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.simulate.conftest import drive
 from uov_jax.command_line import simulate as script
+
+__all__ = ["drive"]  # a fixture
 
 
 def arguments(output: Path, seed: int = 3) -> list[str]:
@@ -35,6 +38,6 @@ def test_interruption_says_how_to_go_on(tmp_path, capsys, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simulate_drive", interrupted)
+    monkeypatch.setattr(script, "simulate_drive", interrupted)
     assert script.main(arguments(tmp_path / "new")) == 130
     assert "The same command goes on" in capsys.readouterr().err

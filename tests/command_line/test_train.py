@@ -33,7 +33,7 @@ def test_without_data_one_message_says_how_to_get_some(tmp_path: Path) -> None:
     assert result.returncode == 1
     message = result.stderr
     assert "Traceback" not in message
-    assert message.startswith("data/nuscenes: no nuScenes dataset of version v1.0-trainval")
+    assert message.startswith("error: data/nuscenes: no nuScenes dataset of version v1.0-trainval")
     assert "nuscenes.org" in message
     assert "scripts/simulate.py" in message
     assert not list(tmp_path.iterdir())
@@ -45,14 +45,14 @@ def test_without_data_one_message_says_how_to_get_some(tmp_path: Path) -> None:
         (["--config", "configs/tmp_san.py", "--config.batchsize=3"], "did you mean batch_size"),
         (["--config", "configs/tmp_sam.py"], "configs/tmp_sam.py: no such config"),
         (["--config=configs/tmp_san.py:tiny"], "no variant 'tiny'"),
-        ([], "Give a recipe: --config configs/tmp_san.py"),
+        ([], "give a recipe: --config configs/tmp_san.py"),
         (["--config=configs/tmp_san.py", "--devices=77"], "--devices=77: this process has"),
-        (["--config=configs/tmp_san.py", "sim"], "Not understood: sim"),
+        (["--config=configs/tmp_san.py", "sim"], "not understood: sim"),
     ],
 )
 def test_wrong_arguments_get_one_line(arguments: list[str], message: str) -> None:
     result = run(*arguments)
-    assert result.returncode == 1
+    assert result.returncode in (1, 2)
     assert message in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -99,7 +99,7 @@ def test_a_run_that_cannot_start_gets_one_line_and_no_directory(
 ) -> None:
     result = train_on(dataset, tmp_path / "run", *arguments)
     assert result.returncode == 1
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith(f"error: {message}")
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
 

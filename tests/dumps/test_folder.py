@@ -306,7 +306,7 @@ def test_a_folder_is_gone_on_with_only_by_the_same_teacher(tmp_path):
     sized = manifest(settings={"size": (640, 480)})
     for _ in range(2):
         assert DumpFolder.create(tmp_path / "sized", sized).manifest == sized
-    with pytest.raises(DumpError, match="holds dumps of .*give another folder"):
+    with pytest.raises(DumpError, match="holds teacher dumps of .*give another folder"):
         DumpFolder.create(tmp_path, manifest(weights_hash="x" * 64))
 
 

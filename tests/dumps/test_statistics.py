@@ -8,20 +8,33 @@ from PIL import Image
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep, true_classes
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
+from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.file import CameraMasks, TeacherDump
 from uov_jax.dumps.statistics import DumpStatistics
 from uov_jax.pictures.masks import PANEL, draw_masks
+from uov_jax.superpoints.grouping import point_superpoints
 from uov_jax.vocabulary import Vocabulary
+
+
+def add(statistics: DumpStatistics, keyframe: Keyframe, dump: TeacherDump) -> None:
+    """Count a keyframe as the report does."""
+    sweep, cameras = read_sweep(keyframe.lidar_path), matching_cameras(keyframe, dump)
+    points = point_superpoints(pair_points(sweep, keyframe), cameras, len(sweep))
+    truth = true_classes(keyframe, len(sweep), statistics.vocabulary)
+    groups = points.groups
+    statistics.add(
+        cameras, points.words(), points.seen, groups.pair_point, groups.pair_superpoint, truth
+    )
 
 
 @pytest.fixture(scope="module")
 def statistics(tiny_keyframes, tiny_dumps, vocabulary) -> DumpStatistics:
     statistics = DumpStatistics(vocabulary)
     for keyframe in tiny_keyframes:
-        statistics.add(keyframe, tiny_dumps.read(keyframe))
+        add(statistics, keyframe, tiny_dumps.read(keyframe))
     return statistics
 
 
@@ -93,7 +106,7 @@ def test_perfect_masks_are_pure_and_right(tiny_keyframes, vocabulary):
         cameras.append(CameraMasks(view.channel, view.token, masks, words, np.ones((16, 4))))
     dump = TeacherDump("tiny", "", vocabulary.hash, keyframe.token, tuple(cameras))
     statistics = DumpStatistics(vocabulary)
-    statistics.add(keyframe, dump)
+    add(statistics, keyframe, dump)
     assert statistics.pure_pairs > 0.97 * statistics.pair_points
     assert statistics.right_points > 0.97 * statistics.judged_points
 
@@ -107,7 +120,7 @@ def test_a_teacher_without_words_and_data_without_labels(tmp_path, vocabulary):
         for view in keyframe.cameras
     )
     statistics = DumpStatistics(vocabulary)
-    statistics.add(keyframe, TeacherDump("tiny", "", "", keyframe.token, cameras))
+    add(statistics, keyframe, TeacherDump("tiny", "", "", keyframe.token, cameras))
     lines = statistics.lines()
     assert "masks per image: 1.0 on average, 1 in the median, 1 to 1" in lines
     assert "pixels without a mask: 0.0 %" in lines

@@ -81,7 +81,7 @@ def test_a_stopped_dump_goes_on_where_it_stopped(tmp_path, tiny_keyframes, vocab
 
 def test_a_folder_of_another_teacher_is_not_written_to(tmp_path, tiny_keyframes, vocabulary):
     dump_keyframes(Halves(), tiny_keyframes[:1], tmp_path, vocabulary)
-    with pytest.raises(DumpError, match="holds dumps of"):
+    with pytest.raises(DumpError, match="holds teacher dumps of"):
         dump_keyframes(Halves(words=175), tiny_keyframes, tmp_path, vocabulary)
     assert len(list(tmp_path.glob("*.npz"))) == 1
 
@@ -184,8 +184,8 @@ def test_shares_together_give_the_same_files_as_one_run(tmp_path, tiny_keyframes
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path, tiny_keyframes, vocabulary):
     dump_keyframes(Halves(), tiny_keyframes[:1], tmp_path, vocabulary)
-    own = tmp_path / f".{tiny_keyframes[1].token}.npz.4711.tmp"
-    others = tmp_path / f".{tiny_keyframes[2].token}.npz.4712.tmp"
+    own = tmp_path / f".{tiny_keyframes[1].token}.4711.tmp.npz"
+    others = tmp_path / f".{tiny_keyframes[2].token}.4712.tmp.npz"
     for path in (own, others):
         path.write_bytes(b"half")
     dump_keyframes(Halves(), tiny_keyframes[:2], tmp_path, vocabulary)
@@ -197,7 +197,7 @@ KILLED = """
 import sys
 from tests.dumps.test_write import Halves
 from uov_jax.dumps.write import dump_keyframes
-from uov_jax.datasets.nuscenes import NuScenesTables
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.vocabulary import load_vocabulary
 
 keyframes = NuScenesTables(sys.argv[1], "v1.0-mini").keyframes("mini_train")

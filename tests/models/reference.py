@@ -32,7 +32,7 @@ def recipe_weights(variant: str, out_channels: int | None = None) -> dict[str, n
 
 def reference_shapes(variant: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes in the official checkpoint's state_dict."""
-    lines = (TESTS / "data" / f"{variant}_keys.txt").read_text().splitlines()
+    lines = (TESTS / "fixtures" / f"{variant}_keys.txt").read_text().splitlines()
     return {name: ast.literal_eval(shape) for name, shape in (line.split(" ", 1) for line in lines)}
 
 
@@ -70,5 +70,5 @@ def fixture_plan(fixture: dict[str, np.ndarray], capacity: int, first_kernel: in
 
 def read_fixture(variant: str) -> dict[str, np.ndarray]:
     """The measured inputs and outputs of a network."""
-    with np.load(TESTS / "data" / f"{variant}_small.npz") as file:
+    with np.load(TESTS / "fixtures" / f"{variant}_small.npz") as file:
         return {name: file[name] for name in file.files}

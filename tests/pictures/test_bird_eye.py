@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uov_jax.pictures import bird_eye as pictures
+from uov_jax.pictures.bird_eye import bird_eye
+from uov_jax.pictures.panels import RIGHT, UNLABELLED, WRONG
 
 COLORS = np.array([[0, 0, 0], [250, 10, 10], [10, 20, 250], [10, 200, 30]], np.uint8)
 
@@ -42,9 +43,9 @@ def test_each_panel_has_its_labels_colours_and_errors_are_red(tmp_path: Path) ->
     path = tmp_path / "sweep.png"
     # Given in another order than they are drawn in.
     panels = {"prediction": prediction, "teacher": np.zeros_like(truth), "truth": truth}
-    pictures.bird_eye(points, panels, COLORS, path, names=("ignore", "car", "bus", "tree"))
+    bird_eye(points, panels, COLORS, path, names=("ignore", "car", "bus", "tree"))
     grey, right, wrong = (
-        np.round(255 * np.array(c)) for c in (pictures.UNLABELLED, pictures.RIGHT, pictures.WRONG)
+        np.round(255 * np.array(c)) for c in (UNLABELLED, RIGHT, WRONG)
     )
     found = panel_colors(path, 4, np.array([COLORS[2], COLORS[3], grey, right, wrong]))
     np.testing.assert_array_equal(
@@ -57,7 +58,7 @@ def test_each_panel_has_its_labels_colours_and_errors_are_red(tmp_path: Path) ->
 def test_forward_is_up_and_right_is_right(tmp_path: Path) -> None:
     points = cloud()
     label = np.where(points[:, 1] > 5, 1, np.where(points[:, 0] > 5, 2, 3))
-    pictures.bird_eye(points, {"truth": label}, COLORS, tmp_path / "a.png")
+    bird_eye(points, {"truth": label}, COLORS, tmp_path / "a.png")
     image = pixels(tmp_path / "a.png")
 
     def centre(color: np.ndarray) -> np.ndarray:
@@ -73,8 +74,8 @@ def test_without_truth_the_teacher_is_what_a_prediction_is_compared_with(tmp_pat
     points = cloud(500)
     one = np.ones(500, np.uint8)
     both = {"teacher": one, "prediction": one}
-    pictures.bird_eye(points, both, COLORS, tmp_path / "a.png")
-    pictures.bird_eye(points, {"teacher": one}, COLORS, tmp_path / "b.png")
+    bird_eye(points, both, COLORS, tmp_path / "a.png")
+    bird_eye(points, {"teacher": one}, COLORS, tmp_path / "b.png")
     wide, narrow = (pixels(tmp_path / name).shape for name in ("a.png", "b.png"))
     assert wide[1] == 3 * narrow[1]
 
@@ -83,7 +84,7 @@ def test_without_truth_the_teacher_is_what_a_prediction_is_compared_with(tmp_pat
 def test_hardly_any_points_still_give_a_picture(tmp_path: Path, number: int) -> None:
     label = np.zeros(number, np.uint8)
     panels = {"truth": label, "prediction": label}
-    pictures.bird_eye(cloud(number), panels, COLORS, tmp_path / "a.png")
+    bird_eye(cloud(number), panels, COLORS, tmp_path / "a.png")
     assert pixels(tmp_path / "a.png").shape[1] == 1500
 
 
@@ -92,52 +93,11 @@ def test_bird_eye_refuses_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"'truth' has shape \(4,\), expected one class .* 5 points"
     ):
-        pictures.bird_eye(points, {"truth": np.zeros(4, int)}, COLORS, tmp_path / "a.png")
+        bird_eye(points, {"truth": np.zeros(4, int)}, COLORS, tmp_path / "a.png")
     with pytest.raises(ValueError, match="'truth' holds classes 4 to 4, .* for 0 to 3"):
-        pictures.bird_eye(points, {"truth": np.full(5, 4)}, COLORS, tmp_path / "a.png")
+        bird_eye(points, {"truth": np.full(5, 4)}, COLORS, tmp_path / "a.png")
     with pytest.raises(ValueError, match="at least one labelling"):
-        pictures.bird_eye(points, {}, COLORS, tmp_path / "a.png")
+        bird_eye(points, {}, COLORS, tmp_path / "a.png")
     with pytest.raises(ValueError, match="2 names for 4 classes"):
-        pictures.bird_eye(
-            points, {"truth": np.zeros(5, int)}, COLORS, tmp_path / "a.png", names=("a", "b")
-        )
+        bird_eye(points, {"truth": np.zeros(5, int)}, COLORS, tmp_path / "a.png", names=("a", "b"))
     assert not list(tmp_path.iterdir())
-
-
-def test_loss_plot_draws_losses_and_scores(tmp_path: Path) -> None:
-    table = tmp_path / "metrics.csv"
-    rows = [f"{step},{step / 10},{9 / step:.6f},{4 / step:.6f},0.5," for step in range(1, 101)]
-    table.write_text("step,epoch,loss,text_loss,learning_rate,zero_shot_miou\n" + "\n".join(rows))
-    pictures.loss_plot(table, tmp_path / "loss.png")
-    plain = pixels(tmp_path / "loss.png")
-    table.write_text(table.read_text() + "0.25\n")
-    pictures.loss_plot(table, tmp_path / "loss.png")
-    found = pixels(tmp_path / "loss.png")
-    assert len(found) > len(plain)
-    # Two losses and a score: blue, orange, and blue again below.
-    for color in ((31, 119, 180), (255, 127, 14)):
-        assert (np.abs(found - color).max(-1) <= 2).sum() > 100
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["loss.png", "metrics.csv"]
-
-
-def test_running_mean_is_of_the_last_values() -> None:
-    values = np.array([4.0, 2.0, 6.0, 0.0, 8.0])
-    expected = [np.mean(values[max(0, i - 2) : i + 1]) for i in range(5)]
-    np.testing.assert_allclose(pictures._running_mean(values, 3), expected)
-
-
-def test_loss_plot_refuses_what_it_cannot_draw(tmp_path: Path) -> None:
-    table = tmp_path / "metrics.csv"
-    with pytest.raises(FileNotFoundError, match=r"metrics\.csv"):
-        pictures.loss_plot(table, tmp_path / "loss.png")
-    table.write_text("epoch,loss\n1,2\n")
-    with pytest.raises(ValueError, match=r"metrics\.csv: no column 'step'"):
-        pictures.loss_plot(table, tmp_path / "loss.png")
-    table.write_text("step,epoch,loss\n1,0,nan\n")
-    with pytest.raises(
-        ValueError, match=r"metrics\.csv: no column 'loss' or '\*_loss' with a number"
-    ):
-        pictures.loss_plot(table, tmp_path / "loss.png")
-    table.write_text("step,epoch,loss\n1,0,2.0\n2,0,oops\n")
-    with pytest.raises(ValueError, match=r"metrics\.csv: line 3 is not a row of numbers.*oops"):
-        pictures.loss_plot(table, tmp_path / "loss.png")

@@ -70,5 +70,5 @@ def test_the_script_draws_a_scene(
     assert names == {f"{stem}_above.png", f"{stem}_cameras.jpg", "scene-0061.gif"}
     assert "scene-0061.gif" in capsys.readouterr().out
     arguments[arguments.index("scene-0061")] = "scene-0062"
-    assert draw(arguments) == 1
+    assert draw.main(arguments) == 1
     assert "1 of 1 requested scenes are not in its scene" in capsys.readouterr().err

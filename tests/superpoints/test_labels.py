@@ -13,7 +13,7 @@ import pytest
 from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import pair_points, project
 from uov_jax.dumps.check import matching_cameras
-from uov_jax.superpoints.grouping import PointSuperpoints, point_superpoints
+from uov_jax.superpoints.grouping import PointSuperpoints, Superpoints, point_superpoints
 from uov_jax.superpoints.labels import (
     MissingPseudoLabelsError,
     PseudoLabelError,
@@ -25,6 +25,16 @@ from uov_jax.superpoints.labels import (
     read_reference_labels,
     reference_codes,
 )
+
+
+def labelled(number: np.ndarray, word: np.ndarray) -> PointSuperpoints:
+    """Points of superpoints that have these words."""
+    nothing = np.zeros(0, np.int32)
+    return PointSuperpoints(Superpoints(nothing, nothing, word, nothing), number, number >= 0)
+
+
+def with_words(points: PointSuperpoints, word: np.ndarray) -> PointSuperpoints:
+    return points._replace(groups=points.groups._replace(word=word))
 
 
 def superpoints_of(keyframe, dumps) -> PointSuperpoints:
@@ -115,9 +125,7 @@ def test_the_npy_is_named_and_coded_as_the_references(
 
 
 def test_masks_without_a_word_give_no_label(vocabulary):
-    found = PointSuperpoints(
-        np.array([-1, 0, 1, 1], np.int32), np.array([-1, 3], np.int32), np.ones(4, bool)
-    )
+    found = labelled(np.array([-1, 0, 1, 1], np.int32), np.array([-1, 3], np.int32))
     raw = vocabulary.word_raw_index[3]
     np.testing.assert_array_equal(
         reference_codes(found, vocabulary), [-1, -1, 100 + raw, 100 + raw]
@@ -129,7 +137,7 @@ def test_a_real_sweep_takes_little_room(tmp_path, tiny_keyframes, tiny_dumps, vo
     folder = make_folder(tmp_path, tiny_dumps, vocabulary)
     rng = np.random.default_rng(0)
     number = np.repeat(rng.integers(-1, 90, 3400), 10).astype(np.int32)
-    found = PointSuperpoints(number, np.arange(90, dtype=np.int32), number >= 0)
+    found = labelled(number, np.arange(90, dtype=np.int32))
     assert folder.write(tiny_keyframes[0], found) < 20_000
     np.testing.assert_array_equal(
         folder.raw_labels(tiny_keyframes[0], 34_000),
@@ -179,14 +187,14 @@ def test_corrupt_files_are_named(folder, tiny_keyframes, tiny_dumps):
 @pytest.mark.parametrize("word", [-2, 175])
 def test_words_out_of_range_are_refused(folder, tiny_keyframes, tiny_dumps, word):
     found = superpoints_of(tiny_keyframes[0], tiny_dumps)
-    folder.write(tiny_keyframes[0], found._replace(word=np.full_like(found.word, word)))
+    folder.write(tiny_keyframes[0], with_words(found, np.full_like(found.groups.word, word)))
     with pytest.raises(PseudoLabelError, match="superpoints or words out of range"):
         folder.raw_labels(tiny_keyframes[0], 400)
 
 
 def test_superpoints_out_of_range_are_refused(folder, tiny_keyframes, tiny_dumps):
     found = superpoints_of(tiny_keyframes[0], tiny_dumps)
-    folder.write(tiny_keyframes[0], found._replace(word=found.word[:2]))
+    folder.write(tiny_keyframes[0], with_words(found, found.groups.word[:2]))
     with pytest.raises(PseudoLabelError, match="out of range: 2 superpoints"):
         folder.raw_labels(tiny_keyframes[0], 400)
 
@@ -235,7 +243,7 @@ def test_a_folder_of_another_kind_is_refused(tmp_path, folder, tiny_dumps, vocab
     manifest = folder.root / "superpoints.json"
     content = json.loads(manifest.read_text())
     for changed, message in (
-        (json.dumps(content | {"format_version": 2}), "format version 2, this program reads up to"),
+        (json.dumps(content | {"format_version": 2}), "format version 2, this program reads 1"),
         (json.dumps(content | {"colour": 1}), "not a manifest of pseudo labels"),
         ("[", "not a manifest of pseudo labels"),
     ):

@@ -26,7 +26,7 @@ def test_compilation_and_pauses_do_not_slow_the_estimate(
     for step in (4, 5, 6):
         assert progress.step(step, 1.0, compiled=False) == 2.0
     progress.close()
-    assert "2.00 sweeps/s: about 3 min of training to go." in capsys.readouterr().out
+    assert "2.00 sweeps/s: about 3 minutes of training to go." in capsys.readouterr().out
 
 
 def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:

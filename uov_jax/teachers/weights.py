@@ -54,7 +54,7 @@ def require_files(
     """
     wanted = "\n".join(f"  {file}" for file in official)
     if len(paths) != len(official):
-        error = ValueError if paths else FileNotFoundError
+        error = InputError if paths else MissingFileError
         raise error(
             f"the teacher {teacher!r} needs {len(official)} weight file(s), {len(paths)} given; "
             f"download and name after --weights, in this order:\n{wanted}"

@@ -81,7 +81,7 @@ def find_keyframe(options: argparse.Namespace, data: dict[str, Any]) -> Keyframe
     keyframes = NuScenesTables(options.data or data["root"], data["version"]).keyframes(split)
     chosen = [frame for frame in keyframes if frame.token == options.keyframe]
     if not chosen and options.keyframe.isdecimal():
-        chosen = keyframes[int(options.keyframe) :][:1]
+        chosen = list(keyframes[int(options.keyframe) :][:1])
     if not chosen:
         raise QueryError(
             f"--keyframe {options.keyframe}: the split {split!r} has {len(keyframes)} keyframes, "

@@ -86,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report_on(options: argparse.Namespace) -> None:
     """Report on what the options say."""
     vocabulary = load_vocabulary(options.vocabulary)
-    keyframes = NuScenesTables(options.data, options.version).keyframes(options.split)
+    keyframes: Sequence[Keyframe] = NuScenesTables(options.data, options.version).keyframes(
+        options.split
+    )
     if options.keyframes is not None:
         keyframes = evenly_spaced(keyframes, options.keyframes)
     dumps = open_dumps(options.dumps, vocabulary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ class Keyframe:
         scene: name of the scene.
         lidar_path, lidar_token: sweep file and its `sample_data` token.
         sensor_to_ego, ego_to_global: poses of the LiDAR, the latter at the time of the sweep.
-        cameras: one view each, in the order of `CAMERAS`.
+        cameras: one view each, in the order that was asked for, by default that of `CAMERAS`.
         lidarseg_path: file of point labels, None where the dataset has none.
 
     """
@@ -89,5 +90,5 @@ class Keyframe:
     lidar_token: str
     sensor_to_ego: Pose
     ego_to_global: Pose
-    cameras: tuple[CameraView, ...]
+    cameras: Sequence[CameraView]
     lidarseg_path: Path | None

@@ -46,7 +46,7 @@ class NuScenesSweeps:
             labels.check(keyframes)
         else:
             require_files(keyframes, label_files, "label files")
-        self.keyframes = list(keyframes)
+        self.keyframes = keyframes
         self.vocabulary = vocabulary
         self._labels = labels
         self.classes = vocabulary.eval_classes
@@ -91,7 +91,7 @@ class NuScenesLabelFormat:
 
     def __init__(self, keyframes: Sequence[Keyframe], split: str) -> None:
         """The keyframes of a split, such as "val"."""
-        self.keyframes = list(keyframes)
+        self.keyframes = keyframes
         self.split = split
 
     def path(self, index: int) -> Path:

@@ -1,19 +1,19 @@
-"""The tables of a dataset in nuScenes' format: from scenes to keyframes, their files and poses."""
+"""A dataset in nuScenes' format: its scenes, splits and keyframes."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 
-from uov_jax.datasets.json_records import json_records
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR, CameraView, Keyframe, Pose
+from uov_jax.datasets.nuscenes_index import Index, TableError, open_index
 from uov_jax.datasets.splits import read_own_splits, scenes_of_split
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.errors import MissingFileError
 
 logger = logging.getLogger(__name__)
 
@@ -22,40 +22,50 @@ class DatasetMissingError(MissingFileError):
     """The dataset is not where it was looked for; the message says how to get it."""
 
 
-class TableError(InputError):
-    """The tables are incomplete or malformed; the message names the table and the token."""
-
-
 class NuScenesTables:
-    """The tables of one version folder of a dataset in nuScenes' format.
+    """The tables of one version folder of a dataset in nuScenes' format."""
 
-    Only the seven tables that lead from scenes to files and poses are read, and of `sample_data`
-    and `ego_pose` only what belongs to keyframes of the LiDAR and the six cameras is kept.
-    """
+    def __init__(
+        self,
+        root: str | Path,
+        version: str = "v1.0-trainval",
+        lidar: str = LIDAR,
+        cameras: Sequence[str] = CAMERAS,
+    ) -> None:
+        """Find the dataset; its tables are read when scenes or keyframes are asked for.
 
-    def __init__(self, root: str | Path, version: str = "v1.0-trainval") -> None:
-        """Read the scene table; the others are read when keyframes are asked for.
+        Args:
+            root: the dataset.
+            version: folder of its tables.
+            lidar: channel whose sweeps are the keyframes'.
+            cameras: channels of the views of a keyframe, in this order.
 
         Raises:
             DatasetMissingError: no such folder or no tables in it.
-            TableError: a table cannot be read.
 
         """
         self.root = Path(root)
         self.version = version
+        self.lidar, self.cameras = lidar, tuple(cameras)
         self.folder = self.root / version
         if not (self.folder / "scene.json").is_file():
             raise DatasetMissingError(_how_to_get(self.root, version))
-        self._scenes = list(self._records("scene"))
         self._own_splits = read_own_splits(self.folder / "splits.json")
-        self._loaded: _LoadedTables | None = None
+        self._index: Index | None = None
+
+    @property
+    def index(self) -> Index:
+        """The tables as columns (TableError if they are incomplete or malformed)."""
+        if self._index is None:
+            self._index = open_index(self.folder)
+        return self._index
 
     @property
     def scene_names(self) -> list[str]:
         """Names of all scenes, in the order of the scene table."""
-        return [self._field("scene", scene, "name") for scene in self._scenes]
+        return [name.decode() for name in self.index.scene_name]
 
-    def keyframes(self, split: str | Sequence[str]) -> list[Keyframe]:
+    def keyframes(self, split: str | Sequence[str]) -> Keyframes:
         """All keyframes of a split (see `splits.scenes_of_split`), scene by scene, in time order.
 
         Raises:
@@ -63,208 +73,174 @@ class NuScenesTables:
             TableError: a record that is needed is missing or malformed.
 
         """
-        names = self.scene_names
         place = f"{self.folder}"
-        wanted = set(scenes_of_split(split, names, self._own_splits, place))
-        if self._loaded is None:
-            self._loaded = self._load()
-        keyframes: list[Keyframe] = []
-        for scene in self._scenes:
-            if scene["name"] in wanted:
-                keyframes.extend(self._keyframes_of_scene(scene, self._loaded))
-        logger.info("%s: %s has %d scenes, %d keyframes", place, split, len(wanted), len(keyframes))
-        return keyframes
+        wanted = set(scenes_of_split(split, self.scene_names, self._own_splits, place))
+        index = self.index
+        chosen = [number for number, name in enumerate(self.scene_names) if name in wanted]
+        for number in chosen:
+            if index.scene_problem[number]:
+                raise self._error("sample", index.scene_problem[number].decode())
+        ranges = [np.arange(*index.scene_first[number : number + 2]) for number in chosen]
+        rows = np.concatenate([np.zeros(0, np.int64), *ranges])
+        self._check(rows)
+        logger.info("%s: %s has %d scenes, %d keyframes", place, split, len(wanted), len(rows))
+        return Keyframes(_Rig(index, self.root, self.lidar, self.cameras), rows)
 
-    def _keyframes_of_scene(self, scene: dict[str, Any], tables: _LoadedTables) -> list[Keyframe]:
-        keyframes: list[Keyframe] = []
-        seen = set()
-        token = self._field("scene", scene, "first_sample_token")
-        while token:
-            if token in seen:
-                raise self._error("sample", f"the chain of {scene['name']} returns to {token}")
-            seen.add(token)
-            if token not in tables.next_sample:
-                raise self._error("sample", f"no record {token}, which {scene['name']} needs")
-            keyframes.append(self._keyframe(token, scene["name"], tables))
-            token = tables.next_sample[token]
-        return keyframes
-
-    def _keyframe(self, token: str, scene: str, tables: _LoadedTables) -> Keyframe:
-        views = tables.views.get(token, {})
-        for channel in (LIDAR, *CAMERAS):
-            if channel not in views:
+    def _check(self, rows: np.ndarray) -> None:
+        """TableError unless every keyframe has the views that are asked for, with their poses."""
+        index, channels = self.index, [name.decode() for name in self.index.channel]
+        for channel in (self.lidar, *self.cameras):
+            views = np.full(len(rows), -1)
+            if channel in channels:
+                views = index.view[rows, channels.index(channel)]
+            if (views < 0).any():
+                row = rows[np.argmax(views < 0)]
                 raise self._error(
-                    "sample_data", f"no key frame of {channel} for the sample {token} of {scene}"
+                    "sample_data",
+                    f"no key frame of {channel} for the sample {index.sample_token[row].decode()} "
+                    f"of {self.scene_names[_scene(index, row)]}",
                 )
-        lidar = views[LIDAR]
-        lidarseg_path = None
-        if tables.lidarseg is not None:
-            if lidar.token not in tables.lidarseg:
+            lacking = views[np.isnan(index.view_pose[views, 0])]
+            if len(lacking):
                 raise self._error(
-                    "lidarseg", f"no record for the sweep {lidar.token} of the sample {token}"
+                    "ego_pose",
+                    f"{len(lacking)} records that key frames of {channel} need are missing: "
+                    f"{index.view_pose_token[lacking[0]].decode()}",
                 )
-            lidarseg_path = self.root / tables.lidarseg[lidar.token]
-        return Keyframe(
-            token=token,
-            scene=scene,
-            lidar_path=self.root / lidar.filename,
-            lidar_token=lidar.token,
-            sensor_to_ego=tables.sensors[lidar.sensor].pose,
-            ego_to_global=tables.ego_poses[lidar.ego_pose],
-            cameras=tuple(self._camera_view(c, views[c], tables) for c in CAMERAS),
-            lidarseg_path=lidarseg_path,
-        )
-
-    def _camera_view(self, channel: str, view: _View, tables: _LoadedTables) -> CameraView:
-        sensor = tables.sensors[view.sensor]
-        return CameraView(
-            channel=channel,
-            token=view.token,
-            path=self.root / view.filename,
-            intrinsic=sensor.intrinsic,
-            sensor_to_ego=sensor.pose,
-            ego_to_global=tables.ego_poses[view.ego_pose],
-            width=view.width,
-            height=view.height,
-        )
-
-    def _load(self) -> _LoadedTables:
-        def field(table: str, record: dict[str, Any], name: str) -> Any:
-            return self._field(table, record, name)
-
-        next_sample = {
-            field("sample", record, "token"): field("sample", record, "next")
-            for record in self._records("sample")
-        }
-        channels = {
-            field("sensor", record, "token"): field("sensor", record, "channel")
-            for record in self._records("sensor")
-        }
-        sensors = self._load_sensors(channels)
-        views: dict[str, dict[str, _View]] = {}
-        needed_poses = set()
-        for record in self._records("sample_data"):
-            if not field("sample_data", record, "is_key_frame"):
-                continue
-            view = self._view(record)
-            if view.sensor not in sensors:
-                raise self._error(
-                    "calibrated_sensor", f"no record {view.sensor}, sample_data {view.token}"
-                )
-            channel = sensors[view.sensor].channel
-            if channel == LIDAR or channel in CAMERAS:
-                views.setdefault(record["sample_token"], {})[channel] = view
-                needed_poses.add(view.ego_pose)
-        ego_poses = {}
-        for record in self._records("ego_pose"):
-            if field("ego_pose", record, "token") in needed_poses:
-                ego_poses[record["token"]] = self._pose("ego_pose", record)
-        missing = needed_poses - ego_poses.keys()
-        if missing:
-            raise self._error(
-                "ego_pose",
-                f"{len(missing)} records that key frames need are missing: {min(missing)}",
-            )
-        return _LoadedTables(next_sample, sensors, views, ego_poses, self._load_lidarseg())
-
-    def _load_sensors(self, channels: dict[str, str]) -> dict[str, _Sensor]:
-        sensors = {}
-        for record in self._records("calibrated_sensor"):
-            token = self._field("calibrated_sensor", record, "token")
-            sensor_token = self._field("calibrated_sensor", record, "sensor_token")
-            if sensor_token not in channels:
-                raise self._error("sensor", f"no record {sensor_token}, calibrated_sensor {token}")
-            channel = channels[sensor_token]
-            intrinsic = np.array(self._field("calibrated_sensor", record, "camera_intrinsic"))
-            if channel in CAMERAS and intrinsic.shape != (3, 3):
+            sensors = np.unique(index.view_sensor[views])
+            wrong = sensors[np.isnan(index.sensor_intrinsic[sensors, 0, 0])]
+            if channel in self.cameras and len(wrong):
                 raise self._error(
                     "calibrated_sensor",
-                    f"record {token} of {channel}: camera_intrinsic is not 3 x 3",
+                    f"record {index.sensor_token[wrong[0]].decode()} of {channel}: "
+                    "camera_intrinsic is not 3 x 3",
                 )
-            pose = self._pose("calibrated_sensor", record)
-            sensors[token] = _Sensor(channel, pose, intrinsic.astype(np.float64))
-        return sensors
-
-    def _load_lidarseg(self) -> dict[str, str] | None:
-        # v1.0-test has an empty table: its labels are held back.
-        if not (self.folder / "lidarseg.json").is_file():
-            return None
-        paths = {
-            self._field("lidarseg", record, "sample_data_token"): record["filename"]
-            for record in self._records("lidarseg")
-        }
-        return paths or None
-
-    def _view(self, record: dict[str, Any]) -> _View:
-        names = (
-            "token",
-            "filename",
-            "calibrated_sensor_token",
-            "ego_pose_token",
-            "width",
-            "height",
-            "sample_token",
-        )
-        values = [self._field("sample_data", record, name) for name in names]
-        return _View(*values[:-1])
-
-    def _pose(self, table: str, record: dict[str, Any]) -> Pose:
-        rotation = self._field(table, record, "rotation")
-        translation = self._field(table, record, "translation")
-        norm = float(np.linalg.norm(rotation)) if len(rotation) == 4 else np.nan
-        if len(translation) != 3 or not abs(norm - 1) < 1e-3 or not np.isfinite(translation).all():
-            raise self._error(
-                table,
-                f"record {record['token']}: rotation {rotation} and translation {translation} are "
-                "not a unit quaternion and a vector",
-            )
-        return Pose(tuple(rotation), tuple(translation))
-
-    def _records(self, table: str) -> Any:
-        path = self.folder / f"{table}.json"
-        if not path.is_file():
-            raise TableError(
-                f"{path}: missing: the tables are incomplete, unpack the metadata archive of "
-                f"{self.version} again"
-            )
-        try:
-            yield from json_records(path)
-        except ValueError as error:
-            raise TableError(str(error)) from error
-
-    def _field(self, table: str, record: dict[str, Any], name: str) -> Any:
-        if name not in record:
-            raise self._error(table, f"record {record.get('token', record)} has no {name!r}")
-        return record[name]
+        if index.labelled[0] and self.lidar in channels:
+            views = index.view[rows, channels.index(self.lidar)]
+            lacking = np.flatnonzero(index.label_file[views] == b"")
+            if len(lacking):
+                view, row = views[lacking[0]], rows[lacking[0]]
+                raise self._error(
+                    "lidarseg",
+                    f"no record for the sweep {index.view_token[view].decode()} of the sample "
+                    f"{index.sample_token[row].decode()}",
+                )
 
     def _error(self, table: str, message: str) -> TableError:
         return TableError(f"{self.folder / table}.json: {message}")
 
 
-@dataclasses.dataclass(frozen=True)
-class _View:
-    token: str
-    filename: str
-    sensor: str
-    ego_pose: str
-    width: int
-    height: int
+def _scene(index: Index, row: int) -> int:
+    return int(np.searchsorted(index.scene_first, row, side="right")) - 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Sensor:
-    channel: str
-    pose: Pose
-    intrinsic: np.ndarray
+class _Rig:
+    """Which sensors of a dataset keyframes show."""
+
+    index: Index
+    root: Path
+    lidar: str
+    cameras: tuple[str, ...]
+
+    def keyframe(self, row: int) -> Keyframe:
+        index = self.index
+        view = self._view(row, self.lidar)
+        label_file = index.label_file[view].decode()
+        return Keyframe(
+            token=index.sample_token[row].decode(),
+            scene=index.scene_name[_scene(index, row)].decode(),
+            lidar_path=self.root / index.view_file[view].decode(),
+            lidar_token=index.view_token[view].decode(),
+            sensor_to_ego=_pose(index.sensor_pose[index.view_sensor[view]]),
+            ego_to_global=_pose(index.view_pose[view]),
+            cameras=_Cameras(self, row),
+            lidarseg_path=self.root / label_file if label_file else None,
+        )
+
+    def camera(self, row: int, channel: str) -> CameraView:
+        index, view = self.index, self._view(row, channel)
+        sensor = index.view_sensor[view]
+        width, height = index.view_size[view].tolist()
+        return CameraView(
+            channel=channel,
+            token=index.view_token[view].decode(),
+            path=self.root / index.view_file[view].decode(),
+            intrinsic=np.array(index.sensor_intrinsic[sensor]),
+            sensor_to_ego=_pose(index.sensor_pose[sensor]),
+            ego_to_global=_pose(index.view_pose[view]),
+            width=width,
+            height=height,
+        )
+
+    def _view(self, row: int, channel: str) -> int:
+        column = int(np.flatnonzero(self.index.channel == channel.encode())[0])
+        return int(self.index.view[row, column])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _LoadedTables:
-    next_sample: dict[str, str]
-    sensors: dict[str, _Sensor]
-    views: dict[str, dict[str, _View]]  # by sample token and channel
-    ego_poses: dict[str, Pose]
-    lidarseg: dict[str, str] | None  # file name by sample_data token
+def _pose(row: np.ndarray) -> Pose:
+    w, x, y, z, *translation = row.tolist()
+    return Pose((w, x, y, z), (translation[0], translation[1], translation[2]))
+
+
+class _Cameras(Sequence[CameraView]):
+    """The camera views of one keyframe, made when they are looked at."""
+
+    def __init__(self, rig: _Rig, row: int) -> None:
+        self._rig, self._row = rig, row
+
+    def __len__(self) -> int:
+        return len(self._rig.cameras)
+
+    @overload
+    def __getitem__(self, number: int) -> CameraView: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> tuple[CameraView, ...]: ...
+
+    def __getitem__(self, number: int | slice) -> CameraView | tuple[CameraView, ...]:
+        chosen = self._rig.cameras[number]
+        if isinstance(chosen, str):
+            return self._rig.camera(self._row, chosen)
+        return tuple(self._rig.camera(self._row, channel) for channel in chosen)
+
+
+class Keyframes(Sequence[Keyframe]):
+    """Keyframes of a dataset, made when they are looked at; a process needs no memory for them."""
+
+    def __init__(self, rig: _Rig, rows: np.ndarray) -> None:
+        """`rows` int64[n] of the dataset's index."""
+        self._rig, self._rows = rig, rows
+
+    def __len__(self) -> int:
+        """Number of keyframes."""
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> Keyframe: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Keyframes: ...
+
+    def __getitem__(self, number: int | slice) -> Keyframe | Keyframes:
+        """One keyframe, or a part of them."""
+        if isinstance(number, slice):
+            return Keyframes(self._rig, self._rows[number])
+        return self._rig.keyframe(int(self._rows[number]))
+
+    def __iter__(self) -> Iterator[Keyframe]:
+        """One after the other."""
+        return map(self._rig.keyframe, self._rows.tolist())
+
+    def __add__(self, others: Keyframes) -> Keyframes:
+        """The keyframes of two splits of the same dataset."""
+        if others._rig.index is not self._rig.index:
+            raise ValueError("keyframes of two datasets cannot be joined")
+        return Keyframes(self._rig, np.concatenate([self._rows, others._rows]))
+
+    def tokens(self) -> list[str]:
+        """The `sample` token of every keyframe."""
+        return [token.decode() for token in self._rig.index.sample_token[self._rows]]
 
 
 def _how_to_get(root: Path, version: str) -> str:

@@ -57,7 +57,7 @@ class KeyframeLike(Protocol):
         ...
 
     @property
-    def cameras(self) -> tuple[Any, ...]:
+    def cameras(self) -> Sequence[Any]:
         """Camera images with `channel` and `token`."""
         ...
 

@@ -101,7 +101,7 @@ class TriModalSource:
             raise InputError("pre-training needs at least one keyframe, found none")
         require_files(keyframes, sweep_files, "LiDAR sweeps")
         dumps.check(keyframes)
-        self.keyframes = list(keyframes)
+        self.keyframes = keyframes
         self.dumps = dumps
         self.voxels = voxels
         self.augmentation = augmentation

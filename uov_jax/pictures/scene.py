@@ -41,7 +41,7 @@ class DrawnScene:
             InputError: there is nothing to draw.
 
         """
-        self.keyframes, self.vocabulary = list(keyframes), vocabulary
+        self.keyframes, self.vocabulary = keyframes, vocabulary
         self.dumps = None if dumps is None else open_dumps(dumps, vocabulary)
         if self.dumps is not None:
             self.dumps.check(self.keyframes)

@@ -15,7 +15,7 @@ template <typename Add, typename Join>
 void reduce_rows(const NormShape& shape, float* first, float* second,
                  const ParallelFor& parallel_for, Add&& add, Join&& join) {
   const int64_t block = rows_per_task(shape.channels);
-  const int64_t tasks = (shape.valid + block - 1) / block;
+  const int64_t tasks = ceil_div(shape.valid, block);
   std::vector<float> parts(tasks * 2 * shape.channels);
   for_row_blocks(shape.valid, shape.channels, parallel_for, [&](int64_t begin, int64_t end) {
     float* part = parts.data() + begin / block * 2 * shape.channels;

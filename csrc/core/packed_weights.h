@@ -39,7 +39,7 @@ class PackedWeights {
     const int64_t source = view_.mirrored ? shape_.kernel - 1 - k : k;
     const T* matrix = w_ + source * shape_.channels_in * shape_.channels_out;
     const int64_t stride = view_.transposed ? shape_.channels_in : shape_.channels_out;
-    const auto pack = view_.transposed ? inner_.pack_transposed : inner_.pack;
+    const auto pack = view_.transposed ? inner_.pack.transposed : inner_.pack.as_stored;
     for (int64_t first = 0; first < shape_.channels_in; first += panel_channels_) {
       const int64_t depth = std::min(panel_channels_, shape_.channels_in - first);
       for (int64_t j = left; j < right; j += inner_.tile_columns) {

@@ -73,7 +73,7 @@ const int32_t* panel_index() {
   return rows.data();
 }
 
-// `depth` numbers, from `first` on, of the rows of x at `source`, for RowKernels::product: where
+// `depth` numbers, from `first` on, of the rows of x at `source`, for `multiply.rows`: where
 // they lie if they are words already, else copied into a panel.
 template <typename T>
 Rows product_rows(const GatherGemmShape& shape, const T* x, int64_t first, int64_t depth,
@@ -85,7 +85,7 @@ Rows product_rows(const GatherGemmShape& shape, const T* x, int64_t first, int64
   }
   constexpr int64_t kStride = kPanelWords + kPanelSpare;
   float* panel = thread_panel(Factor::kLeft, kPanelRows * kStride);
-  inner.copy_rows(x + first, shape.channels_in, source, static_cast<int>(rows),
+  inner.copy.rows(x + first, shape.channels_in, source, static_cast<int>(rows),
                   static_cast<int>(depth), panel, kStride);
   return {panel, kStride, panel_index()};
 }
@@ -134,10 +134,10 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
         // Where they lie, the list goes on; a panel ends with them.
         const bool in_place = words.index == pairs.source + p;
         const int64_t following = in_place ? pairs.count - p - rows : 0;
-        inner.product(words, static_cast<int>(rows), static_cast<int>(following),
-                      inner.words(depth), slot + weights.offset(first, left, right),
-                      static_cast<int>(width), origin, pairs.target + p, y_stride,
-                      i > 0 || first > 0);
+        inner.multiply.rows(words, static_cast<int>(rows), static_cast<int>(following),
+                            inner.words(depth), slot + weights.offset(first, left, right),
+                            static_cast<int>(width), origin, pairs.target + p, y_stride,
+                            i > 0 || first > 0);
       }
     }
   }
@@ -156,8 +156,8 @@ inline Sums sums_of(bfloat16*, int64_t, const RowBlock& block) {
 }
 inline void finish(const Sums&, const RowBlock&, float*, int64_t) {}
 inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t stride) {
-  row_kernels<bfloat16>().round_rows(sums.at, sums.stride, block.end - block.begin,
-                                     block.right - block.left, y, stride);
+  row_kernels<bfloat16>().sum.round(sums.at, sums.stride, block.end - block.begin,
+                                    block.right - block.left, y, stride);
 }
 
 }  // namespace

@@ -23,17 +23,17 @@ constexpr int64_t kSlotsOfTask = 3;
 constexpr int64_t kTaskFloats = 64 * 1024;
 constexpr int64_t kTasksOfThread = 4;
 
-// The rows of x at `index` in a panel of the thread, for RowKernels::outer.
+// The rows of x at `index` in a panel of the thread, for `multiply.outer`.
 template <typename T>
 Rows factor_panel(const T* x, int64_t channels, const int32_t* index, int rows, Factor which) {
   int64_t stride = ceil_div(channels, kPanelSpare) * kPanelSpare + kPanelSpare;
   if (stride % kCrowdedChannels == 0) stride += kPanelSpare;
   float* panel = thread_panel(which, kGradientRows * stride);
-  row_kernels<T>().copy_factor(x, channels, index, rows, static_cast<int>(channels), panel, stride);
+  row_kernels<T>().copy.factor(x, channels, index, rows, static_cast<int>(channels), panel, stride);
   return {panel, stride, nullptr};
 }
 
-// Whether RowKernels::outer may read the rows where they lie. They must be words, and tiles must
+// Whether `multiply.outer` may read the rows where they lie. They must be words, and tiles must
 // not reach past the last. Of rows that are a multiple of kCrowdedChannels apart, the columns of
 // one tile fall onto few sets of the first-level cache, and would not stay there for the next.
 template <typename T>
@@ -56,8 +56,8 @@ void sum_outer_products(const GatherGemmShape& shape, const T* x, const T* dy, c
                           : factor_panel(x, channels_in, pairs.source, rows, Factor::kLeft);
   const Rows b = in_place ? Rows{reinterpret_cast<const float*>(dy), channels_out, pairs.target}
                           : factor_panel(dy, channels_out, pairs.target, rows, Factor::kRight);
-  inner.outer(a, channels_in, b, channels_out, inner.words(rows),
-              static_cast<int>(std::min(following, pairs.count)), dw, channels_out, add);
+  inner.multiply.outer(a, channels_in, b, channels_out, inner.words(rows),
+                       static_cast<int>(std::min(following, pairs.count)), dw, channels_out, add);
 }
 
 }  // namespace

@@ -1,14 +1,12 @@
-// ParallelFor on XLA's own thread pool, and the translation of exceptions into XLA errors.
+// ParallelFor on XLA's own thread pool.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 
 #include "core/parallel.h"
 #include "xla/ffi/api/ffi.h"
@@ -127,22 +125,6 @@ inline ParallelFor on_pool(xla::ffi::ThreadPool& pool) {
   const std::shared_ptr<void> guard(nullptr, [crew](void*) { crew->dismiss(); });
   return {std::max<int64_t>(1, pool.num_threads()),
           [crew, guard](int64_t tasks, const ParallelFor::Task& task) { crew->run(tasks, task); }};
-}
-
-template <typename Body>
-xla::ffi::Error guarded(Body&& body) {
-  try {
-    body();
-    return xla::ffi::Error::Success();
-  } catch (const std::logic_error& error) {  // bad input
-    return xla::ffi::Error(xla::ffi::ErrorCode::kInvalidArgument, error.what());
-  } catch (const std::exception& error) {
-    return xla::ffi::Error(xla::ffi::ErrorCode::kInternal, error.what());
-  }
-}
-
-inline void require(bool condition, const char* expected) {
-  if (!condition) throw std::invalid_argument(expected);
 }
 
 }  // namespace uov

@@ -4,24 +4,11 @@
 #include <cstdint>
 
 #include "core/bfloat16.h"
+#include "core/gather_gemm_shape.h"
 #include "core/norm.h"
 #include "core/parallel.h"
 
 namespace uov {
-
-// How the weights [K, rows, columns] of a call are read.
-struct WeightView {
-  // The stored matrices are used transposed, and slot k uses the matrix K-1-k: with both, a
-  // submanifold convolution's input gradient is a convolution over the same map.
-  bool transposed = false;
-  bool mirrored = false;
-};
-
-struct GatherGemmShape {
-  int64_t kernel;  // K
-  int64_t rows_in, rows_out;
-  int64_t channels_in, channels_out;  // of the product: after any transposition
-};
 
 // y[n] = sum_k x[map[k, n]] @ w[k], negative map entries contribute nothing. x is
 // [rows_in, channels_in], map [K, rows_out]; entries of rows_in and more throw std::out_of_range.

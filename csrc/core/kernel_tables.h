@@ -10,22 +10,33 @@
 namespace uov {
 namespace UOV_KERNEL_NAMESPACE {
 
-#ifdef UOV_BFLOAT16_PAIRS
-constexpr auto copy_bfloat16_factor = copy_factor;
-#else
-constexpr auto copy_bfloat16_factor = copy_rows<bfloat16>;
+// By name: many of the functions have one type, so that a list could swap them unnoticed.
+template <typename T>
+constexpr RowKernels<T> row_table() {
+  RowKernels<T> table{};
+  table.tile_columns = kTileColumns;
+  table.channels_per_word = kChannelsPerWord;
+  table.copy.rows = copy_rows;
+  table.copy.factor = copy_factor;
+  table.pack.as_stored = pack;
+  table.pack.transposed = pack_transposed;
+  table.multiply.rows = product;
+  table.multiply.outer = outer;
+  table.sum.rows = sum_rows;
+  table.sum.round = round_rows;
+  table.norm.add_rows = add_rows;
+  table.norm.add_squares = add_squares;
+  table.norm.affine = affine_rows;
+  table.norm.affine_of_sums = affine_rows;
+  table.norm.add_gradients = add_gradients;
+  table.norm.gradient = gradient_rows;
+  return table;
+}
 
-const RowKernels<float> float_rows = {kTileColumns, kChannelsPerWord, copy_rows,     copy_rows,
-                                      pack,         pack_transposed,  product,       outer,
-                                      sum_rows,     add_rows,         add_squares,   affine_rows,
-                                      affine_rows,  add_gradients,    gradient_rows, round_rows};
+#ifndef UOV_BFLOAT16_PAIRS
+constexpr RowKernels<float> float_rows = row_table<float>();
 #endif
-
-const RowKernels<bfloat16> bfloat16_rows = {
-    kTileColumns, kChannelsPerWord, copy_rows,     copy_bfloat16_factor,
-    pack,         pack_transposed,  product,       outer,
-    sum_rows,     add_rows,         add_squares,   affine_rows,
-    affine_rows,  add_gradients,    gradient_rows, round_rows};
+constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>();
 
 }  // namespace UOV_KERNEL_NAMESPACE
 }  // namespace uov

@@ -28,76 +28,83 @@ struct Rows {
   const int* index;
 };
 
-// Kernels on rows of T, float or bfloat16. Sums are float32.
+// Kernels on rows of T, float or bfloat16, by what they are for: each table fills them by name, see
+// kernel_tables.h. Sums are float32.
 template <typename T>
 struct RowKernels {
   int tile_columns;       // columns of one packed slab of weights
   int channels_per_word;  // 1, or 2 for pairs of bfloat16 numbers
 
-  // Row i of the panel = the `depth` numbers from x[rows[i] * stride] on, i < count, for `product`.
-  void (*copy_rows)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
-                    long panel_stride);
-
-  // The same for `outer`. Where a word holds two numbers, they are one channel of two rows that
-  // follow each other, and the panel has half as many rows.
-  void (*copy_factor)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
-                      long panel_stride);
-
-  // One slab of packed weights [words of depth, tile_columns]: its entry (d, j) is
-  // w[d * stride + j], or w[j * stride + d] of pack_transposed, and zero from column `columns` on.
-  void (*pack)(const T* w, long stride, int depth, int columns, float* slab);
-  void (*pack_transposed)(const T* w, long stride, int depth, int columns, float* slab);
-
-  // y[target[i]] += x[i] @ w for i < rows, or = without `add`: the first `words` words of x's rows
-  // count, `packed` holds the `columns` columns of w in slabs. `following` rows come after them in
-  // the index of x, and are wanted next.
-  void (*product)(const Rows& x, int rows, int following, int words, const float* packed,
-                  int columns, float* y, const int* target, long y_stride, bool add);
-
-  // c += a^T @ b over `rows` rows of words of two factors, or = without `add`. Rows of b are read
-  // up to a whole number of tile_columns. Where there is no index, and then for neither, rows
-  // follow each other; else `following` <= rows more come after them in both indices, and are
-  // wanted next.
-  void (*outer)(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows, int following,
-                float* c, long c_stride, bool add);
-
-  // sum = the sum of the rows x[rows[i]] of `channels` numbers, i < count, in this order; zeros for
-  // none. `known` >= count entries of `rows` are there: those past `count` are wanted next.
-  void (*sum_rows)(const T* x, long channels, const int* rows, long count, long known, float* sum);
-
-  // What follows is for norms (norm.h). `stride` and the like are the steps from row to row; where
-  // there is none, rows are `channels` apart.
-
-  // sum += every row; sum += the squares of their distances from `mean`.
-  void (*add_rows)(const T* x, long stride, long rows, long channels, float* sum);
-  void (*add_squares)(const T* x, long stride, long rows, long channels, const float* mean,
-                      float* sum);
-
-  // y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for; `shortcut` may be null
-  // and has y's stride, `y` may be `x`. finish_rows does it with float32 sums.
-  void (*affine_rows)(const T* x, long x_stride, long rows, long channels, const float* mean,
-                      const float* scale, const float* bias, const T* shortcut, bool relu, T* y,
-                      long stride);
-  void (*finish_rows)(const float* x, long x_stride, long rows, long channels, const float* mean,
-                      const float* scale, const float* bias, const T* shortcut, bool relu, T* y,
-                      long stride);
-
-  // Adds g and g * (x - mean) of every row: g = dy where y > 0 or `y` is null, else zero.
-  void (*add_gradients)(const T* dy, const T* y, const T* x, long rows, long channels,
-                        const float* mean, float* sum, float* sum_deviation);
-
-  // dx = (g - offset - (x - mean) * slope) * scale, and dshortcut = g unless that is null.
-  void (*gradient_rows)(const T* dy, const T* y, const T* x, long rows, long channels,
-                        const float* mean, const float* offset, const float* slope,
-                        const float* scale, T* dx, T* dshortcut);
-
-  // y = sums.
-  void (*round_rows)(const float* sums, long sums_stride, long rows, long channels, T* y,
-                     long stride);
-
   int words(long channels) const {
     return static_cast<int>((channels + channels_per_word - 1) / channels_per_word);
   }
+
+  // Into panels: row i = the `depth` numbers from x[rows[i] * stride] on, i < count.
+  struct Copy {
+    // For `multiply.rows`.
+    void (*rows)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+                 long panel_stride);
+    // For `multiply.outer`. Where a word holds two numbers, they are one channel of two rows that
+    // follow each other, and the panel has half as many rows.
+    void (*factor)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+                   long panel_stride);
+  } copy;
+
+  // One slab of packed weights [words of depth, tile_columns], zero from column `columns` on.
+  struct Pack {
+    // Its entry (d, j) is w[d * stride + j].
+    void (*as_stored)(const T* w, long stride, int depth, int columns, float* slab);
+    // Its entry (d, j) is w[j * stride + d].
+    void (*transposed)(const T* w, long stride, int depth, int columns, float* slab);
+  } pack;
+
+  struct Multiply {
+    // y[target[i]] += x[i] @ w for i < rows, or = without `add`: the first `words` words of x's
+    // rows count, `packed` holds the `columns` columns of w in slabs. `following` rows come after
+    // them in the index of x, and are wanted next.
+    void (*rows)(const Rows& x, int rows, int following, int words, const float* packed,
+                 int columns, float* y, const int* target, long y_stride, bool add);
+    // c += a^T @ b over `rows` rows of words of two factors, or = without `add`. Rows of b are read
+    // up to a whole number of tile_columns. Where there is no index, and then for neither, rows
+    // follow each other; else `following` <= rows more come after them in both indices, and are
+    // wanted next.
+    void (*outer)(const Rows& a, int a_columns, const Rows& b, int b_columns, int rows,
+                  int following, float* c, long c_stride, bool add);
+  } multiply;
+
+  struct Sum {
+    // sum = the sum of the rows x[rows[i]] of `channels` numbers, i < count, in this order; zeros
+    // for none. `known` >= count entries of `rows` are there: those past `count` are wanted next.
+    void (*rows)(const T* x, long channels, const int* rows, long count, long known, float* sum);
+    // y = sums, `stride` being the steps from row to row.
+    void (*round)(const float* sums, long sums_stride, long rows, long channels, T* y, long stride);
+  } sum;
+
+  // Batch norm (norm.h). `stride` and the like are the steps from row to row; where there is none,
+  // rows are `channels` apart.
+  struct Norm {
+    // sum += every row.
+    void (*add_rows)(const T* x, long stride, long rows, long channels, float* sum);
+    // sum += the squares of the rows' distances from `mean`.
+    void (*add_squares)(const T* x, long stride, long rows, long channels, const float* mean,
+                        float* sum);
+    // y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for; `shortcut` may be
+    // null and has y's stride, `y` may be `x`.
+    void (*affine)(const T* x, long x_stride, long rows, long channels, const float* mean,
+                   const float* scale, const float* bias, const T* shortcut, bool relu, T* y,
+                   long stride);
+    // The same of float32 sums.
+    void (*affine_of_sums)(const float* x, long x_stride, long rows, long channels,
+                           const float* mean, const float* scale, const float* bias,
+                           const T* shortcut, bool relu, T* y, long stride);
+    // Adds g and g * (x - mean) of every row: g = dy where y > 0 or `y` is null, else zero.
+    void (*add_gradients)(const T* dy, const T* y, const T* x, long rows, long channels,
+                          const float* mean, float* sum, float* sum_deviation);
+    // dx = (g - offset - (x - mean) * slope) * scale, and dshortcut = g unless that is null.
+    void (*gradient)(const T* dy, const T* y, const T* x, long rows, long channels,
+                     const float* mean, const float* offset, const float* slope, const float* scale,
+                     T* dx, T* dshortcut);
+  } norm;
 };
 
 struct Kernels {

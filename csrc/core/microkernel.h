@@ -254,6 +254,13 @@ void copy_rows(const T* x, long stride, const int* rows, int count, int depth, f
     for (; d < depth; ++d) to[d] = load_one(from + d);
   }
 }
+
+// Words of one number are the same words whichever factor they belong to.
+template <typename T>
+void copy_factor(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+                 long panel_stride) {
+  copy_rows(x, stride, rows, count, depth, panel, panel_stride);
+}
 #endif
 
 // sum = [sum +] a [+ b], while a row that comes later is fetched from memory.

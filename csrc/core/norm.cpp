@@ -15,7 +15,7 @@ template <typename Add, typename Join>
 void reduce_rows(const NormShape& shape, float* first, float* second,
                  const ParallelFor& parallel_for, Add&& add, Join&& join) {
   const int64_t block = rows_per_task(shape.channels);
-  const int64_t tasks = (shape.valid + block - 1) / block;
+  const int64_t tasks = ceil_div(shape.valid, block);
   std::vector<float> parts(tasks * 2 * shape.channels);
   for_row_blocks(shape.valid, shape.channels, parallel_for, [&](int64_t begin, int64_t end) {
     float* part = parts.data() + begin / block * 2 * shape.channels;
@@ -62,9 +62,9 @@ void few_moments(const T* x, int64_t stride, int64_t rows, int64_t channels, flo
   const RowKernels<T>& inner = row_kernels<T>();
   std::fill_n(mean, channels, 0.0f);
   std::fill_n(m2, channels, 0.0f);
-  inner.add_rows(x, stride, rows, channels, mean);
+  inner.norm.add_rows(x, stride, rows, channels, mean);
   for (int64_t c = 0; c < channels; ++c) mean[c] /= static_cast<float>(rows);
-  inner.add_squares(x, stride, rows, channels, mean, m2);
+  inner.norm.add_squares(x, stride, rows, channels, mean, m2);
 }
 
 template <typename T>
@@ -95,7 +95,7 @@ void affine_rows(const NormShape& shape, const T* x, const float* mean, const fl
       shape, parallel_for,
       [&](int64_t begin, int64_t rows) {
         const int64_t at = begin * channels;
-        row_kernels<T>().affine_rows(x + at, channels, rows, channels, mean, scale, bias,
+        row_kernels<T>().norm.affine(x + at, channels, rows, channels, mean, scale, bias,
                                      shortcut == nullptr ? nullptr : shortcut + at, relu, y + at,
                                      channels);
       },
@@ -110,10 +110,10 @@ void finish_rows(const RowAffine<T>& affine, const RowBlock& block, const float*
   const auto [begin, end, left, right] = block;
   const int64_t stop = std::clamp(affine.valid, begin, end);
   const T* shortcut = affine.shortcut;
-  row_kernels<T>().finish_rows(sums, sums_stride, stop - begin, right - left, affine.mean + left,
-                               affine.scale + left, affine.bias + left,
-                               shortcut == nullptr ? nullptr : shortcut + begin * channels + left,
-                               affine.relu, y, channels);
+  row_kernels<T>().norm.affine_of_sums(
+      sums, sums_stride, stop - begin, right - left, affine.mean + left, affine.scale + left,
+      affine.bias + left, shortcut == nullptr ? nullptr : shortcut + begin * channels + left,
+      affine.relu, y, channels);
   for (int64_t row = stop; row < end; ++row) {
     std::fill_n(y + (row - begin) * channels, right - left, T{});
   }
@@ -128,8 +128,8 @@ void affine_gradient_sums(const NormShape& shape, const T* dy, const T* y, const
       shape, sum, sum_deviation, parallel_for,
       [&](int64_t begin, int64_t end, float* part, float* part_deviation) {
         const int64_t at = begin * channels;
-        row_kernels<T>().add_gradients(dy + at, y == nullptr ? nullptr : y + at, x + at,
-                                       end - begin, channels, mean, part, part_deviation);
+        row_kernels<T>().norm.add_gradients(dy + at, y == nullptr ? nullptr : y + at, x + at,
+                                            end - begin, channels, mean, part, part_deviation);
       },
       [](int64_t, float* first, float* second, int64_t, const float* more_first,
          const float* more_second, int64_t count) {
@@ -148,7 +148,7 @@ void affine_gradient_rows(const NormShape& shape, const T* dy, const T* y, const
       shape, parallel_for,
       [&](int64_t begin, int64_t rows) {
         const int64_t at = begin * channels;
-        row_kernels<T>().gradient_rows(dy + at, y == nullptr ? nullptr : y + at, x + at, rows,
+        row_kernels<T>().norm.gradient(dy + at, y == nullptr ? nullptr : y + at, x + at, rows,
                                        channels, mean, offset, slope, scale, dx + at,
                                        dshortcut == nullptr ? nullptr : dshortcut + at);
       },

@@ -64,6 +64,8 @@ class Claims {
   std::exception_ptr error_;
 };
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Rows of one task that moves [rows, channels]: about 256 KiB of floats, enough to hide the claim,
 // few enough to balance.
 inline int64_t rows_per_task(int64_t channels) {
@@ -74,7 +76,7 @@ inline int64_t rows_per_task(int64_t channels) {
 inline void for_row_blocks(int64_t rows, int64_t channels, const ParallelFor& parallel_for,
                            const std::function<void(int64_t, int64_t)>& body) {
   const int64_t block = rows_per_task(channels);
-  parallel_for((rows + block - 1) / block,
+  parallel_for(ceil_div(rows, block),
                [&](int64_t i) { body(i * block, std::min((i + 1) * block, rows)); });
 }
 

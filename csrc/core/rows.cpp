@@ -94,7 +94,7 @@ void gather_scatter_rows(const T* x, int64_t rows_in, int64_t channels, const in
     for (int64_t row = begin; row < end; ++row) {
       float* sum = sum_row(y + row * channels, scratch);
       const int64_t first = groups.start[row];
-      inner.sum_rows(x, channels, groups.member.data() + first, groups.start[row + 1] - first,
+      inner.sum.rows(x, channels, groups.member.data() + first, groups.start[row + 1] - first,
                      groups.start[rows_out] - first, sum);
       finish_row(sum, channels, y + row * channels);
     }

@@ -54,7 +54,7 @@ int64_t voxel_key(const float* p, const float size[3], bool cylindrical) {
 Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylindrical,
                 const ParallelFor& parallel_for) {
   std::vector<int64_t> keys(n);
-  parallel_for((n + kPointsOfTask - 1) / kPointsOfTask, [&](int64_t task) {
+  parallel_for(ceil_div(n, kPointsOfTask), [&](int64_t task) {
     const int64_t end = std::min(n, (task + 1) * kPointsOfTask);
     for (int64_t i = task * kPointsOfTask; i < end; ++i) {
       keys[i] = voxel_key(points + 3 * i, size, cylindrical);

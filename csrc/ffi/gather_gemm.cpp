@@ -1,8 +1,7 @@
 // gather_gemm, what is joined with it and its gradients as XLA custom calls.
 #include "core/gather_gemm.h"
 
-#include <algorithm>
-
+#include "ffi/arguments.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -11,20 +10,12 @@ namespace ffi = xla::ffi;
 namespace uov {
 namespace {
 
-using Map = ffi::Buffer<ffi::S32, 2>;
+using Map = Matrix32;
 using WeightGradient = ffi::Buffer<ffi::F32, 3>;
-using Channels = ffi::Buffer<ffi::F32, 1>;
-using Count = ffi::Buffer<ffi::S32, 0>;
 
-template <typename T>
-const T* data(ffi::AnyBuffer buffer) {
-  return reinterpret_cast<const T*>(buffer.untyped_data());
-}
-
-// Calls body(T*) with the type of the rows, after all checks; `shape` is that of the product.
-template <typename Body>
-void with_checked_type(ffi::AnyBuffer x, ffi::AnyBuffer w, Map map, ffi::Result<ffi::AnyBuffer> y,
-                       WeightView view, Body&& body) {
+// The sizes of a product, once all its arguments have been seen to fit.
+GatherGemmShape checked_shape(ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
+                              ffi::Result<ffi::AnyBuffer> y, WeightView view) {
   const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(), yd = y->dimensions();
   require(xd.size() == 2 && wd.size() == 3 && yd.size() == 2,
           "gather_gemm expects x [N_in, C_in], w [K, C_in, C_out], map [K, N_out]");
@@ -35,19 +26,15 @@ void with_checked_type(ffi::AnyBuffer x, ffi::AnyBuffer w, Map map, ffi::Result<
           "gather_gemm: x, w, map and y do not fit together");
   require(w.element_type() == x.element_type() && y->element_type() == x.element_type(),
           "gather_gemm: x, w and y must have the same dtype");
-  if (x.element_type() == ffi::F32) {
-    body(shape, reinterpret_cast<float*>(y->untyped_data()));
-  } else {
-    require(x.element_type() == ffi::BF16, "gather_gemm computes in float32 or bfloat16");
-    body(shape, reinterpret_cast<bfloat16*>(y->untyped_data()));
-  }
+  return shape;
 }
 
 void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
              ffi::Result<ffi::AnyBuffer> y, WeightView view) {
-  with_checked_type(x, w, map, y, view, [&](const GatherGemmShape& shape, auto* out) {
-    using T = std::remove_pointer_t<decltype(out)>;
-    gather_gemm<T>(shape, view, data<T>(x), data<T>(w), map.typed_data(), nullptr, out,
+  const GatherGemmShape shape = checked_shape(x, w, map, y, view);
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    gather_gemm<T>(shape, view, data<T>(x), data<T>(w), map.typed_data(), nullptr, data<T>(*y),
                    on_pool(pool));
   });
 }
@@ -55,38 +42,40 @@ void forward(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
 void forward_affine(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
                     Channels mean, Channels scale, Channels bias, ffi::AnyBuffer shortcut,
                     Count count, ffi::Result<ffi::AnyBuffer> y, bool has_shortcut, bool relu) {
-  with_checked_type(x, w, map, y, {}, [&](const GatherGemmShape& shape, auto* out) {
-    using T = std::remove_pointer_t<decltype(out)>;
-    for (const Channels& vector : {mean, scale, bias}) {
-      require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
-              "gather_gemm_affine: mean, scale and bias must be [C_out]");
-    }
-    require(!has_shortcut || (shortcut.element_count() == y->element_count() &&
-                              shortcut.element_type() == y->element_type()),
-            "gather_gemm_affine: the shortcut must be like the result");
+  const GatherGemmShape shape = checked_shape(x, w, map, y, {});
+  for (const Channels& vector : {mean, scale, bias}) {
+    require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
+            "gather_gemm_affine: mean, scale and bias must be [C_out]");
+  }
+  require(!has_shortcut || (shortcut.element_count() == y->element_count() &&
+                            shortcut.element_type() == y->element_type()),
+          "gather_gemm_affine: the shortcut must be like the result");
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
     const RowAffine<T> after{mean.typed_data(),
                              scale.typed_data(),
                              bias.typed_data(),
                              has_shortcut ? data<T>(shortcut) : nullptr,
                              relu,
                              count.typed_data()[0]};
-    gather_gemm<T>(shape, {}, data<T>(x), data<T>(w), map.typed_data(), &after, out, on_pool(pool));
+    gather_gemm<T>(shape, {}, data<T>(x), data<T>(w), map.typed_data(), &after, data<T>(*y),
+                   on_pool(pool));
   });
 }
 
 void forward_moments(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
                      Count count, ffi::Result<ffi::AnyBuffer> y, ffi::Result<Channels> mean,
                      ffi::Result<Channels> m2) {
-  with_checked_type(x, w, map, y, {}, [&](const GatherGemmShape& shape, auto* out) {
-    using T = std::remove_pointer_t<decltype(out)>;
-    for (Channels vector : {*mean, *m2}) {
-      require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
-              "gather_gemm_moments: mean and m2 must be [C_out]");
-    }
-    // A count beyond the capacity belongs to a plan that did not fit: all rows are valid then.
-    const int64_t valid = std::clamp<int64_t>(count.typed_data()[0], 0, shape.rows_out);
-    gather_gemm_moments<T>(shape, data<T>(x), data<T>(w), map.typed_data(), valid, out,
-                           mean->typed_data(), m2->typed_data(), on_pool(pool));
+  const GatherGemmShape shape = checked_shape(x, w, map, y, {});
+  for (const Channels& vector : {*mean, *m2}) {
+    require(static_cast<int64_t>(vector.element_count()) == shape.channels_out,
+            "gather_gemm_moments: mean and m2 must be [C_out]");
+  }
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    gather_gemm_moments<T>(shape, data<T>(x), data<T>(w), map.typed_data(),
+                           valid_rows(count, shape.rows_out), data<T>(*y), mean->typed_data(),
+                           m2->typed_data(), on_pool(pool));
   });
 }
 
@@ -94,21 +83,21 @@ void gradients(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer w, ffi::A
                Map map, Map back, ffi::Result<ffi::AnyBuffer> dx, ffi::Result<WeightGradient> dw,
                bool mirrored) {
   // dx is the product of dy with the transposed weights: its checks cover all but x, map and dw.
-  with_checked_type(
-      dy, w, back, dx, {true, mirrored}, [&](const GatherGemmShape& product, auto* out) {
-        using T = std::remove_pointer_t<decltype(out)>;
-        const auto xd = x.dimensions(), md = map.dimensions(), wd = dw->dimensions();
-        const GatherGemmShape shape{product.kernel, product.rows_out, product.rows_in,
-                                    product.channels_out, product.channels_in};
-        require(xd.size() == 2 && xd[0] == shape.rows_in && xd[1] == shape.channels_in &&
-                    md[0] == shape.kernel && md[1] == shape.rows_out && wd[0] == shape.kernel &&
-                    wd[1] == shape.channels_in && wd[2] == shape.channels_out &&
-                    x.element_type() == dy.element_type(),
-                "gather_gemm_gradients: x, w, dy, map, back, dx and dw do not fit together");
-        gather_gemm_gradients<T>(shape, data<T>(x), data<T>(w), data<T>(dy), map.typed_data(),
-                                 mirrored ? nullptr : back.typed_data(), out, dw->typed_data(),
-                                 on_pool(pool));
-      });
+  const GatherGemmShape product = checked_shape(dy, w, back, dx, {true, mirrored});
+  const GatherGemmShape shape{product.kernel, product.rows_out, product.rows_in,
+                              product.channels_out, product.channels_in};
+  const auto xd = x.dimensions(), md = map.dimensions(), wd = dw->dimensions();
+  require(xd.size() == 2 && xd[0] == shape.rows_in && xd[1] == shape.channels_in &&
+              md[0] == shape.kernel && md[1] == shape.rows_out && wd[0] == shape.kernel &&
+              wd[1] == shape.channels_in && wd[2] == shape.channels_out &&
+              x.element_type() == dy.element_type(),
+          "gather_gemm_gradients: x, w, dy, map, back, dx and dw do not fit together");
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    gather_gemm_gradients<T>(shape, data<T>(x), data<T>(w), data<T>(dy), map.typed_data(),
+                             mirrored ? nullptr : back.typed_data(), data<T>(*dx), dw->typed_data(),
+                             on_pool(pool));
+  });
 }
 
 void weight_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer dy, Map map,
@@ -121,16 +110,11 @@ void weight_gradient(ffi::ThreadPool& pool, ffi::AnyBuffer x, ffi::AnyBuffer dy,
   require(md[1] == shape.rows_out && wd[0] == shape.kernel && wd[1] == shape.channels_in &&
               wd[2] == shape.channels_out && x.element_type() == dy.element_type(),
           "gather_gemm_dw: x, dy, map and dw do not fit together");
-  const ParallelFor parallel_for = on_pool(pool);
-  float* out = dw->typed_data();
-  if (x.element_type() == ffi::F32) {
-    gather_gemm_dw<float>(shape, data<float>(x), data<float>(dy), map.typed_data(), out,
-                          parallel_for);
-  } else {
-    require(x.element_type() == ffi::BF16, "gather_gemm_dw computes in float32 or bfloat16");
-    gather_gemm_dw<bfloat16>(shape, data<bfloat16>(x), data<bfloat16>(dy), map.typed_data(), out,
-                             parallel_for);
-  }
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    gather_gemm_dw<T>(shape, data<T>(x), data<T>(dy), map.typed_data(), dw->typed_data(),
+                      on_pool(pool));
+  });
 }
 
 ffi::Error gather_gemm_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,

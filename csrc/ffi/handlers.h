@@ -1,21 +1,27 @@
-// The XLA custom-call handlers of the CPU backend.
+// The XLA custom-call handlers of the CPU backend: this list is the only one.
 #pragma once
 
 #include "xla/ffi/api/ffi.h"
 
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_affine_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_dw_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_gradients_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_gemm_moments_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_rows_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_unit_rows_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_unit_rows_gradient_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_submanifold_map_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_plan_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_column_moments_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_rows_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_sums_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_affine_gradient_rows_cpu);
-XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_moving_average_cpu);
+// X(name) for each: handler uov_<name>_cpu, custom call "uov_<name>".
+#define UOV_FOR_EACH_HANDLER(X) \
+  X(gather_gemm)                \
+  X(gather_gemm_affine)         \
+  X(gather_gemm_moments)        \
+  X(gather_gemm_dw)             \
+  X(gather_gemm_gradients)      \
+  X(gather_rows)                \
+  X(gather_scatter_rows)        \
+  X(unit_rows)                  \
+  X(unit_rows_gradient)         \
+  X(submanifold_map)            \
+  X(plan)                       \
+  X(column_moments)             \
+  X(affine_rows)                \
+  X(affine_gradient_sums)       \
+  X(affine_gradient_rows)       \
+  X(moving_average)
+
+#define UOV_DECLARE_HANDLER(name) XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_##name##_cpu);
+UOV_FOR_EACH_HANDLER(UOV_DECLARE_HANDLER)
+#undef UOV_DECLARE_HANDLER

@@ -1,6 +1,7 @@
 // moving_average as an XLA custom call.
 #include "core/moving_average.h"
 
+#include "ffi/arguments.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -21,10 +22,8 @@ ffi::Error moving_average_handler(ffi::ThreadPool pool, ffi::AnyBuffer old, ffi:
                   static_cast<int64_t>(buffer.element_count()) == count,
               "moving_average: old, sample and next must be float32 of one shape");
     }
-    moving_average(static_cast<const float*>(old.untyped_data()),
-                   static_cast<const float*>(sample.untyped_data()), count, decay.typed_data()[0],
-                   weight.typed_data()[0], squares, static_cast<float*>(next->untyped_data()),
-                   on_pool(pool));
+    moving_average(data<float>(old), data<float>(sample), count, decay.typed_data()[0],
+                   weight.typed_data()[0], squares, data<float>(*next), on_pool(pool));
   });
 }
 

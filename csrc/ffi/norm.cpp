@@ -1,8 +1,7 @@
 // column_moments, affine_rows and its gradient as XLA custom calls.
 #include "core/norm.h"
 
-#include <algorithm>
-
+#include "ffi/arguments.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -11,15 +10,10 @@ namespace ffi = xla::ffi;
 namespace uov {
 namespace {
 
-using Channels = ffi::Buffer<ffi::F32, 1>;
-using Count = ffi::Buffer<ffi::S32, 0>;
-
-// A count beyond the capacity belongs to a plan that did not fit: all rows are valid then.
 NormShape shape_of(ffi::AnyBuffer x, Count count) {
   require(x.dimensions().size() == 2, "norms take rows [N, C]");
   const int64_t rows = x.dimensions()[0];
-  const int64_t valid = std::clamp<int64_t>(count.typed_data()[0], 0, rows);
-  return {rows, valid, x.dimensions()[1]};
+  return {rows, valid_rows(count, rows), x.dimensions()[1]};
 }
 
 void require_like(ffi::AnyBuffer x, ffi::AnyBuffer other) {
@@ -32,22 +26,6 @@ void require_like(ffi::AnyBuffer x, ffi::AnyBuffer other) {
 void require_channels(const NormShape& shape, const Channels& vector) {
   require(static_cast<int64_t>(vector.element_count()) == shape.channels,
           "the vectors of a norm must be [C] for rows [N, C]");
-}
-
-// Calls body(T{}) with the element type of x.
-template <typename Body>
-void with_type(ffi::AnyBuffer x, Body&& body) {
-  if (x.element_type() == ffi::F32) {
-    body(float{});
-  } else {
-    require(x.element_type() == ffi::BF16, "rows must be float32 or bfloat16");
-    body(bfloat16{});
-  }
-}
-
-template <typename T>
-T* data(const ffi::AnyBuffer& buffer) {
-  return reinterpret_cast<T*>(buffer.untyped_data());
 }
 
 ffi::Error column_moments_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Count count,

@@ -1,6 +1,7 @@
 // Neighbour maps and whole plans as XLA custom calls, by the code that the host functions use.
 #include "core/plan.h"
 
+#include "ffi/arguments.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -9,10 +10,10 @@ namespace ffi = xla::ffi;
 namespace uov {
 namespace {
 
-using Coordinates = ffi::Buffer<ffi::S32, 2>;  // and neighbour maps
-using Count = ffi::Buffer<ffi::S32, 0>;
+using Coordinates = Matrix32;
 
-int64_t valid_rows(Coordinates coords, Count count) {
+// Unlike the valid rows of features, a count that the coordinates do not have is an error.
+int64_t counted_rows(Coordinates coords, Count count) {
   const int64_t rows = count.typed_data()[0];
   require(coords.dimensions()[1] == 4, "coords must be int32 [N, 4]");
   require(rows >= 0 && rows <= coords.dimensions()[0], "count must be between 0 and N");
@@ -46,7 +47,7 @@ void plan(ffi::ThreadPool& pool, Coordinates coords, Count count, ffi::Remaining
   auto counts = results.get<ffi::Buffer<ffi::S32, 1>>(next++);
   require(counts.has_value() && (*counts)->dimensions()[0] == levels,
           "plan: the last result must be int32 [levels]");
-  const auto rows = sorted_rows(coords.typed_data(), valid_rows(coords, count), 1);
+  const auto rows = sorted_rows(coords.typed_data(), counted_rows(coords, count), 1);
   const auto true_counts = build_plan(rows, arrays, on_pool(pool));
   std::copy(true_counts.begin(), true_counts.end(), (*counts)->typed_data());
 }
@@ -59,7 +60,7 @@ ffi::Error submanifold_map_handler(ffi::ThreadPool pool, Coordinates coords, Cou
     require(map->dimensions()[0] == kernel * kernel * kernel &&
                 map->dimensions()[1] == coords.dimensions()[0],
             "submanifold_map: coords [N, 4] need a map [kernel^3, N]");
-    const auto rows = sorted_rows(coords.typed_data(), valid_rows(coords, count), stride);
+    const auto rows = sorted_rows(coords.typed_data(), counted_rows(coords, count), stride);
     submanifold_map(rows, static_cast<int>(kernel), stride, static_cast<int32_t>(dilation),
                     map->dimensions()[1], map->typed_data(), on_pool(pool));
   });

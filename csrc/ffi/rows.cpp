@@ -1,6 +1,7 @@
 // gather_rows, gather_scatter_rows and unit_rows as XLA custom calls.
 #include "core/rows.h"
 
+#include "ffi/arguments.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
 
@@ -12,32 +13,23 @@ namespace {
 using Index = ffi::Buffer<ffi::S32, 1>;
 using Rows = ffi::Buffer<ffi::F32, 2>;
 using Row = ffi::Buffer<ffi::F32, 1>;
-using Scalar = ffi::Buffer<ffi::S32, 0>;
 
-// Calls body(const T* in, T* out) with the buffers' element type.
-template <typename Body>
-void with_type(ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y, Body&& body) {
+void require_row_moves(ffi::AnyBuffer x, ffi::Result<ffi::AnyBuffer> y) {
   require(x.dimensions().size() == 2 && y->dimensions().size() == 2 &&
               x.dimensions()[1] == y->dimensions()[1] && x.element_type() == y->element_type(),
           "rows are moved between two [rows, channels] arrays of one dtype");
-  if (x.element_type() == ffi::F32) {
-    body(reinterpret_cast<const float*>(x.untyped_data()),
-         reinterpret_cast<float*>(y->untyped_data()));
-  } else {
-    require(x.element_type() == ffi::BF16, "rows must be float32 or bfloat16");
-    body(reinterpret_cast<const bfloat16*>(x.untyped_data()),
-         reinterpret_cast<bfloat16*>(y->untyped_data()));
-  }
 }
 
 ffi::Error gather_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index index,
                                ffi::Result<ffi::AnyBuffer> y) {
   return guarded([&] {
+    require_row_moves(x, y);
     require(index.dimensions()[0] == y->dimensions()[0],
             "gather_rows: index and result must have the same length");
-    with_type(x, y, [&](const auto* in, auto* out) {
-      gather_rows(in, x.dimensions()[0], x.dimensions()[1], index.typed_data(), y->dimensions()[0],
-                  out, on_pool(pool));
+    with_type(x, [&](auto type) {
+      using T = decltype(type);
+      gather_rows<T>(data<T>(x), x.dimensions()[0], x.dimensions()[1], index.typed_data(),
+                     y->dimensions()[0], data<T>(*y), on_pool(pool));
     });
   });
 }
@@ -45,18 +37,20 @@ ffi::Error gather_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index ind
 ffi::Error gather_scatter_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Index source,
                                        Index target, ffi::Result<ffi::AnyBuffer> y, bool identity) {
   return guarded([&] {
+    require_row_moves(x, y);
     const int64_t pairs = target.dimensions()[0];
     require(identity ? x.dimensions()[0] == pairs : source.dimensions()[0] == pairs,
             "gather_scatter_rows: source and target must have the same length");
-    with_type(x, y, [&](const auto* in, auto* out) {
-      gather_scatter_rows(in, x.dimensions()[0], x.dimensions()[1],
-                          identity ? nullptr : source.typed_data(), target.typed_data(), pairs, out,
-                          y->dimensions()[0], on_pool(pool));
+    with_type(x, [&](auto type) {
+      using T = decltype(type);
+      gather_scatter_rows<T>(data<T>(x), x.dimensions()[0], x.dimensions()[1],
+                             identity ? nullptr : source.typed_data(), target.typed_data(), pairs,
+                             data<T>(*y), y->dimensions()[0], on_pool(pool));
     });
   });
 }
 
-ffi::Error unit_rows_handler(ffi::ThreadPool pool, Rows x, Scalar count, ffi::Result<Rows> y,
+ffi::Error unit_rows_handler(ffi::ThreadPool pool, Rows x, Count count, ffi::Result<Rows> y,
                              ffi::Result<Row> inverse) {
   return guarded([&] {
     const auto size = x.dimensions();
@@ -68,7 +62,7 @@ ffi::Error unit_rows_handler(ffi::ThreadPool pool, Rows x, Scalar count, ffi::Re
 }
 
 ffi::Error unit_rows_gradient_handler(ffi::ThreadPool pool, Rows dy, Rows y, Row inverse,
-                                      Scalar count, ffi::Result<Rows> dx) {
+                                      Count count, ffi::Result<Rows> dx) {
   return guarded([&] {
     const auto size = y.dimensions();
     require(
@@ -101,10 +95,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_gather_scatter_rows_cpu, uov::gather_scatter_r
 XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_unit_rows_cpu, uov::unit_rows_handler,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<uov::Rows>()    // x [N, C]
-                                  .Arg<uov::Scalar>()  // valid rows
-                                  .Ret<uov::Rows>()    // y [N, C]
-                                  .Ret<uov::Row>());   // inverse lengths [N]
+                                  .Arg<uov::Rows>()   // x [N, C]
+                                  .Arg<uov::Count>()  // valid rows
+                                  .Ret<uov::Rows>()   // y [N, C]
+                                  .Ret<uov::Row>());  // inverse lengths [N]
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_unit_rows_gradient_cpu, uov::unit_rows_gradient_handler,
                               ffi::Ffi::Bind()
@@ -112,5 +106,5 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(uov_unit_rows_gradient_cpu, uov::unit_rows_gradien
                                   .Arg<uov::Rows>()    // dy [N, C]
                                   .Arg<uov::Rows>()    // y [N, C]
                                   .Arg<uov::Row>()     // inverse lengths [N]
-                                  .Arg<uov::Scalar>()  // valid rows
+                                  .Arg<uov::Count>()   // valid rows
                                   .Ret<uov::Rows>());  // dx [N, C]

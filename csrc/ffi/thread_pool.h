@@ -1,29 +1,27 @@
-// ParallelFor on XLA's own thread pool, and the translation of exceptions into XLA errors.
+// ParallelFor on XLA's own thread pool.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 
 #include "core/parallel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace uov {
 
-// How long a thread looks for more to do before it lets go: waking one up takes about as long.
-inline constexpr auto kPatience = std::chrono::microseconds(100);
+// How long a thread spins before it sleeps or goes: waking one up takes about as long.
+inline constexpr auto kLongestSpin = std::chrono::microseconds(100);
 
-// Whether `done()` came true within the patience.
+// Spins until `done()` comes true, for kLongestSpin at most; returns whether it did.
 template <typename Done>
-bool watch(Done&& done) {
+bool spin_until(Done&& done) {
   const auto start = std::chrono::steady_clock::now();
   for (int i = 1; !done(); ++i) {
-    if (i % 64 == 0 && std::chrono::steady_clock::now() - start > kPatience) return done();
+    if (i % 64 == 0 && std::chrono::steady_clock::now() - start > kLongestSpin) return done();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
@@ -31,12 +29,13 @@ bool watch(Done&& done) {
   return true;
 }
 
-// A handler may itself run on a thread of this pool, so it must never wait for a task that no
-// thread is free to start. Tasks are claimed from one counter by the caller and by whichever pool
-// threads come; the caller works until none is left and then waits only for claimed ones.
-class PoolRun {
+// One loop on a pool. A handler may itself run on a thread of this pool, so it must never wait for
+// a task that no thread is free to start. Tasks are claimed from one counter by the caller and by
+// whichever pool threads come; the caller works until none is left and then waits only for claimed
+// ones.
+class PoolLoop {
  public:
-  PoolRun(int64_t tasks, const ParallelFor::Task& task) : claims_(tasks, task) {}
+  PoolLoop(int64_t tasks, const ParallelFor::Task& task) : claims_(tasks, task) {}
 
   void work() {
     claims_.work([this] {
@@ -49,7 +48,7 @@ class PoolRun {
 
   void wait() {
     auto done = [this] { return finished_ == claims_.tasks(); };
-    watch(done);
+    spin_until(done);
     std::unique_lock<std::mutex> lock(mutex_);
     all_finished_.wait(lock, done);
     claims_.rethrow();
@@ -64,30 +63,32 @@ class PoolRun {
 
 // The pool threads that help one handler. Those that have come stay for its next loops, unless one
 // is long in coming.
-class Crew : public std::enable_shared_from_this<Crew> {
+class PoolHelpers : public std::enable_shared_from_this<PoolHelpers> {
  public:
-  explicit Crew(xla::ffi::ThreadPool& pool) : pool_(pool), threads_(pool.num_threads()) {}
+  explicit PoolHelpers(xla::ffi::ThreadPool& pool) : pool_(pool), threads_(pool.num_threads()) {}
 
-  void run(int64_t tasks, const ParallelFor::Task& task) {
+  // Runs all tasks on the calling thread and on whichever helpers come.
+  void run_loop(int64_t tasks, const ParallelFor::Task& task) {
     if (tasks <= 0) return;
-    auto run = std::make_shared<PoolRun>(tasks, task);
+    auto loop = std::make_shared<PoolLoop>(tasks, task);
     int64_t missing;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      current_ = run;
-      ++loop_;
+      current_ = loop;
+      ++loops_begun_;
       missing = std::max<int64_t>(0, std::min(threads_, tasks) - 1 - helpers_);
       helpers_ += missing;
     }
     for (int64_t i = 0; i < missing; ++i) {
-      pool_.Schedule([crew = shared_from_this()] { crew->help(); });
+      pool_.Schedule([self = shared_from_this()] { self->help(); });
     }
-    run->work();
-    run->wait();
+    loop->work();
+    loop->wait();
   }
 
-  void dismiss() {
-    dismissed_ = true;
+  // There will be no further loop: helpers that wait for one return to the pool.
+  void release() {
+    released_ = true;
     std::lock_guard<std::mutex> lock(mutex_);
     current_.reset();
   }
@@ -96,53 +97,39 @@ class Crew : public std::enable_shared_from_this<Crew> {
   void help() {
     int64_t seen = 0;
     while (true) {
-      watch([&] { return dismissed_ || loop_ != seen; });
-      std::shared_ptr<PoolRun> run;
+      spin_until([&] { return released_ || loops_begun_ != seen; });
+      std::shared_ptr<PoolLoop> loop;
       {
         std::lock_guard<std::mutex> lock(mutex_);
-        if (dismissed_ || loop_ == seen) {
+        if (released_ || loops_begun_ == seen) {
           --helpers_;
           return;
         }
-        seen = loop_;
-        run = current_;
+        seen = loops_begun_;
+        loop = current_;
       }
-      run->work();
+      loop->work();
     }
   }
 
   xla::ffi::ThreadPool& pool_;  // not touched by helpers, which may outlive it
   const int64_t threads_;
   std::mutex mutex_;
-  std::shared_ptr<PoolRun> current_;
-  std::atomic<int64_t> loop_{0};
-  std::atomic<bool> dismissed_{false};
-  int64_t helpers_ = 0;
+  std::shared_ptr<PoolLoop> current_;
+  std::atomic<int64_t> loops_begun_{0};
+  std::atomic<bool> released_{false};
+  int64_t helpers_ = 0;  // that are in help(), or on their way to it
 };
 
 // Loops on a pool, for the duration of one handler.
 inline ParallelFor on_pool(xla::ffi::ThreadPool& pool) {
-  const std::shared_ptr<Crew> crew(std::make_shared<Crew>(pool));
+  const auto helpers = std::make_shared<PoolHelpers>(pool);
   // The last copy of the function lets the helpers go.
-  const std::shared_ptr<void> guard(nullptr, [crew](void*) { crew->dismiss(); });
+  const std::shared_ptr<void> guard(nullptr, [helpers](void*) { helpers->release(); });
   return {std::max<int64_t>(1, pool.num_threads()),
-          [crew, guard](int64_t tasks, const ParallelFor::Task& task) { crew->run(tasks, task); }};
-}
-
-template <typename Body>
-xla::ffi::Error guarded(Body&& body) {
-  try {
-    body();
-    return xla::ffi::Error::Success();
-  } catch (const std::logic_error& error) {  // bad input
-    return xla::ffi::Error(xla::ffi::ErrorCode::kInvalidArgument, error.what());
-  } catch (const std::exception& error) {
-    return xla::ffi::Error(xla::ffi::ErrorCode::kInternal, error.what());
-  }
-}
-
-inline void require(bool condition, const char* expected) {
-  if (!condition) throw std::invalid_argument(expected);
+          [helpers, guard](int64_t tasks, const ParallelFor::Task& task) {
+            helpers->run_loop(tasks, task);
+          }};
 }
 
 }  // namespace uov

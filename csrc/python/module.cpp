@@ -25,25 +25,10 @@ using Points = py::array_t<float, py::array::c_style>;
 
 py::dict handlers() {
   py::dict result;
-  auto add = [&](const char* name, XLA_FFI_Handler* handler) {
-    result[name] = py::capsule(reinterpret_cast<void*>(handler));
-  };
-  add("uov_gather_gemm", uov_gather_gemm_cpu);
-  add("uov_gather_gemm_affine", uov_gather_gemm_affine_cpu);
-  add("uov_gather_gemm_moments", uov_gather_gemm_moments_cpu);
-  add("uov_gather_gemm_dw", uov_gather_gemm_dw_cpu);
-  add("uov_gather_gemm_gradients", uov_gather_gemm_gradients_cpu);
-  add("uov_gather_rows", uov_gather_rows_cpu);
-  add("uov_gather_scatter_rows", uov_gather_scatter_rows_cpu);
-  add("uov_unit_rows", uov_unit_rows_cpu);
-  add("uov_unit_rows_gradient", uov_unit_rows_gradient_cpu);
-  add("uov_submanifold_map", uov_submanifold_map_cpu);
-  add("uov_plan", uov_plan_cpu);
-  add("uov_column_moments", uov_column_moments_cpu);
-  add("uov_affine_rows", uov_affine_rows_cpu);
-  add("uov_affine_gradient_sums", uov_affine_gradient_sums_cpu);
-  add("uov_affine_gradient_rows", uov_affine_gradient_rows_cpu);
-  add("uov_moving_average", uov_moving_average_cpu);
+#define UOV_ADD_HANDLER(name) \
+  result["uov_" #name] = py::capsule(reinterpret_cast<void*>(uov_##name##_cpu));
+  UOV_FOR_EACH_HANDLER(UOV_ADD_HANDLER)
+#undef UOV_ADD_HANDLER
   return result;
 }
 

@@ -7,6 +7,7 @@ import functools
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import jax
 
@@ -37,6 +38,24 @@ def engine() -> ModuleType:
     if module is None:
         raise RuntimeError(status)
     return module
+
+
+def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: bool | int) -> Any:
+    """The result or results of a compiled op: one of those in `csrc/ffi/handlers.h`.
+
+    Args:
+        op: its name there.
+        results: shapes and dtypes, as `jax.ffi.ffi_call` takes them.
+        operands: what the handler binds as arguments.
+        attributes: what it binds as attributes.
+
+    Raises:
+        RuntimeError: the extension is not built.
+
+    """
+    engine()  # registers the handlers
+    call = jax.ffi.ffi_call(f"uov_{op}", results, vmap_method="sequential")
+    return call(*operands, **attributes)
 
 
 def backends() -> dict[str, str]:

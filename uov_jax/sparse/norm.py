@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from uov_jax.sparse import xla
-from uov_jax.sparse.backends import current_backend
+from uov_jax.sparse.backends import compiled_call, current_backend
 
 
 def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +37,7 @@ def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array
     check_rows("column_moments", {"x": x}, {}, count)
     if current_backend() == "xla":
         return xla.column_moments(x, count)
-    return tuple(_call("column_moments", [_channels(x)] * 2, x, count))
+    return tuple(compiled_call("column_moments", [_channels(x)] * 2, x, count))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
@@ -78,7 +78,7 @@ def affine_rows(
         return xla.affine_rows(x, mean, scale, bias, shortcut, count, relu)
     operands = (x, mean, scale, bias, x if shortcut is None else shortcut, count)
     attributes = {"has_shortcut": shortcut is not None, "relu": relu}
-    return _call("affine_rows", _rows(x), *operands, **attributes)
+    return compiled_call("affine_rows", _rows(x), *operands, **attributes)
 
 
 def affine_gradient_sums(
@@ -107,7 +107,7 @@ def affine_gradient_sums(
         return xla.affine_gradient_sums(dy, y, x, mean, count)
     operands = (dy, dy if y is None else y, x, mean, count)
     results = [_channels(x)] * 2
-    return tuple(_call("affine_gradient_sums", results, *operands, relu=y is not None))
+    return tuple(compiled_call("affine_gradient_sums", results, *operands, relu=y is not None))
 
 
 def affine_gradient_rows(
@@ -158,7 +158,7 @@ def affine_gradient_rows(
     results = [_rows(x), _rows(x) if has_shortcut else unwanted]
     operands = (dy, dy if y is None else y, x, mean, offset, slope, scale, count)
     attributes = {"relu": y is not None, "has_shortcut": has_shortcut}
-    dx, dshortcut = _call("affine_gradient_rows", results, *operands, **attributes)
+    dx, dshortcut = compiled_call("affine_gradient_rows", results, *operands, **attributes)
     return dx, dshortcut if has_shortcut else None
 
 
@@ -186,11 +186,6 @@ def _affine_rows_backward(relu: bool, saved: Any, dy: jax.Array) -> tuple[jax.Ar
 
 
 affine_rows.defvjp(_affine_rows_forward, _affine_rows_backward)
-
-
-def _call(name: str, results: Any, *operands: jax.Array, **attributes: bool) -> Any:
-    call = jax.ffi.ffi_call(f"uov_{name}", results, vmap_method="sequential")
-    return call(*operands, **attributes)
 
 
 def _rows(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -14,17 +14,13 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from uov_jax.sparse import xla
-from uov_jax.sparse.backends import current_backend
+from uov_jax.sparse.backends import compiled_call, current_backend
 from uov_jax.sparse.norm import affine_rows, check_rows
 from uov_jax.sparse.plan import NeighbourMap
 
 
 def _no_gradient(index: Any) -> Any:
     return np.zeros(np.shape(index), jax.dtypes.float0)
-
-
-def _call(name: str, result: Any, *operands: jax.Array, **attributes: Any) -> Any:
-    return jax.ffi.ffi_call(name, result, vmap_method="sequential")(*operands, **attributes)
 
 
 def _multiply(
@@ -35,7 +31,9 @@ def _multiply(
         w = w[::-1] if mirrored else w
         return xla.gather_gemm(x, w.swapaxes(1, 2) if transposed else w, forward)
     result = jax.ShapeDtypeStruct((forward.shape[1], w.shape[1 if transposed else 2]), x.dtype)
-    return _call("uov_gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored)
+    return compiled_call(
+        "gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored
+    )
 
 
 @jax.custom_vjp
@@ -131,7 +129,7 @@ def gather_gemm_moments(
         return y, *xla.column_moments(y, count)
     channels = jax.ShapeDtypeStruct(w.shape[2:], jnp.float32)
     results = [rows, channels, channels]
-    return tuple(_call("uov_gather_gemm_moments", results, x, w, neighbours.forward, count))
+    return tuple(compiled_call("gather_gemm_moments", results, x, w, neighbours.forward, count))
 
 
 def _gather_gemm_moments_forward(x: Any, w: Any, neighbours: Any, count: Any) -> tuple[Any, Any]:
@@ -189,7 +187,7 @@ def gather_gemm_affine(
         return xla.affine_rows(y, mean, scale, bias, shortcut, count, relu)
     operands = (x, w, neighbours.forward, mean, scale, bias, x if shortcut is None else shortcut)
     attributes = {"has_shortcut": shortcut is not None, "relu": relu}
-    return _call("uov_gather_gemm_affine", result, *operands, count, **attributes)
+    return compiled_call("gather_gemm_affine", result, *operands, count, **attributes)
 
 
 def _gather_gemm_affine_forward(*arguments: Any) -> tuple[jax.Array, Any]:
@@ -228,7 +226,7 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
         return xla.gather_gemm_dw(x, dy, neighbours.forward)
     shape = (neighbours.forward.shape[0], x.shape[1], dy.shape[1])
     result = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return _call("uov_gather_gemm_dw", result, x, dy, neighbours.forward)
+    return compiled_call("gather_gemm_dw", result, x, dy, neighbours.forward)
 
 
 def gather_gemm_gradients(
@@ -255,7 +253,7 @@ def gather_gemm_gradients(
         return dx, xla.gather_gemm_dw(x, dy, neighbours.forward)
     results = [jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(w.shape, jnp.float32)]
     operands = (x, w, dy, neighbours.forward, back)
-    return tuple(_call("uov_gather_gemm_gradients", results, *operands, mirrored=mirrored))
+    return tuple(compiled_call("gather_gemm_gradients", results, *operands, mirrored=mirrored))
 
 
 def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
@@ -314,7 +312,7 @@ def _unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
         jax.ShapeDtypeStruct(x.shape, jnp.float32),
         jax.ShapeDtypeStruct(x.shape[:1], jnp.float32),
     )
-    return _call("uov_unit_rows", results, x, count)
+    return compiled_call("unit_rows", results, x, count)
 
 
 def _unit_rows_forward(x: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
@@ -328,7 +326,7 @@ def _unit_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, Any]:
         dx = xla.unit_rows_gradient(dy, y, inverse)
     else:
         result = jax.ShapeDtypeStruct(y.shape, jnp.float32)
-        dx = _call("uov_unit_rows_gradient", result, dy, y, inverse, count)
+        dx = compiled_call("unit_rows_gradient", result, dy, y, inverse, count)
     return dx, _no_gradient(count)
 
 
@@ -339,7 +337,7 @@ def _gather(x: jax.Array, index: jax.Array) -> jax.Array:
     if current_backend() == "xla":
         return xla.take_rows(x, index)
     result = jax.ShapeDtypeStruct((index.shape[0], x.shape[1]), x.dtype)
-    return _call("uov_gather_rows", result, x, index)
+    return compiled_call("gather_rows", result, x, index)
 
 
 def _gather_scatter(
@@ -351,7 +349,7 @@ def _gather_scatter(
         return xla.gather_scatter_rows(x, rows, target, num_rows)
     result = jax.ShapeDtypeStruct((num_rows, x.shape[1]), x.dtype)
     rows = target if source is None else source
-    return _call("uov_gather_scatter_rows", result, x, rows, target, identity=source is None)
+    return compiled_call("gather_scatter_rows", result, x, rows, target, identity=source is None)
 
 
 @jax.custom_vjp

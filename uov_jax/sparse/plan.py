@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uov_jax.sparse import xla
-from uov_jax.sparse.backends import current_backend, engine
+from uov_jax.sparse.backends import compiled_call, current_backend, engine
 
 Array = Any  # numpy on the host, jax inside jit
 
@@ -268,12 +268,9 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
             for shape in ((8, coarse), (8, fine), (coarse, 4))
         ]
         shapes = [jax.ShapeDtypeStruct(s, jnp.int32) for s in [*maps, *first, *steps]]
-        call = jax.ffi.ffi_call(
-            "uov_plan",
-            [*shapes, jax.ShapeDtypeStruct((spec.levels,), jnp.int32)],
-            vmap_method="sequential",
-        )
-        flat = list(call(coords, count, levels=spec.levels, first_kernel_5=bool(first)))
+        shapes.append(jax.ShapeDtypeStruct((spec.levels,), jnp.int32))
+        attributes = {"levels": spec.levels, "first_kernel_5": bool(first)}
+        flat = list(compiled_call("plan", shapes, coords, count, **attributes))
     else:
         flat = xla.plan(coords, count, sizes, spec.first_kernel == 5)
     same = tuple(NeighbourMap(flat.pop(0)) for _ in sizes)
@@ -317,11 +314,6 @@ def submanifold_map(
     count = jnp.asarray(count, jnp.int32)
     if current_backend() != "cpu":
         return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride * dilation))
-    call = jax.ffi.ffi_call(
-        "uov_submanifold_map",
-        jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32),
-        vmap_method="sequential",
-    )
-    return NeighbourMap(
-        call(coords, count, kernel=kernel, tensor_stride=tensor_stride, dilation=dilation)
-    )
+    result = jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32)
+    attributes = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
+    return NeighbourMap(compiled_call("submanifold_map", result, coords, count, **attributes))

@@ -89,6 +89,8 @@ def pretraining() -> ConfigDict:
             "schedule": {"name": "cosine", "per": "epoch", "warmup_epochs": 0.0, "power": 0.9},
             # Nothing here changes a parameter of the network.
             "run": {
+                # The first and the last step are logged, and the last one is saved, in any case;
+                # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
                 # 0 for none.

@@ -53,7 +53,7 @@ def write_run(directory: Path, model: nnx.Module, **data: Any) -> Path:
     for step, factor in ((3, 0), (9, 1)):
         arrays = {name: np.asarray(a) * np.float32(factor) for name, a in parameters.items()}
         statistics = {name: np.asarray(a) for name, a in statistics.items()}
-        checkpoints.save(step, TrainState(np.int32(step), arrays, statistics, ()), [None])
+        checkpoints.save(step, TrainState(np.int32(step), arrays, statistics, ()))
         checkpoints.wait()
     checkpoints.close()
     return directory

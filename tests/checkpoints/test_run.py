@@ -37,7 +37,7 @@ def make_state(value: float = 1.0) -> TrainState:
 def saved(directory: Path, steps: tuple[int, ...] = (5,)) -> None:
     checkpoints = RunCheckpoints(directory, CONFIG, IDENTITY)
     for step in steps:
-        checkpoints.save(step, make_state(step), [{"next": np.int64(step)}])
+        checkpoints.save(step, make_state(step))
     checkpoints.close()
 
 
@@ -47,7 +47,6 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     restored = checkpoints.restore(make_state())
     checkpoints.close()
     assert restored.step == 5
-    assert restored.iterator == [{"next": 5}]
     assert isinstance(restored.state, TrainState)
     np.testing.assert_array_equal(restored.state.parameters["conv.kernel"], np.full((3, 2), 5.0))
     assert restored.state.step.dtype == np.int32
@@ -97,14 +96,14 @@ def test_only_the_last_is_kept_without_scores(tmp_path: Path) -> None:
 def test_the_best_is_kept_even_over_a_restart(tmp_path: Path) -> None:
     checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
     for step, score in ((1, 0.2), (2, 0.5), (3, None), (4, float("nan"))):
-        checkpoints.save(step, make_state(), [])
+        checkpoints.save(step, make_state())
         checkpoints.record_evaluation(step, score)
     checkpoints.close()
     checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
     assert checkpoints.best_step == 2
     assert checkpoints.is_evaluated(3)
-    checkpoints.save(5, make_state(), [])
-    checkpoints.save(6, make_state(), [])
+    checkpoints.save(5, make_state())
+    checkpoints.save(6, make_state())
     checkpoints.close()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["2", "6", "best.json"]
@@ -147,11 +146,12 @@ def test_a_checkpoint_of_another_run_is_refused_by_field(
 def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     saved(tmp_path)
     data = {**CONFIG["data"], "root": "elsewhere", "workers": 8, "worker_processes": True}
-    data["val_split"] = "val"
+    data |= {"val_split": "val", "voxels": (1, 2), "pairs": (3, 4), "superpoints": (5, 6)}
     changed = CONFIG | {"run": {"log_every_steps": 1}, "data": data}
     checkpoints = RunCheckpoints(tmp_path, changed, IDENTITY)
-    assert checkpoints.restore(make_state()).step == 5
+    restored = checkpoints.restore(make_state())
     checkpoints.close()
+    assert restored.step == 5
 
 
 def test_another_network_is_refused_by_array(tmp_path: Path) -> None:

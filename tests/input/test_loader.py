@@ -129,18 +129,13 @@ def test_several_hosts_use_the_largest_capacity_alone():
     assert numbers(capacities=series).steps.capacities == series
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("taken", [0, 1, 3, 5])
-def test_a_restored_iterator_gives_exactly_the_following_batches(taken, workers):
-    iterator = iter(numbers(workers=workers))
-    for _ in range(taken):
-        next(iterator)
-    state = iterator.get_state()
-    rest = list(iterator)
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("taken", [0, 1, 3, 5, 6])
+def test_from_a_step_on_come_exactly_the_following_batches(taken, workers):
+    whole = list(numbers())
+    rest = list(numbers(workers=workers).starting_at(taken))
     assert len(rest) == 6 - taken
-    fresh = iter(numbers(workers=workers))
-    fresh.set_state(state)
-    assert_equal(rest, list(fresh))
+    assert_equal(rest, whole[taken:])
 
 
 def test_without_a_number_of_epochs_it_goes_on():
@@ -190,23 +185,16 @@ def tmp_batches(source: TriModalSource, **changes):
 
 
 def test_real_batches_resume_bit_for_bit(source):
-    iterator = iter(tmp_batches(source))
-    next(iterator)
-    state = iterator.get_state()
-    rest = list(iterator)
-    fresh = iter(tmp_batches(source))
-    fresh.set_state(state)
-    assert_equal(rest, list(fresh))
-    assert len(rest) == 3
-    assert rest[0]["features"].shape == (2, 1024, 1)
+    whole = list(tmp_batches(source))
+    assert len(whole) == 4
+    assert whole[0]["features"].shape == (2, 1024, 1)
+    assert_equal(list(tmp_batches(source, workers=1).starting_at(1)), whole[1:])
 
 
-def test_processes_give_the_same_batches_and_resume(source):
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_processes_give_the_same_batches_whatever_their_number(source, workers):
+    """Also from a step on that other numbers of threads or processes came to."""
     threads = list(tmp_batches(source))
-    iterator = iter(tmp_batches(source, workers=1, processes=True))
-    assert_equal(next(iterator), threads[0])
-    state = iterator.get_state()
-    assert_equal(list(iterator), threads[1:])
-    fresh = iter(tmp_batches(source, workers=1, processes=True))
-    fresh.set_state(state)
-    assert_equal(next(fresh), threads[1])
+    batches = tmp_batches(source, workers=workers, processes=True)
+    assert_equal(list(batches), threads)
+    assert_equal(list(batches.starting_at(1)), threads[1:])

@@ -44,9 +44,7 @@ def test_each_panel_has_its_labels_colours_and_errors_are_red(tmp_path: Path) ->
     # Given in another order than they are drawn in.
     panels = {"prediction": prediction, "teacher": np.zeros_like(truth), "truth": truth}
     bird_eye(points, panels, COLORS, path, names=("ignore", "car", "bus", "tree"))
-    grey, right, wrong = (
-        np.round(255 * np.array(c)) for c in (UNLABELLED, RIGHT, WRONG)
-    )
+    grey, right, wrong = (np.round(255 * np.array(c)) for c in (UNLABELLED, RIGHT, WRONG))
     found = panel_colors(path, 4, np.array([COLORS[2], COLORS[3], grey, right, wrong]))
     np.testing.assert_array_equal(
         found.astype(int),

@@ -50,7 +50,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = root / "run"
     checkpoints = RunCheckpoints(directory, config.to_dict(), {"devices": 1, **task.identity()})
     arrays = jax.device_get(state.create(parameters, statistics, optax.sgd(1.0)))
-    checkpoints.save(3, arrays, [{"next_index": 3}])
+    checkpoints.save(3, arrays)
     checkpoints.close()
     return directory
 
@@ -108,7 +108,7 @@ def test_other_checkpoints_are_refused(run, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder; expected a run directory"):
         QueriedNetwork(tmp_path / "nowhere")
     other = RunCheckpoints(tmp_path, {"task": "finetune"}, {})
-    other.save(1, {"parameters": {"a": np.zeros(2, np.float32)}}, [])
+    other.save(1, {"parameters": {"a": np.zeros(2, np.float32)}})
     other.close()
     with pytest.raises(CheckpointError, match="task 'finetune'; only tri-modal pre-training"):
         QueriedNetwork(tmp_path)
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_shape_is_refused(run, tmp_path):
     record = QueriedNetwork(run)
     identity = record.identity | {"embedding_size": "24"}
     wrong = RunCheckpoints(tmp_path, record.config, identity)
-    wrong.save(1, {"parameters": {"final.kernel": np.zeros((96, 16), np.float32)}}, [])
+    wrong.save(1, {"parameters": {"final.kernel": np.zeros((96, 16), np.float32)}})
     wrong.close()
     with pytest.raises(NetworkMismatchError, match=r"checkpoints/1: not one of 1 tensors matches"):
         QueriedNetwork(tmp_path)

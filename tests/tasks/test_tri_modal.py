@@ -16,6 +16,7 @@ from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.checkpoints.run import read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.errors import UserError
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.tri_modal import TriModalPretraining
 from uov_jax.training.loop import train
@@ -79,10 +80,11 @@ class _Signalling:
         self.steps_per_epoch = batches.steps_per_epoch
         self._batches, self._step = batches, step
 
+    def starting_at(self, step: int) -> Any:
+        self._iterator = self._batches.starting_at(step)
+        return self
+
     def __iter__(self) -> Any:
-        self._iterator = iter(self._batches)
-        self.get_state = self._iterator.get_state
-        self.set_state = self._iterator.set_state
         return self
 
     def __next__(self) -> Any:
@@ -227,3 +229,56 @@ def test_what_does_not_fit_is_refused(config: ConfigDict, tmp_path: Path) -> Non
         match="config.task: expected one of .*, found 'tpm'",
     ):
         build_task(config)
+
+
+def test_a_sweep_that_is_too_large_ends_the_run_and_a_larger_size_goes_on(
+    tmp_path: Path, dataset: Path
+) -> None:
+    """What was trained before is saved; the field that the message names may be changed."""
+    root = write_dataset(tmp_path / "data")
+    config = tiny_config(root, tmp_path / "cache")
+    with config.unlocked():
+        config.data.val_split, config.data.dumps = "", str(dataset / "dumps")
+        config.data.pairs = (8192, 8192)
+    # The sweep of the second step, on its own in its batch.
+    second = next(iter(build_task(config).train_batches(1).steps.indices(1).ravel()))
+    sweep = NuScenesTables(root, "v1.0-mini").keyframes("mini_train")[int(second)].lidar_path
+    points = np.tile(np.fromfile(sweep, np.float32).reshape(-1, 5), (5, 1))
+    points[:, :3] += np.random.default_rng(0).uniform(-3, 3, (len(points), 3))
+    points.astype(np.float32).tofile(sweep)
+    with pytest.raises(UserError, match=r"raise the second number of config\.data\.voxels, which"):
+        train(build_task(config), config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    with config.unlocked():
+        config.data.voxels = (CAPACITY, 10 * CAPACITY)
+    resumed = train(build_task(config), config, tmp_path / "run")
+    assert resumed.finished
+    train(build_task(config), config, tmp_path / "whole")
+    found, expected = (read_arrays(tmp_path / d / "checkpoints" / "4") for d in ("run", "whole"))
+    for name, array in expected.items():
+        # Other padding in the first step: sums of the same numbers in another order.
+        np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_validation_reads_and_projects_every_keyframe_once(
+    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    projected: list[str] = []
+    task = build_task(config)
+    assert isinstance(task, TriModalPretraining)
+    original = task.dumps.read
+    monkeypatch.setattr(task.dumps, "read", lambda k: (read.append(k.token), original(k))[1])
+    # Wherever the projection is called from.
+    for module in [m for n, m in sys.modules.items() if n.startswith("uov_jax.")]:
+        if hasattr(module, "pair_points"):
+            pair = module.pair_points
+            monkeypatch.setattr(
+                module,
+                "pair_points",
+                lambda points, k, pair=pair: (projected.append(k.token), pair(points, k))[1],
+            )
+    outputs = np.zeros((CAPACITY, task.dumps.embedding_size), np.float32)
+    task.evaluate(lambda features, plan: outputs, tmp_path, 1)
+    tokens = [keyframe.token for keyframe in task.validation]
+    assert sorted(read) == sorted(projected) == sorted(tokens)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax.checkpoints.run import CheckpointError, read_arrays
+from uov_jax.errors import InputError
 from uov_jax.training import loop
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
@@ -317,3 +318,55 @@ def test_a_process_that_is_killed_ends_with_the_same_bits(
     assert "Going on from the checkpoint of step" in output
     assert_same_bits(final_arrays(tmp_path / "run"), whole)
     assert [row["step"] for row in metrics(tmp_path / "run")] == [str(s) for s in range(1, 21)]
+
+
+def test_zero_is_never(tmp_path: Path, config: ConfigDict) -> None:
+    """The first and the last step are logged, and the last one saved, all the same."""
+    with config.unlocked():
+        config.run.update(log_every_steps=0, checkpoint_every_steps=0, evaluate_every_epochs=0)
+    task = TinyTask()
+    assert loop.train(task, config, tmp_path / "run").finished
+    assert task.evaluated == []
+    assert [row["step"] for row in metrics(tmp_path / "run")] == ["1", "20"]
+    saved = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert saved == {"20"}
+
+
+@pytest.mark.parametrize(
+    "field", ["log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"]
+)
+def test_less_than_never_is_refused(tmp_path: Path, config: ConfigDict, field: str) -> None:
+    with config.unlocked():
+        config.run[field] = -1
+    with pytest.raises(InputError, match=rf"config.run.{field} = -1.*: expected 0, for never"):
+        loop.train(TinyTask(), config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Unreadable(TinyTask):
+    """Whose seventh batch cannot be built."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Failing(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                if self._number == 6:
+                    raise InputError("sweep.bin: truncated")
+                return super().__next__()
+
+        batches.__class__ = Failing
+        return batches
+
+
+def test_data_that_cannot_be_read_lose_no_step(
+    tmp_path: Path, config: ConfigDict, whole: dict[str, np.ndarray]
+) -> None:
+    with config.unlocked():
+        config.run.checkpoint_every_steps = 4
+    with pytest.raises(InputError, match="sweep.bin: truncated"):
+        loop.train(Unreadable(), config, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
+    # Mended, the run ends as one that never met it.
+    loop.train(TinyTask(), config, tmp_path / "run")
+    assert_same_bits(final_arrays(tmp_path / "run"), whole)

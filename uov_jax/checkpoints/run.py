@@ -24,6 +24,10 @@ FREE_FIELDS = (
     "data.val_split",
     "data.dumps",
     "data.labels",
+    # Sizes of padded arrays: padding influences nothing.
+    "data.voxels",
+    "data.pairs",
+    "data.superpoints",
     "data.workers",
     "data.worker_processes",
 )
@@ -36,11 +40,10 @@ class CheckpointError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint gives back: host arrays and the data iterator's state."""
+    """What a checkpoint gives back: the step and host arrays."""
 
     step: int
     state: Any
-    iterator: Any
 
 
 class _KeepBest(checkpoint_managers.PreservationPolicy):
@@ -115,13 +118,12 @@ class RunCheckpoints:
         """Folder of one checkpoint."""
         return self.directory / str(step)
 
-    def save(self, step: int, state: Any, iterator: Any) -> None:
+    def save(self, step: int, state: Any) -> None:
         """Start writing a checkpoint; returns when the arrays have been copied.
 
         Args:
           step: steps done; a checkpoint that exists already is left as it is.
           state: tree of host arrays.
-          iterator: the data iterator's state, anything JSON can say.
 
         """
         if step == self.last_step:
@@ -130,7 +132,6 @@ class RunCheckpoints:
             "format": FORMAT,
             "config": self._config,
             "identity": self._identity,
-            "iterator": json.loads(json.dumps(iterator, default=_plain)),
             "versions": code_versions(),
         }
         arrays = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
@@ -163,7 +164,7 @@ class RunCheckpoints:
         arrays = self._restore_item(step, "arrays", ocp.args.StandardRestore(host))
         leaves = [np.asarray(arrays[name]) for name in expected]
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return Restored(step, state, record["iterator"])
+        return Restored(step, state)
 
     def record_evaluation(self, step: int, score: float | None) -> bool:
         """Remember that a step was evaluated; says whether it is the best so far.
@@ -290,7 +291,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     """(field, old value, new value) of all fields that must agree and do not."""
     before, after = _flatten(old), _flatten(new)
-    names = [name for name in {**before, **after} if not _is_free(name)]
+    names = [name for name in {**before, **after} if not is_free(name)]
     absent = "nothing"
     return [
         (name, before.get(name, absent), after.get(name, absent))
@@ -299,7 +300,8 @@ def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _is_free(name: str) -> bool:
+def is_free(name: str) -> bool:
+    """Whether a field of a recipe may change when a run is gone on with."""
     return any(name == field or name.startswith(f"{field}.") for field in FREE_FIELDS)
 
 

@@ -60,7 +60,7 @@ def import_checkpoint(
     checkpoints = RunCheckpoints(directory, config, {"source": checkpoint.path.name})
     try:
         arrays = {"parameters": parameters, "statistics": statistics}
-        checkpoints.save(0, arrays, None)
+        checkpoints.save(0, arrays)
     finally:
         checkpoints.close()
     lines = [f"{shape.variant} from {checkpoint.path}", str(report)]

@@ -33,6 +33,12 @@ def add_vocabulary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
 
 
+def say_next(*commands: str) -> None:
+    """Say what can be typed now."""
+    for number, words in enumerate(commands):
+        print(f"  or: {words}" if number else f"Next: {words}", flush=True)
+
+
 def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
     """Do a command's work; returns its exit status, 0 for None.
 

@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from uov_jax.command_line import command
+from uov_jax.command_line import command, next_steps
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.convert import to_native, to_reference
 from uov_jax.dumps.folder import DumpFolder
@@ -58,8 +58,7 @@ def convert(options: argparse.Namespace) -> None:
         f"Wrote {result.written} keyframes ({readable_bytes(result.bytes)}) to {options.output}; "
         f"{result.found} were there already."
     )
-    print(
-        "Next, verify them: python scripts/dump_teacher.py --check "
-        f"--data {options.data} --version {options.version} --split {options.split} "
-        f"--output {options.output} --vocabulary {options.vocabulary}"
-    )
+    words = ["--check", "--data", options.data, "--version", options.version]
+    words += ["--split", options.split, "--output", options.output]
+    words += ["--vocabulary", options.vocabulary]
+    command.say_next(next_steps.script("dump_teacher", *words))

@@ -16,18 +16,18 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from uov_jax.command_line import command
-from uov_jax.config import RECIPES, load_config
+from uov_jax.command_line import command, next_steps
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.check import find_problems
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.dumps.write import DumpResult, dump_keyframes
+from uov_jax.errors import InputError
 from uov_jax.job_array import Shard, parse_shard, shard_from_environment
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names
@@ -71,28 +71,38 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def training_command(options: argparse.Namespace, teacher: str, keyframes: int) -> str:
-    """The command that trains on what was dumped; a set smaller than a batch is one batch."""
-    recipe = f"configs/tmp_{teacher}.py"
-    if not (RECIPES.parent / recipe).is_file():
-        recipe = "configs/tmp_san.py"
-    fields = {
+def training_command(options: argparse.Namespace, teacher: str, tables: NuScenesTables) -> str:
+    """The command that trains on what was dumped: the recipe's own splits where they are there.
+
+    A set smaller than a batch is one batch.
+    """
+    recipe = next_steps.recipe_of("tmp", teacher)
+    config = next_steps.read(recipe)
+    fields: dict[str, Any] = {
         "data.root": options.data,
         "data.version": options.version,
-        "data.train_split": options.split,
         "data.dumps": options.output,
-        "data.val_split": "",
+        "data.vocabulary": options.vocabulary,
     }
-    parts = ["python", "scripts/train.py", "--config", recipe]
-    parts += ["--workdir", f"runs/tmp_{teacher}"]
-    parts += [f"--config.{name}={value}" for name, value in fields.items()]
-    if options.vocabulary != "nuscenes":
-        parts.append(f"--config.data.vocabulary={options.vocabulary}")
-    if keyframes < load_config(str(RECIPES.parent / recipe)).batch_size:
-        # Epochs of one step each would be over at once.
-        parts += ["--devices=1", f"--config.batch_size={keyframes}"]
-        parts.append(f"--config.total_steps={STEPS_OF_A_SMALL_SET}")
-    return shlex.join(parts)
+    dumped = tables.keyframes(options.split).tokens()
+    if not all(
+        _within(split, tables, dumped) for split in (config.data.train_split, config.data.val_split)
+    ):
+        fields |= {"data.train_split": options.split, "data.val_split": ""}
+        if len(dumped) < config.batch_size:
+            # Epochs of one step each would be over at once.
+            fields |= {"batch_size": len(dumped), "total_steps": STEPS_OF_A_SMALL_SET}
+    name = f"{teacher}-{options.split}"
+    words, _ = next_steps.training(recipe, fields, name)
+    return words + " --devices=1" * ("batch_size" in fields)
+
+
+def _within(split: str, tables: NuScenesTables, tokens: Sequence[str]) -> bool:
+    """Whether a dataset has a split, and all of it is among these keyframes."""
+    try:
+        return set(tables.keyframes(split).tokens()) <= set(tokens)
+    except InputError:
+        return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,12 +117,13 @@ def dump(options: argparse.Namespace) -> int:
     environment = {} if options.check else os.environ
     shard = parse_shard(options.shard) if options.shard else shard_from_environment(environment)
     vocabulary = load_vocabulary(options.vocabulary)
-    everything = NuScenesTables(options.data, options.version).keyframes(options.split)
+    tables = NuScenesTables(options.data, options.version)
+    everything = tables.keyframes(options.split)
     keyframes = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
     if options.check:
-        return check(options, keyframes, vocabulary)
+        return check(options, keyframes, vocabulary, tables)
     print(f"Loading the teacher {options.teacher!r}.", flush=True)
     teacher = create_teacher(
         options.teacher,
@@ -122,11 +133,14 @@ def dump(options: argparse.Namespace) -> int:
         ),
     )
     result = dump_keyframes(teacher, keyframes, options.output, vocabulary, batch=options.batch)
-    return finish(options, shard, result, len(everything))
+    return finish(options, shard, result, tables)
 
 
 def check(
-    options: argparse.Namespace, keyframes: Sequence[Keyframe], vocabulary: Vocabulary
+    options: argparse.Namespace,
+    keyframes: Sequence[Keyframe],
+    vocabulary: Vocabulary,
+    tables: NuScenesTables,
 ) -> int:
     """Verify the dumps; returns the exit status."""
     output, dumps = options.output, open_dumps(options.output, vocabulary)
@@ -136,8 +150,7 @@ def check(
     if not problems:
         print(f"All {len(keyframes)} keyframes have a complete dump in {output}.")
         if not options.shard:
-            command = training_command(options, dumps.teacher, len(keyframes))
-            print(f"Next, pre-train on them: {command}")
+            command.say_next(training_command(options, dumps.teacher, tables))
         return 0
     print(
         f"error: {len(problems)} problems with {len(keyframes)} keyframes in {output}: delete the "
@@ -147,7 +160,9 @@ def check(
     return 1
 
 
-def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total: int) -> int:
+def finish(
+    options: argparse.Namespace, shard: Shard, result: DumpResult, tables: NuScenesTables
+) -> int:
     """Say what was written and what comes next; returns the exit status."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(
@@ -167,8 +182,8 @@ def finish(options: argparse.Namespace, shard: Shard, result: DumpResult, total:
     if shard.total > 1:
         print("Next, once every shard is done, verify them all: with --check and without --shard")
         return 0
+    command.say_next(training_command(options, options.teacher, tables))
     print(
-        f"Next, pre-train on them: {training_command(options, options.teacher, total)}\n"
         "To validate on other scenes, first run this command with another --split and the same "
         "--output, then name that split after --config.data.val_split="
     )

@@ -10,7 +10,6 @@ containers. With --config the voxels of the file's own config must be those of t
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from uov_jax.checkpoints.agreement import reference_voxels, require_agreement
 from uov_jax.checkpoints.files import load_state_dict_file
 from uov_jax.checkpoints.shape import NetworkShape
 from uov_jax.checkpoints.transfer import import_checkpoint
-from uov_jax.command_line import command
-from uov_jax.config import RECIPES, load_config
+from uov_jax.command_line import command, next_steps
+from uov_jax.config import load_config
 from uov_jax.models import VARIANTS
 
 # A recipe for scores of so many classes, the ignored one included.
@@ -57,16 +56,16 @@ def import_file(options: argparse.Namespace) -> None:
     print(
         f"{imported.shape.variant}, {imported.shape.in_channels} input channel(s), "
         f"{imported.shape.out_channels} outputs: {imported.report}\n"
-        f"Wrote {imported.folder} and {options.output / 'import.txt'}.\n"
-        f"Next: {next_command(options, imported.shape)}"
+        f"Wrote {imported.folder} and {options.output / 'import.txt'}."
     )
+    command.say_next(next_command(options, imported.shape))
 
 
 def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
     """Evaluation of a network whose outputs the recipe knows, training from another one."""
     outputs = shape.out_channels
     recipe = options.config or RECIPE_OF_CLASSES.get(outputs, RECIPE_OF_CLASSES[17])
-    config = load_config(options.config or str(RECIPES.parent / recipe))
+    config = next_steps.read(recipe)
     # All recipes feed the one channel of LiDAR intensity.
     if (shape.variant, shape.in_channels) != (config.model.variant, 1):
         return f"a recipe of your own: {recipe} trains {config.model.variant} with 1 input channel"
@@ -77,7 +76,7 @@ def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
         known = known or outputs in RECIPE_OF_CLASSES
     else:
         known = outputs == (20 if config.data.get("dataset") == "semantickitti" else 17)
-    words = ["python", f"scripts/{'evaluate' if known else 'train'}.py", "--config", recipe]
     if known:
-        return shlex.join([*words, "--checkpoint", str(options.output)])
-    return shlex.join([*words, f"--config.init.checkpoint={options.output}"])
+        return next_steps.script("evaluate", "--config", recipe, "--checkpoint", options.output)
+    fields = {"init.checkpoint": options.output}
+    return next_steps.training(recipe, fields, options.output.resolve().name)[0]

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from uov_jax.command_line import command
+from uov_jax.command_line import command, next_steps
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
@@ -37,14 +36,8 @@ from uov_jax.superpoints.make import (
 )
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
-# Recipes by the name of the teacher in its dumps.
 HELD_OUT = re.compile(r"(^|_)(val|verify)\b")
-RECIPES = {
-    "san": "configs/annotation_free_san.py",
-    "fcclip": "configs/annotation_free_fcclip.py",
-    "catseg": "configs/annotation_free_catseg.py",
-    "simulated": "configs/annotation_free_san.py:sim",
-}
+SIMULATED = "simulated"  # the simulator's teacher
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -93,7 +86,7 @@ def label(options: argparse.Namespace) -> None:
     )
     results = make_superpoints(keyframes, dumps, vocabulary, folder, options.workers)
     report(options.output, keyframes, results, vocabulary)
-    print(f"Next: {training_command(options, dumps.teacher)}")
+    command.say_next(training_command(options, dumps.teacher))
 
 
 def report(
@@ -135,21 +128,26 @@ def report(
 
 
 def training_command(options: argparse.Namespace, teacher: str) -> str:
-    """The command that trains on the labels."""
-    parts = ["python", "scripts/train.py", "--config"]
-    parts.append(RECIPES.get(teacher, "configs/annotation_free_san.py"))
+    """The command that trains on the labels, from a pre-training on the same dumps if there is one.
+
+    The recipe's own splits where these were labelled, else those that were.
+    """
+    simulated = teacher == SIMULATED
+    recipe = next_steps.recipe_of("annotation_free", teacher) + ":sim" * simulated
+    data = next_steps.read(recipe).data
     fields = {"data.root": options.data, "data.labels": options.output}
-    if teacher != "simulated":
-        fields["data.version"] = options.version
-        if "train" not in options.split:
-            held_out = [split for split in options.split if HELD_OUT.search(split)]
-            others = [split for split in options.split if split not in held_out]
-            fields["data.train_split"] = (others or held_out)[0]
-            fields["data.val_split"] = held_out[0] if others and held_out else ""
-    if teacher not in RECIPES:
-        # Where `dump_teacher.py` says that its pre-training goes.
-        fields["init.checkpoint"] = f"runs/tmp_{teacher}"
-        parts += ["--workdir", f"runs/annotation_free_{teacher}"]
-    if options.vocabulary != "nuscenes":
-        fields["data.vocabulary"] = options.vocabulary
-    return shlex.join(parts + [f"--config.{name}={value}" for name, value in fields.items()])
+    fields |= {"data.version": options.version, "data.vocabulary": options.vocabulary}
+    if not {data.train_split, data.val_split} <= set(options.split):
+        held_out = [split for split in options.split if HELD_OUT.search(split)]
+        others = [split for split in options.split if split not in held_out]
+        fields["data.train_split"] = (others or held_out)[0]
+        fields["data.val_split"] = held_out[0] if others and held_out else ""
+    pretraining = next_steps.pretraining_on(options.dumps)
+    fields["init.checkpoint"] = "" if pretraining is None else pretraining
+    if pretraining is None:
+        print(
+            f"No run below runs/ has pre-trained on {options.dumps}: from random weights, then, "
+            "or from those that --config.init.checkpoint= names."
+        )
+    name = f"{teacher}-{options.output.resolve().name}"
+    return next_steps.training(recipe, fields, name)[0]

@@ -97,3 +97,4 @@ def report_on(options: argparse.Namespace) -> None:
     print("\n".join(lines))
     count = min(options.pictures, len(keyframes))
     print(f"Wrote summary.txt, words.csv and {count} pictures to {options.output}.")
+    print(f"Next: look at {options.output}")

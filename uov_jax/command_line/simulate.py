@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from uov_jax.command_line import command
+from uov_jax.command_line import command, next_steps
 from uov_jax.readable import readable_bytes
 from uov_jax.simulate import (
     DriveReport,
@@ -76,11 +76,14 @@ def simulate(options: argparse.Namespace) -> None:
         f"v1.0-sim, splits sim_train and sim_val), teacher dumps in {report.dumps}. All of it is "
         "simulated, the teacher too."
     )
-    print(f"Next: python scripts/train.py --config configs/tmp_san.py:sim{_elsewhere(report)}")
+    command.say_next(training_command(report))
 
 
-def _elsewhere(report: DriveReport) -> str:
-    """The variant of a drive, and the settings it needs if it is not where a variant expects it."""
+def training_command(report: DriveReport) -> str:
+    """The command that trains on the drive: a variant of its own where one expects it."""
     if report.output in (DEFAULT_OUTPUT, LONG_OUTPUT):
-        return "" if report.output == DEFAULT_OUTPUT else "-long"
-    return f" --config.data.root={report.output} --config.data.dumps={report.dumps}"
+        variant = "sim" if report.output == DEFAULT_OUTPUT else "sim-long"
+        return next_steps.training(f"configs/tmp_san.py:{variant}", {}, "")[0]
+    fields = {"data.root": report.output, "data.dumps": report.dumps}
+    name = report.output.resolve().name
+    return next_steps.training("configs/tmp_san.py:sim", fields, name, own=True)[0]

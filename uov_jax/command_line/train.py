@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from uov_jax.command_line import command
+from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
 from uov_jax.config import default_directory
 
@@ -45,6 +45,8 @@ def train(options: argparse.Namespace) -> int:
     """Train what the options say; returns the exit status."""
     config = read_recipe(options)
     # Late, so that wrong arguments are answered at once.
+    import jax
+
     from uov_jax.tasks.build import build_task
     from uov_jax.training import loop, parallel
 
@@ -53,4 +55,7 @@ def train(options: argparse.Namespace) -> int:
     directory = options.workdir or default_directory(options.config)
     devices = parallel.choose_devices(options.devices)
     result = loop.train(build_task(config), config, directory, devices)
+    if result.finished and not jax.process_index():
+        following = next_steps.after_training(options.config, config, options.fields, directory)
+        command.say_next(*(following or [f"look at {directory}"]))
     return 128 + result.signal if result.signal is not None and not result.finished else 0

@@ -16,6 +16,10 @@ from uov_jax.errors import InputError
 Batch = dict[str, Any]
 
 
+class BatchTooLargeError(InputError, sparse.CapacityError):
+    """A batch does not fit the largest of its recipe's sizes; names the field and the keyframes."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Capacities:
     """The static shapes a batch of one device may have: a short series of rising sizes.
@@ -87,7 +91,7 @@ def build_plans(
         at_least: the first of the series to be tried.
 
     Raises:
-        CapacityError: a cloud does not fit the last of the series; names its keyframes.
+        BatchTooLargeError: a cloud does not fit the last of the series; names its keyframes.
 
     """
     size = at_least
@@ -95,7 +99,7 @@ def build_plans(
         try:
             size = max(size, series.index(sparse.smallest_spec(cloud, series)))
         except sparse.CapacityError as error:
-            raise sparse.CapacityError(f"{error}: {_remedy('voxels', names)}") from error
+            raise BatchTooLargeError(f"{error}: {_remedy('voxels', names)}") from error
     return size, [sparse.build_plan(cloud, series[size], threads=1) for cloud in coords]
 
 
@@ -109,20 +113,23 @@ def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, token
         tokens: the keyframes of the fullest device, for the message.
 
     Raises:
-        CapacityError: none does; names the keyframes.
+        BatchTooLargeError: none does; names the keyframes.
 
     """
     for size, capacity in enumerate(series):
         if max(numbers) <= capacity:
             return size
-    raise sparse.CapacityError(
+    raise BatchTooLargeError(
         f"{max(numbers):,} {what} on one device, but room for {series[-1]:,}: "
         f"{_remedy(what, tokens)}"
     )
 
 
 def _remedy(field: str, tokens: object) -> str:
-    return f"raise the second number of config.data.{field} (keyframes on this device: {tokens})"
+    return (
+        f"raise the second number of config.data.{field}, which a run may do and go on (keyframes "
+        f"on this device: {tokens})"
+    )
 
 
 def pad(column: np.ndarray, capacity: int, fill: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import grain
@@ -82,7 +82,14 @@ class Steps:
         first = (step_of_epoch * self.hosts + self.host) * local
         return order[first : first + local].reshape(self.devices, self.sweeps)
 
-    def __getitem__(self, step: int) -> Batch:
+    def __getitem__(self, step: int) -> Batch | Failure:
+        """Build the batch of a step, or say why that cannot be done."""
+        try:
+            return self.batch(step)
+        except Exception as error:
+            return Failure(error)
+
+    def batch(self, step: int) -> Batch:
         """Build the batch of a step."""
         epoch = step // self.steps_per_epoch
         samples = [
@@ -97,33 +104,57 @@ class Steps:
         return self.collate(samples, self.capacities)
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why there is no batch. Grain would add lines of its own to the error's message."""
+
+    error: Exception
+
+
 def _generator(*entropy: int) -> np.random.Generator:
     return np.random.default_rng(entropy)
 
 
 class TrainBatches:
-    """Training batches; iterating gives a Grain iterator with `get_state` and `set_state`."""
+    """Training batches, built ahead by workers from any step on."""
 
     def __init__(self, steps: Steps, workers: int, processes: bool) -> None:
-        """Set up the workers; they start with the first iterator."""
+        """Nothing starts before batches are asked for.
+
+        Args:
+            steps: the batches.
+            workers: how many build them; 0 for the caller's own thread.
+            processes: they are processes, not threads.
+
+        """
         self.steps = steps
         self.steps_per_epoch = steps.steps_per_epoch
-        dataset = grain.MapDataset.source(steps)
-        if processes and workers:
+        self._workers, self._processes = workers, processes
+
+    def starting_at(self, step: int) -> Iterator[Batch]:
+        """The batches from a step on; neither workers nor their number decide which they are."""
+        for batch in self._grain(step):
+            if isinstance(batch, Failure):
+                raise batch.error
+            yield batch
+
+    def _grain(self, step: int) -> Iterator[Batch | Failure]:
+        dataset = grain.MapDataset.source(self.steps)[step:]
+        if self._processes and self._workers:
             if not flags.FLAGS.is_parsed():  # Grain asks for its flags when it starts a process
                 flags.FLAGS.mark_as_parsed()
-            options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-            one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-            self.dataset = dataset.to_iter_dataset(one_by_one).mp_prefetch(options)
-        else:
-            read = grain.ReadOptions(
-                num_threads=workers, prefetch_buffer_size=workers and workers + 1
+            options = grain.MultiprocessingOptions(
+                num_workers=self._workers, per_worker_buffer_size=1
             )
-            self.dataset = dataset.to_iter_dataset(read)
+            one_by_one = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+            return iter(dataset.to_iter_dataset(one_by_one).mp_prefetch(options))
+        threads = self._workers
+        read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and threads + 1)
+        return iter(dataset.to_iter_dataset(read))
 
-    def __iter__(self) -> grain.DatasetIterator:
-        """A fresh iterator from the first step on."""
-        return iter(self.dataset)
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches from the first step on."""
+        return self.starting_at(0)
 
 
 def train_batches(

@@ -99,7 +99,7 @@ def collate_segmentation(
         uint8[N], 0 for unlabelled voxels and padding.
 
     Raises:
-        CapacityError: more voxels than the largest capacity, with numbers.
+        BatchTooLargeError: more voxels than the largest capacity, with numbers.
 
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]

@@ -180,7 +180,7 @@ def collate_tri_modal(samples: Sequence[Sequence[TriModalSample]], capacities: C
         are numbered through the sweeps of a device, and each has at least one pair.
 
     Raises:
-        CapacityError: more voxels, pairs or superpoints than the largest capacity, with numbers.
+        BatchTooLargeError: more voxels, pairs or superpoints than the largest capacity has.
 
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]

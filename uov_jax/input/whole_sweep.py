@@ -37,7 +37,7 @@ def network_input(
         int32[points], row of every point; `points`; `token`.
 
     Raises:
-        CapacityError: the sweep has more voxels than the largest of the plans holds.
+        BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
 
     """
     voxelized = voxels_of(points, voxels)
@@ -66,7 +66,7 @@ def keyframe_sample(
         under each point. With dumps also `groups`, the keyframe's `Superpoints`; None without.
 
     Raises:
-        CapacityError: the sweep has more voxels than the largest of the plans holds.
+        BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
 
     """
     points = read_sweep(keyframe.lidar_path)
@@ -101,7 +101,7 @@ def sweep_sample(
         uint8[points], the label that `teacher_labels` has for the same sweep, 0 for none, or None.
 
     Raises:
-        CapacityError: the sweep has more voxels than the largest of the plans holds.
+        BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
 
     """
     points = sweeps.points(index)

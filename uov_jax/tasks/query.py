@@ -96,7 +96,7 @@ class QueriedNetwork:
         """The keyframe's evaluation sample and float32[points, D], a unit row for every point.
 
         Raises:
-            CapacityError: the sweep has more voxels than the run's config allows.
+            BatchTooLargeError: the sweep has more voxels than the run's config allows.
 
         """
         sample = keyframe_sample(keyframe, vocabulary, self._plans, self.voxels)

@@ -107,6 +107,11 @@ class _Run:
                 f"config.batch_size = {config.batch_size} does not divide over "
                 f"{parallel.num_devices} devices"
             )
+        for field in ("log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"):
+            if config.run[field] < 0:
+                raise InputError(
+                    f"config.run.{field} = {config.run[field]}: expected 0, for never, or more"
+                )
         self.batches = task.train_batches(len(parallel.devices))
         self.steps_per_epoch = int(self.batches.steps_per_epoch)
         self.total_steps = _total_steps(config, self.steps_per_epoch)
@@ -162,9 +167,12 @@ class _Run:
             try:
                 batch = next(self.iterator)
             except Exception as error:
-                # Ctrl-C reaches worker processes too, and ends them. Of several processes none
-                # may leave alone: the others would wait for it.
-                if not stop or self.parallel.num_processes > 1:
+                # Of several processes none may leave alone: the others would wait for it.
+                if self.parallel.num_processes > 1:
+                    raise
+                # Ctrl-C reaches worker processes too, and ends them.
+                if not stop:
+                    self._keep(device_state, now, pending)
                     raise
                 progress.say(f"Not built any more: {first_line(error)}")
                 break
@@ -176,7 +184,7 @@ class _Run:
             if pending is not None:
                 self._look_at(*pending)
             pending = (now, metrics)
-            saves = now % self.config.run.checkpoint_every_steps == 0
+            saves = _is_due(now, self.config.run.checkpoint_every_steps)
             evaluates = self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
                 self._look_at(*pending)
@@ -207,13 +215,12 @@ class _Run:
 
     def _begin(self) -> tuple[int, Any]:
         """Where to start, in this order: the directory's last checkpoint; the task's weights."""
-        self.iterator = iter(self.batches)
         start = 0
         if self.checkpoints.last_step is not None:
             restored = self.checkpoints.restore(self.host_state)
             self.host_state, start = restored.state, restored.step
-            self.iterator.set_state(restored.iterator[self.parallel.process])
             self.checkpoints.forget_evaluations_after(start)
+        self.iterator = self.batches.starting_at(start)
         device_state = self.parallel.replicate(self.host_state)
         self.host_state = None
         if self.parallel.is_main:
@@ -246,8 +253,7 @@ class _Run:
                 raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
         rate = self.progress.step(now, values["loss"], self.compiled_since_look)
         self.compiled_since_look = False
-        every = self.config.run.log_every_steps
-        if now % every == 0 or now in (1, self.total_steps):
+        if _is_due(now, self.config.run.log_every_steps) or now in (1, self.total_steps):
             if rate:
                 values["sweeps_per_second"] = rate
             self.log.add(now, epoch, values)
@@ -267,8 +273,14 @@ class _Run:
         )
 
     def _save(self, device_state: Any, now: int) -> None:
-        iterators = self.parallel.gather(_plain_state(self.iterator.get_state()))
-        self.checkpoints.save(now, self.parallel.first(device_state), iterators)
+        self.checkpoints.save(now, self.parallel.first(device_state))
+
+    def _keep(self, device_state: Any, now: int, pending: tuple[int, Any] | None) -> None:
+        """Save the last step before an error of the data ends the run; broken losses stay out."""
+        if pending is not None:
+            self._look_at(*pending)
+            self._save(device_state, now)
+            self.checkpoints.wait()
 
     def _evaluation_is_due(self, now: int) -> bool:
         every = self.config.run.evaluate_every_epochs
@@ -333,16 +345,20 @@ class _Run:
                 flush=True,
             )
             return
-        best = self.checkpoints.best_step
+        best, board = self.checkpoints.best_step, f"tensorboard --logdir {self.directory}"
         lines = [
             f"Finished at step {now:,}; {len(self.programs)} program(s) compiled or loaded.",
             f"  checkpoint    {self.checkpoints.path(last if last is not None else now)}",
             *([f"  best so far   {self.checkpoints.path(best)}"] if best is not None else []),
             f"  metrics       {self.directory / 'metrics.csv'}, {self.directory / 'loss.png'}",
-            f"Next: look at {self.directory}, or type",
-            f"  tensorboard --logdir {self.directory}",
+            *([f"  or            {board}"] if self.config.run.tensorboard else []),
         ]
         print("\n".join(lines), flush=True)
+
+
+def _is_due(now: int, every: int) -> bool:
+    """Whether something is done at a step; 0 is never."""
+    return bool(every) and now % every == 0
 
 
 def _total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
@@ -360,8 +376,3 @@ def _total_steps(config: ConfigDict, steps_per_epoch: int) -> int:
 def first_line(error: Exception) -> str:
     """Kind and first line of an error, `RuntimeError: worker 0 is dead`."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _plain_state(iterator_state: Any) -> Any:
-    """An iterator's state with numpy numbers as Python's."""
-    return json.loads(json.dumps(iterator_state, default=lambda value: value.tolist()))

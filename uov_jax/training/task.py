@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,21 @@ from flax import nnx
 
 # Maps level-0 features [N, C] and their plan to the network's output [N, D], in evaluation mode.
 Predict = Callable[[Any, Any], jax.Array]
+
+
+class Batches(Protocol):
+    """Endless training batches.
+
+    Attributes:
+        steps_per_epoch: batches in an epoch.
+
+    """
+
+    steps_per_epoch: int
+
+    def starting_at(self, step: int) -> Iterator[Any]:
+        """The batches from a step on, counted from 0."""
+        ...
 
 
 class Task(Protocol):
@@ -34,10 +49,10 @@ class Task(Protocol):
         """
         ...
 
-    def train_batches(self, num_devices: int) -> Any:
+    def train_batches(self, num_devices: int) -> Batches:
         """Endless batches, stacked over this process's devices.
 
-        An iterable with `steps_per_epoch`, whose iterator has `get_state` and `set_state`.
+        They are a function of the step alone, so a run that is gone on with needs its step only.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def write_dataset(
     points: int = 400,
     lidarseg: bool = True,
     change: Callable[[Tables], None] = lambda tables: None,
+    own_splits: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write tables, sweeps, labels and images under `root`; `change` may spoil the tables first."""
     rng = np.random.default_rng(0)
@@ -56,6 +57,8 @@ def write_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     for name, records in tables.items():
         (folder / f"{name}.json").write_text(json.dumps(records, indent=1))
+    if own_splits:
+        (folder / "splits.json").write_text(json.dumps(own_splits))
     return root
 
 

@@ -1,8 +1,10 @@
 """Levels and neighbour maps of a sparse UNet: what they are, and how they are built.
 
 A *level* is `coords int32[N, 4]` (batch, x, y, z) with a static number of rows N and a count of
-valid ones. Rows past the count are padding (coordinates -1) and influence nothing. A *neighbour
-map* `int32[K, N_out]` holds the input row at each kernel offset, or -1. Offsets follow
+valid ones. Rows past the count are padding (coordinates -1) and influence nothing. The batch is in
+[0, 4096); x, y and z are within +-65,000, or at a coarser level what those are rounded down to.
+
+A *neighbour map* `int32[K, N_out]` holds the input row at each kernel offset, or -1. Offsets follow
 MinkowskiEngine: x is the fastest axis of k, offsets are multiplied by tensor stride and dilation.
 """
 
@@ -175,8 +177,23 @@ def locality_order(coords: np.ndarray) -> np.ndarray:
 
     Neighbours then lie within a few slices of x of each other: near in memory, and the order in
     which plans are built without another sort.
+
+    Raises:
+        ValueError: a coordinate is duplicate or out of range; names the row.
+
     """
-    return engine().sorted_order(np.ascontiguousarray(coords, np.int32))
+    return engine().sorted_order(_as_int32(coords))
+
+
+def _as_int32(coords: np.ndarray) -> np.ndarray:
+    """Coordinates as the engine takes them; what int32 cannot hold stays out of range."""
+    coords = np.asarray(coords)
+    if not np.issubdtype(coords.dtype, np.integer):
+        raise ValueError(f"coords must be int32 [N, 4], not {coords.dtype}{list(coords.shape)}")
+    if coords.dtype != np.int32:
+        limits = np.iinfo(np.int32)
+        coords = np.clip(coords, limits.min, limits.max).astype(np.int32)
+    return np.ascontiguousarray(coords)
 
 
 def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
@@ -201,7 +218,7 @@ def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -
         ValueError: a coordinate is duplicate or out of range; names the row.
 
     """
-    coords = np.ascontiguousarray(coords, np.int32)
+    coords = _as_int32(coords)
     if len(coords) > spec.capacity:
         raise _refuse(engine().level_counts(coords, spec.levels), spec)
     built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5, _at_most(threads))
@@ -229,7 +246,7 @@ def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
     """
     if not series:
         raise ValueError("the series of plan shapes is empty")
-    coords = np.ascontiguousarray(coords, np.int32)
+    coords = _as_int32(coords)
     counts = engine().level_counts(coords, series[-1].levels)
     for spec in series:
         if all(n <= room for n, room in zip(counts, spec.capacities, strict=True)):
@@ -253,11 +270,17 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
     Returns:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
         is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
-        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`.
+        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`:
+        there they fit no capacity, and all counts are the largest int32.
+
+    Raises:
+        ValueError: `coords` has another shape or dtype.
 
     """
-    if coords.shape != (spec.capacity, 4):
-        raise ValueError(f"coords must be [{spec.capacity}, 4], not {list(coords.shape)}")
+    if coords.shape != (spec.capacity, 4) or coords.dtype != jnp.int32:
+        raise ValueError(
+            f"coords must be int32[{spec.capacity}, 4], not {coords.dtype}{list(coords.shape)}"
+        )
     sizes = spec.capacities
     if current_backend() == "cpu":
         maps = [(27, n) for n in sizes]
@@ -298,6 +321,7 @@ def submanifold_map(
 
     Raises:
         ValueError: kernel, stride or dilation out of range; on the host also bad coordinates.
+            Inside `jit` the `cpu` backend raises on those; `xla` cannot, and connects nothing.
 
     """
     if kernel not in (1, 3, 5) or dilation not in (1, 2) or tensor_stride not in (1, 2, 4, 8, 16):
@@ -306,14 +330,14 @@ def submanifold_map(
             "1, 3 or 5, a stride of 1, 2, 4, 8 or 16, dilation 1 or 2"
         )
     if isinstance(coords, np.ndarray):
-        valid = np.ascontiguousarray(coords[: int(count)], np.int32)
+        valid = _as_int32(coords[: int(count)])
         capacity, threads = len(coords), _at_most(None)
         return NeighbourMap(
             engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
         )
     count = jnp.asarray(count, jnp.int32)
     if current_backend() != "cpu":
-        return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride * dilation))
+        return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride, dilation))
     result = jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32)
     attributes = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
     return NeighbourMap(compiled_call("submanifold_map", result, coords, count, **attributes))

@@ -42,27 +42,62 @@ class Voxels(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["forward", "transpose"], meta_fields=[]
+    jax.tree_util.register_dataclass,
+    data_fields=["forward", "transpose"],
+    meta_fields=["mirrored"],
 )
 @dataclasses.dataclass(frozen=True)
 class NeighbourMap:
     """Which input row each output row sees at each kernel offset.
 
-    Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`, where a submanifold map
-    (`transpose is None`) is its own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`. A
-    map without that symmetry must be given its transpose, or gradients are wrong.
+    Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`. A submanifold map is its
+    own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`; `NeighbourMap.submanifold` says
+    so. A map with neither has no gradient with respect to its input rows.
     """
 
     forward: Array
     """int32 [K, N_out]."""
     transpose: Array | None = None
-    """int32 [K, N_in], or None for a submanifold map."""
+    """int32 [K, N_in], where it is stored."""
+    mirrored: bool = False
+    """Whether the transpose is `forward[::-1]`; static."""
+
+    @classmethod
+    def submanifold(cls, forward: Array) -> NeighbourMap:
+        """A map int32 [K, N] that is its own transpose, mirrored.
+
+        Raises:
+            ValueError: K is even, or `forward` is a numpy array without that symmetry; names the
+                first entry without a counterpart. A jax array is taken at its word.
+
+        """
+        if forward.ndim != 2 or forward.shape[0] % 2 == 0:
+            raise ValueError(
+                f"a submanifold map is [K, N] with K odd, not {list(np.shape(forward))}"
+            )
+        if isinstance(forward, np.ndarray):
+            _check_mirrored(forward)
+        return cls(forward, mirrored=True)
 
     def swapped(self) -> NeighbourMap:
         """The map of the transposed convolution, from output rows to input rows."""
         if self.transpose is None:
-            raise ValueError("a submanifold map has no stored transpose to swap with")
+            raise ValueError("this map has no stored transpose to swap with")
         return NeighbourMap(self.transpose, self.forward)
+
+
+def _check_mirrored(forward: np.ndarray) -> None:
+    offsets, rows = forward.shape
+    for k, there in enumerate(forward):
+        n = np.flatnonzero(there >= 0)
+        m = there[n]
+        back = np.where(m < rows, forward[offsets - 1 - k, np.minimum(m, rows - 1)], -1)
+        if (wrong := np.flatnonzero(back != n)).size:
+            entry = f"[{k}, {n[wrong[0]]}] is {m[wrong[0]]}"
+            raise ValueError(
+                f"this is no submanifold map: entry {entry}, but entry "
+                f"[{offsets - 1 - k}, {m[wrong[0]]}] does not lead back"
+            )
 
 
 ROOMY_FRACTIONS = (1.0, 0.75, 0.50, 0.30, 0.16)
@@ -230,8 +265,8 @@ def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -
     return Plan(
         coords=(level0, *level_coords),
         counts=counts,
-        same=tuple(NeighbourMap(m) for m in same),
-        first=None if first is None else NeighbourMap(first),
+        same=tuple(NeighbourMap(m, mirrored=True) for m in same),
+        first=None if first is None else NeighbourMap(first, mirrored=True),
         down=tuple(NeighbourMap(f, t) for f, t in zip(down, down_transpose, strict=True)),
     )
 
@@ -282,9 +317,10 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
             f"coords must be int32[{spec.capacity}, 4], not {coords.dtype}{list(coords.shape)}"
         )
     sizes = spec.capacities
+    first_kernel_5 = spec.first_kernel == 5
     if current_backend() == "cpu":
         maps = [(27, n) for n in sizes]
-        first = [(125, sizes[0])] if spec.first_kernel == 5 else []
+        first = [(125, sizes[0])] if first_kernel_5 else []
         steps = [
             shape
             for fine, coarse in zip(sizes, sizes[1:], strict=False)
@@ -292,12 +328,12 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
         ]
         shapes = [jax.ShapeDtypeStruct(s, jnp.int32) for s in [*maps, *first, *steps]]
         shapes.append(jax.ShapeDtypeStruct((spec.levels,), jnp.int32))
-        attributes = {"levels": spec.levels, "first_kernel_5": bool(first)}
+        attributes = {"levels": spec.levels, "first_kernel_5": first_kernel_5}
         flat = list(compiled_call("plan", shapes, coords, count, **attributes))
     else:
-        flat = xla.plan(coords, count, sizes, spec.first_kernel == 5)
-    same = tuple(NeighbourMap(flat.pop(0)) for _ in sizes)
-    first_map = NeighbourMap(flat.pop(0)) if spec.first_kernel == 5 else None
+        flat = xla.plan(coords, count, sizes, first_kernel_5)
+    same = tuple(NeighbourMap(flat.pop(0), mirrored=True) for _ in sizes)
+    first_map = NeighbourMap(flat.pop(0), mirrored=True) if first_kernel_5 else None
     valid = (jnp.arange(spec.capacity) < count)[:, None]
     levels = [jnp.where(valid, coords, -1)]
     down = []
@@ -332,12 +368,13 @@ def submanifold_map(
     if isinstance(coords, np.ndarray):
         valid = _as_int32(coords[: int(count)])
         capacity, threads = len(coords), _at_most(None)
-        return NeighbourMap(
-            engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
-        )
+        found = engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
+        return NeighbourMap(found, mirrored=True)
     count = jnp.asarray(count, jnp.int32)
     if current_backend() != "cpu":
-        return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride, dilation))
+        found = xla.submanifold_map(coords, count, kernel, tensor_stride, dilation)
+        return NeighbourMap(found, mirrored=True)
     result = jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32)
     attributes = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
-    return NeighbourMap(compiled_call("submanifold_map", result, coords, count, **attributes))
+    found = compiled_call("submanifold_map", result, coords, count, **attributes)
+    return NeighbourMap(found, mirrored=True)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -123,16 +124,37 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array
     return _Chunks.of(forward).fold(add, start)
 
 
+@jax.custom_vjp
 def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:
-    """`x @ w` in the rows that are valid."""
-    y = jnp.matmul(
-        jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)),
-        w,
+    """`x @ w` in the rows that are valid; w is rounded to the dtype of x, its gradient is not."""
+    return _product(_clean(x, valid), w.astype(x.dtype), 1, 0).astype(x.dtype)
+
+
+def _multiply_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    x, w, valid = saved
+    dy = _clean(dy, valid)
+    dx = _product(dy, w.astype(x.dtype), 1, 1).astype(x.dtype)
+    return dx, _product(_clean(x, valid), dy, 0, 0).astype(w.dtype), None
+
+
+multiply_rows.defvjp(
+    lambda x, w, valid: (multiply_rows(x, w, valid), (x, w, valid)), _multiply_rows_backward
+)
+
+
+def _clean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.where(valid[:, None], x, jnp.zeros((), x.dtype))
+
+
+def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int) -> jax.Array:
+    """The matrices' float32 product over one axis of each."""
+    return lax.dot_general(
+        a,
+        b,
+        (((a_axis,), (b_axis,)), ((), ())),
         preferred_element_type=jnp.float32,
         precision=lax.Precision.HIGHEST,
     )
-    # Again, for what stands past the valid rows in the gradient.
-    return jnp.where(valid[:, None], y, 0.0).astype(x.dtype)
 
 
 def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -141,6 +163,8 @@ def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Not `length >= SHORTEST_ROW`: what is not a number must stay so, for a run to notice it.
     used = (jnp.arange(x.shape[0]) < count) & ~(length < SHORTEST_ROW)
     inverse = jnp.where(used, 1.0 / jnp.where(used, length, 1.0), 0.0)
+    # A length of infinity must not become an inverse of zero, which would hide it.
+    inverse = jnp.where(used & jnp.isinf(length), jnp.nan, inverse)
     return jnp.where(used[:, None], x * inverse[:, None], 0.0), inverse
 
 

@@ -281,6 +281,24 @@ def test_the_compiled_handlers_refuse_a_mirrored_map_that_is_not_square():
             )
 
 
+def test_few_rows_make_as_many_tasks_as_there_are_threads():
+    """But no more than there is work for, and never fewer than before."""
+    tasks = backends_module.engine().product_tasks
+
+    def of(rows, channels, threads):
+        return tasks(np.zeros((27, rows), np.int32), channels, threads)
+
+    assert of(500, 256, 1) >= of(500, 256, 2) >= 4
+    for threads in (1, 2, 4, 8, 16, 32):
+        for rows, channels in ((2000, 256), (1000, 512), (2000, 768)):
+            assert of(rows, channels, threads) >= threads
+        assert of(2000, 96, threads) >= min(threads, 16)
+        assert of(1, 8, threads) == 1
+        assert of(0, 256, threads) == 0
+        # A task has at least one tile of columns, or a block of 128 rows.
+        assert of(100, 256, threads) <= 64
+
+
 def test_gather_rows_and_scatter_add_rows_are_adjoint(backend):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((50, 7)).astype(np.float32)
@@ -679,8 +697,9 @@ import os, sys
 processors, devices = eval(sys.argv[1])
 os.sched_setaffinity(0, processors)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-import glob, hashlib, jax, jax.numpy as jnp, numpy as np
+import hashlib, jax, jax.numpy as jnp, numpy as np
 from uov_jax import sparse
+from uov_jax.sparse.backends import pool_threads
 rng = np.random.default_rng(0)
 # Weight gradients of so many rows are sums of parts.
 coords = np.unique(rng.integers(-14, 14, (14000, 4)) * [0, 1, 1, 1], axis=0).astype(np.int32)
@@ -709,9 +728,7 @@ results = jax.pmap(step)(np.stack([x] * devices))
 for result in results:
     for other in result[1:]:
         np.testing.assert_array_equal(result[0], other)
-# XLA's pool has as many threads as the process has processors or devices.
-names = [open(name).read().strip() for name in glob.glob("/proc/self/task/*/comm")]
-print(sum(name == "tf_XLAEigen" for name in names))
+print(pool_threads())
 print(hashlib.sha256(b"".join(np.asarray(r[0]).tobytes() for r in results)).hexdigest())
 """
 

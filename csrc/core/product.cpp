@@ -118,7 +118,8 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
                     const float* packed, const T* x, const int32_t* map, const PairLists* lists,
                     const RowBlock& block, float* y, int64_t y_stride) {
   const RowKernels<T>& inner = row_kernels<T>();
-  const auto [begin, end, left, right] = block;
+  // Not structured bindings: C++17 lets no lambda capture those.
+  const int64_t begin = block.begin, end = block.end, left = block.left, right = block.right;
   const int64_t width = right - left;
   thread_local std::vector<int32_t> target, source;
   if (lists == nullptr) {

@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long demo demo-seeds bench test test-slow lint format clean
+.PHONY: help env build simulate simulate-long train train-long demo demo-seeds bench test test-slow compilers lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside dense products and, where installed, other libraries"
+	@echo "make compilers   the engine with every C++ compiler that is installed, warnings being errors"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
 
@@ -67,6 +68,15 @@ test: build $(VENV)/teachers
 
 test-slow: build $(VENV)/teachers
 	$(RUN) -m pytest -m slow
+
+# In copies of the tree: the extension in place stays as it is.
+COMPILERS := c++ g++ g++-11 g++-12 g++-13 g++-14 g++-15 clang++ clang++-14 clang++-16 clang++-18 clang++-19 clang++-20
+COMPILER_TESTS :=
+compilers: $(VENV)/installed
+	for cxx in $(COMPILERS); do \
+	  if command -v $$cxx > /dev/null; then PYTHON=$(RUN) .ci/build-with $$cxx $(COMPILER_TESTS) || exit 1; \
+	  else echo "== $$cxx: not installed"; fi; \
+	done
 
 lint: build
 	$(BIN)/ruff check .

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import setup
+from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -37,12 +41,47 @@ def jax_include_directory() -> str:
     return str(include)
 
 
+# The oldest that .ci/compilers builds with.
+OLDEST = {"GCC": 11, "Clang": 14}
+NEEDED = "the engine needs GCC {GCC} or Clang {Clang}, or newer (CC and CXX name the compiler)"
+NEEDED = NEEDED.format(**OLDEST)
+
+
+def check_compiler(command: list[str]) -> None:
+    """Refuse a compiler that is missing or too old, before it fails on some line of the sources."""
+    try:
+        macros = subprocess.run(
+            [*command, "-x", "c++", "-dM", "-E", os.devnull],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PlatformError(f"{NEEDED}; {' '.join(command)} does not run: {error}") from None
+    name, macro = ("Clang", "__clang_major__") if "__clang__" in macros else ("GCC", "__GNUC__")
+    found = re.search(rf"#define {macro} (\d+)", macros)
+    version = int(found[1]) if found else 0
+    if version < OLDEST[name]:
+        raise PlatformError(f"{NEEDED}; {' '.join(command)} is {name} {version}")
+
+
+# UOV_WERROR=1: a warning is an error. For checks, not for users, whose compilers warn of more.
+WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("UOV_WERROR") == "1" else [])]
+
+
 class BuildEngine(build_ext):
     """Compiles the instruction-set kernels with flags of their own, then the rest as usual."""
 
+    def build_extensions(self) -> None:
+        """Look at the compiler first."""
+        # Which is what compiles C++ differs between versions of setuptools.
+        command = getattr(self.compiler, "compiler_so_cxx", self.compiler.compiler_so)
+        check_compiler(command[:1])
+        super().build_extensions()
+
     def build_extension(self, ext: Pybind11Extension) -> None:
         """Compile and link one extension."""
-        base = ["-std=c++17", "-O3", "-fvisibility=hidden"]
+        base = ["-std=c++17", "-O3", "-fvisibility=hidden", *WARNINGS]
         for name, flags in FLAGS_OF_FILE.items():
             if name.startswith("kernels_") and flags and not X86:
                 continue
@@ -75,7 +114,7 @@ def engine() -> Pybind11Extension:
         depends=[*depends, *(f"csrc/core/{name}" for name in FLAGS_OF_FILE)],
         cxx_std=17,
         # As system headers: their warnings are not ours to fix.
-        extra_compile_args=["-O3", "-Wall", "-Wextra", "-isystem", jax_include_directory()],
+        extra_compile_args=["-O3", *WARNINGS, "-isystem", jax_include_directory()],
     )
 
 

@@ -46,7 +46,12 @@ inline const Half* stored(const bfloat16* p) { return reinterpret_cast<const Hal
 
 #ifdef UOV_BFLOAT16_PAIRS
 inline Vector add_product(Vector sum, float value, Vector column) {
-  return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)column, (__m512bh)_mm512_set1_ps(value));
+  __m512 pair = _mm512_set1_ps(value);
+#ifdef __clang__
+  // Hides where it comes from: the cast of a broadcast makes Clang 16 recurse until it crashes.
+  asm("" : "+v"(pair));
+#endif
+  return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)column, (__m512bh)pair);
 }
 #else
 inline Vector add_product(Vector sum, float value, Vector column) { return sum + value * column; }
@@ -401,14 +406,22 @@ template <int FIRST>
 inline Vector interleave(Vector a, Vector b) {
 #define UOV_PAIR(i) FIRST + (i), FIRST + (i) + kLanes
 #if UOV_LANES == 4
-  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1));
+#define UOV_PAIRS UOV_PAIR(0), UOV_PAIR(1)
 #elif UOV_LANES == 8
-  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3));
+#define UOV_PAIRS UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3)
 #else
-  return __builtin_shufflevector(a, b, UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3),
-                                 UOV_PAIR(4), UOV_PAIR(5), UOV_PAIR(6), UOV_PAIR(7));
+#define UOV_PAIRS                                                                            \
+  UOV_PAIR(0), UOV_PAIR(1), UOV_PAIR(2), UOV_PAIR(3), UOV_PAIR(4), UOV_PAIR(5), UOV_PAIR(6), \
+      UOV_PAIR(7)
+#endif
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, UOV_PAIRS);
+#else  // which knows that one from version 12 on only
+  typedef int Places __attribute__((vector_size(UOV_LANES * 4)));
+  return __builtin_shuffle(a, b, Places{UOV_PAIRS});
 #endif
 #undef UOV_PAIR
+#undef UOV_PAIRS
 }
 
 // Transposes a square of kLanes vectors: each round interleaves the first with the second half.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "core/parallel.h"
+#include "core/vectorize.h"
 
 namespace uov {
 
@@ -13,7 +14,7 @@ inline void moving_average(const float* old, const float* sample, int64_t count,
                            float weight, bool squares, float* next,
                            const ParallelFor& parallel_for) {
   for_row_blocks(count, 1, parallel_for, [&](int64_t begin, int64_t end) {
-#pragma GCC ivdep
+    UOV_INDEPENDENT
     for (int64_t i = begin; i < end; ++i) {
       const float value = squares ? sample[i] * sample[i] : sample[i];
       next[i] = decay * old[i] + weight * value;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/microkernel.h"
+#include "core/vectorize.h"
 
 namespace uov {
 namespace UOV_KERNEL_NAMESPACE {
@@ -70,7 +71,7 @@ void affine_all(const X* x, long x_stride, long rows, long channels, const float
                 const float* __restrict scale, const float* __restrict bias, const Y* shortcut,
                 Y* y, long stride) {
   for (long row = 0; row < rows; ++row, x += x_stride, y += stride) {
-#pragma GCC ivdep
+    UOV_INDEPENDENT
     for (long c = 0; c < channels; ++c) {
       float value = (load_one(x + c) - mean[c]) * scale[c] + bias[c];
       if (SHORTCUT) value += load_one(shortcut + c);

@@ -11,7 +11,7 @@
 namespace uov {
 
 // On so many threads, the caller's own and others that are started for each loop: for loops of
-// milliseconds.
+// milliseconds, on no more threads than `threads_worth`.
 inline ParallelFor on_own_threads(int64_t threads) {
   return {threads, [threads](int64_t tasks, const ParallelFor::Task& task) {
             Claims claims(tasks, task);

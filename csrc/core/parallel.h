@@ -66,6 +66,14 @@ class Claims {
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// How many of `threads` threads are worth starting for a loop over so many points or voxels. A
+// thread takes tens of microseconds to start or to wake, and passes over about as many rows as
+// these in ten times that.
+inline int64_t threads_worth(int64_t rows, int64_t threads) {
+  constexpr int64_t kRowsOfThread = 2048;
+  return std::clamp<int64_t>(rows / kRowsOfThread, 1, std::max<int64_t>(1, threads));
+}
+
 // Rows of one task that moves [rows, channels]: about 256 KiB of floats, enough to hide the claim,
 // few enough to balance.
 inline int64_t rows_per_task(int64_t channels) {

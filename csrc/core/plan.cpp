@@ -11,8 +11,14 @@
 namespace uov {
 namespace {
 
-// Offsets of more would be larger than the margin of coordinates (coordinates.h).
 constexpr int kMostLevels = 5;
+static_assert(1 << (kMostLevels - 1) == kLargestStride);
+
+void check_levels(int64_t levels) {
+  if (levels < 1 || levels > kMostLevels) {
+    throw std::invalid_argument("a plan has 1 to " + std::to_string(kMostLevels) + " levels");
+  }
+}
 
 // Least-significant-digit radix sort on the bytes that vary: the upper bytes of a sweep's keys are
 // nearly constant, so four or five passes sort what std::sort needs three times as long for.
@@ -115,14 +121,21 @@ void clear(const PlanArrays& arrays) {
 }  // namespace
 
 std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride) {
+  if (tensor_stride < 1 || tensor_stride > kLargestStride ||
+      (tensor_stride & (tensor_stride - 1)) != 0) {
+    throw std::invalid_argument("the tensor stride is " + std::to_string(tensor_stride) +
+                                ", expected a power of two of at most " +
+                                std::to_string(kLargestStride));
+  }
   std::vector<KeyedRow> rows(n);
   for (int64_t i = 0; i < n; ++i) {
     const int32_t* c = coords + 4 * i;
-    if (!coordinate_is_legal(c[0], c[1], c[2], c[3])) {
+    if (!coordinate_is_legal(c[0], c[1], c[2], c[3], tensor_stride)) {
       throw std::invalid_argument("coordinate " + describe(c) + " in row " + std::to_string(i) +
                                   " is out of range: batch must be in [0, " +
-                                  std::to_string(kBatchLimit) + "), x, y and z in +-" +
-                                  std::to_string(kCoordinateLimit));
+                                  std::to_string(kBatchLimit) + "), x, y and z in [" +
+                                  std::to_string(smallest_coordinate(tensor_stride)) + ", " +
+                                  std::to_string(kCoordinateLimit) + "]");
     }
     if (((c[1] | c[2] | c[3]) & (tensor_stride - 1)) != 0) {
       throw std::invalid_argument("coordinate " + describe(c) + " in row " + std::to_string(i) +
@@ -145,11 +158,9 @@ std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tens
 void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
                      int32_t dilation, int64_t row_capacity, int32_t* map,
                      const ParallelFor& parallel_for) {
-  if (kernel < 1 || kernel > 5 || kernel % 2 == 0 || dilation < 1 || dilation > 2 ||
-      tensor_stride < 1 || tensor_stride > 16) {
+  if (kernel < 1 || kernel > 5 || kernel % 2 == 0 || dilation < 1 || dilation > 2) {
     throw std::invalid_argument(
-        "submanifold_map: kernel 1, 3 or 5, dilation 1 or 2 and a tensor "
-        "stride of at most 16 are supported");
+        "submanifold_map: kernel 1, 3 or 5 and dilation 1 or 2 are supported");
   }
   if (static_cast<int64_t>(rows.size()) > row_capacity) {
     throw std::invalid_argument("submanifold_map: " + std::to_string(rows.size()) +
@@ -195,6 +206,7 @@ void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t c
 }
 
 std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels) {
+  check_levels(levels);
   std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
   std::vector<KeyedRow> rows = level0;
   for (int level = 1; level < levels; ++level) {
@@ -207,9 +219,7 @@ std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int level
 std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,
                                 const ParallelFor& parallel_for) {
   const int levels = static_cast<int>(arrays.capacities.size());
-  if (levels < 1 || levels > kMostLevels) {
-    throw std::invalid_argument("a plan has 1 to " + std::to_string(kMostLevels) + " levels");
-  }
+  check_levels(levels);
   std::vector<Coarsening> coarser(levels - 1);
   auto rows_of = [&](int level) -> const std::vector<KeyedRow>& {
     return level == 0 ? level0 : coarser[level - 1].rows;

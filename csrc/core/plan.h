@@ -19,12 +19,14 @@ struct KeyedRow {
 };
 
 // Coordinates `[n, 4]` (batch, x, y, z) as sorted keys with the rows they came from. Throws
-// std::invalid_argument naming the row of an illegal coordinate, of one that is no multiple of
-// `tensor_stride`, or both rows of a duplicate.
+// std::invalid_argument naming the row of an illegal coordinate (coordinates.h), of one that is no
+// multiple of `tensor_stride`, or both rows of a duplicate; and for a stride other than 1, 2,
+// ... 16.
 std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride);
 
-// Submanifold map `[kernel^3, stride_of_map]`: entry (k, u) is the row at u + offset_k, or -1.
-// x is the fastest axis of k. Rows past the valid ones are filled with -1.
+// Submanifold map `[kernel^3, row_capacity]` of rows sorted at the same tensor stride: entry (k, u)
+// is the row at u + offset_k, or -1. x is the fastest axis of k. Rows past the valid ones are
+// filled with -1.
 void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
                      int32_t dilation, int64_t row_capacity, int32_t* map,
                      const ParallelFor& parallel_for);

@@ -20,11 +20,12 @@ constexpr int64_t kBlockBytesAtMost = 1024 * 1024;
 // slab of weights. All begin at a multiple of kMomentRows, so that moments do not depend on them.
 constexpr int64_t kBlocksOfRest = 2;
 constexpr int64_t kBlockRowsAtLeast = 2 * kMomentRows;
-// Of few rows there are few blocks, and each reads all weights. Wide products are cut into columns
-// then: a task has some of them for all rows, and packs their weights itself.
+// Of few rows there are few blocks, and each reads all weights. Products of them are cut into
+// columns then, if they are this wide or if there are more threads than blocks: a task has some of
+// the columns, of all rows unless there are still more threads, and packs their weights itself.
 constexpr int64_t kFewRows = 2048;
+constexpr int64_t kWideChannels = 256;
 constexpr int64_t kColumnsOfTask = 64;
-constexpr int64_t kColumnTasksAtLeast = 4;
 constexpr int64_t kFloatBytes = sizeof(float);
 
 int64_t whole_moments(int64_t rows) { return ceil_div(rows, kMomentRows) * kMomentRows; }
@@ -38,18 +39,36 @@ int64_t block_bytes() {
   return std::clamp(half, kBlockBytesAtLeast, kBlockBytesAtMost);
 }
 
-ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t threads) {
+// Appends the blocks of a product of few rows: one or a few for each thread, as far as there are
+// tiles of columns and blocks of rows for them.
+void cut_columns(int64_t rows, int64_t channels, int64_t tile_columns, int64_t threads,
+                 std::vector<RowBlock>& blocks) {
+  const int64_t share = ceil_div(ceil_div(channels, threads), tile_columns) * tile_columns;
+  const int64_t width = std::min(share, kColumnsOfTask);
+  const int64_t parts = ceil_div(threads, ceil_div(channels, width));
+  const int64_t height = std::max(whole_moments(ceil_div(rows, parts)), kBlockRowsAtLeast);
+  for (int64_t begin = 0; begin < rows; begin += height) {
+    for (int64_t left = 0; left < channels; left += width) {
+      blocks.push_back(
+          {begin, std::min(begin + height, rows), left, std::min(left + width, channels)});
+    }
+  }
+}
+
+}  // namespace
+
+ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t tile_columns,
+                       int64_t threads) {
   ProductCut cut;
   const int64_t rows = shape.rows_out, channels = shape.channels_out;
   if (rows == 0 || channels == 0) return cut;
   const int64_t used = cut.used = std::min(rows, whole_moments(used_rows(shape, map)));
-  cut.columns = used <= kFewRows && channels >= kColumnTasksAtLeast * kColumnsOfTask;
+  const bool few_blocks = used / kBlockRowsAtLeast < threads && channels >= 2 * tile_columns;
+  cut.columns = used <= kFewRows && (channels >= kWideChannels || few_blocks);
   const int64_t cached =
       whole_moments(std::max(kBlockRowsAtLeast, block_bytes() / kFloatBytes / channels));
-  if (cut.columns && used > 0) {
-    for (int64_t left = 0; left < channels; left += kColumnsOfTask) {
-      cut.blocks.push_back({0, used, left, std::min(left + kColumnsOfTask, channels)});
-    }
+  if (cut.columns) {
+    cut_columns(used, channels, tile_columns, threads, cut.blocks);
   } else {
     for (int64_t begin = 0; begin < used; begin = cut.blocks.back().end) {
       const int64_t share = whole_moments(ceil_div(used - begin, kBlocksOfRest * threads));
@@ -62,6 +81,8 @@ ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t
   }
   return cut;
 }
+
+namespace {
 
 // 0, 1, ...: where the rows of a panel of a product lie in it.
 const int32_t* panel_index() {
@@ -97,7 +118,8 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
                     const float* packed, const T* x, const int32_t* map, const PairLists* lists,
                     const RowBlock& block, float* y, int64_t y_stride) {
   const RowKernels<T>& inner = row_kernels<T>();
-  const auto [begin, end, left, right] = block;
+  // Not structured bindings: C++17 lets no lambda capture those.
+  const int64_t begin = block.begin, end = block.end, left = block.left, right = block.right;
   const int64_t width = right - left;
   thread_local std::vector<int32_t> target, source;
   if (lists == nullptr) {
@@ -170,7 +192,7 @@ ProductBlocks<T>::ProductBlocks(const GatherGemmShape& shape, WeightView view, c
       map_(map),
       y_(y),
       weights_(shape, view, w),
-      cut_(cut_product(shape, map, threads)),
+      cut_(cut_product(shape, map, row_kernels<T>().tile_columns, threads)),
       slots_(cut_.used == 0 || cut_.columns ? 0 : shape.kernel),
       packed_(slots_ > 0 ? aligned_floats(slots_ * slot_words()) : nullptr) {}
 

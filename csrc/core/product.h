@@ -19,6 +19,10 @@ struct ProductCut {
   int64_t used = 0;      // rows before the padding, which has blocks of its own at the end
 };
 
+// Cuts a product over `map` [K, rows_out] for so many threads. No sum depends on the cut.
+ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t tile_columns,
+                       int64_t threads);
+
 // The blocks of a product, each a task of its own.
 template <typename T>
 class ProductBlocks {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -112,7 +113,8 @@ void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, fl
         inverse[n] = 0.0f;
         std::fill_n(out, channels, 0.0f);
       } else {
-        inverse[n] = 1.0f / length;
+        // A length of infinity must not become an inverse of zero, which would hide it.
+        inverse[n] = std::isinf(length) ? std::numeric_limits<float>::quiet_NaN() : 1.0f / length;
         for (int64_t c = 0; c < channels; ++c) out[c] = row[c] * inverse[n];
       }
     }

@@ -26,7 +26,8 @@ constexpr float kShortestRow = 1e-12f;
 
 // y[n] = x[n] / |x[n]| and inverse[n] = 1 / |x[n]| for the first `count` of `rows` rows; rows
 // shorter than kShortestRow, and those past `count`, which are not read, become zero and their
-// inverse too.
+// inverse too. A row whose length is no finite float32 has no direction either: it, its inverse and
+// its gradient are not numbers.
 void unit_rows(const float* x, int64_t rows, int64_t channels, int64_t count, float* y,
                float* inverse, const ParallelFor& parallel_for);
 

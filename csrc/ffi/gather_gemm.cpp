@@ -26,6 +26,8 @@ GatherGemmShape checked_shape(ffi::AnyBuffer x, ffi::AnyBuffer w, Map map,
           "gather_gemm: x, w, map and y do not fit together");
   require(w.element_type() == x.element_type() && y->element_type() == x.element_type(),
           "gather_gemm: x, w and y must have the same dtype");
+  require(!view.mirrored || shape.rows_in == shape.rows_out,
+          "gather_gemm: a mirrored map must have as many input as output rows");
   return shape;
 }
 

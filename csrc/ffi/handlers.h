@@ -20,7 +20,8 @@
   X(affine_rows)                \
   X(affine_gradient_sums)       \
   X(affine_gradient_rows)       \
-  X(moving_average)
+  X(moving_average)             \
+  X(pool_threads)
 
 #define UOV_DECLARE_HANDLER(name) XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_##name##_cpu);
 UOV_FOR_EACH_HANDLER(UOV_DECLARE_HANDLER)

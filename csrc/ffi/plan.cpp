@@ -12,6 +12,10 @@ namespace {
 
 using Coordinates = Matrix32;
 
+ParallelFor for_rows(ffi::ThreadPool& pool, size_t rows) {
+  return on_pool(pool, threads_worth(static_cast<int64_t>(rows), threads_of(pool)));
+}
+
 // Unlike the valid rows of features, a count that the coordinates do not have is an error.
 int64_t counted_rows(Coordinates coords, Count count) {
   const int64_t rows = count.typed_data()[0];
@@ -48,7 +52,7 @@ void plan(ffi::ThreadPool& pool, Coordinates coords, Count count, ffi::Remaining
   require(counts.has_value() && (*counts)->dimensions()[0] == levels,
           "plan: the last result must be int32 [levels]");
   const auto rows = sorted_rows(coords.typed_data(), counted_rows(coords, count), 1);
-  const auto true_counts = build_plan(rows, arrays, on_pool(pool));
+  const auto true_counts = build_plan(rows, arrays, for_rows(pool, rows.size()));
   std::copy(true_counts.begin(), true_counts.end(), (*counts)->typed_data());
 }
 
@@ -62,7 +66,7 @@ ffi::Error submanifold_map_handler(ffi::ThreadPool pool, Coordinates coords, Cou
             "submanifold_map: coords [N, 4] need a map [kernel^3, N]");
     const auto rows = sorted_rows(coords.typed_data(), counted_rows(coords, count), stride);
     submanifold_map(rows, static_cast<int>(kernel), stride, static_cast<int32_t>(dilation),
-                    map->dimensions()[1], map->typed_data(), on_pool(pool));
+                    map->dimensions()[1], map->typed_data(), for_rows(pool, rows.size()));
   });
 }
 

@@ -65,7 +65,8 @@ class PoolLoop {
 // is long in coming.
 class PoolHelpers : public std::enable_shared_from_this<PoolHelpers> {
  public:
-  explicit PoolHelpers(xla::ffi::ThreadPool& pool) : pool_(pool), threads_(pool.num_threads()) {}
+  // On at most so many threads, the caller's included.
+  PoolHelpers(xla::ffi::ThreadPool& pool, int64_t threads) : pool_(pool), threads_(threads) {}
 
   // Runs all tasks on the calling thread and on whichever helpers come.
   void run_loop(int64_t tasks, const ParallelFor::Task& task) {
@@ -121,15 +122,20 @@ class PoolHelpers : public std::enable_shared_from_this<PoolHelpers> {
   int64_t helpers_ = 0;  // that are in help(), or on their way to it
 };
 
-// Loops on a pool, for the duration of one handler.
-inline ParallelFor on_pool(xla::ffi::ThreadPool& pool) {
-  const auto helpers = std::make_shared<PoolHelpers>(pool);
+inline int64_t threads_of(const xla::ffi::ThreadPool& pool) {
+  return std::max<int64_t>(1, pool.num_threads());
+}
+
+// Loops on at most so many threads of a pool, for the duration of one handler.
+inline ParallelFor on_pool(xla::ffi::ThreadPool& pool, int64_t threads) {
+  const auto helpers = std::make_shared<PoolHelpers>(pool, threads);
   // The last copy of the function lets the helpers go.
   const std::shared_ptr<void> guard(nullptr, [helpers](void*) { helpers->release(); });
-  return {std::max<int64_t>(1, pool.num_threads()),
-          [helpers, guard](int64_t tasks, const ParallelFor::Task& task) {
+  return {threads, [helpers, guard](int64_t tasks, const ParallelFor::Task& task) {
             helpers->run_loop(tasks, task);
           }};
 }
+
+inline ParallelFor on_pool(xla::ffi::ThreadPool& pool) { return on_pool(pool, threads_of(pool)); }
 
 }  // namespace uov

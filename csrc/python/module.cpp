@@ -13,6 +13,7 @@
 #include "core/kernels.h"
 #include "core/own_threads.h"
 #include "core/plan.h"
+#include "core/product.h"
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
 
@@ -47,11 +48,8 @@ Coordinates to_numpy(const std::vector<int32_t>& values, std::vector<py::ssize_t
   return array;
 }
 
-// Of fewer, a loop takes no longer than threads take to start.
-constexpr int64_t kRowsWorthThreads = 4096;
-
 uov::ParallelFor for_rows(int64_t rows, int64_t threads) {
-  return uov::on_own_threads(rows < kRowsWorthThreads ? 1 : threads);
+  return uov::on_own_threads(uov::threads_worth(rows, threads));
 }
 
 py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindrical,
@@ -140,6 +138,14 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
                         to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
 }
 
+int64_t product_tasks(const Coordinates& map, int64_t channels_out, int64_t threads) {
+  if (map.ndim() != 2) throw std::invalid_argument("map must have shape [K, N]");
+  const int64_t rows = map.shape(1);
+  const uov::GatherGemmShape shape{map.shape(0), rows, rows, 1, channels_out};
+  const int64_t tile = uov::row_kernels<float>().tile_columns;
+  return static_cast<int64_t>(uov::cut_product(shape, map.data(), tile, threads).blocks.size());
+}
+
 // A training step frees and allocates gigabytes. By default they go back to the system in between,
 // which clears them again, page by page.
 bool keep_freed_memory() {
@@ -162,6 +168,8 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("product_tasks", &product_tasks, py::arg("map"), py::arg("channels_out"),
+        py::arg("threads"), "Into how many tasks a float32 gather_gemm is cut for its threads.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"),
         py::arg("threads"));
   m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));

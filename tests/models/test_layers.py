@@ -28,7 +28,7 @@ def chain_map(rows: int, capacity: int) -> NeighbourMap:
     forward[13, :rows] = np.arange(rows)
     forward[12, 1:rows] = np.arange(rows - 1)
     forward[14, : rows - 1] = np.arange(1, rows)
-    return NeighbourMap(jnp.asarray(forward))
+    return NeighbourMap.submanifold(forward)
 
 
 def convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -78,6 +78,25 @@ def test_pointwise_in_bfloat16_accumulates_in_float32() -> None:
     assert layer(x, one).dtype == jnp.bfloat16
     # bfloat16 cannot count past 256 in steps of one.
     assert layer(x, one, out_dtype=jnp.float32)[0, 0] == 4096.0
+
+
+@pytest.mark.parametrize("out_dtype", [jnp.float32, jnp.bfloat16])
+def test_weight_gradients_of_bfloat16_layers_are_not_rounded(out_dtype: jnp.dtype) -> None:
+    pointwise = PointwiseConvolution(6, 5, bias=True, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    sparse = SparseConvolution(6, 5, 3, dtype=jnp.bfloat16, rngs=nnx.Rngs(1))
+    norm = MaskedBatchNorm(5, momentum=0.1)
+    x = jax.random.normal(jax.random.key(0), (8, 6))
+
+    def loss(layers: tuple[PointwiseConvolution, SparseConvolution, MaskedBatchNorm]) -> jax.Array:
+        pointwise, sparse, norm = layers
+        y = pointwise(x, jnp.int32(8), out_dtype=out_dtype).astype(jnp.float32)
+        z = convolve_and_normalize(sparse, norm, x, chain_map(8, 8), jnp.int32(8))
+        return jnp.sum(y**2) + jnp.sum(z.astype(jnp.float32) ** 3)
+
+    for gradient in nnx.grad(loss)((pointwise, sparse, norm))[:2]:
+        kernel = gradient.kernel[...]
+        assert kernel.dtype == jnp.float32
+        assert np.any(kernel != kernel.astype(jnp.bfloat16).astype(jnp.float32))
 
 
 @pytest.mark.parametrize("training", [False, True])

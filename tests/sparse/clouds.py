@@ -1,10 +1,17 @@
-"""Random voxel clouds and float64 oracles shared by the engine's tests."""
+"""Random voxel clouds, float64 oracles and conditions shared by the engine's tests."""
 
 from __future__ import annotations
 
 import itertools
+import os
 
 import numpy as np
+import pytest
+
+needs_affinity = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"),
+    reason="this system cannot keep a process from some of its processors",
+)
 
 
 def random_coords(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.sparse.clouds import relative_error
+from tests.sparse.clouds import needs_affinity, relative_error
 from uov_jax import sparse
 
 CAPACITY = 700
@@ -251,6 +251,7 @@ print(digest.hexdigest())
 """
 
 
+@needs_affinity
 def test_results_do_not_depend_on_threads_or_devices():
     """One thread, one for each processor, and four devices at once: the same bits everywhere."""
     processors = sorted(os.sched_getaffinity(0))

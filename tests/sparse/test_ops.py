@@ -12,9 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.sparse.clouds import gather_gemm_oracle, random_coords, relative_error
+from tests.sparse.clouds import (
+    gather_gemm_oracle,
+    needs_affinity,
+    random_coords,
+    relative_error,
+)
 from uov_jax import sparse
 from uov_jax.sparse import NeighbourMap
+
+# `sparse.backends` is a function.
+backends_module = importlib.import_module("uov_jax.sparse.backends")
 
 # float32 sums of a few hundred products: 1e-6 is a few units in the last place.
 TIGHT = 1e-6
@@ -177,6 +185,120 @@ def test_bfloat16_accumulates_in_float32(backend):
     )
 
 
+def weight_gradient_oracle(x, dy, forward) -> np.ndarray:
+    """`gather_gemm_dw` in float64."""
+    x, dy = np.asarray(x, np.float64), np.asarray(dy, np.float64)
+    return np.stack([x[index[index >= 0]].T @ dy[index >= 0] for index in forward])
+
+
+@pytest.mark.parametrize("op", ["gather_gemm", "moments", "affine", "multiply_rows"])
+def test_float32_weights_of_bfloat16_rows_get_unrounded_gradients(backend, op):
+    rng = np.random.default_rng(8)
+    plan, x, w = random_problem(300, 24, 40, capacity=320)
+    x = jnp.asarray(np.nan_to_num(x), jnp.bfloat16)
+    w = jnp.asarray(w)
+    neighbours = sparse.identity_map(320, jnp.int32(300)) if op == "multiply_rows" else plan.same[0]
+    one, zero, count = jnp.ones(40), jnp.zeros(40), jnp.int32(300)
+
+    def run(x, w):
+        if op == "gather_gemm":
+            return sparse.gather_gemm(x, w, neighbours)
+        if op == "moments":
+            return sparse.gather_gemm_moments(x, w, neighbours, count)[0]
+        if op == "affine":
+            affine = (zero, one, zero, None, count, False)
+            return sparse.gather_gemm_affine(x, w, neighbours, *affine)
+        return sparse.multiply_rows(x, w[0], count)
+
+    y, pull = jax.vjp(run, x, w)
+    dy = jnp.asarray(rng.standard_normal(y.shape), jnp.bfloat16).at[300:].set(0)
+    dx, dw = pull(dy)
+    assert y.dtype == dx.dtype == jnp.bfloat16
+    assert dw.dtype == jnp.float32
+    # The product itself rounds them, as if they had been bfloat16 all along.
+    rounded = w.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(y, run(x, rounded))
+    np.testing.assert_array_equal(dx, jax.vjp(run, x, rounded)[1](dy)[0])
+    expected = weight_gradient_oracle(x, dy, np.asarray(neighbours.forward))
+    dw = dw[: len(expected)]
+    assert relative_error(dw, expected) < TIGHT
+    assert relative_error(dw.astype(jnp.bfloat16), expected) > 100 * TIGHT
+
+
+def test_rounded_weights_pass_their_gradient_unrounded():
+    w = jnp.asarray(np.random.default_rng(9).standard_normal(100), jnp.float32)
+    for dtype in (jnp.bfloat16, jnp.float32):
+        y, pull = jax.vjp(jax.jit(lambda w, dtype=dtype: sparse.rounded_weights(w, dtype)), w)
+        assert y.dtype == jnp.float32
+        np.testing.assert_array_equal(y.astype(dtype), w.astype(dtype))
+        np.testing.assert_array_equal(y, y.astype(dtype).astype(jnp.float32))
+        np.testing.assert_array_equal(pull(w)[0], w)
+
+
+def test_a_map_is_only_taken_for_its_own_transpose_if_it_says_so(backend):
+    rng = np.random.default_rng(10)
+    forward = rng.integers(-1, 9, (3, 9)).astype(np.int32)
+    x, w = jnp.ones((9, 2)), jnp.ones((3, 2, 2))
+
+    def total(x, w, neighbours):
+        return jnp.sum(sparse.gather_gemm(x, w, neighbours))
+
+    with pytest.raises(ValueError, match=r"gradient of x needs NeighbourMap\.transpose"):
+        jax.grad(total)(x, w, NeighbourMap(forward))
+    assert jax.grad(total, argnums=1)(x, w, NeighbourMap(forward)).shape == w.shape
+    with pytest.raises(ValueError, match="from 4 to 9 rows is no submanifold map"):
+        jax.grad(total)(x[:4], w, NeighbourMap(jnp.asarray(forward % 4), mirrored=True))
+
+
+def test_submanifold_maps_are_checked_on_the_host():
+    same = random_problem(60, 1, 1)[0].same[0]
+    made = NeighbourMap.submanifold(same.forward)
+    assert made.mirrored
+    assert same.mirrored
+    np.testing.assert_array_equal(made.forward, same.forward)
+    k, n = np.argwhere(same.forward[:13] >= 0)[0]
+    for wrong in (-1, (same.forward[k, n] + 1) % 60, 60):
+        forward = same.forward.copy()
+        forward[k, n] = wrong
+        with pytest.raises(ValueError, match="this is no submanifold map: entry .* lead back"):
+            NeighbourMap.submanifold(forward)
+    with pytest.raises(ValueError, match=r"\[K, N\] with K odd, not \[8, 4\]"):
+        NeighbourMap.submanifold(np.full((8, 4), -1, np.int32))
+
+
+def test_the_compiled_handlers_refuse_a_mirrored_map_that_is_not_square():
+    x, w, dy = jnp.ones((3, 2)), jnp.ones((3, 2, 2)), jnp.ones((9, 2))
+    forward = jnp.zeros((3, 9), jnp.int32)
+    results = [jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(w.shape, x.dtype)]
+    for name, result, operands, attributes in (
+        ("gradients", results, (x, w, dy, forward, forward[:, :3]), {}),
+        ("", jax.ShapeDtypeStruct((9, 2), x.dtype), (x, w, forward), {"transposed": True}),
+    ):
+        name = "gather_gemm_gradients" if name else "gather_gemm"
+        with pytest.raises(jax.errors.JaxRuntimeError, match="must have as many input as output"):
+            jax.block_until_ready(
+                backends_module.compiled_call(name, result, *operands, mirrored=True, **attributes)
+            )
+
+
+def test_few_rows_make_as_many_tasks_as_there_are_threads():
+    """But no more than there is work for, and never fewer than before."""
+    tasks = backends_module.engine().product_tasks
+
+    def of(rows, channels, threads):
+        return tasks(np.zeros((27, rows), np.int32), channels, threads)
+
+    assert of(500, 256, 1) >= of(500, 256, 2) >= 4
+    for threads in (1, 2, 4, 8, 16, 32):
+        for rows, channels in ((2000, 256), (1000, 512), (2000, 768)):
+            assert of(rows, channels, threads) >= threads
+        assert of(2000, 96, threads) >= min(threads, 16)
+        assert of(1, 8, threads) == 1
+        assert of(0, 256, threads) == 0
+        # A task has at least one tile of columns, or a block of 128 rows.
+        assert of(100, 256, threads) <= 64
+
+
 def test_gather_rows_and_scatter_add_rows_are_adjoint(backend):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((50, 7)).astype(np.float32)
@@ -260,15 +382,17 @@ def test_multiply_rows_and_unit_rows_refuse_what_does_not_fit():
         sparse.unit_rows(x.astype(jnp.bfloat16), jnp.int32(4))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_unit_rows_do_not_hide_what_is_not_a_number(backend, bad):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+def test_unit_rows_do_not_hide_what_has_no_direction(backend, bad):
+    """The squares of 1e30 overflow: a row of zeros would look as if nothing had happened."""
     x = np.ones((3, 20), np.float32)
     x[1, 7] = bad
-    y, pull = jax.vjp(lambda x: sparse.unit_rows(x, jnp.int32(3)), x)
-    (dx,) = pull(jnp.ones((3, 20)))
-    assert np.isnan(np.asarray(y)[1]).any()
-    assert np.isfinite(np.asarray(y)[[0, 2]]).all()
-    assert np.isnan(np.asarray(dx)[1]).any() or bad == np.inf
+    y, pull = jax.vjp(lambda x: sparse.unit_rows(x, jnp.int32(3)), jnp.asarray(x))
+    (dx,) = pull(jnp.arange(60, dtype=jnp.float32).reshape(3, 20))
+    for rows in (np.asarray(y), np.asarray(dx)):
+        assert np.isnan(rows[1]).all()
+        assert np.isfinite(rows[[0, 2]]).all()
+        assert rows[[0, 2]].any()
 
 
 @pytest.mark.parametrize("c_in", [3, 200])
@@ -319,9 +443,13 @@ def test_unit_rows_and_their_gradient(backend, count, channels):
 
 def test_vmap_and_jit_give_the_same(backend):
     plan, x, w = random_problem(80, 4, 6)
-    stack = jnp.stack([jnp.asarray(x), 2 * jnp.asarray(x)])
+    stack = jnp.stack([jnp.asarray(x), jnp.asarray(x[::-1])])
     out = jax.jit(jax.vmap(lambda x: sparse.gather_gemm(x, jnp.asarray(w), plan.same[0])))(stack)
-    np.testing.assert_array_equal(out[1], 2 * np.asarray(out[0]))
+    for rows, y in zip(stack, out, strict=True):
+        expected = gather_gemm_oracle(np.asarray(rows), w, plan.same[0].forward)
+        assert relative_error(y, expected) < TIGHT
+        if backend == "cpu":
+            np.testing.assert_array_equal(y, sparse.gather_gemm(rows, jnp.asarray(w), plan.same[0]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
@@ -390,9 +518,38 @@ def test_convolution_with_moments_is_one_after_the_other(backend, dtype, valid):
     rows = np.asarray(y, np.float64)[:valid]
     assert relative_error(mean, rows.mean(0)) < TIGHT
     assert relative_error(m2, ((rows - rows.mean(0)) ** 2).sum(0)) < TIGHT
-    gradients = zip(pull_moments((y, mean, m2)), pull(y), strict=True)
+    nothing = jnp.zeros_like(mean)
+    gradients = zip(pull_moments((y, nothing, nothing)), pull(y), strict=True)
     for ours, theirs in gradients:
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("valid", [300, 1000, 0])
+def test_gradients_of_the_moments_are_not_lost(backend, valid):
+    rng = np.random.default_rng(6)
+    plan, x, w = random_problem(300, 7, 33, capacity=340)
+    x, w = jnp.nan_to_num(jnp.asarray(x)), jnp.asarray(w)
+    dy = jnp.asarray(rng.standard_normal((340, 33), np.float32))
+    dmean, dm2 = (jnp.asarray(v) for v in rng.standard_normal((2, 33), np.float32))
+    rows = min(valid, 340)
+
+    def apart(x, w):
+        y = sparse.gather_gemm(x, w, plan.same[0])
+        mean = y[:rows].sum(0) / max(rows, 1)
+        return y, mean, ((y[:rows] - mean[None]) ** 2).sum(0)
+
+    def joined(x, w):
+        return sparse.gather_gemm_moments(x, w, plan.same[0], jnp.int32(valid))
+
+    _, ours = jax.vjp(joined, x, w)
+    _, theirs = jax.vjp(apart, x, w)
+    for cotangents in ((dy, dmean, dm2), (0 * dy, dmean, 0 * dm2), (0 * dy, 0 * dmean, dm2)):
+        for value, expected in zip(ours(cotangents), theirs(cotangents), strict=True):
+            assert relative_error(value, np.asarray(expected, np.float64)) < 1e-5
+            assert np.any(value) == (valid > 0 or np.any(cotangents[0]))
+    # Some of the results alone: the cotangents of the others are symbolic zeros.
+    dx = jax.grad(lambda x: jnp.sum(joined(x, w)[2] * dm2))(x)
+    np.testing.assert_array_equal(dx, ours((0 * dy, 0 * dmean, dm2))[0])
 
 
 @pytest.mark.parametrize(("rows", "channels"), [(200_000, 8), (1500, 320)])
@@ -527,13 +684,12 @@ def test_every_instruction_set_gives_the_same(instruction_set):
 
 
 def test_the_slow_path_is_not_taken_silently(monkeypatch):
-    backends = importlib.import_module("uov_jax.sparse.backends")
-    monkeypatch.setattr(backends, "_load_engine", lambda: (None, "it is not built"))
-    backends._warn_of_slow_path.cache_clear()
+    monkeypatch.setattr(backends_module, "_load_engine", lambda: (None, "it is not built"))
+    backends_module._warn_of_slow_path.cache_clear()
     with pytest.warns(RuntimeWarning, match=r"jax\.numpy, slowly: it is not built"):
         assert sparse.current_backend() == "xla"
     assert not sparse.keep_freed_memory()
-    backends._warn_of_slow_path.cache_clear()
+    backends_module._warn_of_slow_path.cache_clear()
 
 
 THREADS_AND_DEVICES = """
@@ -541,8 +697,9 @@ import os, sys
 processors, devices = eval(sys.argv[1])
 os.sched_setaffinity(0, processors)
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-import glob, hashlib, jax, jax.numpy as jnp, numpy as np
+import hashlib, jax, jax.numpy as jnp, numpy as np
 from uov_jax import sparse
+from uov_jax.sparse.backends import pool_threads
 rng = np.random.default_rng(0)
 # Weight gradients of so many rows are sums of parts.
 coords = np.unique(rng.integers(-14, 14, (14000, 4)) * [0, 1, 1, 1], axis=0).astype(np.int32)
@@ -571,13 +728,12 @@ results = jax.pmap(step)(np.stack([x] * devices))
 for result in results:
     for other in result[1:]:
         np.testing.assert_array_equal(result[0], other)
-# XLA's pool has as many threads as the process has processors or devices.
-names = [open(name).read().strip() for name in glob.glob("/proc/self/task/*/comm")]
-print(sum(name == "tf_XLAEigen" for name in names))
+print(pool_threads())
 print(hashlib.sha256(b"".join(np.asarray(r[0]).tobytes() for r in results)).hexdigest())
 """
 
 
+@needs_affinity
 @pytest.mark.parametrize("instruction_set", ["generic", ""])
 def test_results_do_not_depend_on_threads_or_devices(instruction_set):
     """One thread, one for each processor, and eight devices at once: the same bits everywhere."""

@@ -11,6 +11,20 @@ from tests.sparse.clouds import brute_force_map, random_coords
 from uov_jax import sparse
 from uov_jax.sparse.backends import engine
 
+OUT_OF_RANGE = (
+    r"in row 7 is out of range: batch must be in \[0, 4096\), x, y and z in \[-65000, 65000\]"
+)
+ILLEGAL = (
+    (0, 65001, 0, 0),
+    (0, 0, -65001, 0),
+    (0, 0, 0, 2**31 - 1),
+    (0, -(2**31), 0, 0),
+    (-1, 0, 0, 0),
+    (4096, 0, 0, 0),
+    (8191, 0, 0, 0),
+    (2**31 - 1, 0, 0, 0),
+)
+
 
 def padded(coords: np.ndarray, capacity: int) -> np.ndarray:
     out = np.full((capacity, 4), 7, np.int32)  # garbage that would duplicate if it were read
@@ -169,6 +183,10 @@ def test_the_engine_writes_no_more_rows_than_there_are():
     assert all(np.all(array == -1) for array in jax.tree.leaves(arrays))
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
         engine().plan(coords, [100] * 6, False, 1)
+    with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
+        engine().level_counts(coords, 40)
+    with pytest.raises(ValueError, match="the tensor stride is 3, expected a power of two"):
+        engine().submanifold_map(3 * coords, 3, 3, 1, 100, 1)
 
 
 def test_series_takes_the_first_spec_that_holds_every_level():
@@ -187,23 +205,123 @@ def test_duplicate_and_out_of_range_coordinates_are_refused():
         sparse.build_plan(coords, sparse.PlanSpec(16))
     with pytest.raises(ValueError, match="duplicate"):
         sparse.smallest_spec(coords, [sparse.PlanSpec(16)])
-    for bad in ((0, 65001, 0, 0), (0, 0, -65001, 0), (-1, 0, 0, 0), (8192, 0, 0, 0)):
+    for bad in ILLEGAL:
         coords[7] = bad
-        with pytest.raises(ValueError, match="in row 7 is out of range"):
+        with pytest.raises(ValueError, match=OUT_OF_RANGE):
             sparse.build_plan(coords, sparse.PlanSpec(16))
+        with pytest.raises(ValueError, match=OUT_OF_RANGE):
+            sparse.smallest_spec(coords, [sparse.PlanSpec(16)])
+        with pytest.raises(ValueError, match=OUT_OF_RANGE):
+            sparse.locality_order(coords)
+        with pytest.raises(ValueError, match=OUT_OF_RANGE):
+            sparse.submanifold_map(coords, 10, kernel=3)
     even = random_coords(np.random.default_rng(7), 8, stride=2)
     even[7] = (0, 3, 2, 2)
     with pytest.raises(ValueError, match="row 7 is not a multiple of the tensor stride 2"):
         sparse.submanifold_map(even, 8, kernel=3, tensor_stride=2)
 
 
-def test_bad_coordinates_inside_jit_raise_on_the_compiled_backend():
-    spec = sparse.PlanSpec(16)
+@pytest.mark.parametrize("bad", [*ILLEGAL, (0, 0, 0, 0)])
+def test_bad_coordinates_inside_jit(backend, bad):
+    """The compiled backend raises; `xla` cannot, and connects nothing."""
+    spec = sparse.PlanSpec(16, levels=2)
     coords = np.zeros((16, 4), np.int32)
-    with sparse.use_backend("cpu"), pytest.raises(jax.errors.JaxRuntimeError, match="duplicate"):
-        jax.block_until_ready(
-            jax.jit(lambda c, n: sparse.plan_in_jit(c, n, spec))(coords, np.int32(2))
-        )
+    coords[:10, 1] = np.arange(10)
+    coords[7] = bad
+
+    def plan(coords, count):
+        return sparse.plan_in_jit(coords, count, spec)
+
+    def one_map(coords, count):
+        return sparse.submanifold_map(coords, count, 3).forward
+
+    for build in (plan, one_map):
+        run = jax.jit(build)
+        if backend == "cpu":
+            message = OUT_OF_RANGE if any(bad) else "duplicate coordinate .* in rows 0 and 7"
+            with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+                jax.block_until_ready(run(coords, np.int32(10)))
+        else:
+            built = run(coords, np.int32(10))
+            counts, maps = (built.counts, built.same) if build is plan else (None, built)
+            assert all(np.all(np.asarray(a) == -1) for a in jax.tree.leaves(maps))
+            assert counts is None or np.all(np.asarray(counts) > 16)
+        # What stands past the valid rows is nobody's business.
+        found = run(coords, np.int32(7))
+        found = found.same[0].forward if build is plan else found
+        np.testing.assert_array_equal(found[:, :7], brute_force_map(coords[:7], 3))
+
+
+def legal_coords(rng: np.random.Generator, count: int) -> np.ndarray:
+    """int32 [n, 4] over the whole legal range, with many at its ends and many neighbours."""
+    ends = np.array([-65000, -64999, -64993, -1, 0, 1, 64999, 65000])
+    spatial = np.where(
+        rng.random((count, 3)) < 0.5,
+        rng.choice(ends, (count, 3)),
+        rng.integers(-65000, 65001, (count, 3)),
+    )
+    batch = np.where(
+        rng.random(count) < 0.5, rng.choice([0, 1, 4094, 4095], count), rng.integers(0, 4096, count)
+    )
+    coords = np.concatenate([batch[:, None], spatial], axis=1).astype(np.int32)
+    return rng.permutation(np.unique(coords, axis=0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_keys_keep_the_order_of_all_legal_coordinates(seed):
+    coords = legal_coords(np.random.default_rng(seed), 3000)
+    ordered = coords[sparse.locality_order(coords)]
+    np.testing.assert_array_equal(ordered, coords[np.lexsort(coords.T[::-1])])
+
+
+def test_all_legal_coordinates_have_their_neighbours_and_parents(backend):
+    coords = legal_coords(np.random.default_rng(0), 600)
+    n = len(coords)
+    spec = sparse.PlanSpec(n, first_kernel=5, fractions=(1.0,) * 5)
+    plan = sparse.build_plan(coords, spec)
+    traced = jax.jit(lambda c, count: sparse.plan_in_jit(c, count, spec))(coords, np.int32(n))
+    assert_same_plan(traced, plan)
+    np.testing.assert_array_equal(plan.first.forward, brute_force_map(coords, 5))
+    for level, stride in enumerate((1, 2, 4, 8, 16)):
+        parents = coords.copy()
+        parents[:, 1:] = coords[:, 1:] // stride * stride
+        if level > 0:
+            parents = np.unique(parents, axis=0)
+        found = plan.coords[level][: plan.counts[level]]
+        np.testing.assert_array_equal(found, parents)
+        # Derived coordinates are legal, as far as 8 beyond the limit.
+        own = sparse.submanifold_map(found, len(found), 3, stride)
+        np.testing.assert_array_equal(own.forward, plan.same[level].forward[:, : len(found)])
+    again = jax.jit(lambda c, k: sparse.submanifold_map(c, k, 3, 16).forward)(
+        plan.coords[4], plan.counts[4]
+    )
+    np.testing.assert_array_equal(again, plan.same[4].forward)
+    assert plan.coords[4][:, 1:].min() == -65008
+
+
+def test_derived_coordinates_are_legal_at_their_own_stride_alone():
+    coords = np.array([[0, -65008, 0, 0]], np.int32)
+    assert sparse.submanifold_map(coords, 1, 3, 16).forward.max() == 0
+    for stride in (1, 2, 4, 8):
+        with pytest.raises(ValueError, match=r"out of range.* in \[-65000, 65000\]"):
+            sparse.submanifold_map(coords, 1, 3, stride)
+    coords[0, 1] = -65024
+    with pytest.raises(ValueError, match=r"out of range.* in \[-65008, 65000\]"):
+        sparse.submanifold_map(coords, 1, 3, 16)
+
+
+def test_coordinates_that_int32_cannot_hold_are_not_wrapped():
+    for dtype, bad in ((np.int64, 2**32), (np.int64, -(2**40)), (np.uint32, 2**32 - 1)):
+        coords = np.zeros((2, 4), dtype)
+        coords[1, 1] = np.array(bad).astype(dtype)
+        with pytest.raises(ValueError, match="in row 1 is out of range"):
+            sparse.build_plan(coords, sparse.PlanSpec(2))
+    whole = np.array([[0, 1, 2, 3], [4095, 0, 0, 0]])
+    np.testing.assert_array_equal(sparse.locality_order(whole.astype(np.int16)), [0, 1])
+    with pytest.raises(ValueError, match=r"coords must be int32 \[N, 4\], not float64\[2, 4\]"):
+        sparse.submanifold_map(whole.astype(float), 2, 3)
+    with pytest.raises(ValueError, match=r"coords must be int32\[2, 4\], not float32\[2, 4\]"):
+        sparse.plan_in_jit(np.zeros((2, 4), np.float32), np.int32(2), sparse.PlanSpec(2))
 
 
 def test_extreme_coordinates_have_no_false_neighbours():

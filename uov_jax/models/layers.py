@@ -18,6 +18,7 @@ from uov_jax.sparse import (
     gather_gemm_moments,
     identity_map,
     multiply_rows,
+    rounded_weights,
 )
 
 Initialization = Literal["uniform", "kaiming"]
@@ -102,8 +103,9 @@ class PointwiseConvolution(nnx.Module):
         # result once, if it is asked for in bfloat16.
         product = result if self.bias is None else jnp.dtype(jnp.float32)
         product = max(self.dtype, product, key=lambda dtype: dtype.itemsize)
-        x, kernel = x.astype(self.dtype), self.kernel.get_value().astype(self.dtype)
-        y = multiply_rows(x.astype(product), kernel.astype(product), count)
+        # float32 weights: their gradient is not rounded.
+        kernel = rounded_weights(self.kernel.get_value(), self.dtype)
+        y = multiply_rows(x.astype(self.dtype).astype(product), kernel, count)
         if self.bias is not None:
             valid = jnp.arange(y.shape[0], dtype=jnp.int32) < count
             bias = jnp.where(valid[:, None], self.bias.get_value(), 0.0)
@@ -127,7 +129,7 @@ def convolve_and_normalize(
     the valid rows of the result.
     """
     if norm.use_running_average:
-        kernel = convolution.kernel.get_value().astype(convolution.dtype)
+        kernel = convolution.kernel.get_value()
         if neighbours is None:
             kernel, neighbours = kernel[None], identity_map(x.shape[0], count)
         x = x.astype(convolution.dtype)
@@ -136,7 +138,7 @@ def convolve_and_normalize(
     if isinstance(convolution, PointwiseConvolution):
         return norm(convolution(x, count), count, relu=relu, shortcut=shortcut)
     assert neighbours is not None
-    kernel = convolution.kernel.get_value().astype(convolution.dtype)
+    kernel = convolution.kernel.get_value()
     y, mean, m2 = gather_gemm_moments(x.astype(convolution.dtype), kernel, neighbours, count)
     return norm(y, count, relu=relu, shortcut=shortcut, moments=(mean, m2))
 

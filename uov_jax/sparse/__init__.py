@@ -17,6 +17,7 @@ from uov_jax.sparse.ops import (
     gather_scatter_rows,
     identity_map,
     multiply_rows,
+    rounded_weights,
     scatter_add_rows,
     unit_rows,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "locality_order",
     "multiply_rows",
     "plan_in_jit",
+    "rounded_weights",
     "scatter_add_rows",
     "smallest_spec",
     "submanifold_map",

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _AVAILABLE = "available"
 _forced: str | None = None
@@ -67,6 +68,16 @@ def backends() -> dict[str, str]:
         "cuda": "not available: this version has no CUDA kernels",
         "xla": f"{_AVAILABLE} (jax.numpy, any platform)",
     }
+
+
+def pool_threads() -> int:
+    """How many threads the compiled ops of one device share.
+
+    Raises:
+        RuntimeError: the extension is not built.
+
+    """
+    return int(compiled_call("pool_threads", jax.ShapeDtypeStruct((), jnp.int32)))
 
 
 def current_backend() -> str:

@@ -45,24 +45,31 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
 
     Args:
         x: float32 or bfloat16 [N_in, C_in].
-        w: [K, C_in, C_out], the dtype of `x`.
-        neighbours: forward int32 [K, N_out]; -1 contributes nothing.
+        w: [K, C_in, C_out], the dtype of `x`; or float32 beside a bfloat16 `x`, to which it is
+            rounded, and then its gradient is the float32 sum, not rounded.
+        neighbours: forward int32 [K, N_out]; -1 contributes nothing. Gradients of `x` need its
+            transpose, or a mirrored map.
 
     Returns:
         [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
 
+    Raises:
+        ValueError: arguments do not fit together, or the map has no way back for the gradient.
+
     """
     _check_factors(x, w, neighbours)
+    w = w.astype(x.dtype)
     return _multiply(x, w, neighbours.forward, transposed=False, mirrored=False)
 
 
-def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> None:
-    if x.ndim != 2 or w.ndim != 3 or w.shape[1] != x.shape[1] or x.dtype != w.dtype:
+def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap | None) -> None:
+    fits = x.ndim == 2 and w.ndim == 3 and w.shape[1] == x.shape[1]
+    if not fits or w.dtype not in (x.dtype, jnp.float32):
         raise ValueError(
             f"gather_gemm: x {x.dtype}{list(x.shape)} and w {w.dtype}{list(w.shape)} do not fit; "
-            "expected [N_in, C_in] and [K, C_in, C_out] of one dtype"
+            "expected [N_in, C_in] and [K, C_in, C_out] of one dtype, or w float32"
         )
-    if neighbours.forward.shape[0] != w.shape[0]:
+    if neighbours is not None and neighbours.forward.shape[0] != w.shape[0]:
         raise ValueError(
             f"gather_gemm: the map has {neighbours.forward.shape[0]} kernel offsets, "
             f"the weights {w.shape[0]}"
@@ -82,7 +89,7 @@ def _gather_gemm_backward(saved: Any, dy: Any) -> tuple[Any, Any, Any]:
         if wants_dx and wants_dw:
             dx, dw = gather_gemm_gradients(x, w, dy, neighbours)
         elif wants_dx:
-            dx = _multiply(dy, w, *_back(x, neighbours))
+            dx = _multiply(dy, w.astype(x.dtype), *_back(x, neighbours))
         elif wants_dw:
             dw = gather_gemm_dw(x, dy, neighbours)
     return dx, None if dw is None else dw.astype(w.dtype), None
@@ -92,10 +99,15 @@ def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, bool, bool
     """The map of the gradient of x, and how the weights are read: transposed, mirrored."""
     if neighbours.transpose is not None:
         return neighbours.transpose, True, False
+    if not neighbours.mirrored:
+        raise ValueError(
+            "gather_gemm: the gradient of x needs NeighbourMap.transpose, or a map that "
+            "NeighbourMap.submanifold made"
+        )
     if x.shape[0] != neighbours.forward.shape[1]:
         raise ValueError(
             f"gather_gemm: a map from {x.shape[0]} to {neighbours.forward.shape[1]} rows is no "
-            "submanifold map; its gradient needs NeighbourMap.transpose"
+            "submanifold map"
         )
     return neighbours.forward, True, True
 
@@ -109,8 +121,6 @@ def gather_gemm_moments(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`gather_gemm` and the `column_moments` of its result, taken while its rows are in cache.
 
-    The moments carry no gradient: batch norm's own derivative accounts for them.
-
     Args:
         x: as in `gather_gemm`, and so `w` and `neighbours`.
         w: see above.
@@ -122,6 +132,7 @@ def gather_gemm_moments(
 
     """
     _check_factors(x, w, neighbours)
+    w = w.astype(x.dtype)
     rows = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
     check_rows("gather_gemm_moments", {"x": rows}, {}, count)
     if current_backend() == "xla":
@@ -135,13 +146,32 @@ def gather_gemm_moments(
 def _gather_gemm_moments_forward(x: Any, w: Any, neighbours: Any, count: Any) -> tuple[Any, Any]:
     wanted = x.perturbed, w.perturbed
     x, w, neighbours, count = custom_vjp_primal_tree_values((x, w, neighbours, count))
-    return gather_gemm_moments(x, w, neighbours, count), (x, w, neighbours, wanted)
+    y, mean, m2 = gather_gemm_moments(x, w, neighbours, count)
+    return (y, mean, m2), ((x, w, neighbours, wanted), (y, mean, count))
+
+
+def _gather_gemm_moments_backward(saved: Any, cotangents: Any) -> tuple[Any, ...]:
+    product, (y, mean, count) = saved
+    dy, dmean, dm2 = cotangents
+    # Batch norm accounts for the moments in its own derivative: then these are symbolic zeros.
+    if not (isinstance(dmean, SymbolicZero) and isinstance(dm2, SymbolicZero)):
+        dy, dmean, dm2 = (_instantiated(d) for d in cotangents)
+        valid = jnp.clip(count, 0, y.shape[0])
+        share = dmean / jnp.maximum(valid, 1).astype(jnp.float32)
+        through = share[None] + 2.0 * (y.astype(jnp.float32) - mean[None]) * dm2[None]
+        row = jnp.arange(y.shape[0], dtype=jnp.int32)[:, None]
+        dy = (dy.astype(jnp.float32) + jnp.where(row < valid, through, 0.0)).astype(y.dtype)
+    return *_gather_gemm_backward(product, dy), None
+
+
+def _instantiated(cotangent: Any) -> jax.Array:
+    if isinstance(cotangent, SymbolicZero):
+        return jnp.zeros(cotangent.shape, cotangent.dtype)
+    return cotangent
 
 
 gather_gemm_moments.defvjp(
-    _gather_gemm_moments_forward,
-    lambda saved, cotangents: (*_gather_gemm_backward(saved, cotangents[0]), None),
-    symbolic_zeros=True,
+    _gather_gemm_moments_forward, _gather_gemm_moments_backward, symbolic_zeros=True
 )
 
 
@@ -179,6 +209,7 @@ def gather_gemm_affine(
 
     """
     _check_factors(x, w, neighbours)
+    w = w.astype(x.dtype)
     result = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
     vectors = {"mean": mean, "scale": scale, "bias": bias}
     check_rows("gather_gemm_affine", {"x": result, "shortcut": shortcut}, vectors, count)
@@ -236,18 +267,19 @@ def gather_gemm_gradients(
 
     Args:
         x: [N_in, C_in].
-        w: [K, C_in, C_out], the dtype of `x`.
+        w: [K, C_in, C_out], the dtype of `x` or float32.
         dy: [N_out, C_out], the dtype of `x`.
-        neighbours: forward int32 [K, N_out] and its transpose, None for a submanifold map.
+        neighbours: forward int32 [K, N_out], with its transpose or mirrored.
 
     Returns:
         dx [N_in, C_in] in the dtype of `x`, and dw float32 [K, C_in, C_out].
 
     Raises:
-        ValueError: a map without a transpose that is not square.
+        ValueError: a map that is neither mirrored nor has its transpose.
 
     """
     back, transposed, mirrored = _back(x, neighbours)
+    w = w.astype(x.dtype)
     if current_backend() == "xla":
         dx = _multiply(dy, w, back, transposed, mirrored)
         return dx, xla.gather_gemm_dw(x, dy, neighbours.forward)
@@ -261,7 +293,7 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
 
     Args:
         x: float32 or bfloat16 [N, C_in]; rows past `count` are not looked at.
-        w: [C_in, C_out], the dtype of `x`.
+        w: [C_in, C_out], the dtype of `x`; or float32, as in `gather_gemm`.
         count: int32 scalar.
 
     Returns:
@@ -273,15 +305,43 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     """
     if w.ndim != 2:
         raise ValueError(f"multiply_rows: w is {w.dtype}{list(w.shape)}, expected [C_in, C_out]")
+    _check_factors(x, w[None], None)
     if current_backend() == "xla":
         return xla.multiply_rows(x, w, jnp.arange(x.shape[0], dtype=jnp.int32) < count)
     return gather_gemm(x, w[None], identity_map(x.shape[0], count))
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def rounded_weights(w: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`w` rounded to what `dtype` can hold, with the gradient of `w` unrounded.
+
+    For products of bfloat16 numbers that are wanted in float32: automatic differentiation would
+    round the gradient as well.
+
+    Args:
+        w: float32, any shape.
+        dtype: float32 or bfloat16.
+
+    Returns:
+        float32, the shape of `w`.
+
+    """
+    if jnp.dtype(dtype) == w.dtype:
+        return w
+    finfo = jnp.finfo(dtype)
+    # Not a cast there and back, which XLA may leave out.
+    return jax.lax.reduce_precision(w, finfo.nexp, finfo.nmant)
+
+
+rounded_weights.defvjp(
+    lambda w, dtype: (rounded_weights(w, dtype), None), lambda dtype, _, dw: (dw,)
+)
+
+
 def identity_map(rows: int, count: jax.Array) -> NeighbourMap:
     """The map of a convolution of size 1: each of the first `count` of `rows` rows sees itself."""
     row = jnp.arange(rows, dtype=jnp.int32)
-    return NeighbourMap(jnp.where(row < count, row, -1)[None])
+    return NeighbourMap(jnp.where(row < count, row, -1)[None], mirrored=True)
 
 
 @jax.custom_vjp
@@ -294,7 +354,9 @@ def unit_rows(x: jax.Array, count: jax.Array) -> jax.Array:
 
     Returns:
         float32 [N, C]. Rows shorter than 1e-12 and rows past `count` are zero, and so is their
-        gradient.
+        gradient. Rows whose length is no finite float32 (an element is infinite or not a number, or
+        the sum of squares overflows) have no direction: they and their gradient are NaN, so that a
+        run that diverges is noticed.
 
     Raises:
         ValueError: `x` has another shape or dtype.

@@ -1,8 +1,10 @@
 """Levels and neighbour maps of a sparse UNet: what they are, and how they are built.
 
 A *level* is `coords int32[N, 4]` (batch, x, y, z) with a static number of rows N and a count of
-valid ones. Rows past the count are padding (coordinates -1) and influence nothing. A *neighbour
-map* `int32[K, N_out]` holds the input row at each kernel offset, or -1. Offsets follow
+valid ones. Rows past the count are padding (coordinates -1) and influence nothing. The batch is in
+[0, 4096); x, y and z are within +-65,000, or at a coarser level what those are rounded down to.
+
+A *neighbour map* `int32[K, N_out]` holds the input row at each kernel offset, or -1. Offsets follow
 MinkowskiEngine: x is the fastest axis of k, offsets are multiplied by tensor stride and dilation.
 """
 
@@ -40,27 +42,62 @@ class Voxels(NamedTuple):
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["forward", "transpose"], meta_fields=[]
+    jax.tree_util.register_dataclass,
+    data_fields=["forward", "transpose"],
+    meta_fields=["mirrored"],
 )
 @dataclasses.dataclass(frozen=True)
 class NeighbourMap:
     """Which input row each output row sees at each kernel offset.
 
-    Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`, where a submanifold map
-    (`transpose is None`) is its own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`. A
-    map without that symmetry must be given its transpose, or gradients are wrong.
+    Invariant: `forward[k, n] == m` if and only if `transpose[k, m] == n`. A submanifold map is its
+    own transpose, mirrored: `transpose[k] == forward[K - 1 - k]`; `NeighbourMap.submanifold` says
+    so. A map with neither has no gradient with respect to its input rows.
     """
 
     forward: Array
     """int32 [K, N_out]."""
     transpose: Array | None = None
-    """int32 [K, N_in], or None for a submanifold map."""
+    """int32 [K, N_in], where it is stored."""
+    mirrored: bool = False
+    """Whether the transpose is `forward[::-1]`; static."""
+
+    @classmethod
+    def submanifold(cls, forward: Array) -> NeighbourMap:
+        """A map int32 [K, N] that is its own transpose, mirrored.
+
+        Raises:
+            ValueError: K is even, or `forward` is a numpy array without that symmetry; names the
+                first entry without a counterpart. A jax array is taken at its word.
+
+        """
+        if forward.ndim != 2 or forward.shape[0] % 2 == 0:
+            raise ValueError(
+                f"a submanifold map is [K, N] with K odd, not {list(np.shape(forward))}"
+            )
+        if isinstance(forward, np.ndarray):
+            _check_mirrored(forward)
+        return cls(forward, mirrored=True)
 
     def swapped(self) -> NeighbourMap:
         """The map of the transposed convolution, from output rows to input rows."""
         if self.transpose is None:
-            raise ValueError("a submanifold map has no stored transpose to swap with")
+            raise ValueError("this map has no stored transpose to swap with")
         return NeighbourMap(self.transpose, self.forward)
+
+
+def _check_mirrored(forward: np.ndarray) -> None:
+    offsets, rows = forward.shape
+    for k, there in enumerate(forward):
+        n = np.flatnonzero(there >= 0)
+        m = there[n]
+        back = np.where(m < rows, forward[offsets - 1 - k, np.minimum(m, rows - 1)], -1)
+        if (wrong := np.flatnonzero(back != n)).size:
+            entry = f"[{k}, {n[wrong[0]]}] is {m[wrong[0]]}"
+            raise ValueError(
+                f"this is no submanifold map: entry {entry}, but entry "
+                f"[{offsets - 1 - k}, {m[wrong[0]]}] does not lead back"
+            )
 
 
 ROOMY_FRACTIONS = (1.0, 0.75, 0.50, 0.30, 0.16)
@@ -175,8 +212,23 @@ def locality_order(coords: np.ndarray) -> np.ndarray:
 
     Neighbours then lie within a few slices of x of each other: near in memory, and the order in
     which plans are built without another sort.
+
+    Raises:
+        ValueError: a coordinate is duplicate or out of range; names the row.
+
     """
-    return engine().sorted_order(np.ascontiguousarray(coords, np.int32))
+    return engine().sorted_order(_as_int32(coords))
+
+
+def _as_int32(coords: np.ndarray) -> np.ndarray:
+    """Coordinates as the engine takes them; what int32 cannot hold stays out of range."""
+    coords = np.asarray(coords)
+    if not np.issubdtype(coords.dtype, np.integer):
+        raise ValueError(f"coords must be int32 [N, 4], not {coords.dtype}{list(coords.shape)}")
+    if coords.dtype != np.int32:
+        limits = np.iinfo(np.int32)
+        coords = np.clip(coords, limits.min, limits.max).astype(np.int32)
+    return np.ascontiguousarray(coords)
 
 
 def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
@@ -201,7 +253,7 @@ def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -
         ValueError: a coordinate is duplicate or out of range; names the row.
 
     """
-    coords = np.ascontiguousarray(coords, np.int32)
+    coords = _as_int32(coords)
     if len(coords) > spec.capacity:
         raise _refuse(engine().level_counts(coords, spec.levels), spec)
     built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5, _at_most(threads))
@@ -213,8 +265,8 @@ def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -
     return Plan(
         coords=(level0, *level_coords),
         counts=counts,
-        same=tuple(NeighbourMap(m) for m in same),
-        first=None if first is None else NeighbourMap(first),
+        same=tuple(NeighbourMap(m, mirrored=True) for m in same),
+        first=None if first is None else NeighbourMap(first, mirrored=True),
         down=tuple(NeighbourMap(f, t) for f, t in zip(down, down_transpose, strict=True)),
     )
 
@@ -229,7 +281,7 @@ def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
     """
     if not series:
         raise ValueError("the series of plan shapes is empty")
-    coords = np.ascontiguousarray(coords, np.int32)
+    coords = _as_int32(coords)
     counts = engine().level_counts(coords, series[-1].levels)
     for spec in series:
         if all(n <= room for n, room in zip(counts, spec.capacities, strict=True)):
@@ -253,15 +305,22 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
     Returns:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
         is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
-        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`.
+        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`:
+        there they fit no capacity, and all counts are the largest int32.
+
+    Raises:
+        ValueError: `coords` has another shape or dtype.
 
     """
-    if coords.shape != (spec.capacity, 4):
-        raise ValueError(f"coords must be [{spec.capacity}, 4], not {list(coords.shape)}")
+    if coords.shape != (spec.capacity, 4) or coords.dtype != jnp.int32:
+        raise ValueError(
+            f"coords must be int32[{spec.capacity}, 4], not {coords.dtype}{list(coords.shape)}"
+        )
     sizes = spec.capacities
+    first_kernel_5 = spec.first_kernel == 5
     if current_backend() == "cpu":
         maps = [(27, n) for n in sizes]
-        first = [(125, sizes[0])] if spec.first_kernel == 5 else []
+        first = [(125, sizes[0])] if first_kernel_5 else []
         steps = [
             shape
             for fine, coarse in zip(sizes, sizes[1:], strict=False)
@@ -269,12 +328,12 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
         ]
         shapes = [jax.ShapeDtypeStruct(s, jnp.int32) for s in [*maps, *first, *steps]]
         shapes.append(jax.ShapeDtypeStruct((spec.levels,), jnp.int32))
-        attributes = {"levels": spec.levels, "first_kernel_5": bool(first)}
+        attributes = {"levels": spec.levels, "first_kernel_5": first_kernel_5}
         flat = list(compiled_call("plan", shapes, coords, count, **attributes))
     else:
-        flat = xla.plan(coords, count, sizes, spec.first_kernel == 5)
-    same = tuple(NeighbourMap(flat.pop(0)) for _ in sizes)
-    first_map = NeighbourMap(flat.pop(0)) if spec.first_kernel == 5 else None
+        flat = xla.plan(coords, count, sizes, first_kernel_5)
+    same = tuple(NeighbourMap(flat.pop(0), mirrored=True) for _ in sizes)
+    first_map = NeighbourMap(flat.pop(0), mirrored=True) if first_kernel_5 else None
     valid = (jnp.arange(spec.capacity) < count)[:, None]
     levels = [jnp.where(valid, coords, -1)]
     down = []
@@ -298,6 +357,7 @@ def submanifold_map(
 
     Raises:
         ValueError: kernel, stride or dilation out of range; on the host also bad coordinates.
+            Inside `jit` the `cpu` backend raises on those; `xla` cannot, and connects nothing.
 
     """
     if kernel not in (1, 3, 5) or dilation not in (1, 2) or tensor_stride not in (1, 2, 4, 8, 16):
@@ -306,14 +366,15 @@ def submanifold_map(
             "1, 3 or 5, a stride of 1, 2, 4, 8 or 16, dilation 1 or 2"
         )
     if isinstance(coords, np.ndarray):
-        valid = np.ascontiguousarray(coords[: int(count)], np.int32)
+        valid = _as_int32(coords[: int(count)])
         capacity, threads = len(coords), _at_most(None)
-        return NeighbourMap(
-            engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
-        )
+        found = engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
+        return NeighbourMap(found, mirrored=True)
     count = jnp.asarray(count, jnp.int32)
     if current_backend() != "cpu":
-        return NeighbourMap(xla.submanifold_map(coords, count, kernel, tensor_stride * dilation))
+        found = xla.submanifold_map(coords, count, kernel, tensor_stride, dilation)
+        return NeighbourMap(found, mirrored=True)
     result = jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32)
     attributes = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
-    return NeighbourMap(compiled_call("submanifold_map", result, coords, count, **attributes))
+    found = compiled_call("submanifold_map", result, coords, count, **attributes)
+    return NeighbourMap(found, mirrored=True)

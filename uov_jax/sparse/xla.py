@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from jax import lax
 
 # Rows of features that are shorter than this have no direction.
 SHORTEST_ROW = 1e-12
+# Legal coordinates, as in csrc/core/coordinates.h: every backend refuses the same ones.
+COORDINATE_LIMIT = 65_000
+BATCH_LIMIT = 4096
 
 
 def take_rows(x: jax.Array, index: jax.Array) -> jax.Array:
@@ -120,16 +124,37 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array
     return _Chunks.of(forward).fold(add, start)
 
 
+@jax.custom_vjp
 def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:
-    """`x @ w` in the rows that are valid."""
-    y = jnp.matmul(
-        jnp.where(valid[:, None], x, jnp.zeros((), x.dtype)),
-        w,
+    """`x @ w` in the rows that are valid; w is rounded to the dtype of x, its gradient is not."""
+    return _product(_clean(x, valid), w.astype(x.dtype), 1, 0).astype(x.dtype)
+
+
+def _multiply_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+    x, w, valid = saved
+    dy = _clean(dy, valid)
+    dx = _product(dy, w.astype(x.dtype), 1, 1).astype(x.dtype)
+    return dx, _product(_clean(x, valid), dy, 0, 0).astype(w.dtype), None
+
+
+multiply_rows.defvjp(
+    lambda x, w, valid: (multiply_rows(x, w, valid), (x, w, valid)), _multiply_rows_backward
+)
+
+
+def _clean(x: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.where(valid[:, None], x, jnp.zeros((), x.dtype))
+
+
+def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int) -> jax.Array:
+    """The matrices' float32 product over one axis of each."""
+    return lax.dot_general(
+        a,
+        b,
+        (((a_axis,), (b_axis,)), ((), ())),
         preferred_element_type=jnp.float32,
         precision=lax.Precision.HIGHEST,
     )
-    # Again, for what stands past the valid rows in the gradient.
-    return jnp.where(valid[:, None], y, 0.0).astype(x.dtype)
 
 
 def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -138,6 +163,8 @@ def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Not `length >= SHORTEST_ROW`: what is not a number must stay so, for a run to notice it.
     used = (jnp.arange(x.shape[0]) < count) & ~(length < SHORTEST_ROW)
     inverse = jnp.where(used, 1.0 / jnp.where(used, length, 1.0), 0.0)
+    # A length of infinity must not become an inverse of zero, which would hide it.
+    inverse = jnp.where(used & jnp.isinf(length), jnp.nan, inverse)
     return jnp.where(used[:, None], x * inverse[:, None], 0.0), inverse
 
 
@@ -238,11 +265,25 @@ class _Sorted:
     """Coordinates in lexicographic order, to be searched; padding rows sort last."""
 
     def __init__(self, coords: jax.Array, count: jax.Array):
+        coords = jnp.asarray(coords)
         rows = jnp.arange(coords.shape[0], dtype=jnp.int32)
         big = jnp.iinfo(jnp.int32).max
         fields = [jnp.where(rows < count, coords[:, axis], big) for axis in range(4)]
         *self.fields, self.rows = lax.sort([*fields, rows], num_keys=4)
         self.count = count
+
+    def legal(self, tensor_stride: int) -> jax.Array:
+        """Bool []: the valid coordinates are distinct, in range and multiples of the stride."""
+        coords = jnp.stack(self.fields, axis=1)
+        batch, spatial = coords[:, 0], coords[:, 1:]
+        # What legal coordinates are rounded down to is legal: see coordinates.h.
+        smallest = -COORDINATE_LIMIT // tensor_stride * tensor_stride
+        inside = (spatial >= smallest) & (spatial <= COORDINATE_LIMIT)
+        inside &= spatial % tensor_stride == 0
+        good = (batch >= 0) & (batch < BATCH_LIMIT) & jnp.all(inside, axis=1)
+        valid = jnp.arange(coords.shape[0], dtype=jnp.int32) < self.count
+        duplicate = jnp.all(coords[1:] == coords[:-1], axis=1) & valid[1:]
+        return jnp.all(good | ~valid) & ~jnp.any(duplicate)
 
     def find(self, query: jax.Array) -> jax.Array:
         """Row number of each [M, 4] query coordinate, or -1: a vectorised binary search.
@@ -276,10 +317,17 @@ def kernel_offsets(kernel: int) -> list[tuple[int, int, int]]:
     return [(dx, dy, dz) for dz, dy, dx in itertools.product(steps, steps, steps)]
 
 
-def submanifold_map(coords: jax.Array, count: jax.Array, kernel: int, step: int) -> jax.Array:
-    """int32 [kernel^3, N]: the row at `coords + offset * step`, or -1."""
+def submanifold_map(
+    coords: jax.Array, count: jax.Array, kernel: int, tensor_stride: int, dilation: int
+) -> jax.Array:
+    """int32 [kernel^3, N]: the row at `coords + offset * tensor_stride * dilation`, or -1.
+
+    It is -1 throughout where a coordinate is illegal: nothing can be raised here.
+    """
     table = _Sorted(coords, count)
-    valid = jnp.arange(coords.shape[0]) < count
+    legal = table.legal(tensor_stride)
+    valid = (jnp.arange(coords.shape[0]) < count) & legal
+    step = tensor_stride * dilation
     offsets = jnp.asarray([(0, *o) for o in kernel_offsets(kernel)], jnp.int32) * step
 
     def one(offset: jax.Array) -> jax.Array:
@@ -318,19 +366,23 @@ def _coarsen(
 def plan(
     coords: jax.Array, count: jax.Array, capacities: Sequence[int], first_kernel_5: bool
 ) -> list[jax.Array]:
-    """The flat results of the compiled plan call, in its order."""
+    """The flat results of the compiled plan call, in its order.
+
+    A plan of illegal coordinates fits no capacity: nothing can be raised here.
+    """
+    legal = _Sorted(coords, count).legal(1)
     same, first, steps, counts = [], [], [], [count.astype(jnp.int32)]
     for level, _ in enumerate(capacities):
         stride = 2**level
-        same.append(submanifold_map(coords, counts[-1], 3, stride))
+        same.append(submanifold_map(coords, counts[-1], 3, stride, 1))
         if level == 0 and first_kernel_5:
-            first.append(submanifold_map(coords, count, 5, 1))
+            first.append(submanifold_map(coords, count, 5, 1, 1))
         if level + 1 < len(capacities):
             coords, coarse_count, forward, transpose = _coarsen(
                 coords, counts[-1], stride, capacities[level + 1]
             )
             steps += [forward, transpose, coords]
             counts.append(coarse_count)
-    true_counts = jnp.stack(counts)
+    true_counts = jnp.where(legal, jnp.stack(counts), jnp.iinfo(jnp.int32).max)
     fits = jnp.all(true_counts <= jnp.asarray(capacities, jnp.int32))
     return [jnp.where(fits, a, -1) for a in [*same, *first, *steps]] + [true_counts]

@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
         f"{sweep.name}: {len(sweep.coords):,} voxels; peers: {', '.join(names) or 'none'}; "
         f"medians of {options.repeats}"
     )
+    for line in peers.broken():
+        print(f"{line}; it is left out")
     rows = []
     for name in options.suites or SUITES:
         for row in SUITES[name](sweep, options.repeats):

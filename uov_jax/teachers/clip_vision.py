@@ -57,7 +57,7 @@ def dense_embeddings(visual: Any, image: torch.Tensor, *, whole_block: bool) -> 
 def embed_patches(visual: Any, image: torch.Tensor) -> torch.Tensor:
     """The tokens that enter the first block, float32 [batch, 1 + patches, width].
 
-    Under autocast too: half precision has no more bits than the image's grey levels, and this first
+    Under autocast too: bfloat16 has no more bits than the image's grey levels, and this first
     rounding would be the largest. Every block adds to these tokens, and they stay in float32.
     """
     with torch.autocast(image.device.type, enabled=False):

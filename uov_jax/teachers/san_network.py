@@ -192,8 +192,8 @@ class SideAdapter(nn.Module):
 
     def forward(self, image: torch.Tensor, features: ClipFeatures) -> Proposals:
         """Proposals for normalised images [B, 3, H, W], on the grid of 16-pixel patches."""
-        # A twentieth of the work, and all masks: half precision would move their edges. And the
-        # biases reach some hundreds, for which it has no room.
+        # Its masks choose the words: half precision would move their edges. And the biases reach
+        # some hundreds, for which it has no room.
         with torch.autocast(image.device.type, enabled=False):
             proposals: Proposals = self.mask_decoder(*self.tokens(image, features))
         return proposals

@@ -324,7 +324,7 @@ class Aggregator(nn.Module):
 
     def _decode(self, cost: torch.Tensor, guidance: list[torch.Tensor]) -> torch.Tensor:
         # Words are compared by these logits, and nothing behind them averages over what is rounded
-        # here: in half precision the decoder changed as many words as all else together.
+        # here: in bfloat16 the decoder changed more words than all else together.
         with torch.autocast(cost.device.type, enabled=False):
             fine, finest = (image.float() for image in guidance)
             features = self.decoder1(cost.permute(0, 3, 1, 2), fine)

@@ -28,8 +28,7 @@ class Backbone(nn.Module):
         """
         trunk = self.clip_model.visual.trunk
         features = {}
-        # Half precision has no more bits than the image's grey levels: the first rounding would be
-        # one of the largest.
+        # In float32 under autocast too: see `clip_vision.embed_patches`.
         with torch.autocast(images.device.type, enabled=False):
             map_ = trunk.stem(images)
         for number, stage in enumerate(trunk.stages):

@@ -72,9 +72,8 @@ class FcClip(nn.Module):
 
         """
         features = self.backbone(images)
-        # In half precision the backbone alone, nine tenths of the work. A mask is where logits are
-        # positive, and each layer's masks choose what the next one looks at: rounded there, whole
-        # masks come out as others.
+        # In half precision the backbone alone. A mask is where logits are positive, and a layer's
+        # masks choose what the next one looks at: rounded there, whole masks come out as others.
         with torch.autocast(images.device.type, enabled=False):
             features = {name: level.float() for name, level in features.items()}
             mask_logits, in_vocabulary = self.sem_seg_head(features)

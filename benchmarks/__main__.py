@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import afi, first_step, network, ops, peers, report, sweeps
@@ -16,10 +18,16 @@ SUITES = {
     "first_step": first_step.first_step,
     "afi": afi.smoothing,
 }
+MEASURE = "dense, numpy"  # what `--least` is about: it is there wherever the engine is
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a table; write it as JSON too where asked."""
+    """Print a table; write it as JSON too where asked.
+
+    Raises:
+        SystemExit: the arguments make no sense, or the engine is slower than `--least` asks for.
+
+    """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Times the engine beside dense products and peers, and label smoothing.",
@@ -28,6 +36,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")
     parser.add_argument("--batch", type=int, default=1, help="sweeps in a batch")
     parser.add_argument("--repeats", type=int, default=9, help="of every call")
+    parser.add_argument(
+        "--least",
+        type=float,
+        help="fail where a layer or network is less than so many times as fast as numpy's products",
+    )
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args(arguments)
     unknown = set(options.suites) - set(SUITES)
@@ -44,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         f"{sweep.name}: {len(sweep.coords):,} voxels; peers: {', '.join(names) or 'none'}; "
         f"medians of {options.repeats}"
     )
+    for line in peers.broken():
+        print(f"{line}; it is left out")
     rows = []
     for name in options.suites or SUITES:
         for row in SUITES[name](sweep, options.repeats):
@@ -54,6 +69,19 @@ def main(arguments: list[str] | None = None) -> None:
     if options.json is not None:
         report.write(options.json, rows)
         print(f"\nWritten to {options.json}.")
+    if options.least is not None:
+        _require(rows, options.least)
+
+
+def _require(rows: Sequence[report.Row], least: float) -> None:
+    """End with what is slower than `least` times `MEASURE`, if anything is."""
+    held = [row for row in rows if MEASURE in row.against]
+    if not held:
+        sys.exit(f"nothing that ran is held against {MEASURE}: ask for layers or network")
+    slow = [row for row in held if row.against[MEASURE] < least]
+    if slow:
+        names = ", ".join(f"{row.what} ({row.against[MEASURE]:.2f})" for row in slow)
+        sys.exit(f"slower than {least:g} times {MEASURE}: {names}")
 
 
 if __name__ == "__main__":

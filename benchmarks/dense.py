@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from benchmarks import installed
 
 Multiply = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 """Writes the product of the first two matrices to the third."""
@@ -16,9 +17,9 @@ ROWS = 30_000
 
 
 def libraries() -> dict[str, Multiply]:
-    """The product of numpy (OpenBLAS) and, where that is installed, of PyTorch (MKL), by name."""
+    """The product of numpy (OpenBLAS) and, where it imports, of PyTorch (MKL), by name."""
     found: dict[str, Multiply] = {"dense, numpy": _by_numpy}
-    if importlib.util.find_spec("torch") is not None:
+    if installed.usable("torch"):
         found["dense, torch"] = _by_torch
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import dense, peers
+from benchmarks import dense, installed, peers
 from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import Timing, interleaved
@@ -85,7 +84,7 @@ def moves(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:
         OURS: lambda: scatter(on_device, index_on_device),
         "copy": lambda: copy(on_device),
     }
-    if importlib.util.find_spec("torch") is not None:
+    if installed.usable("torch"):
         calls["torch index_add_"] = _torch_scatter(x, index, targets)
     timings = interleaved(calls, repeats)
     moved = (rows + targets) * channels * 4 * 1e-9

@@ -67,11 +67,19 @@ def maskclip() -> Any:
     return MaskClipTeacher(drawn(build_clip), unit_rows(175, 768))
 
 
+def slic() -> Any:
+    """SLIC superpixels, which have no weights."""
+    from uov_jax.teachers.slic import SlicTeacher
+
+    return SlicTeacher()
+
+
 TEACHERS: dict[str, Callable[[], Any]] = {
     "san": san,
     "fcclip": fcclip,
     "catseg": catseg,
     "maskclip": maskclip,
+    "slic": slic,
 }
 
 
@@ -100,7 +108,9 @@ def measure(name: str, image: np.ndarray) -> dict[str, float]:
         wall, processor = time.perf_counter(), time.process_time()
         teacher.segment([image])
         seconds = time.perf_counter() - wall, time.process_time() - processor
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # In bytes on macOS, in KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return {"wall": seconds[0], "processor": seconds[1], "memory": peak / 2**30}
 
 

@@ -13,6 +13,7 @@ from uov_jax.teachers.clip_vision import (
     RESOLUTION,
     build_clip,
     dense_embeddings,
+    embed_patches,
     position_embedding,
 )
 
@@ -74,7 +75,12 @@ def test_half_precision_gives_nearly_the_same_embeddings(visual):
         expected = dense_embeddings(visual, image(56, 56), whole_block=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = dense_embeddings(visual, image(56, 56), whole_block=True)
-    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1)
+            first = embed_patches(visual, image(56, 56))
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+    assert not torch.equal(found, expected)
+    # Where the image comes in nothing is rounded, nor where the embeddings come out.
+    assert torch.equal(first, embed_patches(visual, image(56, 56)))
+    assert not torch.equal(found, found.bfloat16().float())
 
 
 def test_positions_are_kept_at_the_native_size(visual):

@@ -119,3 +119,14 @@ def test_autocast_is_off_unless_asked_for():
         assert (a @ a).dtype == torch.float32
     with mixed_precision(torch.device("cpu"), on=True):
         assert (a @ a).dtype == torch.bfloat16
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")
+@pytest.mark.filterwarnings("ignore:User provided device_type of .cuda.:UserWarning")
+@pytest.mark.parametrize("on", [False, True])
+def test_float32_convolutions_are_whole_on_cuda_with_autocast_as_without(on):
+    allowed = torch.backends.cudnn.allow_tf32
+    assert allowed  # PyTorch's default, and why this is needed
+    with mixed_precision(torch.device("cuda"), on=on):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 == allowed

@@ -38,27 +38,35 @@ def dense_embeddings(visual: Any, image: torch.Tensor, *, whole_block: bool) -> 
             the values alone, as in the paper.
 
     Returns:
-        [batch, 1 + patches, 768], class token first, then the patches row by row.
+        float32 [batch, 1 + patches, 768], class token first, then the patches row by row.
 
     """
     tokens = embed_patches(visual, image)
     *blocks, last = visual.transformer.resblocks
     for block in blocks:
         tokens = run_block(block, tokens)
-    values = last_values(last, tokens)
-    if whole_block:
-        tokens = tokens + values
-        values = tokens + last.mlp(last.ln_2(tokens))
-    return visual.ln_post(values) @ visual.proj
+    # Nothing averages over what is rounded here: half precision ends with the last mixing.
+    with torch.autocast(image.device.type, enabled=False):
+        values = last_values(last, tokens)
+        if whole_block:
+            tokens = tokens + values
+            values = tokens + last.mlp(last.ln_2(tokens))
+        return visual.ln_post(values) @ visual.proj
 
 
 def embed_patches(visual: Any, image: torch.Tensor) -> torch.Tensor:
-    """The tokens that enter the first block, [batch, 1 + patches, width]."""
-    patches = visual.conv1(image)
-    positions = position_embedding(visual, patches.shape[2], patches.shape[3])
-    patches = patches.flatten(2).transpose(1, 2)
-    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-    return visual.ln_pre(torch.cat([first, patches], dim=1) + positions.to(patches.dtype))
+    """The tokens that enter the first block, float32 [batch, 1 + patches, width].
+
+    Under autocast too: bfloat16 has no more bits than the image's grey levels, and this first
+    rounding would be the largest. Every block adds to these tokens, and they stay in float32.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        patches = visual.conv1(image)
+        positions = position_embedding(visual, patches.shape[2], patches.shape[3])
+        patches = patches.flatten(2).transpose(1, 2)
+        first = visual.class_embedding.expand(len(patches), 1, -1)
+        tokens: torch.Tensor = visual.ln_pre(torch.cat([first, patches], dim=1) + positions)
+        return tokens
 
 
 def position_embedding(visual: Any, rows: int, columns: int) -> torch.Tensor:

@@ -116,7 +116,7 @@ class MaskClipTeacher:
         rows = pixels.shape[2] // clip_vision.PATCH
         with mixed_precision(self._device, self._autocast):
             tokens = clip_vision.dense_embeddings(self._visual, pixels, whole_block=False)
-        return F.normalize(tokens[0, 1:].float(), dim=-1).T.unflatten(1, (rows, -1))
+        return F.normalize(tokens[0, 1:], dim=-1).T.unflatten(1, (rows, -1))
 
 
 def create(vocabulary: Vocabulary, options: TeacherOptions) -> MaskClipTeacher:

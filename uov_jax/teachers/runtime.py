@@ -40,10 +40,11 @@ def half_precision(device: torch.device) -> torch.dtype:
 def mixed_precision(device: torch.device, on: bool) -> Iterator[None]:
     """Autocast to `half_precision`; float32 throughout where not `on`.
 
-    Throughout: PyTorch lets cuDNN round the factors of a convolution to 10 bits unless told not to.
+    What a network then keeps in float32 is left so: PyTorch lets cuDNN round the factors of a
+    float32 convolution to 10 bits unless told not to, with autocast as without.
     """
     with torch.autocast(device.type, dtype=half_precision(device), enabled=on):
-        if on or device.type != "cuda":
+        if device.type != "cuda":
             yield
             return
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -63,9 +63,11 @@ class ClipExtractor(nn.Module):
 
     def forward(self, image: torch.Tensor) -> ClipFeatures:
         """Features of normalised images [B, 3, H, W]; what does not fill a patch is left out."""
-        patches = self.conv1(image)
+        # Under autocast too: see `clip_vision.embed_patches`.
+        with torch.autocast(image.device.type, enabled=False):
+            patches = self.conv1(image)
         grid = patches.shape[-2:]
-        token = self.class_embedding.expand(len(image), 1, -1).to(patches.dtype)
+        token = self.class_embedding.expand(len(image), 1, -1)
         x = torch.cat([token, patches.flatten(2).transpose(1, 2)], dim=1)
         position = self.positional_embedding
         around = resized_positions(position[None, 1:], CLIP_GRID, grid)
@@ -108,7 +110,8 @@ class RecognitionHead(nn.Module):
             queries = run_block(block, queries, seen, bias)
             if number < len(self.resblocks):  # nobody looks at the image after the last one
                 tokens = run_block(block, tokens)
-        return F.normalize(self.ln_post(queries) @ self.proj, dim=-1)
+        with torch.autocast(queries.device.type, enabled=False):
+            return F.normalize(self.ln_post(queries) @ self.proj, dim=-1)
 
 
 class MultiLayerPerceptron(nn.Module):
@@ -189,10 +192,10 @@ class SideAdapter(nn.Module):
 
     def forward(self, image: torch.Tensor, features: ClipFeatures) -> Proposals:
         """Proposals for normalised images [B, 3, H, W], on the grid of 16-pixel patches."""
-        queries, pixels = self.tokens(image, features)
-        # Its biases reach some hundreds: half precision has no room there.
+        # Its masks choose the words: half precision would move their edges. And the biases reach
+        # some hundreds, for which it has no room.
         with torch.autocast(image.device.type, enabled=False):
-            proposals: Proposals = self.mask_decoder(queries.float(), pixels.float())
+            proposals: Proposals = self.mask_decoder(*self.tokens(image, features))
         return proposals
 
     def tokens(
@@ -245,7 +248,7 @@ class SanNetwork(nn.Module):
         self.ov_classifier = Classifier()
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mask logits [B, 100, h, w] and unit embeddings [B, 100, 768] of the proposals.
+        """Mask logits float32[B, 100, h, w], unit embeddings float32[B, 100, 768] of proposals.
 
         Args:
             image: [B, 3, H, W], normalised and padded to a multiple of 32.
@@ -256,7 +259,7 @@ class SanNetwork(nn.Module):
         features = self.clip_visual_extractor(reduced)
         masks, bias = self.side_adapter_network(image, features)
         embeddings: torch.Tensor = self.clip_rec_head(features, bias)
-        return masks.float(), embeddings.float()
+        return masks, embeddings
 
 
 def resized_positions(positions: torch.Tensor, side: int, grid: torch.Size) -> torch.Tensor:

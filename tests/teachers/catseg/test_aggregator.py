@@ -136,7 +136,24 @@ def test_half_precision_gives_nearly_the_same_logits(aggregator):
     image, text, appearance = arguments(3)
     expected = aggregator(image, text, appearance, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = aggregator(image, text, appearance, 3).float()
+        found = aggregator(image, text, appearance, 3)
     # Eight bits of mantissa through some fifty layers.
     error = (found - expected).square().mean().sqrt() / expected.std()
     assert 1e-4 < error < 0.1
+
+
+def test_costs_and_decoder_are_in_float32_under_half_precision(aggregator):
+    image, text, appearance = arguments(2)
+    seen: list[torch.Tensor] = []
+    handle = aggregator.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    cost, guidance = random(2, 24, 24, 128), [random(1, 32, 48, 48), random(1, 16, 96, 96)]
+    logits = aggregator._decode(cost, guidance)
+    aggregator._embed(image, text, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(aggregator._decode(cost, guidance), logits)
+        assert aggregator._embed(image, text, 2).dtype == torch.float32
+        assert aggregator._decode(cost, [image.bfloat16() for image in guidance]).dtype == (
+            torch.float32
+        )
+    handle.remove()
+    assert torch.equal(*seen)

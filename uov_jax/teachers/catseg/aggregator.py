@@ -286,13 +286,13 @@ class Aggregator(nn.Module):
         """Logits of every word.
 
         Args:
-            image: [768, 24, 24], CLIP's dense features.
-            text: [words, 80, 768], CLIP's embeddings of every word in every prompt.
+            image: float32 [768, 24, 24], CLIP's dense features.
+            text: float32 [words, 80, 768], CLIP's embeddings of every word in every prompt.
             appearance: [1, C, s, s] of Swin's stages at strides 4, 8 and 16 of 384 pixels.
             words_at_once: how many words share the memory.
 
         Returns:
-            [words, 96, 96].
+            float32 [words, 96, 96].
 
         """
         fine, middle, coarse = appearance
@@ -311,14 +311,21 @@ class Aggregator(nn.Module):
         return torch.cat(parts)
 
     def _embed(self, image: torch.Tensor, text: torch.Tensor, words_at_once: int) -> torch.Tensor:
-        """The cost volume over all prompts, [words, 24, 24, width]."""
+        """The cost volume over all prompts, float32 [words, 24, 24, width]."""
         image = F.normalize(image, dim=0)
         parts = []
         for words in text.split(words_at_once):
-            similarity = torch.einsum("chw,tpc->tphw", image, F.normalize(words, dim=-1))
-            parts.append(self.conv1(similarity).permute(0, 2, 3, 1))
+            # Cosines of like words differ by less than half precision can tell.
+            with torch.autocast(image.device.type, enabled=False):
+                similarity = torch.einsum("chw,tpc->tphw", image, F.normalize(words, dim=-1))
+            # What the layers add to, in float32 as they leave it.
+            parts.append(self.conv1(similarity).float().permute(0, 2, 3, 1))
         return torch.cat(parts)
 
     def _decode(self, cost: torch.Tensor, guidance: list[torch.Tensor]) -> torch.Tensor:
-        features = self.decoder1(cost.permute(0, 3, 1, 2), guidance[0])
-        return self.head(self.decoder2(features, guidance[1]))[:, 0]
+        # Words are compared by these logits, and nothing behind them averages over what is rounded
+        # here: in bfloat16 the decoder changed more words than all else together.
+        with torch.autocast(cost.device.type, enabled=False):
+            fine, finest = (image.float() for image in guidance)
+            features = self.decoder1(cost.permute(0, 3, 1, 2), fine)
+            return self.head(self.decoder2(features, finest))[:, 0]

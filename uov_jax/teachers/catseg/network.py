@@ -72,12 +72,12 @@ class CatSeg(nn.Module):
         small = squash(image, CLIP_MEAN, CLIP_STD, clip_vision.RESOLUTION)
         tokens = clip_vision.dense_embeddings(self.clip.visual, small, whole_block=True)
         grid = clip_vision.RESOLUTION // clip_vision.PATCH
-        embeddings = tokens[0, 1:].T.unflatten(1, (grid, grid)).float()
+        embeddings = tokens[0, 1:].T.unflatten(1, (grid, grid))
         squashed = squash(image, IMAGENET_MEAN, IMAGENET_STD, APPEARANCE_RESOLUTION)
         appearance = self.backbone(squashed)
         aggregator = self.sem_seg_head.predictor.transformer
         logits = aggregator(embeddings, text, appearance, words_at_once)
-        return Output(logits.float(), embeddings)
+        return Output(logits, embeddings)
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:

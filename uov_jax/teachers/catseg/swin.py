@@ -75,9 +75,9 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(4 * width)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[batch, height, width, C] to [batch, height / 2, width / 2, 2 C]."""
+        """[batch, height, width, C] to float32 [batch, height / 2, width / 2, 2 C]."""
         corners = [pixels[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.reduction(self.norm(torch.cat(corners, dim=-1)))
+        return self.reduction(self.norm(torch.cat(corners, dim=-1))).float()
 
 
 class Stage(nn.Module):
@@ -109,8 +109,12 @@ class PatchEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """[batch, 3, height, width] to [batch, height / 4, width / 4, channels]."""
-        return self.norm(self.proj(image).permute(0, 2, 3, 1))
+        """[batch, 3, height, width] to float32 [batch, height / 4, width / 4, channels].
+
+        Under autocast too: see `clip_vision.embed_patches`.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            return self.norm(self.proj(image).permute(0, 2, 3, 1))
 
 
 class SwinTransformer(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import open_clip
+import torch
 from torch import Tensor, nn
 
 CLIP_MODEL = "convnext_large_d_320"
@@ -27,7 +28,9 @@ class Backbone(nn.Module):
         """
         trunk = self.clip_model.visual.trunk
         features = {}
-        map_ = trunk.stem(images)
+        # In float32 under autocast too: see `clip_vision.embed_patches`.
+        with torch.autocast(images.device.type, enabled=False):
+            map_ = trunk.stem(images)
         for number, stage in enumerate(trunk.stages):
             features[f"res{number + 2}"] = map_ = stage(map_)
         features[LAST] = trunk.norm_pre(map_)

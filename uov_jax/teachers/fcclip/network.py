@@ -27,9 +27,9 @@ from uov_jax.teachers.fcclip.transformer_decoder import (
 class Prediction(NamedTuple):
     """What the network says of B images, for Q = 250 queries and W words.
 
-    mask_logits: float[B, Q, height / 4, width / 4], positive inside. log_probabilities:
-    float32[B, Q, W + 1], void last. in_vocabulary: float[B, Q, 768], class embeddings as trained
-    on COCO. out_vocabulary: float[B, Q, 768], CLIP's embedding of the mask's region. Neither is
+    mask_logits: float32[B, Q, height / 4, width / 4], positive inside. log_probabilities:
+    float32[B, Q, W + 1], void last. in_vocabulary: float32[B, Q, 768], class embeddings as trained
+    on COCO. out_vocabulary: float32[B, Q, 768], CLIP's embedding of the mask's region. Neither is
     normalised; both are in the space of the text embeddings.
     """
 
@@ -72,15 +72,18 @@ class FcClip(nn.Module):
 
         """
         features = self.backbone(images)
-        mask_logits, in_vocabulary = self.sem_seg_head(features)
-        out_vocabulary = self.embed_regions(features[LAST], mask_logits)
-        rows = torch.cat([text, self.void_row()])
+        # In half precision the backbone alone. A mask is where logits are positive, and a layer's
+        # masks choose what the next one looks at: rounded there, whole masks come out as others.
         with torch.autocast(images.device.type, enabled=False):
+            features = {name: level.float() for name, level in features.items()}
+            mask_logits, in_vocabulary = self.sem_seg_head(features)
+            out_vocabulary = self.embed_regions(features[LAST], mask_logits)
+            rows = torch.cat([text, self.void_row()])
             in_scale = self.sem_seg_head.predictor.logit_scale
             out_scale = self.backbone.clip_model.logit_scale
             log_probabilities = join_vocabularies(
-                word_logits(in_vocabulary.float(), rows, in_scale),
-                word_logits(out_vocabulary.float(), text, out_scale),
+                word_logits(in_vocabulary, rows, in_scale),
+                word_logits(out_vocabulary, text, out_scale),
                 seen,
             )
         return Prediction(mask_logits, log_probabilities, in_vocabulary, out_vocabulary)

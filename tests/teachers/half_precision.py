@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.conftest import real_nuscenes_root
-from uov_jax.data.dump_keyframes import read_image
+from uov_jax.dumps.write import read_image
 from uov_jax.teachers.teacher import Segmentation, Teacher
 
 CAMERAS = (

@@ -33,8 +33,8 @@ def program_bytes(function: Callable[..., Any], *arguments: Any) -> ProgramBytes
     """Bytes that a jitted function holds above its arguments.
 
     Args:
-      function: is compiled, not run.
-      arguments: arrays or `jax.ShapeDtypeStruct`s.
+        function: is compiled, not run.
+        arguments: arrays or `jax.ShapeDtypeStruct`s.
 
     """
     analysis = jax.jit(function).lower(*arguments).compile().memory_analysis()

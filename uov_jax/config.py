@@ -21,8 +21,8 @@ def load_config(spec: str) -> ConfigDict:
     """The config of `FILE` or `FILE:VARIANT`.
 
     Raises:
-      MissingFileError: there is no such file; lists those beside it.
-      InputError: it has no `get_config`, or not that variant.
+        MissingFileError: there is no such file; lists those beside it.
+        InputError: it has no `get_config`, or not that variant.
 
     """
     name, _, variant = spec.partition(":")
@@ -48,7 +48,7 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
     """Refuse `--config.field=value` arguments whose field the config does not have.
 
     Raises:
-      InputError: names the field and those most like it.
+        InputError: names the field and those most like it.
 
     """
     known = [name for name, _ in flat_fields(config)]

@@ -40,9 +40,9 @@ class LoadedWeights:
     """Where weights came from and which tensors were taken.
 
     Attributes:
-      path: the checkpoint's folder, or the file.
-      report: names loaded, missing and refused.
-      unstated: settings of the voxels that the checkpoint does not state.
+        path: the checkpoint's folder, or the file.
+        report: names loaded, missing and refused.
+        unstated: settings of the voxels that the checkpoint does not state.
 
     """
 
@@ -59,9 +59,9 @@ class TrainedNetwork:
     """A network in evaluation mode.
 
     Attributes:
-      skeleton: what of it is not an array; networks of one recipe share it.
-      state: its arrays.
-      weights: where they came from.
+        skeleton: what of it is not an array; networks of one recipe share it.
+        state: its arrays.
+        weights: where they came from.
 
     """
 
@@ -78,17 +78,17 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     """The tensors of a network, with the voxels it was trained on.
 
     Args:
-      path: directory of a run (its last checkpoint is taken), folder of one checkpoint, or a
-        file that `load_state_dict_file` reads.
+        path: directory of a run (its last checkpoint is taken), folder of one checkpoint, or a
+          file that `load_state_dict_file` reads.
 
     Returns:
-      Tensors by PyTorch's names, and a config with at least `voxel_size` and
-      `cylindrical_coordinates` in the reference's form where they are known.
+        Tensors by PyTorch's names, and a config with at least `voxel_size` and
+        `cylindrical_coordinates` in the reference's form where they are known.
 
     Raises:
-      MissingFileError: there is nothing.
-      CheckpointError: a directory without a checkpoint, or one that cannot be read.
-      InputError: the file is not a checkpoint.
+        MissingFileError: there is nothing.
+        CheckpointError: a directory without a checkpoint, or one that cannot be read.
+        InputError: the file is not a checkpoint.
 
     """
     path = Path(path)
@@ -113,16 +113,16 @@ def load_weights(
     """Put the tensors of a checkpoint into a network, in place.
 
     Args:
-      model: the network, also an abstract one (`nnx.eval_shape`).
-      path: as for `read_network`.
-      voxels: of the run; the checkpoint's must agree, where it states them.
-      other_head: a last layer that is missing or of another width is left as it is, and reported,
-        as in the reference. Everything else must be there in its shape.
+        model: the network, also an abstract one (`nnx.eval_shape`).
+        path: as for `read_network`.
+        voxels: of the run; the checkpoint's must agree, where it states them.
+        other_head: a last layer that is missing or of another width is left as it is, and reported,
+          as in the reference. Everything else must be there in its shape.
 
     Raises:
-      MissingFileError, CheckpointError, InputError: as `read_network`.
-      CheckpointMismatchError: it was trained on other voxels.
-      NetworkMismatchError: a tensor is missing or has another shape; names the first.
+        MissingFileError, CheckpointError, InputError: as `read_network`.
+        CheckpointMismatchError: it was trained on other voxels.
+        NetworkMismatchError: a tensor is missing or has another shape; names the first.
 
     """
     stored = read_network(path)
@@ -154,12 +154,12 @@ def load_network(
     """A trained network, whole.
 
     Args:
-      build: makes the network, of random numbers and the name of the devices' axis.
-      path: as for `read_network`.
-      voxels: of the run.
+        build: makes the network, of random numbers and the name of the devices' axis.
+        path: as for `read_network`.
+        voxels: of the run.
 
     Raises:
-      as `load_weights`.
+        as `load_weights`.
 
     """
     model = nnx.eval_shape(lambda: build(nnx.Rngs(0), None))

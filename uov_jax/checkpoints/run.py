@@ -77,10 +77,10 @@ class RunCheckpoints:
         """Open or create the folder.
 
         Args:
-          directory: of the run.
-          config: the run's config as nested plain values.
-          identity: what else must be the same for a checkpoint to fit, by name: devices, the
-            teacher's weights, the vocabulary.
+            directory: of the run.
+            config: the run's config as nested plain values.
+            identity: what else must be the same for a checkpoint to fit, by name: devices, the
+              teacher's weights, the vocabulary.
 
         """
         self.directory = Path(directory).absolute() / "checkpoints"
@@ -122,8 +122,8 @@ class RunCheckpoints:
         """Start writing a checkpoint; returns when the arrays have been copied.
 
         Args:
-          step: steps done; a checkpoint that exists already is left as it is.
-          state: tree of host arrays.
+            step: steps done; a checkpoint that exists already is left as it is.
+            state: tree of host arrays.
 
         """
         if step == self.last_step:
@@ -144,13 +144,13 @@ class RunCheckpoints:
         """Read a checkpoint back, the last one by default.
 
         Args:
-          like: tree of arrays with the shapes and types to expect.
-          step: of the checkpoint.
+            like: tree of arrays with the shapes and types to expect.
+            step: of the checkpoint.
 
         Raises:
-          CheckpointError: it was written under another config, data or device count, or holds
-            other arrays; the message names the field.
-          MissingFileError: there is none.
+            CheckpointError: it was written under another config, data or device count, or holds
+              other arrays; the message names the field.
+            MissingFileError: there is none.
 
         """
         step = self.last_step if step is None else step
@@ -170,8 +170,8 @@ class RunCheckpoints:
         """Remember that a step was evaluated; says whether it is the best so far.
 
         Args:
-          step: the evaluated one.
-          score: higher is better; None: the task has none.
+            step: the evaluated one.
+            score: higher is better; None: the task has none.
 
         """
         before = self._evaluations.get(str(self.best_step))
@@ -327,7 +327,7 @@ def find_checkpoint(path: str | Path) -> Path:
     """The folder of one checkpoint: `path` itself, or the last one of a run directory.
 
     Raises:
-      CheckpointError: there is none; the message says what is there.
+        CheckpointError: there is none; the message says what is there.
 
     """
     path = Path(path)
@@ -347,7 +347,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """What a checkpoint's folder says of its run: config, identity, versions.
 
     Raises:
-      CheckpointError: it cannot be read.
+        CheckpointError: it cannot be read.
 
     """
     file = Path(path) / "record" / "metadata"
@@ -373,11 +373,11 @@ def read_arrays(path: str | Path, of: Sequence[str] | None = None) -> dict[str, 
     """Arrays of a checkpoint by name, such as `parameters/final.kernel`.
 
     Args:
-      path: the checkpoint's folder.
-      of: first parts of the names to read, such as "parameters"; all by default.
+        path: the checkpoint's folder.
+        of: first parts of the names to read, such as "parameters"; all by default.
 
     Raises:
-      CheckpointError: there is no whole checkpoint in that folder.
+        CheckpointError: there is no whole checkpoint in that folder.
 
     """
     folder = Path(path).absolute()

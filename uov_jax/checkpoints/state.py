@@ -35,10 +35,10 @@ class TrainState(NamedTuple):
     """Everything a step changes; one copy per device.
 
     Attributes:
-      step: int32 scalar, steps done.
-      parameters: arrays by path, such as `block1.0.conv1.kernel`; those that are frozen too.
-      statistics: running statistics by path.
-      optimizer: the optimiser's state over the trained parameters.
+        step: int32 scalar, steps done.
+        parameters: arrays by path, such as `block1.0.conv1.kernel`; those that are frozen too.
+        statistics: running statistics by path.
+        optimizer: the optimiser's state over the trained parameters.
 
     """
 
@@ -57,7 +57,7 @@ def split(model: nnx.Module) -> tuple[Skeleton, Arrays, Arrays]:
     """Take a model apart into skeleton, parameters and running statistics.
 
     Raises:
-      ValueError: the model has variables of another kind than `nnx.Param` and `nnx.BatchStat`.
+        ValueError: the model has variables of another kind than `nnx.Param` and `nnx.BatchStat`.
 
     """
     graph, state = nnx.split(model)

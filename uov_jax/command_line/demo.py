@@ -60,11 +60,11 @@ class Stage:
     """One command of the chain.
 
     Attributes:
-      title: what it does.
-      command: its name.
-      arguments: of the command.
-      result: exists once the stage is finished.
-      seconds: that it takes on two cores at 1.1 s a training step of one sweep.
+        title: what it does.
+        command: its name.
+        arguments: of the command.
+        result: exists once the stage is finished.
+        seconds: that it takes on two cores at 1.1 s a training step of one sweep.
 
     """
 
@@ -84,10 +84,10 @@ class Chain:
     """The stages with one seed, and what they score.
 
     Attributes:
-      pretraining: directory of the first stage.
-      directory: of the others.
-      evaluation: directory of the annotation-free networks' scores and pictures.
-      stages: in their order.
+        pretraining: directory of the first stage.
+        directory: of the others.
+        evaluation: directory of the annotation-free networks' scores and pictures.
+        stages: in their order.
 
     """
 
@@ -114,8 +114,8 @@ class Chain:
         """What the finished stages left in their tables.
 
         Raises:
-          FileNotFoundError: a stage has left none.
-          ValueError: a table lacks what is looked for; names it.
+            MissingFileError: a stage has left none.
+            InputError: a table lacks what is looked for; names it.
 
         """
         names = {start: self._run("annotation_free", start).name for start in (RANDOM, PRETRAINED)}

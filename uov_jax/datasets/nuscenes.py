@@ -38,7 +38,7 @@ class NuScenesSweeps:
             labels: take the place of the true labels.
 
         Raises:
-            FileNotFoundError: sweeps, label files or pseudo labels are missing; counts them.
+            MissingFileError: sweeps, label files or pseudo labels are missing; counts them.
 
         """
         require_files(keyframes, sweep_files, "LiDAR sweeps")

@@ -106,7 +106,7 @@ def dump_keyframes(
         batch: images that the teacher is given together.
 
     Raises:
-        FileNotFoundError: images are missing; found before anything is written.
+        MissingFileError: images are missing; found before anything is written.
         InputError: no keyframes, images of different sizes, or a folder of other dumps.
         RuntimeError: too many keyframes failed one after the other.
 

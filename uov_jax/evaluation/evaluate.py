@@ -34,14 +34,14 @@ class EvaluationSettings:
     """What an evaluation does beside scoring.
 
     Attributes:
-      keyframes: evenly spaced sweeps of the split that are judged; None for all.
-      afi: judge each network's labels also as AFI smooths them, once for each of these numbers of
-        sampled points (`FlatInteraction.points`); None for the dataset's own.
-      predictions: write the predicted labels of every sweep.
-      submission: pack them for the benchmark's server; needs the whole split.
-      pictures: sweeps that are drawn.
-      workers: threads that build sweeps ahead.
-      compilation_cache: as `config.run.compilation_cache`.
+        keyframes: evenly spaced sweeps of the split that are judged; None for all.
+        afi: judge each network's labels also as AFI smooths them, once for each of these numbers of
+          sampled points (`FlatInteraction.points`); None for the dataset's own.
+        predictions: write the predicted labels of every sweep.
+        submission: pack them for the benchmark's server; needs the whole split.
+        pictures: sweeps that are drawn.
+        workers: threads that build sweeps ahead.
+        compilation_cache: as `config.run.compilation_cache`.
 
     """
 
@@ -76,12 +76,12 @@ class EvaluationResult:
     """How a call of `evaluate` ended.
 
     Attributes:
-      scores: of the networks, with " + AFI" and the like where smoothed, and of the teacher.
-      sweeps: judged so far, of `total_sweeps`.
-      total_sweeps: that were asked for.
-      signal: the signal that stopped it, None if it came to its end.
-      clock: what the sweeps of this call cost.
-      written: tables, confusion matrices and submissions, in the order of their writing.
+        scores: of the networks, with " + AFI" and the like where smoothed, and of the teacher.
+        sweeps: judged so far, of `total_sweeps`.
+        total_sweeps: that were asked for.
+        signal: the signal that stopped it, None if it came to its end.
+        clock: what the sweeps of this call cost.
+        written: tables, confusion matrices and submissions, in the order of their writing.
 
     """
 
@@ -112,18 +112,18 @@ def evaluate(
     from the last save in the directory.
 
     Args:
-      split: the sweeps and the kind of network.
-      networks: run directory, checkpoint folder or file of each by the name of its column.
-      directory: takes tables, confusion matrices, pictures and predictions.
-      settings: what else to do.
-      config: the recipe, which an evaluation that is gone on with must share.
-      pictures: draws what is asked for.
+        split: the sweeps and the kind of network.
+        networks: run directory, checkpoint folder or file of each by the name of its column.
+        directory: takes tables, confusion matrices, pictures and predictions.
+        settings: what else to do.
+        config: the recipe, which an evaluation that is gone on with must share.
+        pictures: draws what is asked for.
 
     Raises:
-      NetworkMismatchError: a checkpoint does not hold the network of the recipe.
-      CheckpointMismatchError: it was trained on other voxels.
-      EvaluationProgressError: the directory holds an evaluation of another identity.
-      InputError: a submission of a part of the split.
+        NetworkMismatchError: a checkpoint does not hold the network of the recipe.
+        CheckpointMismatchError: it was trained on other voxels.
+        EvaluationProgressError: the directory holds an evaluation of another identity.
+        InputError: a submission of a part of the split.
 
     """
     for number in settings.afi:
@@ -167,7 +167,7 @@ def column_names(paths: Sequence[str]) -> dict[str, str]:
     """Checkpoints by the shortest names that tell them apart: the last parts of their paths.
 
     Raises:
-      InputError: one is given twice.
+        InputError: one is given twice.
 
     """
     parts = [Path(path).resolve().parts for path in paths]

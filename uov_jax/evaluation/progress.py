@@ -55,8 +55,8 @@ class EvaluationProgress:
         """Nothing is read or written before it is asked for.
 
         Args:
-          directory: of the evaluation.
-          identity: plain values by name, all of which must be the same to go on.
+            directory: of the evaluation.
+            identity: plain values by name, all of which must be the same to go on.
 
         """
         self.path = directory / FILE
@@ -67,7 +67,7 @@ class EvaluationProgress:
         """Fill `scores` with what was counted before; returns the number of sweeps done.
 
         Raises:
-          EvaluationProgressError: the file is of another identity, or damaged; names the field.
+            EvaluationProgressError: the file is of another identity, or damaged; names the field.
 
         """
         if not self.path.is_file():

@@ -23,14 +23,14 @@ class ChainScores:
     """Mean IoU 0..1 of every stage of one chain, by the weights that it started from (`STARTS`).
 
     Attributes:
-      teacher_seen: of the pseudo labels, on the points that a camera sees; no label is a miss.
-      zero_shot: of the pre-trained network, by words.
-      annotation_free, annotation_free_seen: of the networks trained on pseudo labels: on all
-        points, on those that a camera sees.
-      smoothed, smoothed_as_published: of them on all points with AFI, with `afi_points` sampled
-        points and with the published number.
-      afi_points: see there.
-      linear_probing, finetuning: with true labels, on all points.
+        teacher_seen: of the pseudo labels, on the points that a camera sees; no label is a miss.
+        zero_shot: of the pre-trained network, by words.
+        annotation_free, annotation_free_seen: of the networks trained on pseudo labels: on all
+          points, on those that a camera sees.
+        smoothed, smoothed_as_published: of them on all points with AFI, with `afi_points` sampled
+          points and with the published number.
+        afi_points: see there.
+        linear_probing, finetuning: with true labels, on all points.
 
     """
 
@@ -50,9 +50,9 @@ class Ordering:
     """What the paper finds: one score is above another (or, where `equal` is allowed, not below).
 
     Attributes:
-      claim: in words.
-      better, worse: how both scores are read off a chain.
-      equal: whether equality will do.
+        claim: in words.
+        better, worse: how both scores are read off a chain.
+        equal: whether equality will do.
 
     """
 
@@ -101,11 +101,11 @@ def transfer_table(chains: Sequence[ChainScores], style: Style = "text") -> str:
     """One row for each kind of first weights, mean IoU in percent; "-" where nothing was trained.
 
     Args:
-      chains: with different seeds; of several the mean and the standard deviation are given.
-      style: "text" or "markdown".
+        chains: with different seeds; of several the mean and the standard deviation are given.
+        style: "text" or "markdown".
 
     Raises:
-      InputError: no chain, or another style.
+        InputError: no chain, or another style.
 
     """
     if not chains:

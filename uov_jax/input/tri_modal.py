@@ -94,7 +94,7 @@ class TriModalSource:
 
         Raises:
             InputError: there is no keyframe.
-            FileNotFoundError: a sweep or a dump is missing; the message counts them.
+            MissingFileError: a sweep or a dump is missing; the message counts them.
 
         """
         if not keyframes:
@@ -135,7 +135,7 @@ def tri_modal_sample(
 
     Raises:
         DumpError: the dump is corrupt or of other images.
-        FileNotFoundError: there is no dump of the keyframe.
+        MissingFileError: there is no dump of the keyframe.
 
     """
     cameras = matching_cameras(keyframe, dumps.read(keyframe))

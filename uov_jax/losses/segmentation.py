@@ -14,15 +14,15 @@ def segmentation_loss(
     """Cross-entropy plus Lovász-softmax, the loss of annotation-free training and fine-tuning.
 
     Args:
-      logits: float [N, C]; padding rows may hold anything.
-      labels: integer [N], classes below C; rows of class 0 (unlabelled, or padding) take no part.
+        logits: float [N, C]; padding rows may hold anything.
+        labels: integer [N], classes below C; rows of class 0 (unlabelled, or padding) take no part.
 
     Returns:
-      The float32 sum (0 with gradient 0 where no row is labelled), and the float32 scalars
-      `cross_entropy_loss`, `lovasz_loss`, and `labelled_voxels`, the rows that took part.
+        The float32 sum (0 with gradient 0 where no row is labelled), and the float32 scalars
+        `cross_entropy_loss`, `lovasz_loss`, and `labelled_voxels`, the rows that took part.
 
     Raises:
-      ValueError: labels are not one integer a row.
+        ValueError: labels are not one integer a row.
 
     """
     cross = cross_entropy(logits, labels)
@@ -55,11 +55,11 @@ def lovasz_softmax(logits: jax.Array, labels: jax.Array) -> jax.Array:
     after the other. The steps depend on the order alone and carry no gradient.
 
     Args:
-      logits: float [N, C]; the softmax is over all C classes.
-      labels: integer [N]; rows of class 0 take no part.
+        logits: float [N, C]; the softmax is over all C classes.
+        labels: integer [N]; rows of class 0 take no part.
 
     Returns:
-      float32 scalar; 0 with gradient 0 where no row is labelled.
+        float32 scalar; 0 with gradient 0 where no row is labelled.
 
     """
     logits, labels, labelled = _prepared(logits, labels)
@@ -83,12 +83,12 @@ def _jaccard_steps(errors: jax.Array, hit: jax.Array, labelled: jax.Array) -> ja
     close to 1 they would keep few digits.
 
     Args:
-      errors: float32 [N].
-      hit: bool [N], rows of the class.
-      labelled: bool [N]; the steps of other rows are 0.
+        errors: float32 [N].
+        hit: bool [N], rows of the class.
+        labelled: bool [N]; the steps of other rows are 0.
 
     Returns:
-      float32 [N], in the order of the rows.
+        float32 [N], in the order of the rows.
 
     """
     rows = jnp.arange(len(errors), dtype=jnp.int32)

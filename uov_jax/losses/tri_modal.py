@@ -23,15 +23,15 @@ def soft_text_targets(
     divided by their sum: a superpoint called `car` may also resemble `van` (UOV, text contrast).
 
     Args:
-      text_embeddings: float [W, D], any length of row but zero.
-      word_group: int [W], group of every word.
-      own_word_share: the weight of the word itself, 0..1.
+        text_embeddings: float [W, D], any length of row but zero.
+        word_group: int [W], group of every word.
+        own_word_share: the weight of the word itself, 0..1.
 
     Returns:
-      float32 [W, W]; row w is the target of word w and sums to 1.
+        float32 [W, W]; row w is the target of word w and sums to 1.
 
     Raises:
-      ValueError: the two arrays disagree, a text embedding is zero, or a row sums to nothing.
+        ValueError: the two arrays disagree, a text embedding is zero, or a row sums to nothing.
 
     """
     text = np.asarray(text_embeddings, np.float64)
@@ -63,13 +63,13 @@ def superpoint_means(
     """Mean feature of the pairs of every superpoint.
 
     Args:
-      point_features: float [N, D].
-      pair_voxel: int32 [P], row of `point_features`, -1 = padding.
-      pair_superpoint: int32 [P], superpoint of the pair, -1 = padding.
-      num_superpoints: S.
+        point_features: float [N, D].
+        pair_voxel: int32 [P], row of `point_features`, -1 = padding.
+        pair_superpoint: int32 [P], superpoint of the pair, -1 = padding.
+        num_superpoints: S.
 
     Returns:
-      float32 [S, D] sums divided by (count + 1e-6), as the reference does; float32 [S] counts.
+        float32 [S, D] sums divided by (count + 1e-6), as the reference does; float32 [S] counts.
 
     """
     features = point_features.astype(jnp.float32)
@@ -95,17 +95,17 @@ def mean_cross_entropy_rows(
     `ROW_BLOCK` rows exist at once.
 
     Args:
-      queries: float32 [S, D].
-      keys: float32 [T, D].
-      target: int32 [S], key (or row of `targets_by_class`) of each query; any value where
-        the row is not valid.
-      row_valid: bool [S]; other rows take no part.
-      key_valid: bool [T]; other keys take no part in the softmax.
-      temperature: divides the similarities.
-      targets_by_class: float32 [C, T], soft targets whose rows sum to 1; None: one-hot.
+        queries: float32 [S, D].
+        keys: float32 [T, D].
+        target: int32 [S], key (or row of `targets_by_class`) of each query; any value where
+          the row is not valid.
+        row_valid: bool [S]; other rows take no part.
+        key_valid: bool [T]; other keys take no part in the softmax.
+        temperature: divides the similarities.
+        targets_by_class: float32 [C, T], soft targets whose rows sum to 1; None: one-hot.
 
     Returns:
-      float32 scalar; 0, with gradient 0, if no row is valid.
+        float32 scalar; 0, with gradient 0, if no row is valid.
 
     """
     rows = queries.shape[0]
@@ -162,23 +162,23 @@ def tri_modal_loss(
     all ids are below 150 both are the same.
 
     Args:
-      point_features: float [N, D], rows of length 1.
-      pair_voxel: int32 [P], row of `point_features`, -1 = padding.
-      pair_superpoint: int32 [P] in 0..S-1, -1 = padding.
-      superpoint_word: int32 [S], -1 = no word.
-      superpoint_embedding: float [S, D], any length of row; a zero row stays zero.
-      text_embeddings: float [W, D], or None: no text term.
-      text_targets: float32 [W, W] of `soft_text_targets`; goes with `text_embeddings`.
-      temperature: of both softmaxes.
-      image_weight: weight of the image term.
-      text_weight: weight of the text term.
+        point_features: float [N, D], rows of length 1.
+        pair_voxel: int32 [P], row of `point_features`, -1 = padding.
+        pair_superpoint: int32 [P] in 0..S-1, -1 = padding.
+        superpoint_word: int32 [S], -1 = no word.
+        superpoint_embedding: float [S, D], any length of row; a zero row stays zero.
+        text_embeddings: float [W, D], or None: no text term.
+        text_targets: float32 [W, W] of `soft_text_targets`; goes with `text_embeddings`.
+        temperature: of both softmaxes.
+        image_weight: weight of the image term.
+        text_weight: weight of the text term.
 
     Returns:
-      The scalar loss (0 with gradient 0 for an empty batch), and the float32 scalars
-      `image_loss`, `superpoints` (those that took part) and, with text, `text_loss`.
+        The scalar loss (0 with gradient 0 for an empty batch), and the float32 scalars
+        `image_loss`, `superpoints` (those that took part) and, with text, `text_loss`.
 
     Raises:
-      ValueError: sizes disagree, or one of the two text arrays is missing.
+        ValueError: sizes disagree, or one of the two text arrays is missing.
 
     """
     _check_sizes(point_features, superpoint_word, superpoint_embedding, text_embeddings)

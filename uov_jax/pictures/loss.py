@@ -28,7 +28,7 @@ def loss_plot(
         title: heading; None takes the name of the CSV's folder.
 
     Raises:
-        FileNotFoundError: no such CSV.
+        MissingFileError: no such CSV.
         InputError: it has no step or no loss in it, or a cell is not a number; names the line.
 
     """

@@ -36,7 +36,7 @@ def draw_masks(keyframe: Keyframe, dump: TeacherDump, vocabulary: Vocabulary, pa
     own, paler. Void is left as it is. Written to a temporary name and renamed.
 
     Raises:
-        ValueError: the dump is of other images, or an image cannot be read.
+        InputError: the dump is of other images, or an image cannot be read.
 
     """
     views = {view.channel: view for view in keyframe.cameras}

@@ -65,7 +65,7 @@ def prepare(
     """Check what the keyframes need, then make the folder or find it of the same kind.
 
     Raises:
-        FileNotFoundError: sweeps, label files or dumps are missing.
+        MissingFileError: sweeps, label files or dumps are missing.
         InputError: the dumps have no words, or the folder holds other labels.
 
     """

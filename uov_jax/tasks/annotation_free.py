@@ -24,8 +24,8 @@ class AnnotationFree(Segmentation):
         """Open dataset and pseudo labels and check that every training keyframe has some.
 
         Raises:
-          FileNotFoundError: dataset, sweeps or pseudo labels are missing.
-          ValueError: they do not fit each other or the config.
+            MissingFileError: dataset, sweeps or pseudo labels are missing.
+            InputError: they do not fit each other or the config.
 
         """
         data = config.data

@@ -31,8 +31,8 @@ def build_task(config: ConfigDict) -> Task:
     """The task that `config.task` names.
 
     Raises:
-      InputError: there is no such task.
-      MissingFileError: its data are not there.
+        InputError: there is no such task.
+        MissingFileError: its data are not there.
 
     """
     _check(config)
@@ -43,12 +43,12 @@ def build_judged_split(config: ConfigDict, split: str | None = None) -> JudgedSp
     """The evaluation of the task that `config.task` names; nothing of its training is opened.
 
     Args:
-      config: the recipe.
-      split: of the dataset; None takes `config.data.val_split`.
+        config: the recipe.
+        split: of the dataset; None takes `config.data.val_split`.
 
     Raises:
-      InputError: there is no such task, or there is no split.
-      MissingFileError: its data are not there.
+        InputError: there is no such task, or there is no split.
+        MissingFileError: its data are not there.
 
     """
     _check(config)

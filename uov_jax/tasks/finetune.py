@@ -15,8 +15,8 @@ class FineTuning(Segmentation):
         """Open the dataset and check that every sweep has its labels.
 
         Raises:
-          FileNotFoundError: dataset, sweeps or label files are missing.
-          InputError: unknown dataset or split, no labels, or settings that do not fit.
+            MissingFileError: dataset, sweeps or label files are missing.
+            InputError: unknown dataset or split, no labels, or settings that do not fit.
 
         """
         data = config.data

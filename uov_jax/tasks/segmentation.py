@@ -34,11 +34,11 @@ class Segmentation:
     """A network with one output a class, and no opinion on where labels come from.
 
     Attributes:
-      train: sweeps to learn from.
-      validation: sweeps to be judged on; None for no validation.
-      teacher_labels: pseudo labels of the sweeps of `validation`, to be judged beside the network.
-      classes: names of all classes, the first one ignored.
-      frozen_trunk: linear probing: the trunk and its statistics stay as they are.
+        train: sweeps to learn from.
+        validation: sweeps to be judged on; None for no validation.
+        teacher_labels: pseudo labels of the sweeps of `validation`, judged beside the network.
+        classes: names of all classes, the first one ignored.
+        frozen_trunk: linear probing: the trunk and its statistics stay as they are.
 
     """
 
@@ -54,7 +54,7 @@ class Segmentation:
         """Take data that a stage has opened.
 
         Raises:
-          InputError: they do not fit each other or the config.
+            InputError: they do not fit each other or the config.
 
         """
         self.config = config

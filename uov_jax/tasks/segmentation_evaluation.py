@@ -37,8 +37,8 @@ class SegmentationSplit:
         """Open the split, and its pseudo labels.
 
         Raises:
-          FileNotFoundError: dataset, sweeps or label files are missing.
-          InputError: unknown dataset or split, or they do not fit the config.
+            MissingFileError: dataset, sweeps or label files are missing.
+            InputError: unknown dataset or split, or they do not fit the config.
 
         """
         check_variant(config.model)

@@ -51,8 +51,8 @@ class TriModalPretraining:
         """Open dataset and dumps and check that every keyframe has what it needs.
 
         Raises:
-          FileNotFoundError: dataset, sweeps or dumps are missing.
-          InputError: they do not fit each other or the config.
+            MissingFileError: dataset, sweeps or dumps are missing.
+            InputError: they do not fit each other or the config.
 
         """
         self.config = config

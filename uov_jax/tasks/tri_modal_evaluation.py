@@ -40,8 +40,8 @@ class ZeroShotSplit:
         """Open the split and the words.
 
         Raises:
-          FileNotFoundError: dataset, sweeps, label files or dumps are missing.
-          InputError: they do not fit each other or the config; dumps without words.
+            MissingFileError: dataset, sweeps, label files or dumps are missing.
+            InputError: they do not fit each other or the config; dumps without words.
 
         """
         data = config.data

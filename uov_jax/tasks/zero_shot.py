@@ -23,12 +23,12 @@ def word_classifier(
     """A function from features [N, D] to the evaluation class uint8 [N] of the nearest word.
 
     Args:
-      text_embeddings: float[W, D], of the vocabulary's words.
-      vocabulary: gives the class of each word.
-      predict_ignored: let words of ignored groups take part; they give class 0, a miss.
+        text_embeddings: float[W, D], of the vocabulary's words.
+        vocabulary: gives the class of each word.
+        predict_ignored: let words of ignored groups take part; they give class 0, a miss.
 
     Raises:
-      InputError: the text embeddings are not those of the vocabulary's words.
+        InputError: the text embeddings are not those of the vocabulary's words.
 
     """
     if len(text_embeddings) != len(vocabulary):

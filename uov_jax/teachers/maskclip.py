@@ -83,7 +83,7 @@ class MaskClipTeacher:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
 
         Raises:
-            ValueError: an image is of another kind, or they differ in size.
+            InputError: an image is of another kind, or they differ in size.
 
         """
         require_rgb(images)
@@ -94,7 +94,7 @@ class MaskClipTeacher:
         """float32[768, rows, columns], a unit vector for every patch of an RGB image uint8.
 
         Raises:
-            ValueError: the image is of another kind.
+            InputError: the image is of another kind.
 
         """
         require_rgb([image])
@@ -123,8 +123,8 @@ def create(vocabulary: Vocabulary, options: TeacherOptions) -> MaskClipTeacher:
     """Load OpenAI's weights and embed the vocabulary's words (80 ImageNet templates).
 
     Raises:
-        FileNotFoundError: no weights; says where they are published.
-        ValueError: the file is another one, or no such device.
+        MissingFileError: no weights; says where they are published.
+        InputError: the file is another one, or no such device.
 
     """
     (path,) = require_files("maskclip", options.weights, OFFICIAL)

@@ -68,7 +68,7 @@ class SanTeacher:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel belongs to a mask.
 
         Raises:
-            ValueError: an image is of another kind, or they differ in size.
+            InputError: an image is of another kind, or they differ in size.
 
         """
         require_rgb(images)

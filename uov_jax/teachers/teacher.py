@@ -99,7 +99,7 @@ def create_teacher(
     Raises:
         InputError: there is no teacher of that name, no such device, or the weight files are not
             the official ones.
-        FileNotFoundError: a weight file is missing; says where its authors publish it.
+        MissingFileError: a weight file is missing; says where its authors publish it.
         ModuleNotFoundError: a package it needs is not installed.
 
     """

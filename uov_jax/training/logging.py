@@ -23,7 +23,7 @@ class MetricsTable:
         """Open or create the file, and drop the rows after `resume_step`.
 
         Raises:
-          InputError: the file exists and is not such a table; names the line.
+            InputError: the file exists and is not such a table; names the line.
 
         """
         self.path = Path(path)

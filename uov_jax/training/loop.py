@@ -44,11 +44,11 @@ class Result:
     """How a call of `train` ended.
 
     Attributes:
-      step: steps done.
-      total_steps: steps of the whole run.
-      signal: the signal that stopped it, None if it came to its end.
-      metrics: of the last evaluation of this call.
-      directory: where everything was written.
+        step: steps done.
+        total_steps: steps of the whole run.
+        signal: the signal that stopped it, None if it came to its end.
+        metrics: of the last evaluation of this call.
+        directory: where everything was written.
 
     """
 
@@ -73,16 +73,17 @@ def train(
     """Train a task, from the directory's last checkpoint if it has one, else from the beginning.
 
     Args:
-      task: data, model, loss and evaluation.
-      config: `seed`, `batch_size`, `total_epochs` or `total_steps`, `optimizer`, `schedule`, `run`.
-      directory: takes config.json, metrics.csv, loss.png, checkpoints, tensorboard and whatever
-        the task's evaluation writes.
-      devices: of this process; all by default.
+        task: data, model, loss and evaluation.
+        config: `seed`, `batch_size`, `total_epochs` or `total_steps`, `optimizer`, `schedule`,
+          `run`.
+        directory: takes config.json, metrics.csv, loss.png, checkpoints, tensorboard and whatever
+          the task's evaluation writes.
+        devices: of this process; all by default.
 
     Raises:
-      NonFiniteLossError: loss or gradient became infinite or not a number. Nothing is saved then.
-      CheckpointError: the directory's checkpoint belongs to another run.
-      InputError: the config does not make sense.
+        NonFiniteLossError: loss or gradient became infinite or not a number; nothing is saved.
+        CheckpointError: the directory's checkpoint belongs to another run.
+        InputError: the config does not make sense.
 
     """
     sparse.keep_freed_memory()

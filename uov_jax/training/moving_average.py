@@ -23,11 +23,11 @@ def moving_average(
     to do so would copy an old state whose memory the new one takes.
 
     Args:
-      old: float32.
-      sample: float32 of the same shape.
-      decay: number.
-      weight: number.
-      squares: whether the samples are squared first.
+        old: float32.
+        sample: float32 of the same shape.
+        decay: number.
+        weight: number.
+        squares: whether the samples are squared first.
 
     """
     if current_backend() == "cpu":

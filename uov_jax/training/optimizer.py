@@ -35,7 +35,7 @@ def torch_momentum(
     `momentum * buffer + (1 - dampening) * gradient`.
 
     Raises:
-      InputError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
+        InputError: Nesterov momentum with dampening, or without momentum (PyTorch forbids both).
 
     """
     if nesterov and (momentum <= 0 or dampening != 0):
@@ -135,17 +135,17 @@ def schedule(
     """Learning rate as a function of the number of steps done before.
 
     Args:
-      base: the rate at the top.
-      name: "cosine" (to zero, `torch.optim.lr_scheduler.CosineAnnealingLR`), "poly"
-        (`(1 - t)^power`) or "constant".
-      total_steps: length of the run.
-      steps_per_epoch: steps after which "epoch" schedules change.
-      per: "epoch": the rate is constant within an epoch; "step": it changes at every step.
-      warmup_epochs: linear rise from zero, always per step; the decay's clock runs from step 0.
-      power: of "poly".
+        base: the rate at the top.
+        name: "cosine" (to zero, `torch.optim.lr_scheduler.CosineAnnealingLR`), "poly"
+          (`(1 - t)^power`) or "constant".
+        total_steps: length of the run.
+        steps_per_epoch: steps after which "epoch" schedules change.
+        per: "epoch": the rate is constant within an epoch; "step": it changes at every step.
+        warmup_epochs: linear rise from zero, always per step; the decay's clock runs from step 0.
+        power: of "poly".
 
     Raises:
-      InputError: unknown name or `per`, or a run of no step.
+        InputError: unknown name or `per`, or a run of no step.
 
     """
     if total_steps < 1 or steps_per_epoch < 1:
@@ -189,20 +189,20 @@ def build_optimizer(
     """The optimiser that a config's `optimizer` and `schedule` sections describe.
 
     Args:
-      config: `name` ("sgd" or "adam"), `learning_rate`, `head_learning_rate` (None: as the
-        trunk's), `rates_for_batch_size` (both rates are multiplied by `batch_size` over it;
-        None or absent: they are not), and the settings of that optimiser.
-      schedule_config: keyword arguments of `schedule`.
-      groups: "trunk" or "head" for every trained parameter, by name.
-      total_steps: length of the run.
-      steps_per_epoch: batches of one epoch.
-      batch_size: sweeps a step.
+        config: `name` ("sgd" or "adam"), `learning_rate`, `head_learning_rate` (None: as the
+          trunk's), `rates_for_batch_size` (both rates are multiplied by `batch_size` over it;
+          None or absent: they are not), and the settings of that optimiser.
+        schedule_config: keyword arguments of `schedule`.
+        groups: "trunk" or "head" for every trained parameter, by name.
+        total_steps: length of the run.
+        steps_per_epoch: batches of one epoch.
+        batch_size: sweeps a step.
 
     Returns:
-      The optimiser over a dict of the same names, and the trunk's schedule.
+        The optimiser over a dict of the same names, and the trunk's schedule.
 
     Raises:
-      InputError: unknown optimiser, group or schedule.
+        InputError: unknown optimiser, group or schedule.
 
     """
     settings = dict(config)

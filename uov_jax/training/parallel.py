@@ -49,9 +49,9 @@ def start_hosts(address: str | None, num_processes: int | None, process_id: int 
     """Join the other hosts of a run; call it before any device is used.
 
     Args:
-      address: host:port of process 0; None: as the cluster's environment says.
-      num_processes: number of hosts' processes; None: as the environment says.
-      process_id: number of this one; None: as the environment says.
+        address: host:port of process 0; None: as the cluster's environment says.
+        num_processes: number of hosts' processes; None: as the environment says.
+        process_id: number of this one; None: as the environment says.
 
     """
     jax.distributed.initialize(address, num_processes, process_id)
@@ -61,7 +61,7 @@ def choose_devices(number: int | None = None) -> list[jax.Device]:
     """The first `number` of this process's devices, or all of them.
 
     Raises:
-      InputError: there are not that many, or fewer than all in a run of several processes.
+        InputError: there are not that many, or fewer than all in a run of several processes.
 
     """
     devices = jax.local_devices()
@@ -116,7 +116,7 @@ class Parallel:
         """Host arrays with a leading axis over this process's devices, placed on them.
 
         Raises:
-          InputError: a leading axis is not the number of devices.
+            InputError: a leading axis is not the number of devices.
 
         """
         for path, array in jax.tree_util.tree_leaves_with_path(tree):

@@ -88,7 +88,7 @@ class CatSegTeacher:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
 
         Raises:
-            ValueError: an image is of another kind, or they differ in size.
+            InputError: an image is of another kind, or they differ in size.
 
         """
         require_rgb(images)
@@ -111,8 +111,8 @@ def create(vocabulary: Vocabulary, options: TeacherOptions) -> CatSegTeacher:
     """Load the official weights and embed the vocabulary's words.
 
     Raises:
-        FileNotFoundError: no weights; says where they are published.
-        ValueError: the file is another one, or no such device.
+        MissingFileError: no weights; says where they are published.
+        InputError: the file is another one, or no such device.
 
     """
     (path,) = require_files("catseg", options.weights, OFFICIAL)

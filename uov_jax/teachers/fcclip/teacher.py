@@ -103,7 +103,7 @@ class FcClipTeacher:
         """Segment RGB images uint8[H, W, 3], one after the other; each fills a device.
 
         Raises:
-            ValueError: an image is of another kind, or they differ in size.
+            InputError: an image is of another kind, or they differ in size.
 
         """
         require_rgb(images)

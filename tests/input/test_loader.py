@@ -10,7 +10,7 @@ from uov_jax import sparse
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.input.batching import Capacities
 from uov_jax.input.loader import train_batches
-from uov_jax.input.tri_modal import TriModalSource
+from uov_jax.input.tri_modal import TriModalSource, collate_tri_modal
 
 CAPACITIES = Capacities(
     plans=(sparse.PlanSpec(1024, fractions=(1.0,) * 5),), pairs=(2048,), superpoints=(64,)
@@ -181,7 +181,13 @@ def source(tiny_keyframes: list[Keyframe], tiny_dumps) -> TriModalSource:
 
 def tmp_batches(source: TriModalSource, **changes):
     settings = {"capacities": CAPACITIES, "seed": 1, "num_epochs": 2, "workers": 2}
-    return train_batches(source, batch_size_per_device=1, num_devices=2, **(settings | changes))
+    return train_batches(
+        source,
+        collate=collate_tri_modal,
+        batch_size_per_device=1,
+        num_devices=2,
+        **(settings | changes),
+    )
 
 
 def test_real_batches_resume_bit_for_bit(source):

@@ -13,7 +13,6 @@ from absl import flags
 
 from uov_jax.errors import InputError
 from uov_jax.input.batching import Batch, Capacities
-from uov_jax.input.tri_modal import collate_tri_modal
 
 
 class SampleSource(Protocol):
@@ -160,6 +159,7 @@ class TrainBatches:
 def train_batches(
     source: SampleSource,
     *,
+    collate: Collate,
     batch_size_per_device: int,
     num_devices: int,
     capacities: Capacities,
@@ -169,7 +169,6 @@ def train_batches(
     processes: bool = False,
     host: int = 0,
     num_hosts: int = 1,
-    collate: Collate = collate_tri_modal,
 ) -> TrainBatches:
     """Shuffled, augmented batches, deterministic given the seed and resumable at any step.
 

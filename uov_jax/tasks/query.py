@@ -31,10 +31,9 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
-from uov_jax.input.batching import Capacities
 from uov_jax.input.whole_sweep import keyframe_sample
-from uov_jax.models import VARIANTS
 from uov_jax.pictures.query import CameraPanel, similarity_picture, word_picture
+from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import Vocabulary
@@ -84,11 +83,7 @@ class QueriedNetwork:
             functools.partial(pretraining_model, model, size), self.folder, self.voxels
         )
         self._predict, self._state = jax.jit(network.predict()), jax.device_put(network.state)
-        self._plans = Capacities.for_sweeps(
-            1,
-            first_kernel=VARIANTS[self.config["model"]["variant"]].first_kernel,
-            voxels=tuple(data["voxels"]),
-        ).plans
+        self._plans = recipe_capacities(ConfigDict(self.config), 1).plans
 
     def features(
         self, keyframe: Keyframe, vocabulary: Vocabulary

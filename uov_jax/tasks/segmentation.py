@@ -20,12 +20,12 @@ from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
-from uov_jax.input.batching import Capacities
-from uov_jax.input.loader import TrainBatches, train_batches
+from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.models import VARIANTS, build_model
 from uov_jax.pictures.judged import validation_picture
+from uov_jax.tasks.recipe_batches import recipe_batches, recipe_capacities
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
 
@@ -65,7 +65,7 @@ class Segmentation:
         self.voxels = voxel_settings(data)
         check_variant(config.model)
         self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
-        self.plans = self._capacities(1).plans
+        self.plans = recipe_capacities(config, 1).plans
         self._say_if_unlabelled()
 
     def identity(self) -> dict[str, str]:
@@ -103,21 +103,7 @@ class Segmentation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        config = self.config
-        processes = jax.process_count()
-        per_device = config.batch_size // (num_devices * processes)
-        return train_batches(
-            self.source,
-            batch_size_per_device=per_device,
-            num_devices=num_devices,
-            capacities=self._capacities(per_device),
-            seed=config.seed,
-            workers=config.data.workers,
-            processes=config.data.worker_processes,
-            host=jax.process_index(),
-            num_hosts=processes,
-            collate=collate_segmentation,
-        )
+        return recipe_batches(self.config, self.source, collate_segmentation, num_devices)
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
@@ -189,14 +175,6 @@ class Segmentation:
                 f"{data.root}: no true labels of {data.val_split!r}, so there is no mIoU.",
                 flush=True,
             )
-
-    def _capacities(self, sweeps: int) -> Capacities:
-        """Static shapes of so many sweeps."""
-        return Capacities.for_sweeps(
-            sweeps,
-            first_kernel=VARIANTS[self.config.model.variant].first_kernel,
-            voxels=tuple(self.config.data.voxels),
-        )
 
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         assert self.validation is not None

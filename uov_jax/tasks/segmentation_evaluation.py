@@ -16,10 +16,9 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.split import NUSCENES, Split, open_split
 from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.errors import MissingFileError
-from uov_jax.input.batching import Capacities
 from uov_jax.input.whole_sweep import sweep_sample
-from uov_jax.models import VARIANTS
 from uov_jax.superpoints.labels import open_pseudo_labels
+from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.segmentation import best_class, check_variant, segmentation_model
 from uov_jax.vocabulary import load_vocabulary
 
@@ -50,11 +49,7 @@ class SegmentationSplit:
         self.classes, self.colors = self._sweeps.classes, self._sweeps.colors
         self.label_format = self._opened.label_format
         self.voxels = voxel_settings(config.data)
-        first_kernel = VARIANTS[config.model.variant].first_kernel
-        sizes = Capacities.for_sweeps(
-            1, first_kernel=first_kernel, voxels=tuple(config.data.voxels)
-        )
-        self.plans = sizes.plans
+        self.plans = recipe_capacities(config, 1).plans
 
     def __len__(self) -> int:
         """Number of sweeps."""

@@ -25,12 +25,13 @@ from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.augment import CropSettings
-from uov_jax.input.batching import Capacities, fitting_size, pad
-from uov_jax.input.loader import TrainBatches, train_batches
-from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource
+from uov_jax.input.batching import fitting_size, pad
+from uov_jax.input.loader import TrainBatches
+from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.models import VARIANTS, build_model
 from uov_jax.pictures.judged import validation_picture
+from uov_jax.tasks.recipe_batches import recipe_batches, recipe_capacities
 from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
@@ -80,7 +81,7 @@ class TriModalPretraining:
             self._read_words()
             self._say_if_unlabelled()
         self._check_model()
-        self.sweep_capacities = self._capacities(1)
+        self.sweep_capacities = recipe_capacities(config, 1)
         self._judge = jax.jit(self._judge_output)
 
     def identity(self) -> dict[str, str]:
@@ -110,20 +111,7 @@ class TriModalPretraining:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        config = self.config
-        processes = jax.process_count()
-        per_device = config.batch_size // (num_devices * processes)
-        return train_batches(
-            self.source,
-            batch_size_per_device=per_device,
-            num_devices=num_devices,
-            capacities=self._capacities(per_device),
-            seed=config.seed,
-            workers=config.data.workers,
-            processes=config.data.worker_processes,
-            host=jax.process_index(),
-            num_hosts=processes,
-        )
+        return recipe_batches(self.config, self.source, collate_tri_modal, num_devices)
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The tri-modal loss of one device's batch."""
@@ -220,17 +208,6 @@ class TriModalPretraining:
                 f"config.model.out_channels = {wanted}, but the embeddings in {self.dumps.root} "
                 f"have {self.dumps.embedding_size} values"
             )
-
-    def _capacities(self, sweeps: int) -> Capacities:
-        """Static shapes of so many sweeps."""
-        data = self.config.data
-        return Capacities.for_sweeps(
-            sweeps,
-            first_kernel=VARIANTS[self.config.model.variant].first_kernel,
-            voxels=tuple(data.voxels),
-            pairs=tuple(data.pairs),
-            superpoints=tuple(data.superpoints),
-        )
 
     def _loss_of(self, output: jax.Array, pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         settings = self.config.loss

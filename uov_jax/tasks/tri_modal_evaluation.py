@@ -19,9 +19,8 @@ from uov_jax.datasets.split import open_split
 from uov_jax.dumps.folder import MissingDumpError
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.errors import InputError
-from uov_jax.input.batching import Capacities
 from uov_jax.input.whole_sweep import keyframe_sample
-from uov_jax.models import VARIANTS
+from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.vocabulary import load_vocabulary
@@ -63,9 +62,7 @@ class ZeroShotSplit:
         self._classify = word_classifier(text, self.vocabulary, config.run.predict_ignored)
         self.teacher = self._has_dumps()
         self.voxels = voxel_settings(data)
-        first_kernel = VARIANTS[config.model.variant].first_kernel
-        sizes = Capacities.for_sweeps(1, first_kernel=first_kernel, voxels=tuple(data.voxels))
-        self.plans = sizes.plans
+        self.plans = recipe_capacities(config, 1).plans
 
     def __len__(self) -> int:
         """Number of keyframes."""

@@ -1,0 +1,53 @@
+"""From a recipe to the shapes and the batches of its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from uov_jax.input.batching import Capacities
+from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
+from uov_jax.models import VARIANTS
+
+
+def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
+    """Static shapes of so many sweeps, by the recipe's `voxels`, `pairs` and `superpoints`."""
+    data = config.data
+    sizes: dict[str, Any] = {
+        name: tuple(data[name]) for name in ("voxels", "pairs", "superpoints") if name in data
+    }
+    first_kernel = VARIANTS[config.model.variant].first_kernel
+    return Capacities.for_sweeps(sweeps, first_kernel=first_kernel, **sizes)
+
+
+def recipe_batches(
+    config: ConfigDict, source: SampleSource, collate: Collate, num_devices: int
+) -> TrainBatches:
+    """Endless training batches for this process's devices, of `config.batch_size` sweeps in all.
+
+    Args:
+        config: the recipe.
+        source: of the samples.
+        collate: makes a batch of samples per device.
+        num_devices: of this process.
+
+    Raises:
+        InputError: the source does not fill a single batch.
+
+    """
+    processes = jax.process_count()
+    per_device = config.batch_size // (num_devices * processes)
+    return train_batches(
+        source,
+        batch_size_per_device=per_device,
+        num_devices=num_devices,
+        capacities=recipe_capacities(config, per_device),
+        seed=config.seed,
+        workers=config.data.workers,
+        processes=config.data.worker_processes,
+        host=jax.process_index(),
+        num_hosts=processes,
+        collate=collate,
+    )

@@ -15,7 +15,7 @@ from torch import nn
 
 from uov_jax.teachers import clip_vision
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
-from uov_jax.teachers.runtime import choose_device, half_precision, mixed_precision
+from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
@@ -74,7 +74,7 @@ class MaskClipTeacher:
         self.connected = connected
         self._device = device or torch.device("cpu")
         self._autocast = autocast
-        self.settings = unusual(autocast=autocast and str(half_precision(self._device)))
+        self.settings = unusual(autocast=autocast and autocast_setting(self._device))
         self._visual = clip.to(self._device).visual
         self._first_of = first_of_equal_rows(text)
         self._text = torch.from_numpy(text).to(self._device)

@@ -36,6 +36,11 @@ def half_precision(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
+def autocast_setting(device: torch.device) -> str:
+    """What a dump's manifest says of masks made with autocast, so that others are not mixed in."""
+    return f"{half_precision(device)}, masks and words decided in float32"
+
+
 @contextlib.contextmanager
 def mixed_precision(device: torch.device, on: bool) -> Iterator[None]:
     """Autocast to `half_precision`; float32 throughout where not `on`.

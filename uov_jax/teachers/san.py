@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from uov_jax.teachers.clip_input import MULTIPLE, normalised
-from uov_jax.teachers.runtime import choose_device, half_precision, mixed_precision
+from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
 from uov_jax.teachers.san_network import EMBEDDING_SIZE, SanNetwork
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
@@ -55,7 +55,7 @@ class SanTeacher:
         self.text_embeddings: np.ndarray | None = text_embeddings
         self._device = torch.device(device)
         self._autocast = autocast
-        self.settings = unusual(autocast=autocast and str(half_precision(self._device)))
+        self.settings = unusual(autocast=autocast and autocast_setting(self._device))
         self._network = network.to(self._device)
         text = torch.from_numpy(text_embeddings).to(self._device)
         with torch.inference_mode():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from uov_jax.teachers.catseg.network import CatSeg, Output, padded_size
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
-from uov_jax.teachers.runtime import choose_device, half_precision, mixed_precision
+from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, template_embeddings
 from uov_jax.teachers.weights import (
@@ -76,7 +76,7 @@ class CatSegTeacher:
         self._device = device or torch.device("cpu")
         self._autocast = autocast
         self.settings = unusual(
-            autocast=autocast and str(half_precision(self._device)), stretch_padding=stretch_padding
+            autocast=autocast and autocast_setting(self._device), stretch_padding=stretch_padding
         )
         self._network = network.to(self._device)
         self._first_of = first_of_equal_rows(text.reshape(len(text), -1))

@@ -14,7 +14,7 @@ from uov_jax.teachers.clip_input import normalised
 from uov_jax.teachers.fcclip.ensemble import seen_in_coco
 from uov_jax.teachers.fcclip.network import EMBEDDING_SIZE, FcClip
 from uov_jax.teachers.fcclip.panoptic import panoptic_segments
-from uov_jax.teachers.runtime import choose_device, half_precision, mixed_precision
+from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
 from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
@@ -89,7 +89,7 @@ class FcClipTeacher:
         self._device = torch.device(device)
         self._autocast = autocast
         self.settings = unusual(
-            autocast=autocast and str(half_precision(self._device)), things=_things(vocabulary)
+            autocast=autocast and autocast_setting(self._device), things=_things(vocabulary)
         )
         self._network = network.to(self._device)
         self._text = torch.from_numpy(text_embeddings).to(self._device)

@@ -142,9 +142,13 @@ class _Tensor:
             return np.zeros(self.shape, _portable(self.dtype))
         width = self.dtype.itemsize
         view = np.lib.stride_tricks.as_strided(
-            numbers[self.offset :], self.shape, [stride * width for stride in self.strides]
+            numbers[self.offset :],
+            self.shape,
+            [stride * width for stride in self.strides],
+            writeable=False,
         )
-        return np.array(view, _portable(self.dtype))
+        # Not copied where that is not needed: files have gigabytes.
+        return np.asarray(view, _portable(self.dtype))
 
 
 def _portable(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -153,6 +157,8 @@ def _portable(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 class _LeftOut:
     """Stands for an object of a class that is not made, whatever the pickle wants of it."""
+
+    name = ""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -277,12 +283,17 @@ def _made(kind: Any, *_: object) -> object:
     return kind() if known else _LeftOut("an object of an unknown class")
 
 
-def _mapping(*arguments: Any) -> dict[Any, Any]:
+class _Mapping(dict[Any, Any]):
+    """A dictionary that may be given attributes, as torch gives its state_dicts; they are lost."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _mapping(*arguments: Any) -> _Mapping:
     """`OrderedDict(items)`, `defaultdict(factory, items)`, `Counter(items)` as a dictionary."""
     items = arguments[-1] if arguments else ()
-    if isinstance(items, Mapping):
-        return dict(items)
-    return dict(items) if isinstance(items, list | tuple) else {}
+    return _Mapping(items) if isinstance(items, Mapping | list | tuple) else _Mapping()
 
 
 def _collection(kind: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -365,9 +376,9 @@ def _stand_in(name: str) -> type[_LeftOut]:
             return object.__new__(cls)
 
         def __init__(self, *_: object, **__: object) -> None:
-            super().__init__(name)
+            pass
 
-    StandIn.__name__ = name
+    StandIn.__name__ = StandIn.name = name  # of the class: not every object is initialised
     return StandIn
 
 
@@ -431,7 +442,9 @@ def _plain(value: Any, place: str, left_out: list[str], depth: int) -> Any:
     if isinstance(value, _Array):
         if value.value is None:
             raise PickleError("an array without numbers")
-        return value.value.astype(value.value.dtype.newbyteorder("="), copy=False)
+        value = value.value
+    if isinstance(value, np.ndarray):
+        return value.astype(value.dtype.newbyteorder("="), copy=False)
     if isinstance(value, _Namespace):
         value = value.fields
     if isinstance(value, Mapping):
@@ -452,8 +465,6 @@ def _plain(value: Any, place: str, left_out: list[str], depth: int) -> Any:
     if isinstance(value, np.dtype):
         return str(value)
     if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
-        return value
-    if isinstance(value, np.ndarray):
         return value
     left_out.append(f"{place.lstrip('.') or 'the content'}: {type(value).__name__}")
     return _GONE

@@ -11,7 +11,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import has_checkpoint, is_free
-from uov_jax.config import OVERRIDE, RECIPES, default_directory, flat_fields, load_config
+from uov_jax.config import (
+    OVERRIDE,
+    RECIPES,
+    default_directory,
+    flat_fields,
+    load_config,
+    split_spec,
+)
 
 
 def script(name: str, *arguments: object) -> str:
@@ -27,7 +34,7 @@ def recipe_of(stage: str, teacher: str) -> str:
 
 def read(recipe: str) -> ConfigDict:
     """A recipe, by `FILE:VARIANT`; one that is not here is looked for in the checkout."""
-    here = Path(recipe.partition(":")[0]).is_file()
+    here = split_spec(recipe)[0].is_file()
     return load_config(recipe if here else str(RECIPES.parent / recipe))
 
 

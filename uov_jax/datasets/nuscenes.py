@@ -24,6 +24,8 @@ class NuScenesSweeps:
     The feature is the intensity as stored, 0..255.
     """
 
+    ahead = "y"
+
     def __init__(
         self,
         keyframes: Sequence[Keyframe],

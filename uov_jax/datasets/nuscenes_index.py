@@ -8,10 +8,10 @@ mapped into memory, so that every later start takes no time, and worker processe
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -183,18 +183,22 @@ def open_index(tables: Path) -> Index:
 
     """
     facts = _facts(tables)
+    cache = user_cache_directory()
     name = hashlib.sha256(str(tables.resolve()).encode()).hexdigest()[:32]
-    folder = user_cache_directory() / "nuscenes" / name
-    cached = _read_cached(folder, facts)
+    folder = None if cache is None else cache / "nuscenes" / name
+    cached = None if folder is None else _read_cached(folder, facts)
     if cached is not None:
         return cached
     index = read_tables(tables)
     try:
+        if folder is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
         return _write_cached(folder, facts, index)
     except OSError as error:
         warnings.warn(
-            f"{folder}: the index of {tables} cannot be kept there ({error}); it is made again at "
-            "every start. XDG_CACHE_HOME names another folder",
+            f"{folder or '~/.cache'}: the index of {tables} cannot be kept there "
+            f"({error.strerror or error}); it is made again at every start. XDG_CACHE_HOME names "
+            "another folder",
             stacklevel=2,
         )
         return index
@@ -229,12 +233,6 @@ def _write_cached(folder: Path, facts: Mapping[str, Any], index: Index) -> Index
             np.save(temporary, column, allow_pickle=False)
     write_text(folder / FACTS, json.dumps(facts, indent=1))
     return _map(folder)
-
-
-def forget_index(tables: Path) -> None:
-    """Remove the index of a folder of tables from the cache."""
-    name = hashlib.sha256(str(tables.resolve()).encode()).hexdigest()[:32]
-    shutil.rmtree(user_cache_directory() / "nuscenes" / name, ignore_errors=True)
 
 
 Record = TypeVar("Record", bound=msgspec.Struct)

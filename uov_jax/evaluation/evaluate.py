@@ -286,7 +286,7 @@ class _Run:
             print(f"Going on after {done:,} sweeps.", flush=True)
         earlier = len(self.drawn.intersection(self.indices[:done]))
         columns = len(self.networks) * (1 + len(self.settings.afi))
-        drawn = len(list((self.directory / "pictures").glob("*.png")))
+        drawn = len(list((self.directory / "pictures").glob("[!.]*.png")))
         if drawn < earlier * columns:
             print(
                 f"Of {earlier} sweeps that were judged before there are no pictures, or not all, "

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import find_checkpoint
-from uov_jax.config import flat_fields
+from uov_jax.config import PATHS, flat_fields
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores, SubsetScores
 from uov_jax.files import replacing
@@ -36,6 +36,9 @@ def evaluation_identity(
     A checkpoint that was written again since counts as another one.
     """
     fields = {f"config.{name}": value for name, value in flat_fields(config)}
+    for name in (f"config.{path}" for path in PATHS):
+        # The same folder, however it was typed.
+        fields[name] = str(Path(fields[name]).resolve()) if fields.get(name) else ""
     free = ("config.run.", "config.data.workers", "config.data.worker_processes")
     kept = {name: value for name, value in fields.items() if not name.startswith(free)}
     kept["config.run.predict_ignored"] = config.run.predict_ignored
@@ -45,7 +48,7 @@ def evaluation_identity(
 
 def _version(path: Path) -> str:
     file = find_checkpoint(path) / "arrays" if path.is_dir() else path
-    return f"{path}, written {datetime.fromtimestamp(file.stat().st_mtime).isoformat()}"
+    return f"{path.resolve()}, written {datetime.fromtimestamp(file.stat().st_mtime).isoformat()}"
 
 
 class EvaluationProgress:

@@ -79,7 +79,7 @@ class DrawnScene:
     def _find(self, folder: Path) -> list[Path]:
         names = [f"{keyframe.lidar_token}_lidarseg.bin" for keyframe in self.keyframes]
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*_lidarseg.bin")):
+        for path in sorted(folder.rglob("[!.]*_lidarseg.bin")):
             if path.name in names and path.name in found:
                 raise InputError(
                     f"{path}: predictions of the same sweep as {found[path.name]}: give the folder "

@@ -300,7 +300,7 @@ def open_pseudo_labels(root: str | Path, vocabulary: Vocabulary) -> PseudoLabels
 
     """
     root = Path(root)
-    if not (root / MANIFEST.name).is_file() and next(root.glob(f"*{REFERENCE_ENDING}"), None):
+    if not (root / MANIFEST.name).is_file() and next(root.glob(f"[!.]*{REFERENCE_ENDING}"), None):
         return ReferencePseudoLabels(root, vocabulary)
     return PseudoLabelFolder(root, vocabulary)
 

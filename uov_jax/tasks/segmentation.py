@@ -148,7 +148,13 @@ class Segmentation:
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
                 validation_picture(
-                    directory, step, sweep.sample, prediction, self.colors, self.classes
+                    directory,
+                    step,
+                    sweep.sample,
+                    prediction,
+                    self.colors,
+                    self.classes,
+                    self.validation.ahead,
                 )
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:

@@ -47,6 +47,7 @@ class SegmentationSplit:
         self._teacher_labels = _teacher_labels(config.data, self._opened)
         self.title = f"Segmentation as trained by {config.task}"
         self.classes, self.colors = self._sweeps.classes, self._sweeps.colors
+        self.ahead = self._sweeps.ahead
         self.label_format = self._opened.label_format
         self.voxels = voxel_settings(config.data)
         self.plans = recipe_capacities(config, 1).plans

@@ -162,7 +162,7 @@ class TriModalPretraining:
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
                 prediction = sweep.columns[NETWORK]
-                validation_picture(directory, step, sweep.sample, prediction, colors, names)
+                validation_picture(directory, step, sweep.sample, prediction, colors, names, "y")
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means

@@ -34,6 +34,7 @@ class ZeroShotSplit:
     """
 
     title = "Zero-shot segmentation by words"
+    ahead = "y"
 
     def __init__(self, config: ConfigDict, split: str) -> None:
         """Open the split and the words.

@@ -48,7 +48,7 @@ def split_spec(spec: str) -> tuple[Path, str]:
     """File and variant of `FILE` or `FILE:VARIANT`; folders may have colons in their names."""
     whole = Path(spec).expanduser()
     name, colon, variant = spec.rpartition(":")
-    if whole.is_file() or not colon:
+    if whole.is_file() or not colon or "/" in variant:
         return whole, ""
     return Path(name).expanduser(), variant
 

@@ -230,6 +230,25 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_counts(
     )
 
 
+def test_the_same_folders_typed_in_another_way_are_the_same(
+    tmp_path: Path,
+    config: ConfigDict,
+    networks: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judge(config, networks, tmp_path / "out")
+    root = Path(config.data.root)
+    monkeypatch.chdir(root.parent)
+    with config.unlocked():
+        config.data.root = root.name
+        config.data.dumps = f"./{root.name}/dumps"
+    relative = {name: Path(os.path.relpath(path)) for name, path in networks.items()}
+    capsys.readouterr()
+    assert judge(config, relative, tmp_path / "out").finished
+    assert "judged already" in capsys.readouterr().out
+
+
 def test_another_evaluation_is_not_gone_on_with(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
 ) -> None:

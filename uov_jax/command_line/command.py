@@ -62,6 +62,12 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         return STOPPED
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        from uov_jax.sparse.backends import EngineMissingError  # Late: it imports JAX.
+
+        if not isinstance(error, EngineMissingError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if error.filename is None:
             raise

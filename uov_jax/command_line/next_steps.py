@@ -57,7 +57,9 @@ def training(
     changed = {field: value for field, value in fields.items() if str(value) != str(known[field])}
     directory = default_directory(recipe)
     words = ["--config", recipe]
-    if own or any(not is_free(field) for field in changed):
+    # Other dumps or labels may be of another teacher, or of other settings of the same.
+    own = own or any(not is_free(f) or f in ("data.dumps", "data.labels") for f in changed)
+    if own:
         ending = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in name)
         directory = directory.with_name(f"{directory.name}-{ending.strip('-')}")
         words += ["--workdir", str(directory)]

@@ -120,6 +120,7 @@ class SemanticKittiLabelFormat:
     benchmark_sweeps = 4071
     points_per_sweep = 123_000
     bytes_per_point = 4
+    official_classes = 20
 
     def __init__(self, scans: Sequence[Path]) -> None:
         """Scans `.../SEQUENCE/velodyne/NUMBER.bin`."""

@@ -72,7 +72,7 @@ class DrawnScene:
             classes = self.vocabulary.word_eval_class
             panels["teacher"] = np.where(word >= 0, classes[word], 0)
         if self.predictions is not None:
-            form = NuScenesLabelFormat(self.keyframes, "")
+            form = NuScenesLabelFormat(self.keyframes, "", len(self.vocabulary.eval_classes))
             panels["prediction"] = form.read(self.predictions[number], len(points))
         return Frame(points, panels, keyframe)
 

@@ -70,7 +70,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file of torch.save or safetensors, by name; nothing in it is run.
 
     Raises:
-        MissingFileError, InputError: see `uov_jax.checkpoints.load_state_dict_file`.
+        MissingFileError, InputError: see `uov_jax.checkpoints.files.load_state_dict_file`.
 
     """
     arrays = load_state_dict_file(path).state_dict

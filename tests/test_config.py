@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from uov_jax.command_line.recipe import change_fields
 from uov_jax.config import check_overrides, default_directory, load_config
 
 ROOT = Path(__file__).parents[1]
@@ -164,3 +165,32 @@ def test_known_fields_pass() -> None:
 def test_default_directory() -> None:
     assert default_directory("configs/tmp_san.py:sim") == Path("runs/tmp_san-sim")
     assert default_directory("configs/tmp_san.py") == Path("runs/tmp_san")
+
+
+def test_recipes_may_lie_in_folders_with_colons_spaces_and_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a:b c" / "übung"
+    folder.mkdir(parents=True)
+    recipe = folder / "own.py"
+    recipe.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=None):\n    return ConfigDict({'arg': arg or ''})\n"
+    )
+    assert load_config(str(recipe)).arg == ""
+    assert load_config(f"{recipe}:small").arg == "small"
+    assert default_directory(f"{recipe}:small") == Path("runs/own-small")
+    monkeypatch.setenv("HOME", str(folder))
+    assert load_config("~/own.py:small").arg == "small"
+    with pytest.raises(FileNotFoundError, match="own.py: no such config"):
+        load_config(str(tmp_path / "x:y" / "own.py"))
+
+
+def test_a_tilde_in_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = change_fields(load_config("configs/finetune_nuscenes.py"), [
+        "--config.data.root=~/nuscenes", "--config.init.checkpoint=~/runs/a", "--config.seed=3",
+    ])  # fmt: skip
+    assert config.data.root == "/home/me/nuscenes"
+    assert config.init.checkpoint == "/home/me/runs/a"
+    assert config.seed == 3

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,16 @@ def test_ctrl_c_says_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_status_is_the_commands_own() -> None:
     assert command.run(lambda: None) == 0
     assert command.run(lambda: 3) == 3
+
+
+def test_names_that_the_terminal_cannot_show_end_nothing() -> None:
+    program = (
+        "from uov_jax.command_line import command\n"
+        "import sys; sys.exit(command.run(lambda: print('Fu\\u00dfg\\u00e4nger \\u884c\\u4eba')))"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Fu\\xdfg\\xe4nger \\u884c\\u4eba\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
 
 
 @pytest.mark.parametrize(("items", "count"), [(0, 3), (2, 3), (17, 1), (17, 4), (16, 16)])
@@ -26,13 +26,13 @@ def test_shards_are_counted_from_one():
     ("environment", "shard"),
     [
         ({}, Shard(1, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Shard(1, 1)),
-        ({"SLURM_PROCID": "15", "SLURM_NTASKS": "16"}, Shard(16, 16)),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Shard(1, 1)),
+        ({"SLURM_PROCID": "15", "SLURM_STEP_NUM_TASKS": "16"}, Shard(16, 16)),
         # A job array of single tasks.
         (
             {
                 "SLURM_PROCID": "0",
-                "SLURM_NTASKS": "1",
+                "SLURM_STEP_NUM_TASKS": "1",
                 "SLURM_ARRAY_TASK_ID": "7",
                 "SLURM_ARRAY_TASK_COUNT": "4",
                 "SLURM_ARRAY_TASK_MIN": "5",
@@ -43,7 +43,7 @@ def test_shards_are_counted_from_one():
         (
             {
                 "SLURM_PROCID": "1",
-                "SLURM_NTASKS": "2",
+                "SLURM_STEP_NUM_TASKS": "2",
                 "SLURM_ARRAY_TASK_ID": "7",
                 "SLURM_ARRAY_TASK_COUNT": "4",
                 "SLURM_ARRAY_TASK_MIN": "5",
@@ -51,6 +51,22 @@ def test_shards_are_counted_from_one():
             Shard(7, 8),
         ),
         ({"JOB_COMPLETION_INDEX": "2", "JOB_COMPLETIONS": "8"}, Shard(3, 8)),
+        # `sbatch --ntasks=8` with plain python: one process, which does everything.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, Shard(1, 1)),
+        # --array=0-6:2 has the members 0, 2, 4 and 6.
+        *(
+            (
+                {
+                    "SLURM_ARRAY_TASK_ID": str(2 * member),
+                    "SLURM_ARRAY_TASK_COUNT": "4",
+                    "SLURM_ARRAY_TASK_MIN": "0",
+                    "SLURM_ARRAY_TASK_MAX": "6",
+                    "SLURM_ARRAY_TASK_STEP": "2",
+                },
+                Shard(member + 1, 4),
+            )
+            for member in range(4)
+        ),
     ],
 )
 def test_schedulers_number_the_shares(environment, shard):
@@ -61,10 +77,31 @@ def test_schedulers_number_the_shares(environment, shard):
     ("environment", "message"),
     [
         ({"JOB_COMPLETION_INDEX": "2"}, "JOB_COMPLETIONS is not set"),
-        ({"SLURM_PROCID": "4", "SLURM_NTASKS": "4"}, "SLURM_PROCID=4, SLURM_NTASKS=4: no share"),
-        ({"SLURM_PROCID": "x", "SLURM_NTASKS": "4"}, "expected numbers"),
+        # --array=1,5,9
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "5",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_MAX": "9",
+                "SLURM_ARRAY_TASK_STEP": "1",
+            },
+            "do not tell which share this is; give --shard",
+        ),
+        (
+            {"SLURM_PROCID": "4", "SLURM_STEP_NUM_TASKS": "4"},
+            "SLURM_PROCID=4, SLURM_STEP_NUM_TASKS=4: they do not tell",
+        ),
+        ({"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "4"}, "expected numbers"),
     ],
 )
 def test_variables_that_do_not_fit_together_are_refused(environment, message):
     with pytest.raises(ValueError, match=message):
         shard_from_environment(environment)
+
+
+def test_tasks_that_are_asked_for_but_not_started_are_told() -> None:
+    assert unproven_tasks({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) == 8
+    started = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "8"}
+    assert unproven_tasks(started) == unproven_tasks({"SLURM_NTASKS": "1"}) == 0
+    assert unproven_tasks({}) == 0

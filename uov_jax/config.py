@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from uov_jax.errors import InputError, MissingFileError
 
 OVERRIDE = "--config."
+PATHS = ("data.root", "data.dumps", "data.labels", "init.checkpoint", "run.compilation_cache")
 RECIPES = Path(__file__).resolve().parents[1] / "configs"  # of a checkout
 
 
@@ -25,8 +26,7 @@ def load_config(spec: str) -> ConfigDict:
         InputError: it has no `get_config`, or not that variant.
 
     """
-    name, _, variant = spec.partition(":")
-    path = Path(name)
+    path, variant = split_spec(spec)
     if not path.is_file():
         others = ", ".join(sorted(str(p) for p in path.parent.glob("*.py") if p.stem != "common"))
         raise MissingFileError(f"{path}: no such config" + (f"; there are {others}" * bool(others)))
@@ -42,6 +42,23 @@ def load_config(spec: str) -> ConfigDict:
         raise InputError(f"{path}: {error}") from error
     config.lock()
     return config
+
+
+def split_spec(spec: str) -> tuple[Path, str]:
+    """File and variant of `FILE` or `FILE:VARIANT`; folders may have colons in their names."""
+    whole = Path(spec).expanduser()
+    name, colon, variant = spec.rpartition(":")
+    if whole.is_file() or not colon or "/" in variant:
+        return whole, ""
+    return Path(name).expanduser(), variant
+
+
+def expand_homes(config: ConfigDict) -> None:
+    """Put the home directory in the place of a leading ~ in the fields that are paths."""
+    for name in PATHS:
+        section, _, field = name.partition(".")
+        if section in config and config[section].get(field, "").startswith("~"):
+            config[section][field] = str(Path(config[section][field]).expanduser())
 
 
 def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
@@ -67,8 +84,8 @@ def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:
 
 def default_directory(spec: str) -> Path:
     """`runs/tmp_san-sim` for `configs/tmp_san.py:sim`."""
-    name, _, variant = spec.partition(":")
-    return Path("runs") / (Path(name).stem + (f"-{variant}" if variant else ""))
+    path, variant = split_spec(spec)
+    return Path("runs") / (path.stem + (f"-{variant}" if variant else ""))
 
 
 def flat_fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

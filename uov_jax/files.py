@@ -263,21 +263,31 @@ class ManifestFile(Generic[Facts]):
         except (ValueError, TypeError) as error:
             raise self._unusable(path, error) from error
 
-    def create(self, root: Path, facts: Facts) -> None:
-        """Make a folder, or go on with one that an earlier run left with the same facts.
+    def check(self, root: Path, facts: Facts) -> bool:
+        """Whether a folder has these facts already.
 
         Raises:
-            InputError (`error`): the folder has other facts.
+            InputError (`error`): it has others.
 
         """
         path = root / self.name
-        if path.is_file():
-            earlier = self.read(root)
-            if earlier != facts:
-                raise self.error(
-                    f"{path}: the folder holds {self.what} of {earlier}, not of {facts}: give "
-                    "another folder"
-                )
+        if not path.is_file():
+            return False
+        earlier = self.read(root)
+        if earlier != facts:
+            raise self.error(
+                f"{path}: the folder holds {self.what} of {earlier}, not of {facts}: give another "
+                "folder"
+            )
+        return True
+
+    def create(self, root: Path, facts: Facts) -> None:
+        """Make a folder, or go on with one of the same facts; errors as `check`.
+
+        What the manifest promises must be there before: a folder counts as made with it.
+        """
+        path = root / self.name
+        if self.check(root, facts):
             return
         # A dataclass, which TypeVar cannot say.
         write_text(path, json.dumps(dataclasses.asdict(facts), indent=1))  # type: ignore[call-overload]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -10,12 +11,38 @@ from uov_jax.errors import InputError
 
 T = TypeVar("T")
 
-# Number of this process (counted from the third variable, or 0), and how many there are. Slurm's
-# tasks and job arrays; Kubernetes' indexed jobs, which only give the number: set JOB_COMPLETIONS.
+
+@dataclasses.dataclass(frozen=True)
+class _Numbering:
+    """The variables in which a scheduler numbers processes.
+
+    Attributes:
+        number: of this process.
+        count: how many there are.
+        first, step, last: of the numbers, where they need not be 0, 1, 2, ...
+
+    """
+
+    number: str
+    count: str
+    first: str | None = None
+    step: str | None = None
+    last: str | None = None
+
+
+# The tasks of `srun`, members of job arrays, and Kubernetes' indexed jobs, which only give the
+# number: set JOB_COMPLETIONS. SLURM_NTASKS says nothing of this process: `sbatch --ntasks=8` sets
+# it for the batch script too, which is one process.
 SCHEDULERS = (
-    ("SLURM_PROCID", "SLURM_NTASKS", None),
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", None),
+    _Numbering("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    _Numbering(
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_ARRAY_TASK_COUNT",
+        "SLURM_ARRAY_TASK_MIN",
+        "SLURM_ARRAY_TASK_STEP",
+        "SLURM_ARRAY_TASK_MAX",
+    ),
+    _Numbering("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
 )
 
 
@@ -53,31 +80,43 @@ def shard_from_environment(environment: Mapping[str, str]) -> Shard:
 
     """
     shard = Shard()
-    for names in SCHEDULERS:
-        index, count = _share(environment, *names)
+    for numbering in SCHEDULERS:
+        index, count = _share(environment, numbering)
         # Tasks of a job array: each array member has its own tasks.
         shard = Shard((shard.number - 1) * count + index + 1, shard.total * count)
     return shard
 
 
-def _share(
-    environment: Mapping[str, str], number: str, count: str, first: str | None
-) -> tuple[int, int]:
-    if number not in environment:
+def unproven_tasks(environment: Mapping[str, str]) -> int:
+    """Tasks that a Slurm job asked for, though nothing says that this process is one of them."""
+    tasks = environment.get("SLURM_NTASKS", "")
+    started_alone = "SLURM_STEP_NUM_TASKS" not in environment
+    return int(tasks) if started_alone and tasks.isdecimal() and int(tasks) > 1 else 0
+
+
+def _share(environment: Mapping[str, str], numbering: _Numbering) -> tuple[int, int]:
+    if numbering.number not in environment:
         return 0, 1
-    if count not in environment:
+    if numbering.count not in environment:
+        if numbering.number == "SLURM_PROCID":
+            return 0, 1  # A batch script, which `srun` did not start.
         raise InputError(
-            f"{number}={environment[number]}, but {count} is not set: set it, or give --shard"
+            f"{numbering.number}={environment[numbering.number]}, but {numbering.count} is not "
+            "set: set it, or give --shard"
         )
-    names = [number, count]
-    if first is not None and first in environment:
-        names.append(first)
+    names = [
+        name for name in dataclasses.astuple(numbering) if name is not None and name in environment
+    ]
     try:
-        values = [int(environment[name]) for name in names]
+        values = {name: int(environment[name]) for name in names}
     except ValueError as error:
         raise InputError(f"{', '.join(names)}: expected numbers: {error}") from error
-    index = values[0] - sum(values[2:])
-    if not 0 <= index < values[1]:
+    count = values[numbering.count]
+    first, step = values.get(numbering.first or "", 0), values.get(numbering.step or "", 1)
+    index, rest = divmod(values[numbering.number] - first, step) if step > 0 else (-1, 0)
+    # A list such as --array=1,5,9 has no step: its members cannot be counted.
+    evenly = values.get(numbering.last or "", first + (count - 1) * step)
+    if rest or not 0 <= index < count or evenly != first + (count - 1) * step:
         found = ", ".join(f"{name}={environment[name]}" for name in names)
-        raise InputError(f"{found}: no share of that number; give --shard")
-    return index, values[1]
+        raise InputError(f"{found}: they do not tell which share this is; give --shard")
+    return index, count

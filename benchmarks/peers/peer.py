@@ -21,8 +21,8 @@ class Peer:
         the second y, dx and dw [27 or 3, 3, 3, C_in, C_out], as torch tensors.
     first_map: builds the 3x3x3 map of the coords.
     network: (coords, features float32 [N, C_in], labels int32 [N], weights as
-        `uov_jax.convert.model_to_state_dict` names them) -> (forward in evaluation mode, training
-        step) of Res16UNet34C; maps are built anew in every call. The first gives scores
+        `checkpoints.state_dict.model_to_state_dict` names them) -> (forward in evaluation mode,
+        training step) of Res16UNet34C; maps are built anew in every call. The first gives scores
         [N, classes], the second the loss.
     """
 

@@ -43,9 +43,9 @@ def test_pretraining_of_make_train_is_used_only_where_it_is_the_same() -> None:
         return script.Chain(script.parse(list(arguments)), seed).pretraining
 
     assert pretraining(0) == Path("runs/tmp_san-sim")
-    assert pretraining(1) == Path("runs/demo/seed-1/tmp")
-    assert pretraining(0, "--config.total_steps=9") == Path("runs/demo/seed-0/tmp")
-    assert pretraining(0, "--data=elsewhere") == Path("runs/demo/seed-0/tmp")
+    assert pretraining(1) == Path("runs/demo/seed-1/tri_modal")
+    assert pretraining(0, "--config.total_steps=9") == Path("runs/demo/seed-0/tri_modal")
+    assert pretraining(0, "--data=elsewhere") == Path("runs/demo/seed-0/tri_modal")
 
 
 def test_wrong_arguments_get_one_message(
@@ -93,7 +93,7 @@ def test_the_whole_chain_in_two_steps_a_stage(tmp_path: Path) -> None:
     command += [f"--output={tmp_path / 'runs'}", "--config.total_steps=2"]
     command += ["--config.model.variant=minkunet14a", "--config.run.tensorboard=False"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    started = tmp_path / "runs" / "seed-0" / "tmp" / "metrics.csv"
+    started = tmp_path / "runs" / "seed-0" / "tri_modal" / "metrics.csv"
     deadline = time.monotonic() + 300
     while not started.is_file() and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax.command_line import dump_teacher, next_steps
+from uov_jax.command_line import (
+    dump_teacher,
+    evaluate,
+    make_superpoints,
+    next_steps,
+    simulate,
+)
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.vocabulary import load_vocabulary
@@ -60,7 +67,7 @@ def test_every_command_of_the_simulated_chain_leads_to_the_next(
     # Neither run is where the plain recipes' go.
     assert {path.name for path in (checkout / "runs").iterdir()} == {
         "tmp_san-sim-drive",
-        "annotation_free_san-sim-simulated-simulated",
+        "annotation_free_san-sim-drive-simulated",
         *(path.name for path in (checkout / "runs").glob("evaluate-*")),
     }
 
@@ -72,7 +79,7 @@ def test_dumps_lead_to_a_training_of_their_own_and_stay_verified(
     options = "--data data --version v1.0-mini --split mini_train --output dumps/slic"
     (training,) = run(f"python scripts/dump_teacher.py --teacher slic {options}", capsys)
     assert run(f"python scripts/dump_teacher.py --check {options}", capsys) == [training]
-    assert "--workdir runs/tmp_slic-slic-mini_train" in training
+    assert "--workdir runs/tmp_slic-data-slic-mini_train" in training
     assert run(training, capsys) == []  # It has no words, so there is nothing to judge.
 
 
@@ -124,4 +131,47 @@ def test_dumps_of_all_that_a_recipe_wants_lead_to_the_plain_recipe(
     )
     options = dump_teacher.parse([*arguments, "--split=parametrize"])
     command = dump_teacher.training_command(options, "san", tables)
-    assert "--workdir runs/tmp_san-san-parametrize" in command
+    assert "--workdir runs/tmp_san-data-san-parametrize" in command
+
+
+def test_two_drives_get_in_no_ones_way(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in training nor after it, though all folders in them are named alike."""
+    found: dict[str, set[str]] = {"train": set(), "evaluate": set()}
+    for drive in ("one", "two"):
+        root = write_dataset(checkout / drive, version="v1.0-sim", own_splits={
+            "sim_train": ["scene-0061"], "sim_val": ["scene-0103"],
+        })  # fmt: skip
+        keyframes = NuScenesTables(root, "v1.0-sim").keyframes(["scene-0061", "scene-0103"])
+        write_dumps(root / "dumps" / "simulated", keyframes, load_vocabulary())
+        options = ["--data", drive, "--version", "v1.0-sim", "--split", "sim_train"]
+        options += ["--dumps", f"{drive}/dumps/simulated"]
+        options += ["--output", f"{drive}/superpoints/simulated"]
+        words = make_superpoints.parse([*options, "--split", "sim_val"])
+        found["train"].add(workdir(make_superpoints.training_command(words, "simulated")))
+        report = SimpleNamespace(output=Path(drive), dumps=Path(drive, "dumps", "simulated"))
+        training = simulate.training_command(report)
+        found["train"].add(workdir(training))
+        found["evaluate"].add(str(evaluate._directory([workdir(training)], "sim_val")))
+    assert len(found["train"]) == 4
+    assert len(found["evaluate"]) == 2
+
+
+def workdir(command: str) -> str:
+    words = shlex.split(command)
+    return words[words.index("--workdir") + 1]
+
+
+@pytest.mark.parametrize("teacher", ["maskclip", "catseg"])
+def test_dumps_that_are_not_the_recipes_lead_to_runs_of_their_own(
+    checkout: Path, teacher: str
+) -> None:
+    """Another teacher, or other settings: a run is bound to them, though no field says so."""
+    splits = {"parametrize": ("scene-0061",), "verify": ("scene-0103",)}
+    root = write_dataset(checkout / "data", version="v1.0-trainval", own_splits=splits | {
+        "train": ("scene-0061", "scene-0103")
+    })  # fmt: skip
+    arguments = [f"--teacher={teacher}", "--data", str(root), "--output=data/dumps/other"]
+    command = dump_teacher.training_command(
+        dump_teacher.parse(arguments), teacher, NuScenesTables(root)
+    )
+    assert workdir(command).endswith("-data-other-train")

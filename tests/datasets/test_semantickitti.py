@@ -178,3 +178,11 @@ def test_a_real_scan(real_semantickitti):
     assert counts[[9, 11, 15, 1]].tolist() == [20_975, 30_092, 24_514, 1_534]
     voxels = sparse.voxelize(points[:, :3].copy(), (0.1, 1.0, 0.1), True)
     assert len(voxels.coords) == 53_675
+
+
+def test_what_other_programs_leave_is_no_scan(tmp_path: Path) -> None:
+    write_scan(tmp_path, "00", 0)
+    folder = tmp_path / "sequences" / "00" / "velodyne"
+    for name in ("._000000.bin", ".DS_Store", "Thumbs.db", "000000 (copy).bin"):
+        (folder / name).write_bytes(b"something")
+    assert [path.name for path in SemanticKittiScans(tmp_path, "00").scans] == ["000000.bin"]

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.tiny_dataset import HEIGHT, WIDTH
 from uov_jax.dumps.file import DumpError
 from uov_jax.dumps.folder import DumpFolder, MissingDumpError
-from uov_jax.dumps.reference import ReferenceDumpFolder, open_dumps
+from uov_jax.dumps.reference import ReferenceDumpFolder, open_dumps, write_reference_text
 from uov_jax.input.tri_modal import TriModalSource
 
 MASKS = 5
@@ -29,11 +29,16 @@ def test_the_package_reads_native_dumps_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_without_torch_the_message_says_how_to_install_it(tmp_path, vocabulary, monkeypatch):
+def test_without_torch_dumps_are_read_but_not_written(
+    tmp_path, tiny_keyframes, vocabulary, monkeypatch
+):
+    write_folder(tmp_path, tiny_keyframes[:1], "san")
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "text_embedding.pt").write_bytes(b"x")
-    with pytest.raises(ImportError, match=r"text_embedding.pt: .* 'torch': pip install torch"):
-        open_dumps(tmp_path, vocabulary)
+    dumps = open_dumps(tmp_path, vocabulary)
+    assert dumps.text_embeddings.shape == (175, DIMENSIONS)
+    assert len(dumps.read(tiny_keyframes[0]).cameras) == 6
+    with pytest.raises(ImportError, match=r"other/.* need the package 'torch': pip install torch"):
+        write_reference_text(tmp_path / "other", dumps.text_embeddings, "san")
 
 
 def write_folder(root: Path, keyframes, teacher: str) -> dict[str, dict[str, np.ndarray]]:
@@ -133,7 +138,7 @@ def truncate(number):
     [
         (truncate(0), r"png: corrupt or truncated image"),
         (truncate(1), r"json: not a list of masks"),
-        (truncate(2), r"pt: cannot be read as tensors alone"),
+        (truncate(2), r"pt: damaged, or not of torch.save"),
         (
             lambda torch, png, *rest: Image.fromarray(np.full((HEIGHT, WIDTH), 6, np.uint8)).save(
                 png
@@ -155,7 +160,7 @@ def truncate(number):
         (tensor(lambda torch: torch.ones(6, 768)), r"row 0 stands for void and must be zeros"),
         (tensor(lambda torch: [torch.zeros(6, 768)]), r"a list of 1, expected \[fin, fout\]"),
         (tensor(lambda torch: {"a": 1}), r"holds dict, expected a tensor"),
-        (tensor(lambda torch: Path("x")), r"cannot be read as tensors alone"),
+        (tensor(lambda torch: Path("x")), r"more than tensors in it: the content: pathlib"),
     ],
 )
 def test_files_that_are_corrupt_or_disagree_are_refused(

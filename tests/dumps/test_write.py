@@ -16,9 +16,10 @@ from uov_jax.dumps import write as dumping
 from uov_jax.dumps.file import DumpError
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.dumps.write import dump_keyframes, read_image
+from uov_jax.errors import InputError
 from uov_jax.input.tri_modal import TriModalSource
 from uov_jax.job_array import Shard
-from uov_jax.teachers import Segmentation
+from uov_jax.teachers import ImageMasks
 
 
 class Halves:
@@ -46,7 +47,7 @@ class Halves:
         masks = np.ones(image.shape[:2], np.uint16)
         masks[:, image.shape[1] // 2 :] = 2
         words = np.array([3, 4]) if self.text_embeddings is not None else np.array([-1, -1])
-        return Segmentation(masks, words, image[:2, 0].astype(np.float32))
+        return ImageMasks(masks, words, image[:2, 0].astype(np.float32))
 
 
 def test_every_image_is_segmented_once(tmp_path, tiny_keyframes, vocabulary):
@@ -115,11 +116,11 @@ def test_a_failing_image_is_reported_and_leaves_the_rest_alone(
     result = dump_keyframes(Halves(), tiny_keyframes, tmp_path, vocabulary, said.append)
     assert (result.written, result.found) == (3, 0)
     (failure,) = result.failed
-    assert failure.keyframe is tiny_keyframes[1]
+    assert failure.keyframe.token == tiny_keyframes[1].token
     assert failure.reason == f"{broken}: corrupt or truncated image: x"
     assert sum(f"{tiny_keyframes[1].token} failed: {broken}" in line for line in said) == 2
     assert sorted(path.stem for path in tmp_path.glob("scene*.npz")) == sorted(
-        keyframe.token for keyframe in tiny_keyframes if keyframe is not tiny_keyframes[1]
+        set(tiny_keyframes.tokens()) - {tiny_keyframes[1].token}
     )
     monkeypatch.undo()
     again = dump_keyframes(Halves(), tiny_keyframes, tmp_path, vocabulary)
@@ -155,7 +156,7 @@ def test_too_many_failures_in_a_row_end_the_run(tmp_path, vocabulary):
     keyframes = NuScenesTables(root, "v1.0-mini").keyframes("mini_train")
     for keyframe in keyframes[2:18]:
         keyframe.cameras[0].path.write_bytes(b"no image")
-    with pytest.raises(RuntimeError, match=r"10 keyframes failed one after the other, .*jpg"):
+    with pytest.raises(InputError, match=r"10 keyframes failed one after the other, .*jpg"):
         dump_keyframes(Halves(), keyframes, tmp_path / "dumps", vocabulary)
 
 

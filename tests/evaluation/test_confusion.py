@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 
 import numpy as np
@@ -116,3 +118,13 @@ def test_refusals_name_the_point() -> None:
     with pytest.raises(ValueError, match="'exclude' or 'one', not 'zero'"):
         matrix.mean_iou("zero")
     assert matrix.points == 0
+
+
+def test_csv_is_read_back_whatever_the_names() -> None:
+    names = ("ignore", "car, parked", 'a "quoted" bus', "\u884c\u4eba")
+    matrix = ConfusionMatrix(4, names)
+    matrix.add(np.array([1, 2, 3]), np.array([1, 3, 3]))
+    rows = list(csv.reader(io.StringIO(matrix.to_csv())))
+    assert rows[0] == ["truth", *names]
+    assert [row[0] for row in rows[1:]] == list(names[1:])
+    assert {len(row) for row in rows} == {5}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.errors import InputError
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.evaluate import (
     EvaluationResult,
@@ -230,6 +232,25 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_counts(
     )
 
 
+def test_the_same_folders_typed_in_another_way_are_the_same(
+    tmp_path: Path,
+    config: ConfigDict,
+    networks: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    judge(config, networks, tmp_path / "out")
+    root = Path(config.data.root)
+    monkeypatch.chdir(root.parent)
+    with config.unlocked():
+        config.data.root = root.name
+        config.data.dumps = f"./{root.name}/dumps"
+    relative = {name: Path(os.path.relpath(path)) for name, path in networks.items()}
+    capsys.readouterr()
+    assert judge(config, relative, tmp_path / "out").finished
+    assert "judged already" in capsys.readouterr().out
+
+
 def test_another_evaluation_is_not_gone_on_with(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
 ) -> None:
@@ -400,6 +421,53 @@ def test_afi_is_one_more_column(
     expected = afi.smooth_labels(points[:, :3], plain, denser, ground=afi.NUSCENES_GROUND)
     np.testing.assert_array_equal(finer, expected)
     assert (finer != smooth).any()
+
+
+@pytest.fixture
+def own_words(tmp_path: Path) -> Path:
+    """Twenty classes with raw labels beyond nuScenes' own; of ground nothing is said."""
+    groups = [
+        {"raw_index": 2 * number + 1, "eval_class": number, "words": [f"word {number}"]}
+        for number in range(1, 20)
+    ]
+    content = {"eval_classes": ["ignore", *(f"class {n}" for n in range(1, 20))], "groups": groups}
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    return tmp_path / "own.json"
+
+
+def test_a_vocabulary_of_ones_own_has_its_own_ground_and_number_of_classes(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path], own_words: Path
+) -> None:
+    vocabulary = load_vocabulary(own_words)
+    root = write_dataset(tmp_path / "data", scenes=SCENES, keyframes=1)
+    for path in (root / "lidarseg").iterdir():
+        (np.fromfile(path, np.uint8) + 8).tofile(path)  # up to 39
+    keyframes = NuScenesTables(root, "v1.0-mini").keyframes(SCENES)
+    write_dumps(root / "dumps", keyframes, vocabulary)
+    with config.unlocked():
+        config.data.update(root=str(root), dumps=str(root / "dumps"), vocabulary=str(own_words))
+    one = {"first": networks["first"]}
+    result = judge(config, one, tmp_path / "out", afi=(None,), predictions=True)
+    assert result.finished
+    plain, smooth = (
+        np.fromfile(next((tmp_path / "out" / "predictions" / name).rglob("*.bin")), np.uint8)
+        for name in ("first", "first_AFI")
+    )
+    assert plain.max() > 16
+    points = build_judged_split(config).sample(0)["points"]
+    # No class is ground by its number alone.
+    expected = afi.smooth_labels(points[:, :3], plain, num_classes=20, ground=None)
+    np.testing.assert_array_equal(smooth, expected)
+    with pytest.raises(
+        InputError, match="a submission has the 16 classes .*these networks give 19"
+    ):
+        judge(config, one, tmp_path / "submission", submission=True)
+    content = json.loads(own_words.read_text()) | {"ground": ["class 3", "class 19"]}
+    own_words.write_text(json.dumps(content))
+    found = build_judged_split(config).smooth(points, plain, None)
+    ring = dataclasses.replace(afi.NUSCENES_GROUND, classes=(3, 19))
+    expected = afi.smooth_labels(points[:, :3], plain, num_classes=20, ground=ring)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_names_of_columns_tell_checkpoints_apart(tmp_path: Path) -> None:

@@ -36,6 +36,22 @@ def panel_colors(path: Path, panels: int, candidates: np.ndarray) -> np.ndarray:
     return np.array([(d <= 2).sum(axis=(0, 1)) > 800 for d in distance])
 
 
+@pytest.mark.parametrize(("ahead", "axis"), [("y", 0), ("x", 1)])
+def test_the_arrow_points_ahead(tmp_path: Path, ahead: str, axis: int) -> None:
+    """It is longer along the way than across, and its tip is on the way's side of its middle."""
+    points = np.full((1, 4), 40.0, np.float32)
+    panels = {"truth": np.ones(1, np.uint8)}
+    bird_eye(points, panels, COLORS, tmp_path / "a.png", ahead=ahead, radius=10.0, title="")
+    black = np.argwhere(pixels(tmp_path / "a.png").max(-1) < 40)
+    square = pixels(tmp_path / "a.png").shape[1] / 2
+    arrow = black[np.abs(black - black.mean(0)).max(1) < square]
+    # A triangle has its centre of mass nearer to its base than to its tip.
+    low, high = arrow.min(0), arrow.max(0)
+    beyond = (low + high) / 2 - arrow.mean(0)
+    assert abs(beyond[axis]) > 3 * abs(beyond[1 - axis])
+    assert (beyond[axis] < 0) == (ahead == "y")  # rows count down, columns to the right
+
+
 def test_each_panel_has_its_labels_colours_and_errors_are_red(tmp_path: Path) -> None:
     points = cloud()
     truth = np.full(len(points), 2)

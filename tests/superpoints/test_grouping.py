@@ -11,7 +11,7 @@ from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
-from uov_jax.superpoints.grouping import mask_ids, point_superpoints, superpoints
+from uov_jax.superpoints.grouping import group_pairs, mask_ids, point_superpoints
 
 
 def pairs_of(*rows) -> Pairs:
@@ -44,7 +44,7 @@ def test_masks_are_looked_up_at_the_pairs_pixels():
 
 
 def test_superpoints_are_the_masks_that_a_pair_hits():
-    groups = superpoints(PAIRS, two_cameras())
+    groups = group_pairs(PAIRS, two_cameras())
     np.testing.assert_array_equal(groups.pair_point, [1, 2, 1, 3, 4])
     np.testing.assert_array_equal(groups.pair_superpoint, [0, 1, 2, 3, 2])
     np.testing.assert_array_equal(groups.word, [10, 12, 20, -1])
@@ -62,7 +62,7 @@ def test_a_later_camera_overwrites_but_void_does_not():
 
 def test_no_pairs_give_no_superpoints():
     nothing = PAIRS.select(np.zeros(len(PAIRS.point), bool))
-    groups = superpoints(nothing, two_cameras())
+    groups = group_pairs(nothing, two_cameras())
     assert [len(column) for column in groups] == [0, 0, 0, 0]
     assert groups.embedding.shape == (0, 2)
     found = point_superpoints(nothing, two_cameras(), 3)
@@ -78,7 +78,7 @@ def test_any_number_of_masks_keeps_images_apart():
     v, u = np.indices((20, 20)).reshape(2, -1)
     both = Pairs(*(np.tile(c, 2).astype(np.int32) for c in (v, v, v, u)))
     both = both._replace(camera=np.repeat([0, 1], 400).astype(np.int32))
-    groups = superpoints(both, camera)
+    groups = group_pairs(both, camera)
     np.testing.assert_array_equal(groups.pair_superpoint, np.arange(798))
     np.testing.assert_array_equal(groups.word, np.tile(np.arange(399), 2))
 
@@ -87,7 +87,7 @@ def test_real_shapes_agree_with_a_loop(tiny_keyframes, tiny_dumps):
     keyframe = tiny_keyframes[0]
     pairs = pair_points(read_sweep(keyframe.lidar_path), keyframe)
     cameras = matching_cameras(keyframe, tiny_dumps.read(keyframe))
-    groups = superpoints(pairs, cameras)
+    groups = group_pairs(pairs, cameras)
     images = [camera.masks for camera in cameras]
     expected = [
         (point, camera, images[camera][v, u])

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.conftest import real_nuscenes_root
 from uov_jax.dumps.write import read_image
-from uov_jax.teachers.teacher import Segmentation, Teacher
+from uov_jax.teachers.teacher import ImageMasks, Teacher
 
 CAMERAS = (
     *("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT"),
@@ -37,7 +37,7 @@ class Agreement(NamedTuple):
     cosine: float
 
 
-def agreement(first: Segmentation, second: Segmentation) -> Agreement:
+def agreement(first: ImageMasks, second: ImageMasks) -> Agreement:
     """Compare segmentations of one image; one without masks agrees with its like alone."""
     pairs = np.zeros((len(first.words) + 1, len(second.words) + 1), np.int64)
     np.add.at(pairs, (first.masks.ravel(), second.masks.ravel()), 1)
@@ -76,7 +76,7 @@ def noisy(image: np.ndarray) -> np.ndarray:
     return np.clip(image + step, 0, 255).astype(np.uint8)
 
 
-def segmented(teacher: Teacher, image: np.ndarray) -> Segmentation:
+def segmented(teacher: Teacher, image: np.ndarray) -> ImageMasks:
     """What a teacher says of one image."""
     (found,) = teacher.segment([image])
     return found

@@ -25,12 +25,12 @@ from uov_jax.teachers.maskclip import MaskClipTeacher
 from uov_jax.teachers.runtime import mixed_precision
 from uov_jax.teachers.san import SanTeacher
 from uov_jax.teachers.san_network import SanNetwork
-from uov_jax.teachers.teacher import Segmentation
+from uov_jax.teachers.teacher import ImageMasks
 from uov_jax.teachers.weights import load_weights
 
 
 def segmentation(masks: list[list[int]], words: list[int], embeddings: list[list[float]]):
-    return Segmentation(
+    return ImageMasks(
         np.array(masks, np.uint16), np.array(words, np.int32), np.array(embeddings, np.float32)
     )
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from uov_jax.compilation import cache_directory, shapes
+from uov_jax.compilation import shapes
 from uov_jax.signals import StopRequest
 from uov_jax.training.progress import Progress
 
@@ -54,12 +54,6 @@ def test_the_first_signal_is_noted_and_the_second_acts() -> None:
         assert signal.getsignal(signal.SIGTERM) is raise_interrupt
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def test_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert str(cache_directory()) == "/caches/uov_jax/xla"
-    assert str(cache_directory("/mine")) == "/mine"
 
 
 def test_shapes_tell_batches_apart() -> None:

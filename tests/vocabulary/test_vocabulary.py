@@ -211,3 +211,21 @@ def test_words_make_a_dictionary_of_their_own():
     ]:
         with pytest.raises(VocabularyError, match=message):
             vocabulary_of_words(words)
+
+
+def test_ground_is_a_property_of_the_classes(tmp_path: Path) -> None:
+    assert load_vocabulary("nuscenes").ground_classes == (11, 12, 13, 14)
+    kitti = load_vocabulary("semantickitti")
+    names = [kitti.eval_classes[number] for number in kitti.ground_classes]
+    assert names == ["road", "parking", "sidewalk", "other-ground", "terrain"]
+    groups = [{"raw_index": 200, "eval_class": 1, "words": ["floor"]}]
+    content = {"eval_classes": ["ignore", "floor"], "groups": groups}
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content))
+    assert load_vocabulary(path).ground_classes == ()
+    assert load_vocabulary(path).num_raw_labels == 201
+    assert load_vocabulary("nuscenes").num_raw_labels == 32
+    for wrong in ("floor", ["ceiling"], ["ignore"], [1]):
+        path.write_text(json.dumps(content | {"ground": wrong}))
+        with pytest.raises(VocabularyError, match="own.json: ground: expected names of evaluation"):
+            load_vocabulary(path)

@@ -5,7 +5,7 @@ that lie on a common line with their own surroundings, which points of one flat 
 points on two sides of a corner do not.
 """
 
-from uov_jax.afi.ground import NUSCENES_GROUND, GroundRing
+from uov_jax.afi.ground import NUSCENES_GROUND, GroundRing, ground_ring
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.afi.smoothing import merge_teacher_labels, smooth_labels
 
@@ -14,6 +14,7 @@ __all__ = [
     "PUBLISHED",
     "FlatInteraction",
     "GroundRing",
+    "ground_ring",
     "merge_teacher_labels",
     "smooth_labels",
 ]

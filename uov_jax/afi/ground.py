@@ -34,6 +34,11 @@ NUSCENES_GROUND = GroundRing(classes=(11, 12, 13, 14), near=2.0, far=5.0, below=
 """Driveable surface, other flat, sidewalk and terrain, around nuScenes' roof-top LiDAR."""
 
 
+def ground_ring(classes: tuple[int, ...]) -> GroundRing | None:
+    """`NUSCENES_GROUND` with the classes that a vocabulary says ground may have; None for none."""
+    return dataclasses.replace(NUSCENES_GROUND, classes=classes) if classes else None
+
+
 def ranges(points: np.ndarray) -> np.ndarray:
     """float32 [N]: horizontal distance of points float32 [N, 3] from the sensor, metres."""
     return np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from uov_jax.errors import InputError, MissingFileError, MissingPackageError
 from uov_jax.files import replacing
+from uov_jax.pickled import is_pickled, read_pickled
 
 # Keys under which trainers keep the network: SLidR and UOV, Lightning, others.
 CONTAINERS = ("model_points", "state_dict", "model")
@@ -22,41 +23,101 @@ _CONFIG = "__config__"
 
 @dataclass(frozen=True)
 class StoredNetwork:
-    """A file's tensors by their names in it, and the run's config where the file has one."""
+    """A file's tensors by their names in it, and the run's config where the file has one.
+
+    Attributes:
+        path: the file, or the folder of a checkpoint.
+        state_dict: tensors; those of a file may be read-only.
+        config: of the run; None where the file has none.
+        left_out: what else was in the file and was not read, with its place.
+
+    """
 
     path: Path
     state_dict: dict[str, np.ndarray]
     config: dict[str, Any] | None
+    left_out: tuple[str, ...] = ()
 
 
 def load_state_dict_file(path: str | os.PathLike[str]) -> StoredNetwork:
-    """Read a checkpoint by its ending: .pt / .pth / .ckpt / .bin (torch), .safetensors, .npz.
+    """Read a checkpoint by its content: torch.save's formats, plain pickles, .safetensors, .npz.
 
-    Nothing is unpickled beyond tensors and plain containers. bfloat16 tensors become float32.
+    The ending says nothing: `*.pth.tar` are torch.save's files too. Of pickles, tensors, arrays and
+    plain containers are read without PyTorch and without running anything (`uov_jax.pickled`).
+    bfloat16 tensors become float32.
 
     Raises:
         MissingFileError: no such file.
-        InputError: unknown ending, unreadable or no tensors inside; names the file.
-        MissingPackageError: torch or safetensors is needed and not installed.
+        InputError: of another kind, unreadable, without tensors, or with a number that is not
+            finite; names the file and what it seems to be.
+        MissingPackageError: safetensors is needed and not installed.
 
     """
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"no checkpoint at {path}")
-    readers = {
-        ".pt": _read_torch,
-        ".pth": _read_torch,
-        ".ckpt": _read_torch,
-        ".bin": _read_torch,
-        ".safetensors": _read_safetensors,
-        ".npz": _read_npz,
-    }
-    if path.suffix not in readers:
-        raise InputError(f"{path}: unknown ending {path.suffix!r}, expected {', '.join(readers)}")
-    state_dict, config = readers[path.suffix](path)
-    if not state_dict:
-        raise InputError(f"{path}: no tensors inside, expected a state_dict")
-    return StoredNetwork(path, state_dict, config)
+    stored = _reader(path)(path)
+    if not stored.state_dict:
+        more = f"; left out were {', '.join(stored.left_out[:3])}" if stored.left_out else ""
+        raise InputError(f"{path}: no tensors inside, expected a state_dict{more}")
+    require_finite(stored.state_dict, path)
+    return stored
+
+
+def require_finite(tensors: Mapping[str, np.ndarray], place: object) -> None:
+    """InputError naming the first tensor with a number that is not finite, and how many have one.
+
+    Args:
+        tensors: by name.
+        place: the file or folder, for the message.
+
+    """
+    wrong = [
+        name for name, value in tensors.items() if value.dtype.kind == "f" and not _finite(value)
+    ]
+    if wrong:
+        raise InputError(
+            f"{place}: {len(wrong)} of {len(tensors)} tensors have numbers that are not finite, "
+            f"the first is {wrong[0]}: the training that wrote it had broken down; take an earlier "
+            "checkpoint of it"
+        )
+
+
+def _finite(value: np.ndarray) -> bool:
+    # A sum of halves may overflow, and the mask of a large tensor takes memory: a part at a time.
+    flat = value.reshape(-1)
+    step = 1 << 22
+    return all(np.isfinite(flat[i : i + step]).all() for i in range(0, flat.size, step))
+
+
+def _reader(path: Path) -> Callable[[Path], StoredNetwork]:
+    """What reads a file, by its content."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(512)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return _read_pickled
+        if all(name.endswith(".npy") for name in names):
+            return _read_npz
+        raise InputError(
+            f"{path}: a zip archive with {', '.join(names[:3])}, not a checkpoint: unpack it first"
+        )
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and 2 <= header <= size - 8:
+        return _read_safetensors
+    if start[257:262] == b"ustar":
+        raise InputError(f"{path}: a tar archive: unpack it, and give the checkpoint in it")
+    if start[:2] == b"\x1f\x8b":
+        raise InputError(f"{path}: compressed by gzip: unpack it first")
+    if is_pickled(start):
+        return _read_pickled
+    raise InputError(
+        f"{path}: not a checkpoint of torch.save, safetensors or numpy, or cut off: {size} bytes, "
+        f"which begin with {start[:8]!r}"
+    )
 
 
 def save_state_dict_file(
@@ -89,26 +150,21 @@ def save_state_dict_file(
     return path
 
 
-def _read_torch(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-    torch = _import("torch", path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path}: not readable as tensors and plain containers, which is all that is loaded "
-            f"from a checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
+def _read_pickled(path: Path) -> StoredNetwork:
+    found = read_pickled(path)
+    content = found.content
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: found a {type(content).__name__}, expected a state_dict")
     tensors = next((content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)), content)
     state_dict = {
-        # A parameter carries a gradient, which numpy does not.
-        str(name): (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+        str(name): np.asarray(value)
         for name, value in tensors.items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, np.ndarray | np.generic)
     }
     config = content.get("config")
-    return state_dict, dict(config) if isinstance(config, Mapping) else None
+    return StoredNetwork(
+        path, state_dict, dict(config) if isinstance(config, Mapping) else None, found.left_out
+    )
 
 
 def _write_torch(
@@ -122,7 +178,7 @@ def _write_torch(
     torch.save(content, path)
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+def _read_safetensors(path: Path) -> StoredNetwork:
     _import("safetensors", path)
     from safetensors import SafetensorError, safe_open
 
@@ -132,7 +188,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
-    return state_dict, _config_from_json(path, metadata.get(_CONFIG))
+    return StoredNetwork(path, state_dict, _config_from_json(path, metadata.get(_CONFIG)))
 
 
 def _write_safetensors(
@@ -146,7 +202,7 @@ def _write_safetensors(
     save_file({k: np.asarray(v, order="C") for k, v in state_dict.items()}, path, metadata)
 
 
-def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+def _read_npz(path: Path) -> StoredNetwork:
     try:
         # np.load leaves the file open if it is no archive, so it is opened here.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -154,7 +210,8 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not an .npz of plain arrays ({error})") from error
     config = content.pop(_CONFIG, None)
-    return content, _config_from_json(path, None if config is None else str(config))
+    found = None if config is None else str(config)
+    return StoredNetwork(path, content, _config_from_json(path, found))
 
 
 def _write_npz(

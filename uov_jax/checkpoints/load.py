@@ -15,7 +15,7 @@ from flax import nnx
 
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.agreement import VoxelSettings, reference_voxels, require_agreement
-from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file
+from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file, require_finite
 from uov_jax.checkpoints.run import find_checkpoint, read_arrays, read_record
 from uov_jax.checkpoints.state import TrainState
 from uov_jax.checkpoints.state_dict import (
@@ -99,8 +99,9 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     data = config.get("data", {})
     if "voxel_size" in data:
         config |= reference_voxels(data["voxel_size"], data["cylindrical"])
-    arrays = read_arrays(folder, ("parameters", "statistics"))
-    return StoredNetwork(folder, arrays_to_state_dict(arrays), config)
+    tensors = arrays_to_state_dict(read_arrays(folder, ("parameters", "statistics")))
+    require_finite(tensors, folder)
+    return StoredNetwork(folder, tensors, config)
 
 
 def load_weights(

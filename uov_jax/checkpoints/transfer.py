@@ -65,6 +65,7 @@ def import_checkpoint(
         checkpoints.close()
     lines = [f"{shape.variant} from {checkpoint.path}", str(report)]
     lines += [f"  loaded: {name}" for name in report.loaded]
+    lines += [f"  left out of the file: {name}" for name in checkpoint.left_out]
     write_text(directory / REPORT, "\n".join(lines))
     return Imported(shape, report, checkpoints.path(0))
 

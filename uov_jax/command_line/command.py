@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +51,22 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         stopped: what to say after Ctrl-C.
 
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of classes and files may have letters that the terminal's encoding lacks.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return work() or 0
     except KeyboardInterrupt:
         print(f"\nStopped. {stopped}", file=sys.stderr)
         return STOPPED
     except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except RuntimeError as error:
+        from uov_jax.sparse.backends import EngineMissingError  # Late: it imports JAX.
+
+        if not isinstance(error, EngineMissingError):
+            raise
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if error.filename is None:

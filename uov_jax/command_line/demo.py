@@ -97,7 +97,7 @@ class Chain:
         self.directory = options.output / f"seed-{seed}"
         self.evaluation = self.directory / "evaluation"
         shared = seed == 0 and self.data == DATA and not self.fields
-        self.pretraining = FIRST_PRETRAINING if shared else self.directory / "tmp"
+        self.pretraining = FIRST_PRETRAINING if shared else self.directory / "tri_modal"
         starts = {RANDOM: "", PRETRAINED: str(self.pretraining)}
         trained = [self._annotation_free(start, weights) for start, weights in starts.items()]
         starts[ANNOTATION_FREE] = str(self._run("annotation_free", PRETRAINED))
@@ -326,7 +326,7 @@ def drawing(chain: Chain, output: Path) -> list[str]:
     scene = NuScenesTables(chain.data, VERSION).keyframes("sim_val")[-1].scene
     command = ["python", "scripts/draw.py", "--data", str(chain.data), "--version", VERSION]
     command += ["--scene", scene, "--dumps", str(chain.data / DUMPS)]
-    predictions = chain.evaluation / "predictions" / f"annotation_free-tmp_AFI_{AFI_POINTS}"
+    predictions = chain.evaluation / "predictions" / f"annotation_free-tri_modal_AFI_{AFI_POINTS}"
     return [*command, "--predictions", str(predictions), "--output", str(output)]
 
 

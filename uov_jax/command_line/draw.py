@@ -18,6 +18,7 @@ import tqdm
 
 from uov_jax.command_line import command
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.errors import InputError
 from uov_jax.pictures.animation import animate
 from uov_jax.pictures.bird_eye import bird_eye
 from uov_jax.pictures.cameras import camera_picture
@@ -52,7 +53,7 @@ def draw(options: argparse.Namespace) -> None:
     if options.rerun:
         require_rerun()
     if options.keyframes is not None and options.keyframes < 1:
-        raise ValueError(f"--keyframes: at least 1, found {options.keyframes}")
+        raise InputError(f"--keyframes: at least 1, found {options.keyframes}")
     vocabulary = load_vocabulary(options.vocabulary)
     keyframes = NuScenesTables(options.data, options.version).keyframes([options.scene])
     scene = DrawnScene(

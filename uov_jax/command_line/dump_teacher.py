@@ -28,7 +28,7 @@ from uov_jax.dumps.check import find_problems
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.dumps.write import DumpResult, dump_keyframes
 from uov_jax.errors import InputError
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
@@ -92,7 +92,7 @@ def training_command(options: argparse.Namespace, teacher: str, tables: NuScenes
         if len(dumped) < config.batch_size:
             # Epochs of one step each would be over at once.
             fields |= {"batch_size": len(dumped), "total_steps": STEPS_OF_A_SMALL_SET}
-    name = f"{teacher}-{options.split}"
+    name = "-".join([options.data.resolve().name, options.output.resolve().name, options.split])
     words, _ = next_steps.training(recipe, fields, name)
     return words + " --devices=1" * ("batch_size" in fields)
 
@@ -122,6 +122,11 @@ def dump(options: argparse.Namespace) -> int:
     keyframes = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
+    elif unproven_tasks(environment):
+        print(
+            f"The job has {unproven_tasks(environment)} tasks, but this process was not started by "
+            "srun as one of them, so it does everything: `srun python ...` gives each its share."
+        )
     if options.check:
         return check(options, keyframes, vocabulary, tables)
     print(f"Loading the teacher {options.teacher!r}.", flush=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from uov_jax.command_line import command
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
-from uov_jax.config import default_directory
 from uov_jax.errors import InputError
 
 
@@ -32,7 +31,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--split", help="of the dataset; config.data.val_split by default")
     parser.add_argument(
-        "--output", type=Path, help="directory; runs/evaluate-RECIPE-SPLIT by default"
+        "--output", type=Path, help="directory; runs/evaluate-CHECKPOINTS-SPLIT by default"
     )
     parser.add_argument(
         "--afi", action="store_true", help="judge each network also with AFI's smoothed labels"
@@ -78,7 +77,7 @@ def evaluate(options: argparse.Namespace) -> int:
     result = evaluate(
         build_judged_split(config, options.split),
         column_names(options.checkpoint),
-        options.output or _directory(options.config, split),
+        options.output or _directory(options.checkpoint, split),
         EvaluationSettings(
             keyframes=options.keyframes,
             afi=(*[None] * options.afi, *options.afi_points),
@@ -94,7 +93,11 @@ def evaluate(options: argparse.Namespace) -> int:
     return 128 + result.signal if result.signal is not None and not result.finished else 0
 
 
-def _directory(recipe: str, split: str) -> Path:
-    """Where everything goes if nothing else is said."""
+def _directory(checkpoints: Sequence[str], split: str) -> Path:
+    """Where everything goes if nothing else is said: a place of these networks on that split."""
+    from uov_jax.evaluation.evaluate import column_names
+    from uov_jax.evaluation.score_files import file_name
+
+    names = "+".join(file_name(name) for name in column_names(checkpoints))[:100]
     ending = split.replace(":", "-").removesuffix("%")
-    return Path("runs") / f"evaluate-{default_directory(recipe).name}-{ending}"
+    return Path("runs") / f"evaluate-{names}-{ending}"

@@ -149,5 +149,5 @@ def training_command(options: argparse.Namespace, teacher: str) -> str:
             f"No run below runs/ has pre-trained on {options.dumps}: from random weights, then, "
             "or from those that --config.init.checkpoint= names."
         )
-    name = f"{teacher}-{options.output.resolve().name}"
+    name = f"{options.data.resolve().name}-{options.output.resolve().name}"
     return next_steps.training(recipe, fields, name)[0]

@@ -11,7 +11,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import has_checkpoint, is_free
-from uov_jax.config import OVERRIDE, RECIPES, default_directory, flat_fields, load_config
+from uov_jax.config import (
+    OVERRIDE,
+    RECIPES,
+    default_directory,
+    flat_fields,
+    load_config,
+    split_spec,
+)
 
 
 def script(name: str, *arguments: object) -> str:
@@ -27,7 +34,7 @@ def recipe_of(stage: str, teacher: str) -> str:
 
 def read(recipe: str) -> ConfigDict:
     """A recipe, by `FILE:VARIANT`; one that is not here is looked for in the checkout."""
-    here = Path(recipe.partition(":")[0]).is_file()
+    here = split_spec(recipe)[0].is_file()
     return load_config(recipe if here else str(RECIPES.parent / recipe))
 
 
@@ -50,7 +57,9 @@ def training(
     changed = {field: value for field, value in fields.items() if str(value) != str(known[field])}
     directory = default_directory(recipe)
     words = ["--config", recipe]
-    if own or any(not is_free(field) for field in changed):
+    # Other dumps or labels may be of another teacher, or of other settings of the same.
+    own = own or any(not is_free(f) or f in ("data.dumps", "data.labels") for f in changed)
+    if own:
         ending = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in name)
         directory = directory.with_name(f"{directory.name}-{ending.strip('-')}")
         words += ["--workdir", str(directory)]

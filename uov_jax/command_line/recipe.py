@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from uov_jax.config import OVERRIDE, check_overrides, load_config
+from uov_jax.config import OVERRIDE, check_overrides, expand_homes, load_config
 from uov_jax.errors import InputError
 
 EXAMPLES = "--config configs/tmp_san.py, or --config configs/tmp_san.py:sim"
@@ -63,4 +63,5 @@ def change_fields(config: ConfigDict, fields: Sequence[str]) -> ConfigDict:
     except flags.Error as error:
         raise InputError(str(error)) from error
     changed: ConfigDict = holder.value
+    expand_homes(changed)
     return changed

@@ -14,8 +14,9 @@ from uov_jax.datasets.sweeps import PointLabels
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
 from uov_jax.vocabulary import Vocabulary
+from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
-NUM_RAW_LABELS = 32
+OFFICIAL_CLASSES = 17  # with the ignored one
 
 
 class NuScenesSweeps:
@@ -23,6 +24,8 @@ class NuScenesSweeps:
 
     The feature is the intensity as stored, 0..255.
     """
+
+    ahead = "y"
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class NuScenesSweeps:
         if labels is not None:
             labels.check(keyframes)
         else:
-            require_files(keyframes, label_files, "label files")
+            require_files(keyframes, lidarseg_files, "label files")
         self.keyframes = keyframes
         self.vocabulary = vocabulary
         self._labels = labels
@@ -77,7 +80,7 @@ class NuScenesSweeps:
 
 
 class NuScenesLabelFormat:
-    """`lidarseg/SPLIT/TOKEN_lidarseg.bin`: uint8, classes 1..16, as nuScenes' challenge takes them.
+    """`lidarseg/SPLIT/TOKEN_lidarseg.bin`: uint8, classes from 1 on, for nuScenes' challenge 1..16.
 
     The format of `nuscenes.eval.lidarseg` of nuscenes-devkit: TOKEN is the sweep's `sample_data`
     token, and `SPLIT/submission.json` says which sensors were used.
@@ -87,19 +90,22 @@ class NuScenesLabelFormat:
     benchmark_sweeps = 6019
     points_per_sweep = 34_700
     bytes_per_point = 1
-    num_classes = 17
+    official_classes = OFFICIAL_CLASSES
 
-    def __init__(self, keyframes: Sequence[Keyframe], split: str) -> None:
-        """The keyframes of a split, such as "val"."""
+    def __init__(
+        self, keyframes: Sequence[Keyframe], split: str, num_classes: int = OFFICIAL_CLASSES
+    ) -> None:
+        """The keyframes of a split, such as "val", and the classes with the ignored one."""
         self.keyframes = keyframes
         self.split = split
+        self.num_classes = num_classes
 
     def path(self, index: int) -> Path:
         """The file of a keyframe."""
         return Path("lidarseg", self.split, f"{self.keyframes[index].lidar_token}_lidarseg.bin")
 
     def encode(self, classes: np.ndarray) -> np.ndarray:
-        """uint8[N] unchanged; InputError unless all are 1..16."""
+        """uint8[N] unchanged; InputError unless all are 1..C - 1."""
         wrong = np.flatnonzero((classes < 1) | (classes >= self.num_classes))
         if len(wrong):
             raise InputError(
@@ -109,11 +115,11 @@ class NuScenesLabelFormat:
         return classes.astype(np.uint8)
 
     def read(self, path: Path, num_points: int) -> np.ndarray:
-        """uint8[num_points]: classes 0..16.
+        """uint8[num_points]: classes 0..C - 1.
 
         Raises:
             MissingFileError: there is no such file.
-            InputError: it has another number of labels, or one beyond 16.
+            InputError: it has another number of labels, or one beyond C - 1.
 
         """
         if not path.is_file():
@@ -162,8 +168,10 @@ def read_sweep(path: str | Path) -> np.ndarray:
     return points
 
 
-def read_lidarseg(path: str | Path, num_points: int) -> np.ndarray:
-    """uint8[num_points]: the raw label 0..31 of every point.
+def read_lidarseg(
+    path: str | Path, num_points: int, num_raw_labels: int = NUSCENES_RAW_LABELS
+) -> np.ndarray:
+    """uint8[num_points]: the raw label of every point, 0..31 in nuScenes.
 
     Raises:
         MissingFileError: there is no such file.
@@ -178,10 +186,10 @@ def read_lidarseg(path: str | Path, num_points: int) -> np.ndarray:
     labels = np.frombuffer(path.read_bytes(), np.uint8)
     if len(labels) != num_points:
         raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
-    if num_points and labels.max() >= NUM_RAW_LABELS:
-        row = int(np.flatnonzero(labels >= NUM_RAW_LABELS)[0])
+    if num_points and labels.max() >= num_raw_labels:
+        row = int(np.flatnonzero(labels >= num_raw_labels)[0])
         raise InputError(
-            f"{path}: label {labels[row]} of point {row}, expected 0..{NUM_RAW_LABELS - 1}"
+            f"{path}: label {labels[row]} of point {row}, expected 0..{num_raw_labels - 1}"
         )
     return labels
 
@@ -203,7 +211,8 @@ def true_classes(keyframe: Keyframe, num_points: int, vocabulary: Vocabulary) ->
     """uint8[num_points]: the true evaluation classes; None for a keyframe without labels."""
     if keyframe.lidarseg_path is None:
         return None
-    return vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, num_points)]
+    raw = read_lidarseg(keyframe.lidarseg_path, num_points, vocabulary.num_raw_labels)
+    return vocabulary.raw_to_eval[raw]
 
 
 def sweep_files(keyframe: Keyframe) -> list[Path | None]:
@@ -211,6 +220,6 @@ def sweep_files(keyframe: Keyframe) -> list[Path | None]:
     return [keyframe.lidar_path]
 
 
-def label_files(keyframe: Keyframe) -> list[Path | None]:
+def lidarseg_files(keyframe: Keyframe) -> list[Path | None]:
     """The true labels of a keyframe's sweep, for `require_files`."""
     return [keyframe.lidarseg_path]

@@ -8,10 +8,13 @@ mapped into memory, so that every later start takes no time, and worker processe
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import hashlib
 import json
 import math
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -164,7 +167,9 @@ def _of_columns(columns: Mapping[str, Any]) -> Index:
     return Index(**columns)
 
 
+@functools.lru_cache(maxsize=8)
 def _map(folder: Path) -> Index:
+    """The index in a folder, which is never written to once it is there."""
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
     return dataclasses.replace(_of_columns(columns), folder=folder)
 
@@ -172,8 +177,10 @@ def _map(folder: Path) -> Index:
 def open_index(tables: Path) -> Index:
     """The index of a folder of tables: mapped from the cache, or made and put there.
 
-    The cache is `nuscenes` in the user's cache directory. An index belongs to the tables' sizes and
-    times of change; where it cannot be kept, a warning says so and it is made again at every start.
+    The cache is `nuscenes` in the user's cache directory. An index is named after the tables'
+    place, sizes and times of change, and never changes: rows that a process was sent stay what they
+    were.
+    Where it cannot be kept, a warning says so and it is made again at every start.
 
     Args:
         tables: such as `data/nuscenes/v1.0-trainval`.
@@ -183,18 +190,24 @@ def open_index(tables: Path) -> Index:
 
     """
     facts = _facts(tables)
-    name = hashlib.sha256(str(tables.resolve()).encode()).hexdigest()[:32]
-    folder = user_cache_directory() / "nuscenes" / name
-    cached = _read_cached(folder, facts)
-    if cached is not None:
-        return cached
+    cache = user_cache_directory()
+    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    folder = None if cache is None else cache / "nuscenes" / name
+    if folder is not None and folder.is_dir():
+        try:
+            return _map(folder)
+        except (OSError, ValueError, EOFError):
+            shutil.rmtree(folder, ignore_errors=True)  # Damaged: it is made again.
     index = read_tables(tables)
     try:
-        return _write_cached(folder, facts, index)
+        if folder is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
+        return _keep(folder, facts, index)
     except OSError as error:
         warnings.warn(
-            f"{folder}: the index of {tables} cannot be kept there ({error}); it is made again at "
-            "every start. XDG_CACHE_HOME names another folder",
+            f"{folder or '~/.cache'}: the index of {tables} cannot be kept there "
+            f"({error.strerror or error}); it is made again at every start. XDG_CACHE_HOME names "
+            "another folder",
             stacklevel=2,
         )
         return index
@@ -211,30 +224,19 @@ def _facts(tables: Path) -> dict[str, Any]:
     return found
 
 
-def _read_cached(folder: Path, facts: Mapping[str, Any]) -> Index | None:
-    try:
-        if json.loads((folder / FACTS).read_text("utf-8")) != facts:
-            return None
-        return _map(folder)
-    except (OSError, ValueError):
-        return None  # Not there, or not whole: it is made again.
-
-
-def _write_cached(folder: Path, facts: Mapping[str, Any], index: Index) -> Index:
-    folder.mkdir(parents=True, exist_ok=True)
-    # Without its facts the folder counts as empty, until all columns are there.
-    (folder / FACTS).unlink(missing_ok=True)
-    for name, column in index.columns().items():
-        with replacing(folder / f"{name}.npy") as temporary:
-            np.save(temporary, column, allow_pickle=False)
-    write_text(folder / FACTS, json.dumps(facts, indent=1))
+def _keep(folder: Path, facts: Mapping[str, Any], index: Index) -> Index:
+    """Put an index into the cache: a folder appears under its name when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as place:
+        unfinished = Path(place, "index")
+        unfinished.mkdir()
+        for name, column in index.columns().items():
+            with replacing(unfinished / f"{name}.npy") as temporary:
+                np.save(temporary, column, allow_pickle=False)
+        write_text(unfinished / FACTS, json.dumps(facts, indent=1))
+        if not folder.is_dir():  # Else another process was faster, with the same.
+            unfinished.replace(folder)
     return _map(folder)
-
-
-def forget_index(tables: Path) -> None:
-    """Remove the index of a folder of tables from the cache."""
-    name = hashlib.sha256(str(tables.resolve()).encode()).hexdigest()[:32]
-    shutil.rmtree(user_cache_directory() / "nuscenes" / name, ignore_errors=True)
 
 
 Record = TypeVar("Record", bound=msgspec.Struct)
@@ -378,10 +380,10 @@ def read_tables(tables: Path) -> Index:
     for pose in read("ego_pose", EgoPoseRecord, lambda record: record.token in needed):
         _check_pose(tables, "ego_pose", pose)
         poses[pose.token] = (*pose.rotation, *pose.translation)
-    label_files: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     # v1.0-test has an empty table: its labels are held back.
     if (tables / "lidarseg.json").is_file():
-        label_files = {r.sample_data_token: r.filename for r in read("lidarseg", LidarsegRecord)}
+        label_of = {r.sample_data_token: r.filename for r in read("lidarseg", LidarsegRecord)}
     nowhere = (np.nan,) * 7
     lengths = [len(chain) for chain, _ in chains]
     return Index(
@@ -401,7 +403,7 @@ def read_tables(tables: Path) -> Index:
         ).reshape(-1, 7),
         view_pose_token=_bytes([view.ego_pose_token for view in views]),
         view_size=np.array([(view.width, view.height) for view in views], np.int32).reshape(-1, 2),
-        label_file=_bytes([label_files.get(view.token, "") for view in views]),
+        label_file=_bytes([label_of.get(view.token, "") for view in views]),
         sensor_token=_bytes([calibration.token for calibration in calibrations]),
         sensor_pose=np.array(
             [(*c.rotation, *c.translation) for c in calibrations], np.float64
@@ -409,7 +411,7 @@ def read_tables(tables: Path) -> Index:
         sensor_intrinsic=np.stack([_intrinsic(c) for c in calibrations])
         if calibrations
         else np.zeros((0, 3, 3)),
-        labelled=np.array([bool(label_files)]),
+        labelled=np.array([bool(label_of)]),
     )
 
 

@@ -247,7 +247,7 @@ def _how_to_get(root: Path, version: str) -> str:
     if not root.is_dir():
         found = "there is no such folder"
     else:
-        versions = sorted(path.parent.name for path in root.glob("*/scene.json"))
+        versions = sorted(path.parent.name for path in root.glob("[!.]*/scene.json"))
         found = f"it has the versions {', '.join(versions)}" if versions else "it has no tables"
     return (
         f"{root}: no nuScenes dataset of version {version} ({found}).\n"

@@ -33,6 +33,8 @@ class SemanticKittiScans:
     The feature is the intensity (remission, 0..1) as stored plus `intensity_offset`.
     """
 
+    ahead = "x"
+
     def __init__(self, root: str | Path, split: str, intensity_offset: float = 0.0) -> None:
         """List the scans and check that every one has its label file.
 
@@ -74,7 +76,8 @@ class SemanticKittiScans:
 
     def _scans_of(self, sequence: str, split: str) -> list[Path]:
         folder = self.root / sequence / "velodyne"
-        scans = list(folder.glob("*.bin"))
+        # Not what file managers and archivers leave, such as ._000000.bin.
+        scans = [path for path in folder.glob("*.bin") if path.stem.isdecimal()]
         if not scans:
             raise SemanticKittiMissingError(
                 f"{folder}: no scans there, but the split {split!r} has the sequence {sequence}: "
@@ -117,6 +120,7 @@ class SemanticKittiLabelFormat:
     benchmark_sweeps = 4071
     points_per_sweep = 123_000
     bytes_per_point = 4
+    official_classes = 20
 
     def __init__(self, scans: Sequence[Path]) -> None:
         """Scans `.../SEQUENCE/velodyne/NUMBER.bin`."""

@@ -85,7 +85,9 @@ class NuScenes:
             NUSCENES,
             name,
             keyframes,
-            NuScenesLabelFormat(keyframes, name.partition(":")[0]),
+            NuScenesLabelFormat(
+                keyframes, name.partition(":")[0], len(self.vocabulary.eval_classes)
+            ),
             lambda labels: NuScenesSweeps(keyframes, self.vocabulary, labels),
         )
 

@@ -20,6 +20,7 @@ class LabelFormat(Protocol):
         benchmark_sweeps: sweeps of the benchmark's validation split.
         points_per_sweep: about.
         bytes_per_point: of the labels.
+        official_classes: that the benchmark takes, the ignored one counted.
 
     """
 
@@ -27,6 +28,7 @@ class LabelFormat(Protocol):
     benchmark_sweeps: int
     points_per_sweep: int
     bytes_per_point: int
+    official_classes: int
 
     def path(self, index: int) -> Path:
         """The file of a sweep, relative to the folder of a submission."""

@@ -16,11 +16,13 @@ class LabelledSweeps(Protocol):
     Attributes:
         classes: names of the C classes; the first is ignored.
         colors: uint8[C, 3], RGB of each.
+        ahead: the axis of the points along which the vehicle goes, "x" or "y".
 
     """
 
     classes: tuple[str, ...]
     colors: np.ndarray
+    ahead: str
 
     def __len__(self) -> int:
         """Number of sweeps."""

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
 from uov_jax.dumps.folder import DumpSource, MissingDumpError
+from uov_jax.errors import UserError
 
 
 def matching_cameras(keyframe: Keyframe, dump: TeacherDump) -> list[CameraMasks]:
@@ -45,13 +46,13 @@ def find_problems(dumps: DumpSource, keyframes: Sequence[Keyframe]) -> list[str]
     problems = []
     try:
         _ = dumps.text_embeddings
-    except DumpError as error:
+    except UserError as error:
         problems.append(str(error))
     for keyframe in tqdm(keyframes, unit="keyframe", desc="check", disable=not keyframes):
         try:
             matching_cameras(keyframe, dumps.read(keyframe))
         except MissingDumpError:
             problems.append(f"{dumps.root}: keyframe {keyframe.token} has no dump")
-        except DumpError as error:
+        except UserError as error:  # Damaged, of something else, or not readable.
             problems.append(str(error))
     return problems

@@ -75,7 +75,7 @@ class CameraMasks:
         """Take masks uint16[H, W] (or coded), words [M], embeddings [M, D]; check and narrow them.
 
         Raises:
-            InputError: shapes disagree, an id is beyond M, an embedding is not finite in half
+            ValueError: shapes disagree, an id is beyond M, an embedding is not finite in half
                 precision.
 
         """
@@ -223,7 +223,7 @@ def _packed(array: np.ndarray, level: int) -> np.ndarray:
 
 
 def _unpacked(frame: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of a frame; InputError unless it has just this size."""
+    """The array of a frame; ValueError unless it has just this size."""
     size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
     content = frame.tobytes()
     if zstandard.frame_content_size(content) != size:

@@ -14,32 +14,14 @@ import numpy as np
 from uov_jax.dumps.file import (
     FORMAT_VERSION,
     HOW_TO_RENEW,
-    CameraMasks,
     DumpError,
     TeacherDump,
     read_dump,
     write_dump,
 )
-from uov_jax.dumps.mask_runs import MaskRuns
 from uov_jax.errors import MissingFileError
 from uov_jax.files import DAMAGE, ManifestFile, absent, read_bytes, write_atomically
 from uov_jax.vocabulary import Vocabulary
-
-__all__ = [
-    "FORMAT_VERSION",
-    "CameraMasks",
-    "DumpError",
-    "DumpFolder",
-    "DumpManifest",
-    "DumpSource",
-    "MaskRuns",
-    "MissingDumpError",
-    "TeacherDump",
-    "expected_bytes",
-    "read_dump",
-    "unit_rows",
-    "write_dump",
-]
 
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 
@@ -49,7 +31,7 @@ class MissingDumpError(MissingFileError):
 
 
 class KeyframeLike(Protocol):
-    """What a folder of dumps needs to know of a keyframe (`uov_jax.datasets.nuscenes.Keyframe`)."""
+    """What a folder of dumps needs to know of a keyframe (`uov_jax.datasets.keyframe.Keyframe`)."""
 
     @property
     def token(self) -> str:
@@ -177,8 +159,7 @@ class DumpFolder:
         """
         root = Path(root)
         root.mkdir(parents=True, exist_ok=True)
-        there = (root / MANIFEST.name).is_file()
-        MANIFEST.create(root, manifest)
+        there = MANIFEST.check(root, manifest)
         if text_embeddings is not None:
             rows = unit_rows(text_embeddings, manifest.embedding_size, "text embeddings")
             text = root / TEXT_EMBEDDINGS
@@ -189,6 +170,7 @@ class DumpFolder:
                 raise DumpError(
                     f"{text}: the folder's dumps have other text embeddings: give another folder"
                 )
+        MANIFEST.create(root, manifest)
         return cls(root)
 
     def path(self, keyframe: str | KeyframeLike) -> Path:

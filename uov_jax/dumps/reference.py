@@ -13,7 +13,6 @@ PyTorch, which is imported when the first file is read or written.
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from uov_jax.dumps.folder import (
 )
 from uov_jax.errors import MissingFileError, MissingPackageError
 from uov_jax.files import write_atomically
+from uov_jax.pickled import PickleError, read_pickled
 from uov_jax.vocabulary import Vocabulary
 
 TEXT_EMBEDDING = "text_embedding.pt"
@@ -180,8 +180,8 @@ def write_reference_text(root: Path, text_embeddings: np.ndarray, teacher: str) 
     torch = _torch(path)
     rows = torch.from_numpy(np.array(text_embeddings, np.float32))
     if path.is_file():
-        found = torch.load(path, map_location="cpu", weights_only=True).float()[: len(rows)]
-        if found.shape != rows.shape or not torch.allclose(found, rows, atol=1e-3):
+        found = _array(_load(path), path).astype(np.float32)[: len(rows)]
+        if found.shape != rows.shape or not np.allclose(found, rows.numpy(), atol=1e-3):
             raise DumpError(
                 f"{path}: the folder's dumps have other text embeddings: give another folder"
             )
@@ -269,14 +269,16 @@ def _torch(path: Path) -> Any:
 
 
 def _load(path: Path) -> Any:
-    torch = _torch(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DumpError(f"{path}: cannot be read as tensors alone: {error}") from error
+        found = read_pickled(path)
+    except PickleError as error:
+        raise DumpError(str(error)) from error
+    if found.left_out:
+        raise DumpError(f"{path}: more than tensors in it: {', '.join(found.left_out[:3])}")
+    return found.content
 
 
 def _array(content: Any, path: Path) -> np.ndarray:
-    if not isinstance(content, _torch(path).Tensor):
+    if not isinstance(content, np.ndarray):
         raise DumpError(f"{path}: holds {type(content).__name__}, expected a tensor")
-    return content.float().numpy()
+    return content.astype(np.float32)

@@ -30,7 +30,7 @@ FAILURES = (OSError, ValueError, RuntimeError, MemoryError)
 
 
 class SegmentationLike(Protocol):
-    """What a teacher says of one image (`uov_jax.teachers.Segmentation`)."""
+    """What a teacher says of one image (`uov_jax.teachers.ImageMasks`)."""
 
     @property
     def masks(self) -> np.ndarray:
@@ -156,7 +156,7 @@ class _Run:
             for number, (keyframe, images) in enumerate(decoded, start=1):
                 self._dump_one(keyframe, images)
                 if self._in_a_row >= hopeless:
-                    raise RuntimeError(
+                    raise InputError(
                         f"{hopeless} keyframes failed one after the other, the last with: "
                         f"{self.failed[-1].reason}"
                     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import Literal
 
@@ -102,12 +104,12 @@ class ConfusionMatrix:
 
     def to_csv(self) -> str:
         """The counts as CSV: a row per true class 1.., a column per predicted class 0.. ."""
-        lines = [",".join(("truth", *self.names))]
-        lines += [
-            ",".join((name, *map(str, row)))
-            for name, row in zip(self.names[1:], self.counts[1:].tolist(), strict=True)
-        ]
-        return "\n".join(lines) + "\n"
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(["truth", *self.names])
+        for name, row in zip(self.names[1:], self.counts[1:].tolist(), strict=True):
+            table.writerow([name, *row])
+        return text.getvalue()
 
 
 def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -133,6 +133,12 @@ def evaluate(
             FlatInteraction(points=number)  # refuses too few
     if settings.keyframes is not None and settings.keyframes < 1:
         raise InputError(f"keyframes: at least 1, found {settings.keyframes}")
+    official = split.label_format.official_classes
+    if settings.submission and len(split.classes) != official:
+        raise InputError(
+            f"a submission has the {official - 1} classes of {split.label_format.benchmark}, these "
+            f"networks give {len(split.classes) - 1}"
+        )
     if settings.submission and ":" in split.split:
         raise InputError(f"a submission needs the whole split, not the share {split.split!r} of it")
     compilation.use_cache(settings.compilation_cache)
@@ -235,39 +241,45 @@ class _Run:
         with tqdm.tqdm(
             total=len(self.indices), initial=done, unit="sweep", dynamic_ncols=True
         ) as bar:
-            for sweep in sweeps:
-                self._keep(self.indices[done], sweep)
-                done += 1
-                bar.update()
-                shapes = compilation.shapes((sweep.sample["features"], sweep.sample["plan"]))
-                left = len(self.indices) - done
-                if self.clock.sweep(shapes) == SWEEPS_BEFORE_ESTIMATE and left:
-                    seconds = left * self.clock.seconds_per_sweep
-                    tqdm.tqdm.write(f"About {duration(seconds)} to go.")
-                progress.save_now_and_then(done, self.scores, SECONDS_BETWEEN_SAVES)
-                if stop:
-                    break
-        progress.save(done, self.scores)
+            try:
+                for sweep in sweeps:
+                    self._keep(self.indices[done], sweep)
+                    done += 1
+                    bar.update()
+                    self._estimate(sweep, len(self.indices) - done)
+                    progress.save_now_and_then(done, self.scores, SECONDS_BETWEEN_SAVES)
+                    if stop:
+                        break
+            finally:
+                # Before an error ends it too: a sweep is counted after everything else of it.
+                progress.save(done, self.scores)
         written = self._write(done == len(self.indices))
         total, clock = len(self.indices), self.clock
         result = EvaluationResult(self.scores, done, total, stop.signal, clock, tuple(written))
         self._farewell(result)
         return result
 
+    def _estimate(self, sweep: JudgedSweep, left: int) -> None:
+        shapes = compilation.shapes((sweep.sample["features"], sweep.sample["plan"]))
+        if self.clock.sweep(shapes) == SWEEPS_BEFORE_ESTIMATE and left:
+            seconds = left * self.clock.seconds_per_sweep
+            tqdm.tqdm.write(f"About {duration(seconds)} to go.")
+
     def _smoothing(self, afi_points: int | None) -> Smoothing:
         return lambda points, classes: self.split.smooth(points, classes, afi_points)
 
     def _keep(self, index: int, sweep: JudgedSweep) -> None:
-        """Count a judged sweep, and write and draw what is asked for."""
-        self.scores.add(sweep.sample, sweep.columns)
+        """Write and draw what is asked for, and count a judged sweep once that is done."""
         if self.settings.predictions or self.settings.submission:
             for name, classes in sweep.columns.items():
                 folder = self.directory / "predictions" / file_name(name)
                 write_labels(self.split.label_format, folder, index, classes)
-        self.clock.note("scores and files")
+        self.clock.note("files")
         if index in self.drawn:
             self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
             self.clock.note("pictures")
+        self.scores.add(sweep.sample, sweep.columns)
+        self.clock.note("scores")
 
     def _greet(self, done: int) -> None:
         number = len(self.indices)
@@ -286,7 +298,7 @@ class _Run:
             print(f"Going on after {done:,} sweeps.", flush=True)
         earlier = len(self.drawn.intersection(self.indices[:done]))
         columns = len(self.networks) * (1 + len(self.settings.afi))
-        drawn = len(list((self.directory / "pictures").glob("*.png")))
+        drawn = len(list((self.directory / "pictures").glob("[!.]*.png")))
         if drawn < earlier * columns:
             print(
                 f"Of {earlier} sweeps that were judged before there are no pictures, or not all, "

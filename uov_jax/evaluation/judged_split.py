@@ -21,6 +21,7 @@ class JudgedSplit(Protocol):
         split: of the dataset.
         classes: names of all classes, the first one ignored.
         colors: uint8[C, 3], RGB of each.
+        ahead: the axis of the points along which the vehicle goes, "x" or "y".
         voxels: what the networks were trained on.
         label_format: the dataset's.
 
@@ -30,6 +31,7 @@ class JudgedSplit(Protocol):
     split: str
     classes: tuple[str, ...]
     colors: np.ndarray
+    ahead: str
     voxels: VoxelSettings
     label_format: LabelFormat
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import zipfile
@@ -14,10 +15,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import find_checkpoint
-from uov_jax.config import flat_fields
+from uov_jax.config import PATHS, flat_fields
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores, SubsetScores
-from uov_jax.files import replacing
+from uov_jax.files import UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
 # Before the names of columns, which may be any, among the names of arrays.
@@ -36,7 +37,18 @@ def evaluation_identity(
     A checkpoint that was written again since counts as another one.
     """
     fields = {f"config.{name}": value for name, value in flat_fields(config)}
-    free = ("config.run.", "config.data.workers", "config.data.worker_processes")
+    for name in (f"config.{path}" for path in PATHS):
+        # The same folder, however it was typed.
+        fields[name] = str(Path(fields[name]).resolve()) if fields.get(name) else ""
+    free = (
+        "config.run.",
+        "config.data.workers",
+        "config.data.worker_processes",
+        # Sizes of padded arrays: padding influences nothing.
+        "config.data.voxels",
+        "config.data.pairs",
+        "config.data.superpoints",
+    )
     kept = {name: value for name, value in fields.items() if not name.startswith(free)}
     kept["config.run.predict_ignored"] = config.run.predict_ignored
     versions = {f"checkpoint {name}": _version(Path(path)) for name, path in networks.items()}
@@ -45,7 +57,7 @@ def evaluation_identity(
 
 def _version(path: Path) -> str:
     file = find_checkpoint(path) / "arrays" if path.is_dir() else path
-    return f"{path}, written {datetime.fromtimestamp(file.stat().st_mtime).isoformat()}"
+    return f"{path.resolve()}, written {datetime.fromtimestamp(file.stat().st_mtime).isoformat()}"
 
 
 class EvaluationProgress:
@@ -73,15 +85,18 @@ class EvaluationProgress:
         if not self.path.is_file():
             return 0
         try:
-            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            with np.load(io.BytesIO(read_bytes(self.path)), allow_pickle=False) as file:
                 content = {name: file[name] for name in file.files}
             identity, done = json.loads(str(content.pop("identity"))), int(content.pop("done"))
             self._check(identity)
+            scores.labelled_sweeps = int(content.pop("labelled_sweeps"))
+            agreement = json.loads(str(content.pop("agreement")))
+            scores.agreement = {name: tuple(counts) for name, counts in agreement.items()}
             for column, counts in content.items():
                 name = column.removeprefix(COUNTS)
                 scores.columns[name] = subsets = SubsetScores(scores.names)
                 subsets.restore(counts)
-        except EvaluationProgressError:
+        except (EvaluationProgressError, UnreadableFileError):
             raise
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise EvaluationProgressError(
@@ -94,12 +109,14 @@ class EvaluationProgress:
         """Write the counts after `done` sweeps; temporary name first, then renamed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         counts = {column: subsets.counts() for column, subsets in scores.columns.items()}
-        with replacing(self.path, durable=False) as temporary, temporary.open("wb") as stream:
+        with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
                 allow_pickle=False,
                 identity=np.array(json.dumps(self._identity)),
                 done=np.array(done),
+                labelled_sweeps=np.array(scores.labelled_sweeps),
+                agreement=np.array(json.dumps(scores.agreement)),
                 **{f"{COUNTS}{column}": values for column, values in counts.items()},
             )
         self._saved = time.monotonic()

@@ -10,7 +10,7 @@ import numpy as np
 from uov_jax.errors import InputError
 from uov_jax.evaluation.tables import Style, markdown_table, text_table
 
-RANDOM, PRETRAINED, ANNOTATION_FREE = "random", "tmp", "annotation_free"
+RANDOM, PRETRAINED, ANNOTATION_FREE = "random", "tri_modal", "annotation_free"
 STARTS = {
     RANDOM: "random weights",
     PRETRAINED: "tri-modal pre-training",

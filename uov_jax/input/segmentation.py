@@ -76,7 +76,7 @@ class SegmentationSource:
             xyz = augment.rotate_about_z(xyz, rng)
         if self.flip:
             xyz = augment.flip_axes(xyz, rng)
-        voxelized = voxels_of(xyz, self.voxels)
+        voxelized = voxels_of(xyz, self.voxels, self.sweeps.token(index))
         return SegmentationSample(
             token=self.sweeps.token(index),
             coords=voxelized.coords,

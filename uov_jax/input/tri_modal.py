@@ -18,7 +18,7 @@ from uov_jax.errors import InputError
 from uov_jax.input import augment
 from uov_jax.input.batching import Batch, Capacities, build_plans, fitting_size, pad, stack_devices
 from uov_jax.input.voxels import CYLINDRICAL, merge_sweeps, voxels_of
-from uov_jax.superpoints.grouping import superpoints
+from uov_jax.superpoints.grouping import group_pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +153,8 @@ def tri_modal_sample(
     if augmentation.crop:
         sizes = [masks.image_size for masks in cameras]
         pairs, _ = augment.crop_images(pairs, sizes, augmentation.crop, rng)
-    groups = superpoints(pairs, cameras)
-    voxelized = voxels_of(xyz, voxels)
+    groups = group_pairs(pairs, cameras)
+    voxelized = voxels_of(xyz, voxels, keyframe.token)
     return TriModalSample(
         token=keyframe.token,
         coords=voxelized.coords,

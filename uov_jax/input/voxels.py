@@ -9,15 +9,24 @@ import numpy as np
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
+from uov_jax.errors import InputError
 
 # As UOV and SLidR use them.
 CYLINDRICAL = VoxelSettings((0.1, 1.0, 0.1), cylindrical=True)
 
 
-def voxels_of(points: np.ndarray, settings: VoxelSettings) -> sparse.Voxels:
-    """The voxels of points float32[N, 3 or more], in metres, in the caller's own thread."""
+def voxels_of(points: np.ndarray, settings: VoxelSettings, token: str) -> sparse.Voxels:
+    """The voxels of points float32[N, 3 or more], in metres, in the caller's own thread.
+
+    Raises:
+        InputError: the settings make no voxels, or a point is too far away; names the sweep.
+
+    """
     xyz = np.ascontiguousarray(points[:, :3])
-    return sparse.voxelize(xyz, settings.size, settings.cylindrical, threads=1)
+    try:
+        return sparse.voxelize(xyz, settings.size, settings.cylindrical, threads=1)
+    except ValueError as error:
+        raise InputError(f"{token}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

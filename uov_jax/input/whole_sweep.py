@@ -40,7 +40,7 @@ def network_input(
         BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
 
     """
-    voxelized = voxels_of(points, voxels)
+    voxelized = voxels_of(points, voxels, token)
     merged = merge_sweeps([voxelized.coords])
     _, (plan,) = build_plans([merged.coords], plans, [token])
     return {
@@ -62,8 +62,10 @@ def keyframe_sample(
     """One keyframe's sweep, without augmentation, beside what a teacher's dump says of it.
 
     Returns:
-        What `sweep_sample` gives; `teacher_label` is the evaluation class of the word of the mask
-        under each point. With dumps also `groups`, the keyframe's `Superpoints`; None without.
+        What `network_input` gives; `truth` uint8[points], evaluation classes, or None without
+        labels; `seen` bool[points], whether a camera sees the point; `teacher_label` uint8[points],
+        the class of the word of the mask under the point, 0 for none; `groups`, the keyframe's
+        `Superpoints`. The last two are None without dumps.
 
     Raises:
         BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.

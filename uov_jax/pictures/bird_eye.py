@@ -33,11 +33,12 @@ def bird_eye(
     names: Sequence[str] | None = None,
     title: str | None = None,
     radius: float = 42.0,
+    ahead: str = "y",
 ) -> None:
     """Draw one sweep from above, one panel per labelling, and where prediction and truth differ.
 
     Args:
-        points: float32 [N, 3 or more], metres in the LiDAR frame (x right, y ahead in nuScenes).
+        points: float32 [N, 3 or more], metres in the LiDAR frame.
         panels: integers [N] of classes by name. "truth", "teacher" and "prediction" come in that
             order, others after them. With a "prediction", and a "truth" or else a "teacher", one
             more panel shows where the two differ. Class 0 is unlabelled and grey.
@@ -46,6 +47,7 @@ def bird_eye(
         names: of all C classes, for the legend; None numbers them.
         title: heading; None takes the file's stem.
         radius: half the side of the square that is shown, in metres.
+        ahead: the axis along which the vehicle goes, "x" or "y"; an arrow shows it.
 
     Raises:
         InputError: a panel is not one class below C per point, there is no panel, or not C names.
@@ -72,10 +74,12 @@ def bird_eye(
     axes = figure.subplots(1, count, squeeze=False)[0]
     figure.subplots_adjust(left=0.008, right=0.992, top=0.855, bottom=0.12, wspace=0.025)
     for axis, (name, label) in zip(axes, labels.items(), strict=False):
-        draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")))
+        draw_ground(axis, radius, _panel_title(name, label, labels.get("truth")), ahead)
         axis.scatter(xy[:, 0], xy[:, 1], s=3.2, c=palette[label], linewidths=0)
     if compared and reference is not None:
-        _draw_errors(axes[-1], xy, labels["prediction"], labels[reference], reference, radius)
+        _draw_errors(
+            axes[-1], xy, labels["prediction"], labels[reference], reference, radius, ahead
+        )
     present = np.unique(np.concatenate(list(labels.values()))) if len(xy) else np.zeros(0, int)
     _draw_legend(figure, present, palette, names)
     save_figure(figure, path)
@@ -104,11 +108,14 @@ def _draw_errors(
     reference: np.ndarray,
     name: str,
     radius: float,
+    ahead: str,
 ) -> None:
     judged = reference > 0
     wrong = judged & (prediction != reference)
     what = "errors" if name == "truth" else f"prediction against {name}"
-    draw_ground(axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ")
+    draw_ground(
+        axis, radius, f"{what}\n{_share(wrong[judged])} of the labelled points differ", ahead
+    )
     # Errors last: they are what is looked for.
     for mask, color, size in (
         (~judged, UNLABELLED, 2.0),

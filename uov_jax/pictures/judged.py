@@ -30,7 +30,7 @@ class JudgedPictures:
             title = f"{sample['token']}, {name}"
             bird_eye(
                 sample["points"], panels, split.colors, folder / f"{stem}.png",
-                names=split.classes, title=title,
+                names=split.classes, title=title, ahead=split.ahead,
             )  # fmt: skip
             if keyframe is not None and all(view.path.is_file() for view in keyframe.cameras):
                 camera_picture(
@@ -64,6 +64,7 @@ def validation_picture(
     prediction: np.ndarray,
     colors: np.ndarray,
     names: Sequence[str],
+    ahead: str,
 ) -> None:
     """Draw a sweep of a run's validation as `pictures/step_0000100_TOKEN.png`.
 
@@ -74,8 +75,11 @@ def validation_picture(
         prediction: uint8[N], the class of every point.
         colors: uint8[C, 3], RGB of every class.
         names: of the classes.
+        ahead: the axis along which the vehicle goes.
 
     """
     path = directory / "pictures" / f"step_{step:07d}_{sample['token']}.png"
     path.parent.mkdir(exist_ok=True)
-    bird_eye(sample["points"], labellings(sample, prediction), colors, path, names=names)
+    bird_eye(
+        sample["points"], labellings(sample, prediction), colors, path, names=names, ahead=ahead
+    )

@@ -20,6 +20,8 @@ UNLABELLED = (0.82, 0.82, 0.82)
 RIGHT = (0.55, 0.75, 0.62)
 WRONG = (0.84, 0.10, 0.11)
 INK = "#333333"
+# Degrees by which an arrow that points up is turned to point along an axis.
+TURN = {"y": 0, "x": -90}
 _RING = "#9a9a9a"
 
 
@@ -45,8 +47,8 @@ def checked_panels(
     return {name: np.asarray(panels[name]).astype(np.int64) for name in first + rest}
 
 
-def draw_ground(axis: Axes, radius: float, title: str) -> None:
-    """Empty panel with rings every 20 m and an arrow at the sensor, pointing ahead."""
+def draw_ground(axis: Axes, radius: float, title: str, ahead: str = "y") -> None:
+    """Empty panel with rings every 20 m and an arrow at the sensor along the axis `ahead`."""
     axis.set_title(title, fontsize=12, color=INK, linespacing=1.35)
     axis.set(xlim=(-radius, radius), ylim=(-radius, radius), aspect="equal", xticks=[], yticks=[])
     for spine in axis.spines.values():
@@ -59,7 +61,9 @@ def draw_ground(axis: Axes, radius: float, title: str) -> None:
         axis.text(
             ring * 0.7071, -ring * 0.7071, f"{ring:.0f} m", fontsize=7.5, color="#666666", zorder=3
         )
-    axis.plot([0], [0], marker=(3, 0, 0), ms=8, color="black", mec="white", mew=0.8, zorder=4)
+    axis.plot(
+        [0], [0], marker=(3, 0, TURN[ahead]), ms=8, color="black", mec="white", mew=0.8, zorder=4
+    )
 
 
 def swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:

@@ -72,14 +72,14 @@ class DrawnScene:
             classes = self.vocabulary.word_eval_class
             panels["teacher"] = np.where(word >= 0, classes[word], 0)
         if self.predictions is not None:
-            form = NuScenesLabelFormat(self.keyframes, "")
+            form = NuScenesLabelFormat(self.keyframes, "", len(self.vocabulary.eval_classes))
             panels["prediction"] = form.read(self.predictions[number], len(points))
         return Frame(points, panels, keyframe)
 
     def _find(self, folder: Path) -> list[Path]:
         names = [f"{keyframe.lidar_token}_lidarseg.bin" for keyframe in self.keyframes]
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*_lidarseg.bin")):
+        for path in sorted(folder.rglob("[!.]*_lidarseg.bin")):
             if path.name in names and path.name in found:
                 raise InputError(
                     f"{path}: predictions of the same sweep as {found[path.name]}: give the folder "

@@ -137,7 +137,7 @@ def _claim(root: Path, settings: DriveSettings) -> None:
                 raise DriveError(
                     f"{error}: the drive is of another uov_jax, delete {root} and simulate again"
                 ) from error
-    elif root.exists() and any(root.iterdir()):
+    elif root.exists() and any(root.glob("[!.]*")):
         raise DriveError(
             f"{root}: not empty, and not a simulated drive (it has no {MANIFEST}): give another "
             "output folder"

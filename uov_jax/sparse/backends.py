@@ -16,6 +16,10 @@ _AVAILABLE = "available"
 _forced: str | None = None
 
 
+class EngineMissingError(RuntimeError):
+    """The compiled extension is not built; the message says how to build it."""
+
+
 @functools.cache
 def _load_engine() -> tuple[ModuleType | None, str]:
     """The compiled module with its handlers registered, or None and the reason."""
@@ -32,12 +36,12 @@ def engine() -> ModuleType:
     """The compiled module, for host functions.
 
     Raises:
-        RuntimeError: the extension is not built.
+        EngineMissingError: the extension is not built.
 
     """
     module, status = _load_engine()
     if module is None:
-        raise RuntimeError(status)
+        raise EngineMissingError(status)
     return module
 
 
@@ -51,7 +55,7 @@ def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: boo
         attributes: what it binds as attributes.
 
     Raises:
-        RuntimeError: the extension is not built.
+        EngineMissingError: the extension is not built.
 
     """
     engine()  # registers the handlers
@@ -74,7 +78,7 @@ def pool_threads() -> int:
     """How many threads the compiled ops of one device share.
 
     Raises:
-        RuntimeError: the extension is not built.
+        EngineMissingError: the extension is not built.
 
     """
     return int(compiled_call("pool_threads", jax.ShapeDtypeStruct((), jnp.int32)))

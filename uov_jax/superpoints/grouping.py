@@ -33,7 +33,7 @@ def mask_ids(pairs: Pairs, cameras: list[CameraMasks]) -> np.ndarray:
     return ids
 
 
-def superpoints(pairs: Pairs, cameras: list[CameraMasks]) -> Superpoints:
+def group_pairs(pairs: Pairs, cameras: list[CameraMasks]) -> Superpoints:
     """Group the pairs by camera and mask; pairs on void take no part."""
     ids = mask_ids(pairs, cameras)
     hit = ids > 0
@@ -68,12 +68,12 @@ class PointSuperpoints(NamedTuple):
 def point_superpoints(
     pairs: Pairs, cameras: list[CameraMasks], num_points: int
 ) -> PointSuperpoints:
-    """The superpoint that each point belongs to, numbered as `superpoints` numbers them.
+    """The superpoint that each point belongs to, numbered as `group_pairs` numbers them.
 
     A later camera overwrites an earlier one; void overwrites nothing (as the reference's script
     that turns superpixels into superpoints does, whose numbers these are too).
     """
-    groups = superpoints(pairs, cameras)
+    groups = group_pairs(pairs, cameras)
     number = np.full(num_points, -1, np.int32)
     # Pairs come camera by camera, and of several values for one row numpy keeps the last.
     number[groups.pair_point] = groups.pair_superpoint

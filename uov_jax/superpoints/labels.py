@@ -24,7 +24,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import NUM_RAW_LABELS
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
@@ -39,6 +38,7 @@ from uov_jax.files import (
 )
 from uov_jax.superpoints.grouping import PointSuperpoints
 from uov_jax.vocabulary import Vocabulary
+from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
 FORMAT_VERSION = 1
 REFERENCE_ENDING = "_lidarseg.npy"
@@ -209,7 +209,7 @@ class PseudoLabelFolder:
         if not path.is_file():
             raise _missing(path, 1, 1)
         if self.manifest.format == "npy":
-            return read_reference_labels(path, num_points)
+            return read_reference_labels(path, num_points, self.vocabulary.num_raw_labels)
         number, word = self._read(path, keyframe, num_points)
         raw = np.append(self.vocabulary.word_raw_index, np.int32(-1))
         return np.append(raw[word], np.int32(-1))[number]
@@ -284,7 +284,7 @@ class ReferencePseudoLabels:
         path = reference_path(self.root, keyframe)
         if not path.is_file():
             raise _missing(path, 1, 1)
-        return read_reference_labels(path, num_points)
+        return read_reference_labels(path, num_points, self.vocabulary.num_raw_labels)
 
     def labels(self, keyframe: Keyframe, num_points: int) -> np.ndarray:
         """uint8[num_points]: the evaluation class of every point, 0 for none."""
@@ -300,7 +300,7 @@ def open_pseudo_labels(root: str | Path, vocabulary: Vocabulary) -> PseudoLabels
 
     """
     root = Path(root)
-    if not (root / MANIFEST.name).is_file() and next(root.glob(f"*{REFERENCE_ENDING}"), None):
+    if not (root / MANIFEST.name).is_file() and next(root.glob(f"[!.]*{REFERENCE_ENDING}"), None):
         return ReferencePseudoLabels(root, vocabulary)
     return PseudoLabelFolder(root, vocabulary)
 
@@ -319,7 +319,9 @@ def reference_codes(points: PointSuperpoints, vocabulary: Vocabulary) -> np.ndar
     return np.append(code, np.int32(-1))[points.number]
 
 
-def read_reference_labels(path: Path, num_points: int) -> np.ndarray:
+def read_reference_labels(
+    path: Path, num_points: int, num_raw_labels: int = NUSCENES_RAW_LABELS
+) -> np.ndarray:
     """int32[num_points]: raw labels of one of the reference's files, -1 for none.
 
     Raises:
@@ -337,11 +339,11 @@ def read_reference_labels(path: Path, num_points: int) -> np.ndarray:
         )
     _check_length(path, codes, num_points)
     raw = np.where(codes >= 0, codes % REFERENCE_BASE, -1).astype(np.int32)
-    wrong = np.flatnonzero((codes < -1) | (raw >= NUM_RAW_LABELS))
+    wrong = np.flatnonzero((codes < -1) | (raw >= num_raw_labels))
     if wrong.size:
         raise PseudoLabelError(
             f"{path}: {codes[wrong[0]]} at point {wrong[0]}, expected -1 or a superpoint number * "
-            f"{REFERENCE_BASE} + a raw label 0..{NUM_RAW_LABELS - 1}"
+            f"{REFERENCE_BASE} + a raw label 0..{num_raw_labels - 1}"
         )
     return raw
 

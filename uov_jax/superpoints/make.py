@@ -50,6 +50,7 @@ class KeyframeResult(NamedTuple):
 class _Job:
     """What all keyframes of a call have in common."""
 
+    keyframes: Sequence[Keyframe]
     dumps: DumpSource
     folder: PseudoLabelFolder
     vocabulary: Vocabulary
@@ -107,14 +108,14 @@ def make_superpoints(
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, found {workers}")
-    job = _Job(dumps, folder, vocabulary)
+    job = _Job(keyframes, dumps, folder, vocabulary)
     if workers == 1:
         yield from (_label(job, keyframe) for keyframe in keyframes)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _start_worker, (job,))
     try:
-        yield from pool.map(_work, keyframes, chunksize=4)
+        yield from pool.map(_work, range(len(keyframes)), chunksize=4)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -137,9 +138,9 @@ def _leave_with_parent() -> None:
     os._exit(1)
 
 
-def _work(keyframe: Keyframe) -> KeyframeResult:
+def _work(number: int) -> KeyframeResult:
     assert _job is not None
-    return _label(_job, keyframe)
+    return _label(_job, _job.keyframes[number])
 
 
 def _label(job: _Job, keyframe: Keyframe) -> KeyframeResult:

@@ -1,4 +1,4 @@
-"""From a recipe to the shapes and the batches of its training."""
+"""From a recipe to the shapes and the batches of its training, and what its model may say."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from uov_jax.errors import InputError
 from uov_jax.input.batching import Capacities
 from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
 from uov_jax.models import VARIANTS
+
+DTYPES = ("float32", "bfloat16")
+
+
+def check_model(model: ConfigDict) -> None:
+    """InputError unless there is a network of that variant, and of that type."""
+    if model.variant not in VARIANTS:
+        raise InputError(
+            f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
+        )
+    if model.dtype not in DTYPES:
+        raise InputError(
+            f"config.model.dtype: expected {' or '.join(map(repr, DTYPES))}, found {model.dtype!r}"
+        )
 
 
 def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
@@ -18,6 +33,13 @@ def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
     sizes: dict[str, Any] = {
         name: tuple(data[name]) for name in ("voxels", "pairs", "superpoints") if name in data
     }
+    for name, size in sizes.items():
+        numbers = len(size) == 2 and all(isinstance(number, int) for number in size)
+        if not numbers or not 0 < size[0] <= size[1]:
+            raise InputError(
+                f"config.data.{name}: expected two whole numbers, 0 < smallest <= largest, found "
+                f"{size}"
+            )
     first_kernel = VARIANTS[config.model.variant].first_kernel
     return Capacities.for_sweeps(sweeps, first_kernel=first_kernel, **sizes)
 

@@ -15,7 +15,7 @@ from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.checkpoints.load import load_weights
 from uov_jax.datasets.sweeps import LabelledSweeps
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.errors import MissingFileError
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
@@ -23,9 +23,9 @@ from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
-from uov_jax.models import VARIANTS, build_model
+from uov_jax.models import build_model
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
 
@@ -63,7 +63,7 @@ class Segmentation:
         self.frozen_trunk = bool(config.model.freeze_trunk)
         data = config.data
         self.voxels = voxel_settings(data)
-        check_variant(config.model)
+        check_model(config.model)
         self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
         self.plans = recipe_capacities(config, 1).plans
         self._say_if_unlabelled()
@@ -148,7 +148,13 @@ class Segmentation:
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
                 validation_picture(
-                    directory, step, sweep.sample, prediction, self.colors, self.classes
+                    directory,
+                    step,
+                    sweep.sample,
+                    prediction,
+                    self.colors,
+                    self.classes,
+                    self.validation.ahead,
                 )
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
@@ -179,14 +185,6 @@ class Segmentation:
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         assert self.validation is not None
         return sweep_sample(self.validation, index, self.plans, self.voxels, self.teacher_labels)
-
-
-def check_variant(model: ConfigDict) -> None:
-    """InputError unless there is a network of that name."""
-    if model.variant not in VARIANTS:
-        raise InputError(
-            f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
-        )
 
 
 def segmentation_model(

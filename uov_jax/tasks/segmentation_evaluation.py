@@ -10,7 +10,8 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from uov_jax.afi import NUSCENES_GROUND, PUBLISHED, FlatInteraction, smooth_labels
+from uov_jax.afi import PUBLISHED, FlatInteraction, smooth_labels
+from uov_jax.afi.ground import ground_ring
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.split import NUSCENES, Split, open_split
@@ -18,8 +19,8 @@ from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.errors import MissingFileError
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.superpoints.labels import open_pseudo_labels
-from uov_jax.tasks.recipe_batches import recipe_capacities
-from uov_jax.tasks.segmentation import best_class, check_variant, segmentation_model
+from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
+from uov_jax.tasks.segmentation import best_class, segmentation_model
 from uov_jax.vocabulary import load_vocabulary
 
 # A scan has 3.6 times the points of a nuScenes sweep; see `FlatInteraction.points`.
@@ -40,13 +41,15 @@ class SegmentationSplit:
             InputError: unknown dataset or split, or they do not fit the config.
 
         """
-        check_variant(config.model)
+        check_model(config.model)
         self.config, self.split = config, split
         self._opened = open_split(config.data, split)
         self._sweeps = self._opened.sweeps()
+        self._ground = load_vocabulary(config.data.vocabulary).ground_classes
         self._teacher_labels = _teacher_labels(config.data, self._opened)
         self.title = f"Segmentation as trained by {config.task}"
         self.classes, self.colors = self._sweeps.classes, self._sweeps.colors
+        self.ahead = self._sweeps.ahead
         self.label_format = self._opened.label_format
         self.voxels = voxel_settings(config.data)
         self.plans = recipe_capacities(config, 1).plans
@@ -87,7 +90,7 @@ class SegmentationSplit:
             classes,
             afi if afi_points is None else dataclasses.replace(afi, points=afi_points),
             num_classes=len(self.classes),
-            ground=NUSCENES_GROUND if nuscenes else None,
+            ground=ground_ring(self._ground) if nuscenes else None,
             workers=-1,
         )
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import label_files, require_files, sweep_files
+from uov_jax.datasets.nuscenes import lidarseg_files, require_files, sweep_files
 from uov_jax.datasets.split import open_dataset
 from uov_jax.dumps.folder import settings_identity
 from uov_jax.dumps.reference import open_dumps
@@ -29,9 +29,9 @@ from uov_jax.input.batching import fitting_size, pad
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
-from uov_jax.models import VARIANTS, build_model
+from uov_jax.models import build_model
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
 from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
@@ -73,7 +73,7 @@ class TriModalPretraining:
             keyframes = dataset.split(data.val_split).with_cameras()
             self.validation = evenly_spaced(keyframes, config.run.validation_keyframes)
             require_files(self.validation, sweep_files, "LiDAR sweeps")
-            require_files(self.validation, label_files, "label files")
+            require_files(self.validation, lidarseg_files, "label files")
             self.dumps.check(self.validation)
         self.text: np.ndarray | None = None
         self.text_targets: np.ndarray | None = None
@@ -162,7 +162,7 @@ class TriModalPretraining:
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
                 prediction = sweep.columns[NETWORK]
-                validation_picture(directory, step, sweep.sample, prediction, colors, names)
+                validation_picture(directory, step, sweep.sample, prediction, colors, names, "y")
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means
@@ -198,10 +198,7 @@ class TriModalPretraining:
 
     def _check_model(self) -> None:
         model = self.config.model
-        if model.variant not in VARIANTS:
-            raise InputError(
-                f"config.model.variant: expected one of {sorted(VARIANTS)}, found {model.variant!r}"
-            )
+        check_model(model)
         wanted = model.out_channels
         if wanted is not None and wanted != self.dumps.embedding_size:
             raise InputError(

@@ -9,12 +9,12 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from uov_jax.afi.ground import NUSCENES_GROUND
+from uov_jax.afi.ground import ground_ring
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.afi.smoothing import smooth_labels
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import label_files, require_files, sweep_files
+from uov_jax.datasets.nuscenes import lidarseg_files, require_files, sweep_files
 from uov_jax.datasets.split import open_split
 from uov_jax.dumps.folder import MissingDumpError
 from uov_jax.dumps.reference import open_dumps
@@ -34,6 +34,7 @@ class ZeroShotSplit:
     """
 
     title = "Zero-shot segmentation by words"
+    ahead = "y"
 
     def __init__(self, config: ConfigDict, split: str) -> None:
         """Open the split and the words.
@@ -51,7 +52,7 @@ class ZeroShotSplit:
         self.keyframes = opened.with_cameras()
         self.label_format = opened.label_format
         require_files(self.keyframes, sweep_files, "LiDAR sweeps")
-        require_files(self.keyframes, label_files, "label files")
+        require_files(self.keyframes, lidarseg_files, "label files")
         self.dumps = open_dumps(data.dumps, self.vocabulary)
         text = self.dumps.text_embeddings
         if text is None:
@@ -99,7 +100,7 @@ class ZeroShotSplit:
             classes,
             PUBLISHED if afi_points is None else FlatInteraction(points=afi_points),
             num_classes=len(self.classes),
-            ground=NUSCENES_GROUND,
+            ground=ground_ring(self.vocabulary.ground_classes),
             workers=-1,
         )
 

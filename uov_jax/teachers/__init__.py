@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from uov_jax.teachers.teacher import (
-    Segmentation,
+    ImageMasks,
     Teacher,
     TeacherOptions,
     create_teacher,
     teacher_names,
 )
 
-__all__ = ["Segmentation", "Teacher", "TeacherOptions", "create_teacher", "teacher_names"]
+__all__ = ["ImageMasks", "Teacher", "TeacherOptions", "create_teacher", "teacher_names"]

@@ -16,7 +16,7 @@ from torch import nn
 from uov_jax.teachers import clip_vision
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
 from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
+from uov_jax.teachers.teacher import ImageMasks, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
@@ -79,7 +79,7 @@ class MaskClipTeacher:
         self._first_of = first_of_equal_rows(text)
         self._text = torch.from_numpy(text).to(self._device)
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
 
         Raises:
@@ -101,7 +101,7 @@ class MaskClipTeacher:
         return self._features(image).cpu().numpy()
 
     @torch.inference_mode()
-    def _segment(self, image: np.ndarray) -> Segmentation:
+    def _segment(self, image: np.ndarray) -> ImageMasks:
         features = self._features(image)
         scores = torch.einsum("wc,chv->whv", self._text, features)
         size = (image.shape[0], image.shape[1])

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from skimage.measure import label
 
-from uov_jax.teachers.teacher import Segmentation
+from uov_jax.teachers.teacher import ImageMasks
 
 
 class Resizing(NamedTuple):
@@ -58,7 +58,7 @@ def resized(maps: torch.Tensor, resizing: Resizing) -> torch.Tensor:
 
 def segment_by_word(
     words: np.ndarray, features: np.ndarray, resizing: Resizing, *, connected: bool = False
-) -> Segmentation:
+) -> ImageMasks:
     """One mask for every word that occurs, with the embedding of its region.
 
     Args:
@@ -81,7 +81,7 @@ def segment_by_word(
         masks = masks.reshape(words.shape) + 1
     sums = region_sums(masks, len(found), features, resizing.size)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
-    return Segmentation(
+    return ImageMasks(
         masks=masks.astype(np.uint16),
         words=found.astype(np.int32),
         embeddings=(sums / np.maximum(norms, 1e-12)).astype(np.float32),

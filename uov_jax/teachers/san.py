@@ -17,7 +17,7 @@ from PIL import Image
 from uov_jax.teachers.clip_input import MULTIPLE, normalised
 from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
 from uov_jax.teachers.san_network import EMBEDDING_SIZE, SanNetwork
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
+from uov_jax.teachers.teacher import ImageMasks, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
@@ -64,7 +64,7 @@ class SanTeacher:
         first = first_of_equal_rows(text_embeddings)
         self._first_of = torch.from_numpy(first).to(self._device)
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel belongs to a mask.
 
         Raises:
@@ -84,7 +84,7 @@ class SanTeacher:
 
     def _segmentation(
         self, masks: torch.Tensor, embeddings: torch.Tensor, size: tuple[int, int]
-    ) -> Segmentation:
+    ) -> ImageMasks:
         probabilities = self.word_probabilities(embeddings)
         words = torch.empty(size, dtype=torch.int64, device=self._device)
         weights = torch.zeros(
@@ -100,7 +100,7 @@ class SanTeacher:
             weights[here] += members @ pixels.flatten(1).T
         present, ids = words.unique(return_inverse=True)
         rows_of_masks = F.normalize(weights[present].float() @ embeddings, dim=-1)
-        return Segmentation(
+        return ImageMasks(
             masks=(ids + 1).cpu().numpy().astype(np.uint16),
             words=present.cpu().numpy().astype(np.int32),
             embeddings=rows_of_masks.cpu().numpy(),

@@ -18,7 +18,7 @@ from skimage.feature import local_binary_pattern
 from skimage.segmentation import slic
 
 from uov_jax.errors import InputError
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb
+from uov_jax.teachers.teacher import ImageMasks, TeacherOptions, require_rgb
 from uov_jax.vocabulary import Vocabulary
 
 NUM_SUPERPIXELS = 150  # typical result
@@ -92,12 +92,12 @@ class SlicTeacher:
     text_embeddings = None
     settings: ClassVar[dict[str, Any]] = {}
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3]; every pixel belongs to a superpixel."""
         require_rgb(images)
         return [self._segment(image) for image in images]
 
-    def _segment(self, image: np.ndarray) -> Segmentation:
+    def _segment(self, image: np.ndarray) -> ImageMasks:
         height, width = image.shape[:2]
         small = _reduce(image)
         lab = rgb2lab(small)
@@ -106,7 +106,7 @@ class SlicTeacher:
         labels = labels.reshape(found.shape)
         raw = describe(lab, labels)
         masks = np.repeat(np.repeat(labels, REDUCTION, axis=0), REDUCTION, axis=1)
-        return Segmentation(
+        return ImageMasks(
             masks=(masks[:height, :width] + 1).astype(np.uint16),
             words=np.full(len(raw), -1, np.int32),
             embeddings=((raw - TYPICAL) / SPREAD).astype(np.float32),

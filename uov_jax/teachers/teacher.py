@@ -40,7 +40,7 @@ class TeacherOptions(NamedTuple):
 DEFAULTS = TeacherOptions()
 
 
-class Segmentation(NamedTuple):
+class ImageMasks(NamedTuple):
     """What a teacher says of one image.
 
     masks: uint16[H, W], 0 = void, 1..M. words: int32[M], index into the vocabulary, -1 for none.
@@ -76,7 +76,7 @@ class Teacher(Protocol):
     text_embeddings: np.ndarray | None
     settings: dict[str, Any]
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size, together where that is faster."""
         ...
 

@@ -6,8 +6,10 @@ Knowledge Distillation", 2022), and the 80 of CLIP for ImageNet (Radford et al.,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,13 +114,14 @@ def template_embeddings(
         raise InputError(f"no words or no templates to embed: {len(words)} and {len(templates)}")
     unique = list(dict.fromkeys(words))
     prompts = [template.format(word) for word in unique for template in templates]
-    directory = user_cache_directory() / "text" if cache is None else cache
+    if cache is None and (own := user_cache_directory()) is not None:
+        cache = own / "text"
     key = json.dumps([CACHE_VERSION, weights_hash, prompts]).encode()
-    path = directory / f"{hashlib.sha256(key).hexdigest()}.npz"
-    rows = _read_cache(path, len(prompts))
+    path = None if cache is None else cache / f"{hashlib.sha256(key).hexdigest()}.npz"
+    rows = None if path is None else _read_cache(path, len(prompts))
     if rows is None:
         rows = F.normalize(encode_prompts(tower, prompts), dim=-1).numpy()
-        _write_cache(path, rows)
+        _keep(path, rows)
     place = {word: number for number, word in enumerate(unique)}
     return rows.reshape(len(unique), len(templates), -1)[[place[word] for word in words]]
 
@@ -200,6 +203,21 @@ def _read_cache(path: Path, num_rows: int) -> np.ndarray | None:
         return None
     whole = rows.ndim == 2 and len(rows) == num_rows and np.isfinite(rows).all()
     return rows if whole else None
+
+
+def _keep(path: Path | None, rows: np.ndarray) -> None:
+    """Write the cache; where that cannot be, a warning says so."""
+    try:
+        if path is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no home directory")
+        _write_cache(path, rows)
+    except OSError as error:
+        place = "~/.cache" if path is None else path.parent
+        warnings.warn(
+            f"{place}: the words' embeddings cannot be kept there ({error.strerror or error}); "
+            "they are computed every time. XDG_CACHE_HOME names another folder",
+            stacklevel=3,
+        )
 
 
 def _write_cache(path: Path, rows: np.ndarray) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -68,14 +67,14 @@ def require_files(
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .pth, .pt or .safetensors file, by name; nothing else is unpickled.
+    """The tensors of a file of torch.save or safetensors, by name; nothing in it is run.
 
     Raises:
-        MissingFileError, InputError: see `uov_jax.checkpoints.load_state_dict_file`.
+        MissingFileError, InputError: see `uov_jax.checkpoints.files.load_state_dict_file`.
 
     """
     arrays = load_state_dict_file(path).state_dict
-    return {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+    return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def load_weights(

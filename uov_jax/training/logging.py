@@ -72,7 +72,7 @@ class MetricsTable:
                 self._rows.append({name: value for name, value in row.items() if value != ""})
 
     def _write_all(self) -> None:
-        with replacing(self.path, durable=False) as temporary:
+        with replacing(self.path) as temporary:
             with temporary.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self.columns, restval="")
                 writer.writeheader()

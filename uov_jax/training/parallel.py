@@ -174,8 +174,3 @@ class Parallel:
         return [
             json.loads(bytes(row[:size])) for row, size in zip(rows, np.ravel(sizes), strict=True)
         ]
-
-    def wait_for_all(self, name: str) -> None:
-        """Return when every process has come here."""
-        if self.num_processes > 1:
-            multihost_utils.sync_global_devices(name)

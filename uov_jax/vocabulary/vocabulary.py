@@ -16,6 +16,8 @@ import numpy as np
 from uov_jax.errors import InputError, MissingFileError
 
 RAW_LABELS = 256  # raw labels are stored as uint8
+# nuScenes has so many; those that a dictionary gives no class are ignored, not wrong.
+NUSCENES_RAW_LABELS = 32
 
 
 class VocabularyError(InputError):
@@ -41,7 +43,9 @@ class Vocabulary:
         eval_classes: names of the evaluation classes; the first is "ignore".
         raw_to_eval: uint8[256], evaluation class of each raw label; labels without a group are 0.
         colors: uint8[len(eval_classes), 3], RGB of each evaluation class.
-        hash: sha256 of words, groups and classes (not of name, colours and what is a thing), in
+        ground_classes: evaluation classes that ground may have; () where that is not said.
+        num_raw_labels: raw labels are below this.
+        hash: sha256 of words, groups and classes (not of name, colours, ground and things), in
             hexadecimal.
 
     """
@@ -55,6 +59,8 @@ class Vocabulary:
     eval_classes: tuple[str, ...]
     raw_to_eval: np.ndarray
     colors: np.ndarray
+    ground_classes: tuple[int, ...]
+    num_raw_labels: int
     hash: str
 
     def __len__(self) -> int:
@@ -86,8 +92,8 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
 
     The schema is JSON: `eval_classes` (names, the first one is ignored in evaluation), `groups`
     (list of `raw_index`, `eval_class`, `words`, and optionally `thing`: whether the words name
-    countable things, false by default), and optionally `name` and `colors` (one RGB triple per
-    evaluation class).
+    countable things, false by default), and optionally `name`, `colors` (one RGB triple per
+    evaluation class) and `ground` (names of the classes that ground may have, for AFI).
 
     Raises:
         MissingFileError: there is neither such a name nor such a file.
@@ -190,6 +196,13 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
         group_of_word.extend([number] * len(own))
         thing_of_word.extend([thing] * len(own))
 
+    ground = content.get("ground", [])
+    require(
+        isinstance(ground, list) and all(each in classes[1:] for each in ground),
+        "ground",
+        "names of evaluation classes, the ignored one left out",
+        ground,
+    )
     given_name = content.get("name", name)
     require(isinstance(given_name, str), "name", "a string", given_name)
     word_group = np.array(group_of_word, np.int32)
@@ -207,6 +220,8 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
         eval_classes=tuple(classes),
         raw_to_eval=raw_to_eval,
         colors=_colors(content.get("colors"), len(classes), source),
+        ground_classes=tuple(classes.index(each) for each in ground),
+        num_raw_labels=max(NUSCENES_RAW_LABELS, max(class_of_raw) + 1),
         hash=_content_hash(classes, groups),
     )
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from uov_jax.teachers.catseg.network import CatSeg, Output, padded_size
 from uov_jax.teachers.regions import Resizing, best_words, segment_by_word
 from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
+from uov_jax.teachers.teacher import ImageMasks, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import IMAGENET_TEMPLATES, first_of_equal_rows, template_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
@@ -84,7 +84,7 @@ class CatSegTeacher:
         self._text = rows.to(self._device)
         self.text_embeddings: np.ndarray = F.normalize(rows.mean(1), dim=-1).numpy()
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
 
         Raises:
@@ -95,7 +95,7 @@ class CatSegTeacher:
         return [self._segment(image) for image in images]
 
     @torch.inference_mode()
-    def _segment(self, image: np.ndarray) -> Segmentation:
+    def _segment(self, image: np.ndarray) -> ImageMasks:
         pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)
         with mixed_precision(self._device, self._autocast):
             output: Output = self._network(pixels, self._text, self.words_at_once)

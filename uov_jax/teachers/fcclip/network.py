@@ -1,6 +1,6 @@
 """FC-CLIP as one module: an image to masks, their words and their embeddings.
 
-Yu et al., "Convolutions Die Hard: Open-Vocabulary Segmentation with Single Frozen Convolutional
+Yu et al., "Convolutions Die Hard: Open-Vocabulary ImageMasks with Single Frozen Convolutional
 CLIP", 2023. Names and shapes of the weights are those of the official checkpoint.
 """
 

@@ -15,7 +15,7 @@ from uov_jax.teachers.fcclip.ensemble import seen_in_coco
 from uov_jax.teachers.fcclip.network import EMBEDDING_SIZE, FcClip
 from uov_jax.teachers.fcclip.panoptic import panoptic_segments
 from uov_jax.teachers.runtime import autocast_setting, choose_device, mixed_precision
-from uov_jax.teachers.teacher import Segmentation, TeacherOptions, require_rgb, unusual
+from uov_jax.teachers.teacher import ImageMasks, TeacherOptions, require_rgb, unusual
 from uov_jax.teachers.text import VILD_TEMPLATES, first_of_equal_rows, word_embeddings
 from uov_jax.teachers.weights import (
     OfficialFile,
@@ -99,7 +99,7 @@ class FcClipTeacher:
         first = np.append(first_of_equal_rows(text_embeddings), len(vocabulary))
         self._first_of = torch.from_numpy(first).to(self._device)
 
-    def segment(self, images: Sequence[np.ndarray]) -> list[Segmentation]:
+    def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3], one after the other; each fills a device.
 
         Raises:
@@ -108,7 +108,7 @@ class FcClipTeacher:
         """
         require_rgb(images)
         found = [self.panoptic(image) for image in images]
-        return [Segmentation(f.masks, f.words, f.out_vocabulary) for f in found]
+        return [ImageMasks(f.masks, f.words, f.out_vocabulary) for f in found]
 
     @torch.inference_mode()
     def panoptic(self, image: np.ndarray) -> PanopticSegmentation:

@@ -26,7 +26,7 @@ def test_the_script_dumps_says_what_it_wrote_and_what_comes_next(tmp_path, tiny_
     assert "Wrote 2 keyframes" in out
     assert "scripts/train.py --config configs/tmp_slic.py" in out
     # Two keyframes do not fill the recipe's batch of 16.
-    assert "--devices=1 --config.batch_size=2 --config.total_steps=400\n" in out
+    assert "--config.batch_size=2 --config.total_steps=400 --devices=1\n" in out
     folder = DumpFolder(tmp_path)
     assert folder.teacher == "slic"
     assert folder.text_embeddings is None
@@ -86,6 +86,7 @@ def test_the_script_does_its_share(tmp_path, tiny_root, capsys, monkeypatch):
     assert "with --check and without --shard" in out
     monkeypatch.setenv("SLURM_PROCID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     assert script.main(arguments(tiny_root, tmp_path)) == 0
     assert "Shard 1/2: 1 of 2 keyframes." in capsys.readouterr().out
     assert len(list(tmp_path.glob("scene*.npz"))) == 2

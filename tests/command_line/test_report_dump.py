@@ -17,7 +17,7 @@ def test_the_script_reports_and_says_what_it_wrote(tmp_path, tiny_root, tiny_dum
     assert "2 keyframes, 12 images\nmasks per image: 4.0 on average" in out
     assert "purity: " in out
     assert "words: " in out
-    assert out.endswith(f"Wrote summary.txt, words.csv and 1 pictures to {output}.\n")
+    assert f"Wrote summary.txt, words.csv and 1 pictures to {output}.\nNext: " in out
     assert len(list(output.glob("*.jpg"))) == 1
     with (output / "words.csv").open() as file:
         rows = list(csv.DictReader(file))

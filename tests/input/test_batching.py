@@ -112,9 +112,9 @@ def test_samples_exactly_as_large_as_the_capacity_fit():
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((257, 1, 1), r"257 voxels but room for 256 .*config\.data\.voxels .*\['sample-1'\]"),
-        ((10, 65, 1), r"65 pairs .*, but room for 64: .*config\.data\.pairs .*\['sample-1'\]"),
-        ((10, 20, 17), r"17 superpoints .* room for 16: .*data\.superpoints .*\['sample-1'\]"),
+        ((257, 1, 1), r"257 voxels but room for 256 .*config\.data\.voxels, .*\['sample-1'\]"),
+        ((10, 65, 1), r"65 pairs .*, but room for 64: .*config\.data\.pairs, .*\['sample-1'\]"),
+        ((10, 20, 17), r"17 superpoints .* room for 16: .*data\.superpoints, .*\['sample-1'\]"),
     ],
 )
 def test_overflow_names_the_numbers_the_setting_and_the_keyframes_of_the_device(sizes, message):

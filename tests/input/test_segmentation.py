@@ -128,7 +128,7 @@ def test_a_batch_keeps_labels_with_their_voxels(sweeps):
             np.testing.assert_array_equal(batch["features"][device, own], sample.features)
         assert not batch["labels"][device, count:].any()
     small = Capacities(tuple(sparse.PlanSpec(n) for n in (64, 128)), (64, 64), (64, 64))
-    with pytest.raises(sparse.CapacityError, match=r"config\.data\.voxels .*scene-0061-sample-0"):
+    with pytest.raises(sparse.CapacityError, match=r"config\.data\.voxels, .*scene-0061-sample-0"):
         collate_segmentation(samples, small)
 
 

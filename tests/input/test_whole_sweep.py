@@ -58,6 +58,6 @@ def test_without_labels_and_dumps_there_is_neither(tiny_keyframes, tiny_dumps, v
 
 def test_a_sweep_beyond_the_capacity_names_its_keyframe_and_the_setting(tiny_keyframes, vocabulary):
     plans = (sparse.PlanSpec(64, fractions=(1.0,) * 5),)
-    message = rf"room for 64 .*config\.data\.voxels .*{tiny_keyframes[1].token}"
+    message = rf"room for 64 .*config\.data\.voxels, .*{tiny_keyframes[1].token}"
     with pytest.raises(sparse.CapacityError, match=message):
         keyframe_sample(tiny_keyframes[1], vocabulary, plans)

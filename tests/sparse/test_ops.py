@@ -30,7 +30,7 @@ TIGHT = 1e-6
 
 @pytest.fixture(scope="module")
 def minkowski(request):
-    return np.load(request.config.rootpath / "tests" / "data" / "minkowski_ops.npz")
+    return np.load(request.config.rootpath / "tests" / "fixtures" / "minkowski_ops.npz")
 
 
 def fixture_map(data, name: str) -> NeighbourMap:

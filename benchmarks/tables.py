@@ -81,7 +81,7 @@ def write_tables(root: Path, keyframes: int = KEYFRAMES, records: int = RECORDS)
     folder = root / "v1.0-trainval"
     folder.mkdir(parents=True)
     scenes = -(-keyframes // SAMPLES_PER_SCENE)
-    between = records // len(CHANNELS) // keyframes  # frames of a channel for every key frame
+    channels = keyframes * len(CHANNELS)
     _write(folder / "scene.json", (_scene(number) for number in range(scenes)))
     _write(folder / "sample.json", (_sample(number, keyframes) for number in range(keyframes)))
     _write(folder / "sensor.json", map(_sensor, CHANNELS))
@@ -90,8 +90,9 @@ def write_tables(root: Path, keyframes: int = KEYFRAMES, records: int = RECORDS)
     frames = [
         (sample, channel, frame)
         for sample in range(keyframes)
-        for channel in CHANNELS
-        for frame in range(between)
+        for number, channel in enumerate(CHANNELS, sample * len(CHANNELS))
+        # As many of each key frame's channels as the number of records asks for, spread evenly.
+        for frame in range((number + 1) * records // channels - number * records // channels)
     ]
     _write(folder / "sample_data.json", (_sample_data(*frame) for frame in frames))
     _write(folder / "ego_pose.json", (_ego_pose(*frame) for frame in frames))

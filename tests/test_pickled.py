@@ -82,6 +82,7 @@ def test_tensors_of_every_kind_come_back(tmp_path: Path, torch_way: str) -> None
         "transposed": whole.permute(2, 0, 1),
         "part": whole[1, :, 1:3],
         "same storage": whole[0],
+        "expanded": torch.ones(2, 1).expand(2, 1000),
     }
     found = read_pickled(save(tensors, tmp_path / "x", torch_way))
     assert found.left_out == ()

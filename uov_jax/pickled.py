@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -104,6 +105,11 @@ def is_pickled(start: bytes) -> bool:
     return start[:1] == b"\x80" or start[:1] in (b"(", b"}", b"]")
 
 
+# Elements of a tensor may share numbers, as after `expand`, but a few bytes must not become the
+# terabytes that they say: elements, several times those of the largest table of words.
+_MOST_SHARED = 2**28
+
+
 @dataclasses.dataclass
 class _Storage:
     """Numbers on the disk that tensors are cut from."""
@@ -130,11 +136,11 @@ class _Tensor:
 
     def array(self) -> np.ndarray:
         numbers = self.storage.array(self.dtype)
-        count = int(np.prod(self.shape, dtype=np.int64))
+        count = math.prod(self.shape)
         last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if min((*self.shape, *self.strides, self.offset), default=0) < 0:
             raise PickleError(f"a tensor of shape {self.shape} and strides {self.strides}")
-        if count > len(numbers) or (count and last >= len(numbers)):
+        if count > max(len(numbers), _MOST_SHARED) or (count and last >= len(numbers)):
             raise PickleError(
                 f"a tensor of shape {self.shape}, but {len(numbers)} numbers in its storage"
             )

@@ -179,7 +179,7 @@ def source(tiny_keyframes: list[Keyframe], tiny_dumps) -> TriModalSource:
     return TriModalSource(tiny_keyframes, tiny_dumps)
 
 
-def tmp_batches(source: TriModalSource, **changes):
+def tri_modal_batches(source: TriModalSource, **changes):
     settings = {"capacities": CAPACITIES, "seed": 1, "num_epochs": 2, "workers": 2}
     return train_batches(
         source,
@@ -191,16 +191,16 @@ def tmp_batches(source: TriModalSource, **changes):
 
 
 def test_real_batches_resume_bit_for_bit(source):
-    whole = list(tmp_batches(source))
+    whole = list(tri_modal_batches(source))
     assert len(whole) == 4
     assert whole[0]["features"].shape == (2, 1024, 1)
-    assert_equal(list(tmp_batches(source, workers=1).starting_at(1)), whole[1:])
+    assert_equal(list(tri_modal_batches(source, workers=1).starting_at(1)), whole[1:])
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_processes_give_the_same_batches_whatever_their_number(source, workers):
     """Also from a step on that other numbers of threads or processes came to."""
-    threads = list(tmp_batches(source))
-    batches = tmp_batches(source, workers=workers, processes=True)
+    threads = list(tri_modal_batches(source))
+    batches = tri_modal_batches(source, workers=workers, processes=True)
     assert_equal(list(batches), threads)
     assert_equal(list(batches.starting_at(1)), threads[1:])

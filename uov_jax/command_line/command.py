@@ -34,6 +34,18 @@ def add_vocabulary(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
 
 
+def at_least(smallest: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, none smaller than this."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"{text}: expected at least {smallest}")
+        return value
+
+    return number
+
+
 def say_next(*commands: str) -> None:
     """Say what can be typed now."""
     for number, words in enumerate(commands):

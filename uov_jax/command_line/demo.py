@@ -216,10 +216,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser(__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="root of the simulated drive")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder of the runs")
-    parser.add_argument("--seeds", type=int, default=1, help="chains, with seeds 0, 1, ...")
+    parser.add_argument(
+        "--seeds", type=command.at_least(1), default=1, help="chains, with seeds 0, 1, ..."
+    )
     options = parse_fields(parser, arguments)
-    if options.seeds < 1:
-        parser.error(f"--seeds {options.seeds}: expected at least 1")
     return options
 
 
@@ -317,8 +317,8 @@ def report(output: Path, chains: Sequence[Chain]) -> None:
     for path, text in zip(written, texts.values(), strict=True):
         write_text(path, text)
     print(f"Wrote {' and '.join(map(str, written))}")
-    print(f"Next: look at {chains[0].evaluation / 'pictures'}, or draw a scene:")
-    print(f"  {shlex.join(drawing(chains[0], output / 'scene'))}")
+    drawn = shlex.join(drawing(chains[0], output / "scene"))
+    command.say_next(f"look at {chains[0].evaluation / 'pictures'}", drawn)
 
 
 def drawing(chain: Chain, output: Path) -> list[str]:

@@ -18,7 +18,6 @@ import tqdm
 
 from uov_jax.command_line import command
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
-from uov_jax.errors import InputError
 from uov_jax.pictures.animation import animate
 from uov_jax.pictures.bird_eye import bird_eye
 from uov_jax.pictures.cameras import camera_picture
@@ -34,7 +33,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scene", required=True, help="name of the scene")
     parser.add_argument("--dumps", type=Path, help="folder of a teacher's dumps")
     parser.add_argument("--predictions", type=Path, help="folder of predicted labels")
-    parser.add_argument("--keyframes", type=int, help="the first so many; all by default")
+    parser.add_argument(
+        "--keyframes", type=command.at_least(1), help="the first so many; all by default"
+    )
     parser.add_argument("--output", required=True, type=Path, help="folder of the pictures")
     command.add_vocabulary(parser)
     parser.add_argument("--animation", default=".webp", choices=(".webp", ".gif", ".png"))
@@ -52,8 +53,6 @@ def draw(options: argparse.Namespace) -> None:
     """Draw what the options say."""
     if options.rerun:
         require_rerun()
-    if options.keyframes is not None and options.keyframes < 1:
-        raise InputError(f"--keyframes: at least 1, found {options.keyframes}")
     vocabulary = load_vocabulary(options.vocabulary)
     keyframes = NuScenesTables(options.data, options.version).keyframes([options.scene])
     scene = DrawnScene(
@@ -78,8 +77,8 @@ def draw(options: argparse.Namespace) -> None:
     animate(iter(scene), colors, animation, names=names)
     print(f"Wrote two pictures a keyframe, and {animation}.")
     if not options.rerun:
-        print(f"Next: look at {output}")
+        command.say_next(f"look at {output}")
     else:
         recording = output / f"{options.scene}.rrd"
         write_recording(iter(scene), colors, recording, names=names)
-        print(f"Next: rerun {recording}")
+        command.say_next(f"rerun {recording}")

@@ -56,7 +56,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="catseg: outputs stretched over the image's padding, as the released code does",
     )
     parser.add_argument(
-        "--batch", default=1, type=int, help="images at a time; 6 fills a GPU better"
+        "--batch",
+        default=1,
+        type=command.at_least(1),
+        help="images at a time; 6 fills a GPU better",
     )
     parser.add_argument(
         "--shard",
@@ -66,8 +69,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.check and options.teacher is None:
         parser.error(f"give --teacher: {', '.join(teacher_names())}")
-    if options.batch < 1:
-        parser.error("--batch: expected at least 1")
     return options
 
 

@@ -43,8 +43,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         help="the same with this many sampled points; may be given several times",
     )
-    parser.add_argument("--keyframes", type=int, help="evenly spaced sweeps; all by default")
-    parser.add_argument("--pictures", type=int, default=4, help="sweeps that are drawn")
+    parser.add_argument(
+        "--keyframes", type=command.at_least(1), help="evenly spaced sweeps; all by default"
+    )
+    parser.add_argument(
+        "--pictures", type=command.at_least(0), default=4, help="sweeps that are drawn"
+    )
     parser.add_argument(
         "--predictions", action="store_true", help="write labels in the dataset's own format"
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uov_jax.checkpoints.transfer import export_checkpoint
-from uov_jax.command_line import command
+from uov_jax.command_line import command, next_steps
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -39,7 +39,8 @@ def export(options: argparse.Namespace) -> None:
     values = sum(value.size for value in exported.state_dict.values())
     print(
         f"Wrote {len(exported.state_dict)} tensors of {values:,} values from "
-        f"{exported.path} to {options.output}.\n"
-        f"Next: python scripts/import_checkpoint.py {options.output} --output DIRECTORY reads it "
-        "back; in PyTorch it is torch.load(FILE, weights_only=True)['model_points']"
+        f"{exported.path} to {options.output}. PyTorch reads it with "
+        f"torch.load({str(options.output)!r}, weights_only=True)['model_points']."
     )
+    folder = options.output.with_suffix("")
+    command.say_next(next_steps.script("import_checkpoint", options.output, "--output", folder))

@@ -72,7 +72,7 @@ def ask(options: argparse.Namespace) -> None:
     output = options.output or run_directory(network.folder) / "query"
     for line in answer(network, keyframe, vocabulary, queries, words, output, top=options.top):
         print(line, flush=True)
-    print(f"Next: look at the pictures in {output}, or ask with another --text or --keyframe.")
+    command.say_next(f"look at the pictures in {output}, or ask with another --text or --keyframe")
 
 
 def find_keyframe(options: argparse.Namespace, data: dict[str, Any]) -> Keyframe:

@@ -41,13 +41,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, help="folder of the report")
     command.add_vocabulary(parser)
     parser.add_argument(
-        "--keyframes", type=int, help="only so many, evenly spread over the split; all by default"
+        "--keyframes",
+        type=command.at_least(1),
+        help="evenly spread over the split; all by default",
     )
-    parser.add_argument("--pictures", default=4, type=int, help="keyframes to draw")
-    options = parser.parse_args(arguments)
-    if options.pictures < 0 or (options.keyframes is not None and options.keyframes < 1):
-        parser.error("--keyframes: expected at least 1, --pictures: at least 0")
-    return options
+    parser.add_argument("--pictures", default=4, type=command.at_least(0), help="keyframes to draw")
+    return parser.parse_args(arguments)
 
 
 def report(
@@ -97,4 +96,4 @@ def report_on(options: argparse.Namespace) -> None:
     print("\n".join(lines))
     count = min(options.pictures, len(keyframes))
     print(f"Wrote summary.txt, words.csv and {count} pictures to {options.output}.")
-    print(f"Next: look at {options.output}")
+    command.say_next(f"look at {options.output}")

@@ -12,7 +12,7 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import pair_points, points_seen
 from uov_jax.datasets.sweeps import PointLabels
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import write_text
+from uov_jax.files import read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary
 from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
@@ -124,7 +124,7 @@ class NuScenesLabelFormat:
         """
         if not path.is_file():
             raise MissingFileError(f"{path}: no such label file")
-        labels = np.frombuffer(path.read_bytes(), np.uint8)
+        labels = np.frombuffer(read_bytes(path), np.uint8)
         if len(labels) != num_points:
             raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
         if num_points and labels.max() >= self.num_classes:
@@ -155,7 +155,7 @@ def read_sweep(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such LiDAR sweep: is the archive unpacked completely?")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content or len(content) % 20:
         raise InputError(
             f"{path}: truncated LiDAR sweep: {len(content)} bytes, expected a positive multiple of "
@@ -183,7 +183,7 @@ def read_lidarseg(
         raise MissingFileError(
             f"{path}: no such label file: unpack the nuScenes-lidarseg archive into the dataset"
         )
-    labels = np.frombuffer(path.read_bytes(), np.uint8)
+    labels = np.frombuffer(read_bytes(path), np.uint8)
     if len(labels) != num_points:
         raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
     if num_points and labels.max() >= num_raw_labels:

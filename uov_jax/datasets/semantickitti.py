@@ -19,6 +19,7 @@ import numpy as np
 
 from uov_jax.datasets.splits import step_of_share
 from uov_jax.errors import InputError, MissingFileError
+from uov_jax.files import read_bytes
 
 UNKNOWN = 255
 
@@ -178,7 +179,7 @@ def read_scan(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such scan: is the archive unpacked completely?")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not content or len(content) % 16:
         raise InputError(
             f"{path}: truncated scan: {len(content)} bytes, expected a positive multiple of 16 "
@@ -202,7 +203,7 @@ def read_classes(path: str | Path, num_points: int) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such label file")
-    content = path.read_bytes()
+    content = read_bytes(path)
     if len(content) != 4 * num_points:
         raise InputError(
             f"{path}: {len(content)} bytes, expected {4 * num_points} (a uint32 for each of the "

@@ -12,6 +12,7 @@ PyTorch, which is imported when the first file is read or written.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from uov_jax.dumps.folder import (
     unit_rows,
 )
 from uov_jax.errors import MissingFileError, MissingPackageError
-from uov_jax.files import write_atomically
+from uov_jax.files import UnreadableFileError, read_bytes, write_atomically
 from uov_jax.pickled import PickleError, read_pickled
 from uov_jax.vocabulary import Vocabulary
 
@@ -246,8 +247,10 @@ def open_dumps(root: str | Path, vocabulary: Vocabulary) -> DumpSource:
 
 def _read_masks(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
             masks = np.asarray(image)
+    except UnreadableFileError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise DumpError(f"{path}: corrupt or truncated image: {error}") from error
     if masks.ndim != 2 or masks.dtype.kind not in "ui":

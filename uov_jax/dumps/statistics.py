@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from uov_jax.dumps.file import CameraMasks
+from uov_jax.files import write_bytes
 from uov_jax.vocabulary import Vocabulary
 
 
@@ -130,20 +132,21 @@ class DumpStatistics:
 
     def write_words(self, path: Path) -> None:
         """Write a table of all words: masks, share of the pixels, points."""
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["index", "word", "class", "masks", "pixel_share", "points"])
-            for index, word in enumerate(self.vocabulary.words):
-                table.writerow(
-                    [
-                        index,
-                        word,
-                        self.vocabulary.eval_classes[self.vocabulary.word_eval_class[index]],
-                        self.word_masks[index],
-                        f"{self.word_pixels[index] / max(self.pixels, 1):.6f}",
-                        self.word_points[index],
-                    ]
-                )
+        content = io.StringIO()
+        table = csv.writer(content)
+        table.writerow(["index", "word", "class", "masks", "pixel_share", "points"])
+        for index, word in enumerate(self.vocabulary.words):
+            table.writerow(
+                [
+                    index,
+                    word,
+                    self.vocabulary.eval_classes[self.vocabulary.word_eval_class[index]],
+                    self.word_masks[index],
+                    f"{self.word_pixels[index] / max(self.pixels, 1):.6f}",
+                    self.word_points[index],
+                ]
+            )
+        write_bytes(path, content.getvalue().encode())
 
 
 def _percent(part: int, whole: int) -> str:

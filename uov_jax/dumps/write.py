@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -19,7 +20,7 @@ from uov_jax.datasets.nuscenes import require_files
 from uov_jax.dumps.file import CameraMasks, TeacherDump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes
 from uov_jax.errors import InputError
-from uov_jax.files import unfinished
+from uov_jax.files import UnreadableFileError, read_bytes, unfinished
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.vocabulary import Vocabulary
 
@@ -275,8 +276,10 @@ def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder:
 def read_image(path: Path) -> np.ndarray:
     """uint8[H, W, 3]: an image as RGB; InputError naming the file if it cannot be decoded."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(read_bytes(path))) as image:
             return np.asarray(image.convert("RGB"))
+    except UnreadableFileError:
+        raise
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: corrupt or truncated image: {error}") from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax import sparse
-from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
 from uov_jax.simulate import lidar
 from uov_jax.simulate.keyframe import DriveSettings, keyframe_time, make_world
 
@@ -62,6 +62,6 @@ def synthetic(batch: int = 1) -> VoxelSweep:
 
 def stored(path: Path, batch: int = 1) -> VoxelSweep:
     """A nuScenes `.pcd.bin`, voxelised as the recipes do; `batch` copies of it."""
-    points = np.ascontiguousarray(read_sweep(path)[:, :3])
+    points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
     coords = np.concatenate([_voxels(points, VOXEL_SIZE, i) for i in range(batch)])
     return VoxelSweep(f"{path.name[:20]}... x {batch}", points, VOXEL_SIZE, coords)

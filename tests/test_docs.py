@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-# `tasks/tri_modal.py`, `csrc/core/plan.cpp`, `datasets/nuscenes.py: read_sweep`
+# `tasks/tri_modal.py`, `csrc/core/plan.cpp`, `datasets/lidar_file.py: read_points`
 FILE = re.compile(r"`([\w/.-]+/[\w.-]+\.(?:py|cpp|h|md|json))(?::\s*(\w+))?`")
 
 

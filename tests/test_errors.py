@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from uov_jax.command_line import command
-from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
 from uov_jax.errors import InputError, MissingFileError, MissingPackageError, UserError
 
 
@@ -28,7 +28,7 @@ def test_what_a_user_can_mend_is_one_line(
 
 def test_errors_are_of_the_kinds_that_python_code_expects(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
-        read_sweep(tmp_path / "sweep.pcd.bin")
+        read_points(tmp_path / "sweep.pcd.bin", NUSCENES_COLUMNS)
     assert isinstance(missing.value, UserError)
     assert issubclass(InputError, ValueError)
     assert issubclass(MissingPackageError, ImportError)

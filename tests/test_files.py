@@ -17,8 +17,9 @@ from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
     ManifestFile,
     UnreadableFileError,
-    absent,
+    file_sizes,
     read_bytes,
+    refuse_empty,
     replacing,
     unfinished,
     write_npz,
@@ -202,6 +203,20 @@ def test_a_manifest_that_cannot_be_used_is_named(
         MANIFEST.read(tmp_path)
 
 
-def test_absent_files_are_found_in_order(tmp_path: Path) -> None:
-    (tmp_path / "b").write_text("")
-    assert absent(tmp_path, ["a", "b", "c"]) == ["a", "c"]
+def test_sizes_of_files_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "folder").mkdir()
+    names = ["empty", "gone", "folder"]
+    for size in range(1, 200):
+        (tmp_path / f"{size}").write_bytes(bytes(size))
+        names.append(f"{size}")
+    sizes = file_sizes([tmp_path / name for name in names], "things")
+    assert sizes.tolist() == [0, -1, -1, *range(1, 200)]
+    assert file_sizes([], "things").shape == (0,)
+
+
+def test_empty_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abcd"]
+    refuse_empty(paths, np.array([1, -1, 7, 2]), "things", "delete them", InputError)
+    with pytest.raises(InputError, match="b: an empty file, .* 2 among 4 things: delete them"):
+        refuse_empty(paths, np.array([1, 0, 7, 0]), "things", "delete them", InputError)

@@ -5,6 +5,7 @@ Compact npz files too: arrays stored or deflated, equal contents giving equal by
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import errno
@@ -12,17 +13,19 @@ import io
 import json
 import lzma
 import os
+import stat
 import struct
 import time
 import tokenize
 import uuid
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
+import tqdm
 
 from uov_jax.errors import InputError, MissingFileError, UserError
 
@@ -54,6 +57,7 @@ PASSING = {
     errno.EREMOTEIO,
 }
 TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
+LOOKERS = 16  # threads that wait for a file system
 _TEMPORARY = ".tmp"
 
 
@@ -296,7 +300,41 @@ class ManifestFile(Generic[Facts]):
         return self.error(f"{path}: not a manifest of {self.what}: {error}")
 
 
-def absent(root: Path, names: Collection[str]) -> list[str]:
-    """Those of the names of which the folder has no file; one listing, however many there are."""
-    present = set(os.listdir(root))
-    return [name for name in names if name not in present]
+def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:
+    """int64[n]: the bytes of every file, -1 where there is none.
+
+    Many at once, because a network's file system takes its time for each; with a bar for `what`
+    where it takes more than a moment.
+    """
+    parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
+    bar = tqdm.tqdm(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
+    with bar, concurrent.futures.ThreadPoolExecutor(LOOKERS) as pool:
+        sizes: list[int] = []
+        for found in pool.map(_sizes, parts):
+            sizes += found
+            bar.update(len(found))
+    return np.array(sizes, np.int64)
+
+
+def _sizes(paths: Sequence[Path]) -> list[int]:
+    sizes = []
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError:
+            sizes.append(-1)
+        else:
+            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else -1)
+    return sizes
+
+
+def refuse_empty(
+    paths: Sequence[Path], sizes: np.ndarray, what: str, how_to_renew: str, error: type[InputError]
+) -> None:
+    """Raise `error` if files of `file_sizes` have no byte: a disk was full, or a copy broke off."""
+    empty = np.flatnonzero(sizes == 0)
+    if len(empty):
+        raise error(
+            f"{paths[empty[0]]}: an empty file, the first of {len(empty)} among {len(paths)} "
+            f"{what}: {how_to_renew}"
+        )

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from uov_jax.afi import NUSCENES_GROUND, merge_teacher_labels, smooth_labels
 from uov_jax.afi.ground import ground_points
-from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
 
 MODES = {"labels_noground": None, "labels_nuscenes": NUSCENES_GROUND}
 
@@ -39,7 +39,7 @@ def test_ground_keeps_classes_of_ground(street, street_parameters):
 def real_sweep(real_nuscenes) -> tuple[np.ndarray, np.ndarray]:
     """34,688 points, and labels by height with a fifth of them wrong."""
     (path,) = (real_nuscenes / "samples" / "LIDAR_TOP").iterdir()
-    points = np.ascontiguousarray(read_sweep(path)[:, :3])
+    points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
     rng = np.random.default_rng(0)
     labels = np.digitize(points[:, 2], [-1.5, 0.0, 2.0])
     labels = np.array([11, 4, 15, 16], np.uint8)[labels]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.datasets.keyframe import CAMERAS, Pose
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep, require_files
+from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.nuscenes_index import TableError
 from uov_jax.datasets.nuscenes_tables import DatasetMissingError, NuScenesTables
 
@@ -142,28 +142,12 @@ def test_malformed_records_are_named(tmp_path, change, message):
 
 def test_sweeps_and_labels_are_read(tiny_keyframes):
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)
-    assert points.shape == (400, 5)
+    points = keyframe.points()
+    assert points.shape == (400, 4)
     assert points.dtype == np.float32
     labels = read_lidarseg(keyframe.lidarseg_path, len(points))
     assert labels.shape == (400,)
     assert labels.dtype == np.uint8
-
-
-@pytest.mark.parametrize("size", [0, 19, 399])
-def test_a_truncated_sweep_is_refused(tmp_path, size):
-    path = tmp_path / "sweep.pcd.bin"
-    path.write_bytes(bytes(size))
-    with pytest.raises(ValueError, match=rf"sweep.pcd.bin: truncated LiDAR sweep: {size} bytes"):
-        read_sweep(path)
-
-
-def test_a_point_that_is_not_finite_is_named(tmp_path):
-    points = np.ones((4, 5), np.float32)
-    points[2, 1] = np.inf
-    points.tofile(tmp_path / "sweep.pcd.bin")
-    with pytest.raises(ValueError, match="point 2 is not finite"):
-        read_sweep(tmp_path / "sweep.pcd.bin")
 
 
 def test_labels_of_another_length_or_class_are_refused(tmp_path):
@@ -175,14 +159,9 @@ def test_labels_of_another_length_or_class_are_refused(tmp_path):
         read_lidarseg(path, 3)
 
 
-def test_missing_files_are_named(tmp_path, tiny_keyframes):
-    with pytest.raises(FileNotFoundError, match="no such LiDAR sweep"):
-        read_sweep(tmp_path / "x.bin")
+def test_missing_labels_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nuScenes-lidarseg"):
         read_lidarseg(tmp_path / "x.bin", 3)
-    require_files(tiny_keyframes, lambda k: [k.lidar_path, None], "sweeps")
-    with pytest.raises(FileNotFoundError, match=r"gone: 4 of 8 sweeps are missing"):
-        require_files(tiny_keyframes, lambda k: [k.lidar_path, tmp_path / "gone"], "sweeps")
 
 
 def test_rotation_matrices_are_rotations_and_ignore_the_quaternions_norm():

@@ -9,7 +9,6 @@ import pytest
 
 from tests.conftest import real_nuscenes_root
 from uov_jax.datasets.keyframe import CameraView, Keyframe, Pose
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points, project
 
@@ -78,7 +77,7 @@ def test_no_points_give_no_pairs():
 
 def test_pairs_are_the_visible_points_of_every_camera_in_order(tiny_keyframes):
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     pairs = pair_points(points, keyframe)
     assert (np.diff(pairs.camera) >= 0).all()
     assert set(pairs.camera) == set(range(6))
@@ -92,7 +91,7 @@ def test_pairs_are_the_visible_points_of_every_camera_in_order(tiny_keyframes):
 
 def test_agrees_with_the_oracle_on_the_tiny_dataset(tiny_keyframes):
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)[:100]
+    points = keyframe.points()[:100]
     for camera in keyframe.cameras:
         expected = oracle(points, keyframe, camera)
         found = project(points, keyframe, camera)
@@ -114,7 +113,7 @@ def real_keyframe(real_root) -> Keyframe:
 
 
 def test_agrees_with_the_oracle_on_the_real_keyframe(real_keyframe):
-    points = read_sweep(real_keyframe.lidar_path)[::150]
+    points = real_keyframe.points()[::150]
     for camera in real_keyframe.cameras:
         expected = oracle(points, real_keyframe, camera)
         found = project(points, real_keyframe, camera)
@@ -130,7 +129,7 @@ def test_agrees_with_the_official_devkit_to_the_pixel(real_root, real_keyframe, 
 
     explorer = NuScenes("v1.0-mini", real_root, verbose=False).explorer
     read = cloud.from_file
-    points = read_sweep(real_keyframe.lidar_path)
+    points = real_keyframe.points()
 
     def compare(camera):
         uv, depth, image = explorer.map_pointcloud_to_image(real_keyframe.lidar_token, camera.token)

@@ -14,7 +14,6 @@ from uov_jax.datasets.semantickitti import (
     label_path,
     labels_of_classes,
     read_classes,
-    read_scan,
 )
 
 TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
@@ -122,7 +121,7 @@ def test_the_map_is_the_published_one_and_its_inverse(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    cloud, _ = write_scan(tmp_path, "00", 0)
+    write_scan(tmp_path, "00", 0)
     scan = tmp_path / "sequences" / "00" / "velodyne" / "000000.bin"
     label = label_path(scan)
     with pytest.raises(ValueError, match=r"000000.label: 160 bytes, expected 156 .* 39 points"):
@@ -130,19 +129,14 @@ def test_damaged_files_are_named(tmp_path):
     np.full(40, 77, np.uint32).tofile(label)
     with pytest.raises(ValueError, match=r"000000.label: label 77 of point 0 is none of .* 34"):
         read_classes(label, 40)
+    with pytest.raises(ValueError, match=r"000000.label: 160 bytes, expected 156"):
+        read_classes(label, 39)
     scan.write_bytes(scan.read_bytes()[:-3])
-    with pytest.raises(ValueError, match=r"000000.bin: truncated scan: 637 bytes, .*multiple of"):
-        read_scan(scan)
-    scan.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"000000.bin: truncated scan: 0 bytes"):
-        read_scan(scan)
-    cloud[7, 1] = np.nan
-    cloud.tofile(scan)
-    with pytest.raises(ValueError, match=r"000000.bin: point 7 is not finite"):
-        read_scan(scan)
-    scan.unlink()
-    with pytest.raises(FileNotFoundError, match=r"000000.bin: no such scan"):
-        read_scan(scan)
+    with pytest.raises(ValueError, match=r"000000.bin: truncated, .*: 637 bytes, .*multiple of 16"):
+        SemanticKittiScans(tmp_path, "00")
+    scan.write_bytes(bytes(39 * 16))
+    with pytest.raises(ValueError, match=r"000000.label: 160 bytes, expected 156 .* 39 points"):
+        SemanticKittiScans(tmp_path, "00")
 
 
 def test_missing_parts_are_named(tmp_path):

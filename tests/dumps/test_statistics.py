@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep, true_classes
+from uov_jax.datasets.nuscenes import read_lidarseg, true_classes
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
@@ -21,7 +21,7 @@ from uov_jax.vocabulary import Vocabulary
 
 def add(statistics: DumpStatistics, keyframe: Keyframe, dump: TeacherDump) -> None:
     """Count a keyframe as the report does."""
-    sweep, cameras = read_sweep(keyframe.lidar_path), matching_cameras(keyframe, dump)
+    sweep, cameras = keyframe.points(), matching_cameras(keyframe, dump)
     points = point_superpoints(pair_points(sweep, keyframe), cameras, len(sweep))
     truth = true_classes(keyframe, len(sweep), statistics.vocabulary)
     groups = points.groups
@@ -40,7 +40,7 @@ def statistics(tiny_keyframes, tiny_dumps, vocabulary) -> DumpStatistics:
 
 def counted(keyframe: Keyframe, dump: TeacherDump, vocabulary: Vocabulary) -> dict[str, int]:
     """The same sums, point by point."""
-    sweep = read_sweep(keyframe.lidar_path)
+    sweep = keyframe.points()
     truth = vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, len(sweep))]
     pairs = pair_points(sweep, keyframe)
     words: dict[int, int] = {}
@@ -93,7 +93,7 @@ def test_areas_and_masks_are_those_of_the_images(statistics, tiny_keyframes, tin
 def test_perfect_masks_are_pure_and_right(tiny_keyframes, vocabulary):
     """One mask per class, painted around the very pixels that points of the class fall on."""
     keyframe = tiny_keyframes[0]
-    sweep = read_sweep(keyframe.lidar_path)
+    sweep = keyframe.points()
     truth = vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, len(sweep))]
     pairs = pair_points(sweep, keyframe)
     cameras = []

@@ -29,7 +29,7 @@ from uov_jax.checkpoints.load import NetworkMismatchError, load_network
 from uov_jax.checkpoints.state_dict import model_to_state_dict, named_variables
 from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.config import load_config
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import InputError
 from uov_jax.evaluation.confusion import ConfusionMatrix
@@ -159,7 +159,7 @@ def test_scores_are_those_of_the_written_labels(
         matrix = ConfusionMatrix(17, vocabulary.eval_classes)
         near = ConfusionMatrix(17, vocabulary.eval_classes)
         for keyframe in keyframes:
-            points = read_sweep(keyframe.lidar_path)
+            points = keyframe.points()
             assert keyframe.lidarseg_path is not None
             raw = read_lidarseg(keyframe.lidarseg_path, len(points))
             truth = vocabulary.raw_to_eval[raw]

@@ -7,7 +7,6 @@ import pytest
 
 from tests.conftest import real_nuscenes_root
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.folder import DumpFolder, expected_bytes
@@ -33,7 +32,7 @@ def dumps(keyframe: Keyframe, tmp_path_factory: pytest.TempPathFactory) -> DumpF
 
 
 def test_each_camera_sees_a_tenth_of_the_sweep(keyframe):
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     assert points.shape == (34_688, 5)
     pairs = pair_points(points, keyframe)
     assert np.bincount(pairs.camera).tolist() == [3056, 3076, 3370, 4822, 4091, 3700]

@@ -9,7 +9,7 @@ import pytest
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
-from uov_jax.datasets.nuscenes import NuScenesSweeps, read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import NuScenesSweeps, read_lidarseg
 from uov_jax.datasets.projection import pair_points
 from uov_jax.input.augment import flip_axes, rotate_about_z
 from uov_jax.input.batching import Capacities
@@ -44,7 +44,7 @@ def test_a_voxel_has_feature_and_label_of_its_first_point(sweeps, vocabulary):
     source = SegmentationSource(sweeps, COARSE, rotate=False, flip=False)
     sample = source.sample(1, np.random.default_rng(0))
     keyframe = sweeps.keyframes[1]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     truth = vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, len(points))]
     first = first_points(points, COARSE)
     assert len(first) < len(points)
@@ -135,7 +135,7 @@ def test_a_batch_keeps_labels_with_their_voxels(sweeps):
 def test_the_evaluation_sample_finds_row_truth_and_cameras_of_every_point(sweeps, vocabulary):
     sample = sweep_sample(sweeps, 3, PLANS)
     keyframe = sweeps.keyframes[3]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     np.testing.assert_array_equal(sample["points"], points)
     voxels = sparse.voxelize(points[:, :3].copy(), (0.1, 1.0, 0.1), True)
     coords = sample["plan"].coords[0][sample["inverse"]]

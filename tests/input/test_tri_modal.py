@@ -9,7 +9,6 @@ import pytest
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import MissingDumpError
@@ -36,7 +35,7 @@ def assert_same(a, b) -> None:
 
 def test_without_augmentation_every_pair_finds_its_voxel_and_mask(tiny_keyframes, tiny_dumps):
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     rng = np.random.default_rng(0)
     sample = tri_modal_sample(keyframe, points, tiny_dumps, CYLINDRICAL, NO_AUGMENTATION, rng)
     cameras = matching_cameras(keyframe, tiny_dumps.read(keyframe))
@@ -93,7 +92,7 @@ def test_each_augmentation_can_be_turned_off(tiny_keyframes, tiny_dumps, field, 
     off = {"rotate": False, "flip": False, "drop_cuboid": False, "crop": None}
     on = TriModalAugmentation(**(off | {field: CropSettings() if field == "crop" else True}))
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     plain, changed = (
         tri_modal_sample(keyframe, points, tiny_dumps, CYLINDRICAL, which, np.random.default_rng(0))
         for which in (NO_AUGMENTATION, on)
@@ -111,7 +110,7 @@ def test_each_augmentation_can_be_turned_off(tiny_keyframes, tiny_dumps, field, 
 def test_cartesian_voxels(tiny_keyframes, tiny_dumps):
     cartesian = VoxelSettings((0.5, 0.5, 0.5), cylindrical=False)
     source = TriModalSource(tiny_keyframes, tiny_dumps, cartesian, NO_AUGMENTATION)
-    points = read_sweep(tiny_keyframes[0].lidar_path)
+    points = tiny_keyframes[0].points()
     sample = source.sample(0, np.random.default_rng(0))
     np.testing.assert_array_equal(sample.coords[0], np.floor(points[0, :3] / 0.5))
 

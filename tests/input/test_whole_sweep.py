@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.projection import project
 from uov_jax.input.whole_sweep import keyframe_sample
 
@@ -17,7 +17,7 @@ PLANS = (sparse.PlanSpec(512, fractions=(1.0,) * 5),)
 
 def test_points_rows_truth_and_teacher_agree(tiny_keyframes, tiny_dumps, vocabulary):
     keyframe = tiny_keyframes[0]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     sample = keyframe_sample(keyframe, vocabulary, PLANS, dumps=tiny_dumps)
     np.testing.assert_array_equal(sample["points"], points)
     assert sample["token"] == keyframe.token

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax.datasets.nuscenes import NuScenesLabelFormat, read_sweep
+from uov_jax.datasets.nuscenes import NuScenesLabelFormat
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.submission import write_labels
 from uov_jax.vocabulary import load_vocabulary
@@ -22,6 +22,6 @@ def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dumps(root / "dumps", keyframes, load_vocabulary())
     files = NuScenesLabelFormat(keyframes, "val")
     for index, keyframe in enumerate(keyframes):
-        number = len(read_sweep(keyframe.lidar_path))
+        number = len(keyframe.points())
         write_labels(files, root / "predicted", index, np.full(number, 4, np.uint8))
     return root

@@ -10,7 +10,6 @@ from PIL import Image
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import project
 from uov_jax.pictures.cameras import AROUND, camera, camera_picture, overlay
@@ -26,7 +25,7 @@ def keyframe(tmp_path_factory: pytest.TempPathFactory) -> Keyframe:
 
 
 def test_points_are_where_the_projection_puts_them(keyframe: Keyframe) -> None:
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     view = camera(keyframe, "CAM_FRONT_RIGHT")
     projection = project(points, keyframe, view)
     chosen = np.flatnonzero(projection.visible)[:1]
@@ -41,7 +40,7 @@ def test_points_are_where_the_projection_puts_them(keyframe: Keyframe) -> None:
 
 
 def test_the_nearer_of_two_points_on_one_pixel_is_seen(keyframe: Keyframe) -> None:
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     view = camera(keyframe, "CAM_FRONT")
     projection = project(points, keyframe, view)
     near = points[np.flatnonzero(projection.visible)[:1]].copy()
@@ -68,7 +67,7 @@ def camera_place(keyframe: Keyframe, view: object) -> np.ndarray:
 def test_there_is_a_row_for_each_labelling_and_the_errors(
     tmp_path: Path, keyframe: Keyframe
 ) -> None:
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     one, two = np.full(len(points), 1), np.full(len(points), 2)
     names = ("ignore", "car", "bus", "tree")
     sizes = []
@@ -91,7 +90,7 @@ def test_there_is_a_row_for_each_labelling_and_the_errors(
 
 
 def test_refusals(tmp_path: Path, keyframe: Keyframe) -> None:
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     one = {"truth": np.ones(len(points), int)}
     with pytest.raises(ValueError, match="no camera 'CAM_TOP', the keyframe has CAM_FRONT"):
         camera_picture(points, one, keyframe, COLORS, tmp_path / "a.png", channels=["CAM_TOP"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import project
 from uov_jax.simulate import DriveSettings
@@ -70,7 +70,7 @@ def test_projected_points_agree_with_the_label_images(
     """Through the tables, the sweep and the calibration on disk, for things that stand still."""
     tables = NuScenesTables(drive, "v1.0-sim")
     keyframe = tables.keyframes([settings.scene_name(0)])[0]
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     raw = read_lidarseg(keyframe.lidarseg_path, len(points))
     lidar = sweep(world, keyframe_time(0), settings.generator(0, 1, 0))
     np.testing.assert_array_equal(lidar.points, points)

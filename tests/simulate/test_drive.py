@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.simulate.conftest import SETTINGS, contents
-from uov_jax.datasets.nuscenes import read_lidarseg, read_sweep
+from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
@@ -175,7 +175,7 @@ def test_splits_and_reader(drive: Path) -> None:
     assert [k.scene for k in validation] == ["sim-0002"] * 2
     for keyframe in train + validation:
         assert len(keyframe.cameras) == 6
-        points = read_sweep(keyframe.lidar_path)
+        points = keyframe.points()
         assert len(read_lidarseg(keyframe.lidarseg_path, len(points))) == 32 * 1084
 
 
@@ -207,7 +207,7 @@ def test_every_class_is_seen_and_the_teacher_errs_as_real_ones_do(drive: Path) -
     matrix = ConfusionMatrix(17, vocabulary.eval_classes)
     present = np.zeros((len(keyframes), 17), int)
     for number, keyframe in enumerate(keyframes):
-        points = read_sweep(keyframe.lidar_path)
+        points = keyframe.points()
         truth = vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, len(points))]
         present[number] = np.bincount(truth, minlength=17)
         cameras = matching_cameras(keyframe, dumps.read(keyframe))

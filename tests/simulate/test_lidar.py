@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
 from uov_jax.simulate.casting import World
 from uov_jax.simulate.kinds import EGO_RAW
 from uov_jax.simulate.lidar import Sweep, sweep
@@ -81,7 +81,7 @@ def test_another_generator_gives_other_noise_only(world: World, spin: Sweep) -> 
 
 def test_statistics_are_like_those_of_a_real_sweep(real_nuscenes: Path, spin: Sweep) -> None:
     (path,) = (real_nuscenes / "samples" / "LIDAR_TOP").glob("*.pcd.bin")
-    real, ours = read_sweep(path), spin.points
+    real, ours = read_points(path, NUSCENES_COLUMNS), spin.points
     assert len(ours) == pytest.approx(len(real), rel=0.01)
     # Not the intensity: it tells more about the kind of thing than in reality, on purpose.
     for share in (10, 50, 90):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
-from uov_jax.datasets.nuscenes import read_sweep
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
 
 
 def by_definition(points: np.ndarray, count: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_each_point_is_at_least_as_near_as_the_last_chosen_one():
 
 def test_real_sweep(real_nuscenes):
     (path,) = (real_nuscenes / "samples" / "LIDAR_TOP").iterdir()
-    points = np.ascontiguousarray(read_sweep(path)[:, :3])
+    points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
     np.testing.assert_array_equal(sparse.farthest_points(points, 1365), by_definition(points, 1365))
 
 

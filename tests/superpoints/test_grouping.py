@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
@@ -85,7 +84,7 @@ def test_any_number_of_masks_keeps_images_apart():
 
 def test_real_shapes_agree_with_a_loop(tiny_keyframes, tiny_dumps):
     keyframe = tiny_keyframes[0]
-    pairs = pair_points(read_sweep(keyframe.lidar_path), keyframe)
+    pairs = pair_points(keyframe.points(), keyframe)
     cameras = matching_cameras(keyframe, tiny_dumps.read(keyframe))
     groups = group_pairs(pairs, cameras)
     images = [camera.masks for camera in cameras]

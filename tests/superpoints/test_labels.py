@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from uov_jax.datasets.nuscenes import read_sweep
 from uov_jax.datasets.projection import pair_points, project
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.superpoints.grouping import PointSuperpoints, Superpoints, point_superpoints
@@ -38,14 +37,14 @@ def with_words(points: PointSuperpoints, word: np.ndarray) -> PointSuperpoints:
 
 
 def superpoints_of(keyframe, dumps) -> PointSuperpoints:
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     cameras = matching_cameras(keyframe, dumps.read(keyframe))
     return point_superpoints(pair_points(points, keyframe), cameras, len(points))
 
 
 def codes_one_by_one(keyframe, dumps, vocabulary) -> np.ndarray:
     """The reference's algorithm: camera after camera, mask after mask, a number for each hit."""
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     codes = np.full(len(points), -1, np.int64)
     number = 0
     for view, camera in zip(keyframe.cameras, dumps.read(keyframe).cameras, strict=True):

@@ -16,8 +16,9 @@ from tests.datasets.devkit import check_with_devkit, small_drive
 from uov_jax.afi import NUSCENES_GROUND, FlatInteraction, smooth_labels
 from uov_jax.checkpoints.files import save_state_dict_file
 from uov_jax.checkpoints.state_dict import model_to_state_dict
+from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS, read_points
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
-from uov_jax.datasets.semantickitti import read_classes, read_scan
+from uov_jax.datasets.semantickitti import read_classes
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
 from uov_jax.pictures.judged import JudgedPictures
@@ -211,7 +212,7 @@ def test_predictions_of_a_real_semantickitti_scan_pass_the_submission_format_and
     evaluation = build_judged_split(config)
     assert len(evaluation) == 1
     result = judge(config, network, tmp_path / "out", submission=True, afi=(None,))
-    points = read_scan(scan)
+    points = read_points(scan, SEMANTICKITTI_COLUMNS)
     sample = evaluation.sample(0)
     output = Pointwise(20)(jnp.asarray(sample["features"]), None)
     plain = np.asarray(evaluation.classify(output))[sample["inverse"]]

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from uov_jax.command_line import command
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep, true_classes
+from uov_jax.datasets.nuscenes import true_classes
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
@@ -62,7 +62,7 @@ def report(
     statistics = DumpStatistics(vocabulary)
     for keyframe in tqdm(keyframes, unit="keyframe", desc="report"):
         dump = dumps.read(keyframe)
-        cameras, sweep = matching_cameras(keyframe, dump), read_sweep(keyframe.lidar_path)
+        cameras, sweep = matching_cameras(keyframe, dump), keyframe.points()
         points = point_superpoints(pair_points(sweep, keyframe), cameras, len(sweep))
         groups, truth = points.groups, true_classes(keyframe, len(sweep), vocabulary)
         statistics.add(

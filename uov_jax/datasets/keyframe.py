@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SweepColumns, read_points
+
 LIDAR = "LIDAR_TOP"
 # The order in which a later camera overwrites an earlier one's label of a point.
 CAMERAS = (
@@ -81,6 +83,7 @@ class Keyframe:
         sensor_to_ego, ego_to_global: poses of the LiDAR, the latter at the time of the sweep.
         cameras: one view each, in the order that was asked for, by default that of `CAMERAS`.
         lidarseg_path: file of point labels, None where the dataset has none.
+        columns: of the sweep file.
 
     """
 
@@ -92,3 +95,8 @@ class Keyframe:
     ego_to_global: Pose
     cameras: Sequence[CameraView]
     lidarseg_path: Path | None
+    columns: SweepColumns = NUSCENES_COLUMNS
+
+    def points(self) -> np.ndarray:
+        """float32[N, 4]: x, y, z in metres in the LiDAR's frame, intensity; see `read_points`."""
+        return read_points(self.lidar_path, self.columns)

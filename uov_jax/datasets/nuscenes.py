@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import pair_points, points_seen
+from uov_jax.datasets.required_files import require_keyframe_files, require_keyframe_sweeps
 from uov_jax.datasets.sweeps import PointLabels
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import read_bytes, write_text
@@ -42,13 +43,14 @@ class NuScenesSweeps:
 
         Raises:
             MissingFileError: sweeps, label files or pseudo labels are missing; counts them.
+            InputError: sweeps or label files have sizes that cannot be; likewise.
 
         """
-        require_files(keyframes, sweep_files, "LiDAR sweeps")
         if labels is not None:
+            require_keyframe_sweeps(keyframes)
             labels.check(keyframes)
         else:
-            require_files(keyframes, lidarseg_files, "label files")
+            require_keyframe_files(keyframes)
         self.keyframes = keyframes
         self.vocabulary = vocabulary
         self._labels = labels
@@ -64,8 +66,8 @@ class NuScenesSweeps:
         return self.keyframes[index].token
 
     def points(self, index: int) -> np.ndarray:
-        """float32[N, 5]: x, y, z in metres, intensity, ring."""
-        return read_sweep(self.keyframes[index].lidar_path)
+        """float32[N, 4]: x, y, z in metres, intensity."""
+        return self.keyframes[index].points()
 
     def labels(self, index: int, num_points: int) -> np.ndarray | None:
         """uint8[num_points]: evaluation classes; None for a keyframe without true labels."""
@@ -75,7 +77,7 @@ class NuScenesSweeps:
         return true_classes(keyframe, num_points, self.vocabulary)
 
     def seen(self, index: int, points: np.ndarray) -> np.ndarray:
-        """bool[N]: whether one of the six cameras sees each point."""
+        """bool[N]: whether one of the cameras sees each point."""
         return points_seen(pair_points(points, self.keyframes[index]), len(points))
 
 
@@ -144,30 +146,6 @@ class NuScenesLabelFormat:
         return [file.relative_to(folder)]
 
 
-def read_sweep(path: str | Path) -> np.ndarray:
-    """float32[N, 5]: x, y, z in metres, intensity 0..255, ring of every point of a `.pcd.bin`.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is empty, truncated, or holds a position that is not finite.
-
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such LiDAR sweep: is the archive unpacked completely?")
-    content = read_bytes(path)
-    if not content or len(content) % 20:
-        raise InputError(
-            f"{path}: truncated LiDAR sweep: {len(content)} bytes, expected a positive multiple of "
-            "20 (5 float32 a point)"
-        )
-    points = np.frombuffer(content, "<f4").astype(np.float32, copy=False).reshape(-1, 5)
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-        raise InputError(f"{path}: point {row} is not finite: {points[row].tolist()}")
-    return points
-
-
 def read_lidarseg(
     path: str | Path, num_points: int, num_raw_labels: int = NUSCENES_RAW_LABELS
 ) -> np.ndarray:
@@ -194,32 +172,9 @@ def read_lidarseg(
     return labels
 
 
-def require_files(
-    keyframes: Sequence[Keyframe], of: Callable[[Keyframe], Sequence[Path | None]], what: str
-) -> None:
-    """MissingFileError, before a long run, unless the files `of` every keyframe exist."""
-    paths = [path for keyframe in keyframes for path in of(keyframe) if path is not None]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise MissingFileError(
-            f"{missing[0]}: {len(missing)} of {len(paths)} {what} are missing, this is the first: "
-            "is the archive unpacked completely?"
-        )
-
-
 def true_classes(keyframe: Keyframe, num_points: int, vocabulary: Vocabulary) -> np.ndarray | None:
     """uint8[num_points]: the true evaluation classes; None for a keyframe without labels."""
     if keyframe.lidarseg_path is None:
         return None
     raw = read_lidarseg(keyframe.lidarseg_path, num_points, vocabulary.num_raw_labels)
     return vocabulary.raw_to_eval[raw]
-
-
-def sweep_files(keyframe: Keyframe) -> list[Path | None]:
-    """The sweep of a keyframe, for `require_files`."""
-    return [keyframe.lidar_path]
-
-
-def lidarseg_files(keyframe: Keyframe) -> list[Path | None]:
-    """The true labels of a keyframe's sweep, for `require_files`."""
-    return [keyframe.lidarseg_path]

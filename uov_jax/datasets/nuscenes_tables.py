@@ -11,6 +11,7 @@ from typing import overload
 import numpy as np
 
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR, CameraView, Keyframe, Pose
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SweepColumns
 from uov_jax.datasets.nuscenes_index import Index, TableError, open_index
 from uov_jax.datasets.splits import read_own_splits, scenes_of_split
 from uov_jax.errors import MissingFileError
@@ -31,6 +32,7 @@ class NuScenesTables:
         version: str = "v1.0-trainval",
         lidar: str = LIDAR,
         cameras: Sequence[str] = CAMERAS,
+        columns: SweepColumns = NUSCENES_COLUMNS,
     ) -> None:
         """Find the dataset; its tables are read when scenes or keyframes are asked for.
 
@@ -39,6 +41,7 @@ class NuScenesTables:
             version: folder of its tables.
             lidar: channel whose sweeps are the keyframes'.
             cameras: channels of the views of a keyframe, in this order.
+            columns: of the sweep files.
 
         Raises:
             DatasetMissingError: no such folder or no tables in it.
@@ -46,7 +49,7 @@ class NuScenesTables:
         """
         self.root = Path(root)
         self.version = version
-        self.lidar, self.cameras = lidar, tuple(cameras)
+        self.lidar, self.cameras, self.columns = lidar, tuple(cameras), columns
         self.folder = self.root / version
         if not (self.folder / "scene.json").is_file():
             raise DatasetMissingError(_how_to_get(self.root, version))
@@ -84,7 +87,7 @@ class NuScenesTables:
         rows = np.concatenate([np.zeros(0, np.int64), *ranges])
         self._check(rows)
         logger.info("%s: %s has %d scenes, %d keyframes", place, split, len(wanted), len(rows))
-        return Keyframes(_Rig(index, self.root, self.lidar, self.cameras), rows)
+        return Keyframes(_Rig(index, self.root, self.lidar, self.cameras, self.columns), rows)
 
     def _check(self, rows: np.ndarray) -> None:
         """TableError unless every keyframe has the views that are asked for, with their poses."""
@@ -142,6 +145,7 @@ class _Rig:
     root: Path
     lidar: str
     cameras: tuple[str, ...]
+    columns: SweepColumns
 
     def keyframe(self, row: int) -> Keyframe:
         index = self.index
@@ -156,6 +160,7 @@ class _Rig:
             ego_to_global=_pose(index.view_pose[view]),
             cameras=_Cameras(self, row),
             lidarseg_path=self.root / label_file if label_file else None,
+            columns=self.columns,
         )
 
     def camera(self, row: int, channel: str) -> CameraView:

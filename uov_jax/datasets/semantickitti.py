@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS, read_points
+from uov_jax.datasets.required_files import require_labels, require_sweeps
 from uov_jax.datasets.splits import step_of_share
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import read_bytes
@@ -37,7 +39,7 @@ class SemanticKittiScans:
     ahead = "x"
 
     def __init__(self, root: str | Path, split: str, intensity_offset: float = 0.0) -> None:
-        """List the scans and check that every one has its label file.
+        """List the scans and look for their label files; the sizes of both are checked.
 
         Args:
             root: the folder with `sequences` in it, or with `dataset/sequences`.
@@ -48,7 +50,8 @@ class SemanticKittiScans:
 
         Raises:
             MissingFileError: no dataset, no sequence or no label files there.
-            InputError: unknown split or impossible share.
+            InputError: unknown split or impossible share; scans or label files of a size that
+                cannot be.
 
         """
         self.root = _root(Path(root))
@@ -67,13 +70,10 @@ class SemanticKittiScans:
         self.labelled = not set(members) <= set(sequences["test"])
         scans = [path for number in members for path in self._scans_of(number, name)]
         self.scans = sorted(scans)[:: step_of_share(share, split)]
+        num_points = require_sweeps(self.scans, SEMANTICKITTI_COLUMNS)
         if self.labelled:
-            missing = [path for path in map(label_path, self.scans) if not path.is_file()]
-            if missing:
-                raise SemanticKittiMissingError(
-                    f"{missing[0]}: {len(missing)} of {len(self.scans)} label files are missing, "
-                    "this is the first: unpack data_odometry_labels.zip into the dataset"
-                )
+            how_to_get = "unpack data_odometry_labels.zip into the dataset"
+            require_labels([label_path(scan) for scan in self.scans], num_points, 4, how_to_get)
 
     def _scans_of(self, sequence: str, split: str) -> list[Path]:
         folder = self.root / sequence / "velodyne"
@@ -97,7 +97,7 @@ class SemanticKittiScans:
 
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity plus the offset."""
-        points = read_scan(self.scans[index])
+        points = read_points(self.scans[index], SEMANTICKITTI_COLUMNS)
         if self.intensity_offset:
             points[:, 3] += np.float32(self.intensity_offset)
         return points
@@ -166,30 +166,6 @@ def _class_of_label() -> np.ndarray:
 def label_path(scan: Path) -> Path:
     """The label file that belongs to a scan."""
     return scan.parent.parent / "labels" / f"{scan.stem}.label"
-
-
-def read_scan(path: str | Path) -> np.ndarray:
-    """float32[N, 4]: x, y, z in metres and intensity of every point.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is empty, truncated, or holds a number that is not finite.
-
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such scan: is the archive unpacked completely?")
-    content = read_bytes(path)
-    if not content or len(content) % 16:
-        raise InputError(
-            f"{path}: truncated scan: {len(content)} bytes, expected a positive multiple of 16 "
-            "(4 float32 a point)"
-        )
-    points = np.frombuffer(content, "<f4").reshape(-1, 4).astype(np.float32)
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])
-        raise InputError(f"{path}: point {row} is not finite: {points[row].tolist()}")
-    return points
 
 
 def read_classes(path: str | Path, num_points: int) -> np.ndarray:

@@ -20,9 +20,17 @@ from uov_jax.dumps.file import (
     write_dump,
 )
 from uov_jax.errors import MissingFileError
-from uov_jax.files import DAMAGE, ManifestFile, absent, read_bytes, write_atomically
+from uov_jax.files import (
+    DAMAGE,
+    ManifestFile,
+    file_sizes,
+    read_bytes,
+    refuse_empty,
+    write_atomically,
+)
 from uov_jax.vocabulary import Vocabulary
 
+DUMP_AGAIN = "delete them, and run scripts/dump_teacher.py again with this folder as --output"
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 
 
@@ -203,11 +211,19 @@ class DumpFolder:
         return write_dump(path, dump)
 
     def check(self, keyframes: Sequence[str | KeyframeLike], contents: bool = False) -> None:
-        """MissingDumpError unless every keyframe has a dump; with `contents`, read each as well."""
-        tokens = {self.path(keyframe).name: _token(keyframe) for keyframe in keyframes}
-        missing = [tokens[name] for name in absent(self.root, tokens)]
+        """Look for the dump of every keyframe; with `contents`, read each as well.
+
+        Raises:
+            MissingDumpError: keyframes have none.
+            DumpError: files are empty, or cannot be read.
+
+        """
+        paths = [self.path(keyframe) for keyframe in keyframes]
+        sizes = file_sizes(paths, "teacher dumps")
+        missing = [paths[number].stem for number in np.flatnonzero(sizes < 0)]
         if missing:
             raise self._missing(missing, len(keyframes))
+        refuse_empty(paths, sizes, "teacher dumps", DUMP_AGAIN, DumpError)
         if contents:
             for keyframe in keyframes:
                 self.read(keyframe)

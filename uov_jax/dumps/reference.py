@@ -30,13 +30,20 @@ from uov_jax.dumps.folder import (
     unit_rows,
 )
 from uov_jax.errors import MissingFileError, MissingPackageError
-from uov_jax.files import UnreadableFileError, read_bytes, write_atomically
+from uov_jax.files import (
+    UnreadableFileError,
+    file_sizes,
+    read_bytes,
+    refuse_empty,
+    write_atomically,
+)
 from uov_jax.pickled import PickleError, read_pickled
 from uov_jax.vocabulary import Vocabulary
 
 TEXT_EMBEDDING = "text_embedding.pt"
 FCCLIP = "fcclip"
 LARGEST_ID = 255
+COPY_AGAIN = "copy them here or dump again"
 
 
 class ReferenceDumpFolder:
@@ -112,12 +119,14 @@ class ReferenceDumpFolder:
     def check(self, keyframes: Sequence[KeyframeLike]) -> None:
         """MissingDumpError unless every image of every keyframe has its three files."""
         paths = [path for keyframe in keyframes for path in self.paths(keyframe)]
-        missing = [path for path in paths if not path.is_file()]
-        if missing:
+        sizes = file_sizes(paths, "teacher dumps")
+        missing = np.flatnonzero(sizes < 0)
+        if len(missing):
             raise MissingDumpError(
-                f"{missing[0]}: {len(missing)} of the {len(paths)} files of {len(keyframes)} "
-                "keyframes are missing, this is the first: copy them here or dump again"
+                f"{paths[missing[0]]}: {len(missing)} of the {len(paths)} files of "
+                f"{len(keyframes)} keyframes are missing, this is the first: {COPY_AGAIN}"
             )
+        refuse_empty(paths, sizes, "teacher dumps", COPY_AGAIN, DumpError)
 
     def _read_camera(self, channel: str, token: str) -> CameraMasks:
         path = self.root / token

@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import require_files
+from uov_jax.datasets.required_files import require_images
 from uov_jax.dumps.file import CameraMasks, TeacherDump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes
 from uov_jax.errors import InputError
@@ -112,7 +112,7 @@ def dump_keyframes(
         RuntimeError: too many keyframes failed one after the other.
 
     """
-    require_files(keyframes, lambda k: [camera.path for camera in k.cameras], "camera images")
+    require_images(keyframes)
     folder = DumpFolder.create(
         output, _manifest(teacher, keyframes, vocabulary), teacher.text_embeddings
     )

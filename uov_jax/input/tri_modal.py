@@ -10,8 +10,8 @@ import numpy as np
 
 from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep, require_files, sweep_files
 from uov_jax.datasets.projection import pair_points
+from uov_jax.datasets.required_files import require_keyframe_sweeps
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
@@ -99,7 +99,7 @@ class TriModalSource:
         """
         if not keyframes:
             raise InputError("pre-training needs at least one keyframe, found none")
-        require_files(keyframes, sweep_files, "LiDAR sweeps")
+        require_keyframe_sweeps(keyframes)
         dumps.check(keyframes)
         self.keyframes = keyframes
         self.dumps = dumps
@@ -115,7 +115,7 @@ class TriModalSource:
         keyframe = self.keyframes[index]
         return tri_modal_sample(
             keyframe,
-            read_sweep(keyframe.lidar_path),
+            keyframe.points(),
             self.dumps,
             self.voxels,
             self.augmentation,
@@ -131,7 +131,7 @@ def tri_modal_sample(
     augmentation: TriModalAugmentation,
     rng: np.random.Generator,
 ) -> TriModalSample:
-    """Build the sample of one keyframe from its sweep float32[N, 5] and the teacher's dump.
+    """Build the sample of one keyframe from its sweep float32[N, 4] and the teacher's dump.
 
     Raises:
         DumpError: the dump is corrupt or of other images.

@@ -10,7 +10,7 @@ import numpy as np
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep, true_classes
+from uov_jax.datasets.nuscenes import true_classes
 from uov_jax.datasets.projection import pair_points, points_seen
 from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.dumps.check import matching_cameras
@@ -71,7 +71,7 @@ def keyframe_sample(
         BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
 
     """
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     pairs = pair_points(points, keyframe)
     groups = teacher_label = None
     if dumps is not None:

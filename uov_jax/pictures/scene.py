@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import NuScenesLabelFormat, read_sweep, true_classes
+from uov_jax.datasets.nuscenes import NuScenesLabelFormat, true_classes
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.reference import open_dumps
@@ -60,7 +60,7 @@ class DrawnScene:
     def __getitem__(self, number: int) -> Frame:
         """One keyframe with its labellings: "truth", "teacher", "prediction"."""
         keyframe = self.keyframes[number]
-        points = read_sweep(keyframe.lidar_path)
+        points = keyframe.points()
         panels: dict[str, np.ndarray] = {}
         truth = true_classes(keyframe, len(points), self.vocabulary)
         if truth is not None:

@@ -29,10 +29,11 @@ from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
     DAMAGE,
     ManifestFile,
-    absent,
     byte_planes,
+    file_sizes,
     from_byte_planes,
     read_bytes,
+    refuse_empty,
     write_atomically,
     write_npz,
 )
@@ -181,7 +182,7 @@ class PseudoLabelFolder:
 
     def check(self, keyframes: Sequence[Keyframe]) -> None:
         """MissingPseudoLabelsError unless every keyframe has its file."""
-        _check(self.root, keyframes, self.path)
+        _check(keyframes, self.path)
 
     def write(self, keyframe: Keyframe, points: PointSuperpoints) -> int:
         """Write one keyframe's labels; returns the file's bytes."""
@@ -277,7 +278,7 @@ class ReferencePseudoLabels:
 
     def check(self, keyframes: Sequence[Keyframe]) -> None:
         """MissingPseudoLabelsError unless every keyframe has its file."""
-        _check(self.root, keyframes, lambda keyframe: reference_path(self.root, keyframe))
+        _check(keyframes, lambda keyframe: reference_path(self.root, keyframe))
 
     def raw_labels(self, keyframe: Keyframe, num_points: int) -> np.ndarray:
         """int32[num_points]: the raw label of every point, -1 for none."""
@@ -360,10 +361,14 @@ def _check_length(path: Path, labels: np.ndarray, num_points: int) -> None:
         )
 
 
-def _check(root: Path, keyframes: Sequence[Keyframe], path: Callable[[Keyframe], Path]) -> None:
-    missing = absent(root, [path(keyframe).name for keyframe in keyframes])
-    if missing:
-        raise _missing(root / missing[0], len(missing), len(keyframes))
+def _check(keyframes: Sequence[Keyframe], path: Callable[[Keyframe], Path]) -> None:
+    paths = [path(keyframe) for keyframe in keyframes]
+    sizes = file_sizes(paths, "pseudo labels")
+    missing = np.flatnonzero(sizes < 0)
+    if len(missing):
+        raise _missing(paths[missing[0]], len(missing), len(keyframes))
+    again = "delete them, and make them again with scripts/make_superpoints.py"
+    refuse_empty(paths, sizes, "pseudo labels", again, PseudoLabelError)
 
 
 def _missing(first: Path, number: int, total: int) -> MissingPseudoLabelsError:

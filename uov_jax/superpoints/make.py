@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import read_sweep, require_files, sweep_files, true_classes
+from uov_jax.datasets.nuscenes import true_classes
 from uov_jax.datasets.projection import pair_points
+from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
@@ -70,8 +71,7 @@ def prepare(
         InputError: the dumps have no words, or the folder holds other labels.
 
     """
-    require_files(keyframes, sweep_files, "LiDAR sweeps")
-    require_files(keyframes, lambda keyframe: [keyframe.lidarseg_path], "label files")
+    require_keyframe_files(keyframes)
     if dumps.text_embeddings is None:
         raise InputError(
             f"{dumps.root}: the dumps of {dumps.teacher!r} have no words, so there are no labels "
@@ -145,7 +145,7 @@ def _work(number: int) -> KeyframeResult:
 
 def _label(job: _Job, keyframe: Keyframe) -> KeyframeResult:
     """Write the labels of a keyframe unless they are there, and count them."""
-    points = read_sweep(keyframe.lidar_path)
+    points = keyframe.points()
     written = 0
     if keyframe not in job.folder:
         cameras = matching_cameras(keyframe, job.dumps.read(keyframe))

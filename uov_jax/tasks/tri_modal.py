@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import lidarseg_files, require_files, sweep_files
+from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.datasets.split import open_dataset
 from uov_jax.dumps.folder import settings_identity
 from uov_jax.dumps.reference import open_dumps
@@ -72,8 +72,7 @@ class TriModalPretraining:
         if data.val_split:
             keyframes = dataset.split(data.val_split).with_cameras()
             self.validation = evenly_spaced(keyframes, config.run.validation_keyframes)
-            require_files(self.validation, sweep_files, "LiDAR sweeps")
-            require_files(self.validation, lidarseg_files, "label files")
+            require_keyframe_files(self.validation)
             self.dumps.check(self.validation)
         self.text: np.ndarray | None = None
         self.text_targets: np.ndarray | None = None

@@ -14,7 +14,7 @@ from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.afi.smoothing import smooth_labels
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes import lidarseg_files, require_files, sweep_files
+from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.datasets.split import open_split
 from uov_jax.dumps.folder import MissingDumpError
 from uov_jax.dumps.reference import open_dumps
@@ -51,8 +51,7 @@ class ZeroShotSplit:
         opened = open_split(data, split)
         self.keyframes = opened.with_cameras()
         self.label_format = opened.label_format
-        require_files(self.keyframes, sweep_files, "LiDAR sweeps")
-        require_files(self.keyframes, lidarseg_files, "label files")
+        require_keyframe_files(self.keyframes)
         self.dumps = open_dumps(data.dumps, self.vocabulary)
         text = self.dumps.text_embeddings
         if text is None:

@@ -11,14 +11,23 @@ import pytest
 
 from uov_jax.command_line import command
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
-from uov_jax.errors import InputError, MissingFileError, MissingPackageError, UserError
+from uov_jax.errors import (
+    InputError,
+    MissingFileError,
+    MissingPackageError,
+    NotFiniteError,
+    UserError,
+    decoration,
+)
 
 
 def raising(error: BaseException) -> None:
     raise error
 
 
-@pytest.mark.parametrize("kind", [InputError, MissingFileError, MissingPackageError, UserError])
+@pytest.mark.parametrize(
+    "kind", [InputError, MissingFileError, MissingPackageError, NotFiniteError, UserError]
+)
 def test_what_a_user_can_mend_is_one_line(
     kind: type[Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,6 +41,28 @@ def test_errors_are_of_the_kinds_that_python_code_expects(tmp_path: Path) -> Non
     assert isinstance(missing.value, UserError)
     assert issubclass(InputError, ValueError)
     assert issubclass(MissingPackageError, ImportError)
+
+
+@pytest.mark.parametrize(
+    "error", [InputError("a.jpg: cut off"), OSError("disk full"), ZeroDivisionError("a bug")]
+)
+def test_a_picture_that_fails_ends_nothing(error: Exception) -> None:
+    lines: list[str] = []
+    with decoration("The picture of a", lines.append):
+        raising(error)
+    assert len(lines) == 1
+    assert lines[0].startswith("The picture of a is left out")
+    assert str(error) in lines[0]
+    assert ("Traceback" in lines[0]) == isinstance(error, ZeroDivisionError)
+
+
+def test_a_picture_that_succeeds_says_nothing_and_ctrl_c_is_none_of_its_errors() -> None:
+    lines: list[str] = []
+    with decoration("The picture", lines.append):
+        pass
+    with pytest.raises(KeyboardInterrupt), decoration("The picture", lines.append):
+        raise KeyboardInterrupt
+    assert lines == []
 
 
 def test_the_systems_errors_name_their_file(

@@ -19,6 +19,7 @@ from uov_jax.checkpoints.run import (
     read_record,
 )
 from uov_jax.checkpoints.state import TrainState
+from uov_jax.errors import InputError
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -166,6 +167,16 @@ def test_another_network_is_refused_by_array(tmp_path: Path) -> None:
     other.parameters["more"] = other.parameters.pop("conv.kernel")
     with pytest.raises(CheckpointError, match=r"conv.kernel has shape \(3, 2\) .* and nothing"):
         checkpoints.restore(other)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_not_gone_on_with(tmp_path: Path, value: float) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    checkpoints.save(3, make_state(value))
+    checkpoints.wait()
+    with pytest.raises(InputError, match=r"checkpoints/3: 1 of \d+ tensors .*conv.kernel"):
+        checkpoints.restore(make_state())
     checkpoints.close()
 
 

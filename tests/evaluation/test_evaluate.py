@@ -31,7 +31,7 @@ from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes import read_lidarseg
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.evaluate import (
     EvaluationResult,
@@ -200,6 +200,41 @@ def test_pictures_show_networks_over_images_and_from_above(
     }
     with Image.open(tmp_path / "pictures" / f"{token}_first_cameras.jpg") as image:
         assert image.width > 6 * 480
+
+
+def test_a_cut_off_image_costs_its_picture_alone(
+    tmp_path: Path, networks: dict[str, Path], capsys: Any
+) -> None:
+    root = write_all(tmp_path / "data")
+    images = sorted((root / "samples" / "CAM_FRONT").glob("scene-0103*"))
+    images[0].write_bytes(images[0].read_bytes()[:300])
+    config = tiny_config(root, tmp_path / "cache")
+    whole = judge(config, networks, tmp_path / "without", pictures=0)
+    result = judge(config, networks, tmp_path / "out", pictures=3)
+    assert result.finished
+    assert (tmp_path / "out" / "scores.txt").read_text() == (
+        tmp_path / "without" / "scores.txt"
+    ).read_text()
+    assert whole.written == tuple(
+        tmp_path / "without" / path.relative_to(tmp_path / "out") for path in result.written
+    )
+    out = capsys.readouterr().out
+    assert out.count("is left out") == 1
+    assert f"is left out: {images[0]}: corrupt or truncated image" in out
+    assert len(list((tmp_path / "out" / "pictures").glob("*_cameras.jpg"))) == 2 * len(networks)
+
+
+def test_outputs_that_are_not_finite_are_an_error_that_names_network_and_sweep(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
+) -> None:
+    """The weights are finite: intensity times an infinite product of theirs is not."""
+    tensors = model_to_state_dict(Pointwise(nnx.Rngs(0)))
+    kernel = np.full_like(tensors["kernel"], 3e38)
+    broken = save_state_dict_file(tmp_path / "broken.npz", {"kernel": kernel}, VOXELS)
+    both = {"first": networks["first"], "broken": broken}
+    with pytest.raises(NotFiniteError, match=r"broken: outputs of [\d,]+ .*scene-0103-sample-0"):
+        judge(config, both, tmp_path / "out")
+    assert not (tmp_path / "out" / "scores.txt").exists()
 
 
 def test_an_evaluation_that_was_stopped_goes_on_to_the_same_counts(

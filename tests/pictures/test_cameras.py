@@ -102,6 +102,9 @@ def test_refusals(tmp_path: Path, keyframe: Keyframe) -> None:
     try:
         with pytest.raises(FileNotFoundError, match=r"CAM_FRONT_LEFT.jpg: no such image"):
             camera_picture(points, one, keyframe, COLORS, tmp_path / "a.png")
+        view.path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match=r"CAM_FRONT_LEFT.jpg: corrupt or truncated image"):
+            camera_picture(points, one, keyframe, COLORS, tmp_path / "a.png")
     finally:
         view.path.write_bytes(content)
     assert not list(tmp_path.iterdir())

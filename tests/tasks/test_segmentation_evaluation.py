@@ -21,6 +21,7 @@ from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.semantickitti import read_classes
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
+from uov_jax.evaluation.judging import NOT_FINITE
 from uov_jax.pictures.judged import JudgedPictures
 from uov_jax.superpoints.make import make_superpoints, prepare
 from uov_jax.tasks.build import build_judged_split, build_task
@@ -121,6 +122,8 @@ def test_class_0_is_the_best_only_where_it_may_be() -> None:
     assert best_class(logits).tolist() == [2, 1]
     assert best_class(logits, predict_ignored=True).tolist() == [0, 1]
     assert best_class(logits).dtype == jnp.uint8
+    broken = logits.at[1, 0].set(jnp.nan)
+    assert best_class(broken).tolist() == [2, NOT_FINITE]
 
 
 def test_semantickitti_is_judged_without_cameras(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from uov_jax.evaluation.judging import NOT_FINITE
 from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
@@ -28,6 +29,15 @@ def test_words_of_ignored_groups_are_never_chosen(vocabulary: Vocabulary) -> Non
     feature = text[[ignored]] + 0.1 * text[vocabulary.words_of_class(4)[:1]]
     classes = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(feature)))
     np.testing.assert_array_equal(classes, [4])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_have_no_class(vocabulary: Vocabulary, value: float) -> None:
+    text = np.eye(len(vocabulary), dtype=np.float32)
+    features = text[vocabulary.words_of_class(4)[[0, 0]]]
+    features[1, 3] = value
+    classes = np.asarray(word_classifier(text, vocabulary)(jnp.asarray(features)))
+    np.testing.assert_array_equal(classes, [4, NOT_FINITE])
 
 
 def test_text_of_another_vocabulary_is_refused(vocabulary: Vocabulary) -> None:

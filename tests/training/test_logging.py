@@ -73,6 +73,20 @@ def test_run_log_writes_tensorboard_events(tmp_path: Path) -> None:
     assert b"loss" in events[0].read_bytes()
 
 
+def test_a_plot_that_fails_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(table: Path, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("uov_jax.pictures.loss.loss_plot", full)
+    log = RunLog(tmp_path, 0)
+    log.add(1, 0.1, {"loss": 3.0})
+    assert log.plot() is None
+    log.close()
+    assert "loss.png is left out: [Errno 28] No space left" in capsys.readouterr().out
+
+
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 0, on=False)
     log.add(1, 0.1, {"loss": 3.0})

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from uov_jax.checkpoints.files import require_finite
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
 
@@ -150,6 +151,7 @@ class RunCheckpoints:
         Raises:
             CheckpointError: it was written under another config, data or device count, or holds
               other arrays; the message names the field.
+            InputError: it holds a number that is not finite.
             MissingFileError: there is none.
 
         """
@@ -163,6 +165,7 @@ class RunCheckpoints:
         host = {name: np.zeros(np.shape(leaf), leaf.dtype) for name, leaf in expected.items()}
         arrays = self._restore_item(step, "arrays", ocp.args.StandardRestore(host))
         leaves = [np.asarray(arrays[name]) for name in expected]
+        require_finite(dict(zip(expected, leaves, strict=True)), self.path(step))
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return Restored(step, state)
 

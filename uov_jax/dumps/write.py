@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -12,15 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_images
 from uov_jax.dumps.file import CameraMasks, TeacherDump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes
 from uov_jax.errors import InputError
-from uov_jax.files import UnreadableFileError, read_bytes, unfinished
+from uov_jax.files import unfinished
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.vocabulary import Vocabulary
 
@@ -271,17 +270,6 @@ def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder:
         f"Teacher {teacher.name!r}: {len(waiting)} keyframes ({num_images} images) to do, {found} "
         f"done already. Expected size: {readable_bytes(size)} in {folder.root}{warning}"
     )
-
-
-def read_image(path: Path) -> np.ndarray:
-    """uint8[H, W, 3]: an image as RGB; InputError naming the file if it cannot be decoded."""
-    try:
-        with Image.open(io.BytesIO(read_bytes(path))) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnreadableFileError:
-        raise
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: corrupt or truncated image: {error}") from error
 
 
 def _manifest(

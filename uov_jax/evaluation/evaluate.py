@@ -15,7 +15,7 @@ from uov_jax import compilation
 from uov_jax.afi.parameters import FlatInteraction
 from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.submission import expected_bytes, pack_submission, write_labels
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation.clock import SWEEPS_BEFORE_ESTIMATE, SweepClock
 from uov_jax.evaluation.judged_split import JudgedSplit
 from uov_jax.evaluation.judging import ClassesOfRows, JudgedSweep, Smoothing, evenly_spaced, judge
@@ -276,7 +276,8 @@ class _Run:
                 write_labels(self.split.label_format, folder, index, classes)
         self.clock.note("files")
         if index in self.drawn:
-            self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
+            with decoration(f"The picture of sweep {sweep.sample['token']}", tqdm.tqdm.write):
+                self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
             self.clock.note("pictures")
         self.scores.add(sweep.sample, sweep.columns)
         self.clock.note("scores")
@@ -337,7 +338,8 @@ class _Run:
         judged = self.scores.judged
         if judged:
             written += write_scores(judged, self.directory)
-            written += self.pictures.scores(judged, self.directory / "confusion")
+            with decoration("The picture of the confusion matrices", print):
+                written += self.pictures.scores(judged, self.directory / "confusion")
         if self.settings.submission and finished:
             for name in self.scores.columns:
                 if name != TEACHER:

@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from uov_jax.errors import NotFiniteError
 from uov_jax.evaluation.clock import SweepClock
 
 Item = TypeVar("Item")
 Built = TypeVar("Built")
 Sample = Mapping[str, Any]
+# The "class" of a row of outputs that are not all finite; there are fewer classes than this.
+NOT_FINITE = 255
 # The class of every row of a network's output, uint8[rows]; None where it gives no classes.
 ClassesOfRows = Callable[[Sample], Any]
 # uint8[N] classes of the N points float32[N, 3 or more], made from others of the same shape.
@@ -55,6 +60,9 @@ def judge(
         smoothings: by name, applied to each network's classes.
         clock: is told what takes the time; the consumer's own work is for the consumer to note.
 
+    Raises:
+        NotFiniteError: a network gave NOT_FINITE to points.
+
     """
     clock = clock or SweepClock()
     clock.start()
@@ -66,12 +74,32 @@ def judge(
             for name, classes in rows.items()
             if classes is not None
         }
+        for name, classes in columns.items():
+            _require_finite(name, classes, sample)
         clock.note("network")
         for end, smooth in (smoothings or {}).items():
             for name in rows:
                 columns[name + end] = smooth(sample["points"], columns[name])
             clock.note("AFI")
         yield JudgedSweep(sample, columns)
+
+
+def _require_finite(name: str, classes: np.ndarray, sample: Sample) -> None:
+    wrong = np.count_nonzero(classes == NOT_FINITE)
+    if wrong:
+        raise NotFiniteError(
+            f"{name}: outputs of {wrong:,} of the {len(classes):,} points of sweep "
+            f"{sample['token']} are not finite: its training had broken down, or the sweep is far "
+            "from anything that it was trained on; take an earlier checkpoint, or look at the sweep"
+        )
+
+
+def where_finite(output: jax.Array, classes: jax.Array) -> jax.Array:
+    """The classes uint8[rows], but NOT_FINITE for rows of `output` [rows, C] that are not finite.
+
+    Else the first class would win every comparison with NaN, and look like a prediction.
+    """
+    return jnp.where(jnp.isfinite(output).all(axis=1), classes, jnp.uint8(NOT_FINITE))
 
 
 def evenly_spaced(items: Sequence[Item], number: int | None) -> list[Item]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import CameraView, Keyframe
 from uov_jax.datasets.projection import project
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.errors import InputError
 from uov_jax.evaluation.confusion import class_names
 from uov_jax.pictures import canvas
 
@@ -100,14 +101,12 @@ def overlay(
 
     Raises:
         MissingFileError: there is no such image.
+        InputError: it cannot be decoded.
 
     """
-    if not view.path.is_file():
-        raise MissingFileError(f"{view.path}: no such image: is the archive unpacked completely?")
     scale = width / view.width
-    with Image.open(view.path) as file:
-        size = (width, round(view.height * scale))
-        image = np.asarray(file.convert("RGB").resize(size), np.float32)
+    size = (width, round(view.height * scale))
+    image = np.asarray(Image.fromarray(read_image(view.path)).resize(size), np.float32)
     grey = image.mean(axis=2, keepdims=True)
     image = np.round(_DIMMED * (grey + _COLORED * (image - grey))).astype(np.uint8)
     projection = project(points, keyframe, view)

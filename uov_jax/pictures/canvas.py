@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from uov_jax.files import replacing
+from uov_jax.pictures.lettering import drawable, font
 from uov_jax.pictures.panels import REFERENCES, RIGHT, UNLABELLED, WRONG, checked_panels
 
 INK, PAPER = (51, 51, 51), (255, 255, 255)
 _GREY, _RIGHT, _WRONG = (np.round(255 * np.array(c)) for c in (UNLABELLED, RIGHT, WRONG))
 SWATCH, LINE = 14, 26  # pixels
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font at a size in pixels."""
-    return ImageFont.load_default(size)
 
 
 def panel_colors(
@@ -104,6 +100,7 @@ def _ring(image: np.ndarray, radius: float) -> None:
 
 def caption(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int = 15) -> None:
     """White words on a dark box, for the corner of an image."""
+    text = drawable(text)
     box = draw.textbbox(place, text, font=font(size))
     draw.rectangle((box[0] - 5, box[1] - 4, box[2] + 5, box[3] + 4), fill=(25, 25, 25))
     draw.text(place, text, font=font(size), fill=PAPER)
@@ -116,7 +113,7 @@ def legend(
     words = font(16)
     places, x, y = [], 12, 6
     for index in present:
-        text = names[index].replace("_", " ")
+        text = drawable(names[index].replace("_", " "))
         length = SWATCH + 8 + round(words.getlength(text)) + 22
         if x + length > width and x > 12:
             x, y = 12, y + LINE
@@ -140,7 +137,7 @@ def present_classes(panels: Mapping[str, np.ndarray]) -> list[int]:
 def heading(text: str, width: int) -> Image.Image:
     """A strip with a heading, as wide as asked."""
     strip = Image.new("RGB", (width, 36), PAPER)
-    ImageDraw.Draw(strip).text((12, 7), text, font=font(20), fill=INK)
+    ImageDraw.Draw(strip).text((12, 7), drawable(text), font=font(20), fill=INK)
     return strip
 
 

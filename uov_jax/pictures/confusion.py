@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.pictures.lettering import drawable
 from uov_jax.pictures.panels import INK, save_figure
 
 
@@ -26,7 +27,7 @@ def confusion_picture(
     path = Path(path)
     counts = matrix.counts[1:]
     first = 0 if counts[:, 0].any() else 1
-    names = [name.replace("_", " ") for name in matrix.names]
+    names = [drawable(name.replace("_", " ")) for name in matrix.names]
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
     side = 2.6 + 0.44 * len(matrix.names)

@@ -6,14 +6,15 @@ import colorsys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
+from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.file import CameraMasks, TeacherDump
-from uov_jax.dumps.write import read_image
 from uov_jax.pictures import canvas
+from uov_jax.pictures.lettering import drawable, font
 from uov_jax.vocabulary import Vocabulary
 
 # As one stands in the car and looks round: left, ahead, right; below, what is behind.
@@ -108,10 +109,10 @@ def _write(
     size: int,
     anchor: str = "la",
 ) -> None:
-    font = ImageFont.load_default(size)
-    half = drawing.textlength(text, font) / 2 if anchor == "mm" else 0
+    text, letters = drawable(text), font(size)
+    half = drawing.textlength(text, letters) / 2 if anchor == "mm" else 0
     # Words stay inside the image.
     u = min(max(place[0], half + 4), PANEL[0] - half - 4) if half else place[0]
     drawing.text(
-        (u, place[1]), text, "white", font, anchor=anchor, stroke_width=2, stroke_fill="black"
+        (u, place[1]), text, "white", letters, anchor=anchor, stroke_width=2, stroke_fill="black"
     )

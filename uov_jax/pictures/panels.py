@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from uov_jax.errors import InputError
 from uov_jax.files import replacing
+from uov_jax.pictures.lettering import letter
 
 PANEL_ORDER = ("truth", "teacher", "prediction")
 REFERENCES = PANEL_ORDER[:2]  # what a prediction is compared with, in this order
@@ -73,5 +74,6 @@ def swatch(name: str, color: Sequence[float] | np.ndarray) -> Line2D:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, without pyplot, which keeps global state and is not safe in threads."""
+    letter(figure)
     with replacing(path, durable=False) as temporary:
         FigureCanvasAgg(figure).print_png(temporary)

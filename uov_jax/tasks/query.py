@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from PIL import Image
 from scipy.spatial import cKDTree
 
 from uov_jax.checkpoints.agreement import VoxelSettings
@@ -27,10 +26,11 @@ from uov_jax.checkpoints.run import (
     find_checkpoint,
     read_record,
 )
+from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.folder import DumpSource
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.query import CameraPanel, similarity_picture, word_picture
 from uov_jax.tasks.recipe_batches import recipe_capacities
@@ -92,11 +92,18 @@ class QueriedNetwork:
 
         Raises:
             BatchTooLargeError: the sweep has more voxels than the run's config allows.
+            NotFiniteError: features are not finite.
 
         """
         sample = keyframe_sample(keyframe, vocabulary, self._plans, self.voxels)
         rows = self._predict(self._state, sample["features"], sample["plan"])
-        return sample, np.asarray(rows, np.float32)[sample["inverse"]]
+        features = np.asarray(rows, np.float32)[sample["inverse"]]
+        if not np.isfinite(features).all():
+            raise NotFiniteError(
+                f"{self.folder}: features of points of the sweep {keyframe.token} are not finite: "
+                "its training had broken down; take an earlier checkpoint"
+            )
+        return sample, features
 
     def words(self, dumps: DumpSource) -> np.ndarray:
         """float32[W, D], a unit row for every word of the vocabulary, as the dumps hold them.
@@ -279,8 +286,7 @@ def _camera_of(places: np.ndarray, keyframe: Keyframe, pairs: Pairs) -> CameraPa
         if len(seen):
             view = keyframe.cameras[seen[0]]
             own = pairs.select(pairs.camera == seen[0])
-            with Image.open(view.path) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels = read_image(view.path)
             return CameraPanel(view.channel, pixels, own.point, own.u, own.v)
     return None
 

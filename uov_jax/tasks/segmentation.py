@@ -15,9 +15,9 @@ from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.checkpoints.load import load_weights
 from uov_jax.datasets.sweeps import LabelledSweeps
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import MissingFileError, decoration
 from uov_jax.evaluation import tables
-from uov_jax.evaluation.judging import evenly_spaced, judge
+from uov_jax.evaluation.judging import evenly_spaced, judge, where_finite
 from uov_jax.evaluation.scores import Scores
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
@@ -147,15 +147,17 @@ class Segmentation:
             scores.add(sweep.sample, sweep.columns)
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
-                validation_picture(
-                    directory,
-                    step,
-                    sweep.sample,
-                    prediction,
-                    self.colors,
-                    self.classes,
-                    self.validation.ahead,
-                )
+                token = sweep.sample["token"]
+                with decoration(f"The picture of sweep {token}", tqdm.tqdm.write):
+                    validation_picture(
+                        directory,
+                        step,
+                        sweep.sample,
+                        prediction,
+                        self.colors,
+                        self.classes,
+                        self.validation.ahead,
+                    )
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
             return found.metrics()
@@ -206,11 +208,11 @@ def segmentation_model(
 def best_class(logits: jax.Array, predict_ignored: bool = False) -> jax.Array:
     """uint8[N]: the class of the largest logit of [N, C].
 
-    The ignored class 0 takes part only with `predict_ignored`.
+    The ignored class 0 takes part only with `predict_ignored`. NOT_FINITE for rows that are not.
     """
-    if predict_ignored:
-        return jnp.argmax(logits, axis=1).astype(jnp.uint8)
-    return jnp.argmax(logits[:, 1:], axis=1).astype(jnp.uint8) + jnp.uint8(1)
+    first = 0 if predict_ignored else 1
+    best = jnp.argmax(logits[:, first:], axis=1).astype(jnp.uint8) + jnp.uint8(first)
+    return where_finite(logits, best)
 
 
 _best_class = jax.jit(best_class)

@@ -19,7 +19,7 @@ from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.datasets.split import open_dataset
 from uov_jax.dumps.folder import settings_identity
 from uov_jax.dumps.reference import open_dumps
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
@@ -161,7 +161,11 @@ class TriModalPretraining:
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
                 prediction = sweep.columns[NETWORK]
-                validation_picture(directory, step, sweep.sample, prediction, colors, names, "y")
+                token = sweep.sample["token"]
+                with decoration(f"The picture of sweep {token}", tqdm.tqdm.write):
+                    validation_picture(
+                        directory, step, sweep.sample, prediction, colors, names, "y"
+                    )
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uov_jax.errors import InputError
+from uov_jax.evaluation.judging import where_finite
 from uov_jax.vocabulary import Vocabulary
 
 
@@ -21,6 +22,8 @@ def word_classifier(
     text_embeddings: np.ndarray, vocabulary: Vocabulary, predict_ignored: bool = False
 ) -> Callable[[jax.Array], jax.Array]:
     """A function from features [N, D] to the evaluation class uint8 [N] of the nearest word.
+
+    It gives NOT_FINITE for features that are not finite.
 
     Args:
         text_embeddings: float[W, D], of the vocabulary's words.
@@ -43,6 +46,6 @@ def word_classifier(
 
     def classify(features: jax.Array) -> jax.Array:
         similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
-        return jnp.asarray(classes)[jnp.argmax(similarity, axis=1)]
+        return where_finite(features, jnp.asarray(classes)[jnp.argmax(similarity, axis=1)])
 
     return classify

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, decoration
 from uov_jax.files import replacing
 
 FIRST_COLUMNS = ("step", "epoch")
@@ -108,14 +108,19 @@ class RunLog:
                 self._writer.add_scalar(name, value, step)
 
     def plot(self) -> Path | None:
-        """Draw loss.png from metrics.csv; None on other processes and before the first row."""
+        """Draw loss.png from metrics.csv; None on other processes and before the first row.
+
+        None, after a line that says why, where it cannot be drawn.
+        """
         if self._table is None or "loss" not in self._table.columns:
             return None
         from uov_jax.pictures.loss import loss_plot  # Late: it imports matplotlib.
 
         path = self.directory / "loss.png"
-        loss_plot(self._table.path, path)
-        return path
+        with decoration(f"The plot {path}", print):
+            loss_plot(self._table.path, path)
+            return path
+        return None
 
     def close(self) -> None:
         """Flush everything."""

@@ -20,8 +20,8 @@ from uov_jax.files import (
     file_sizes,
     read_bytes,
     refuse_empty,
+    remove_unfinished,
     replacing,
-    unfinished,
     write_npz,
     write_text,
 )
@@ -97,14 +97,16 @@ def test_folders_that_cannot_be_flushed_are_no_error(
     assert (tmp_path / "a.txt").read_text() == "a\n"
 
 
-def test_what_killed_writers_left_is_found_with_its_name(tmp_path: Path) -> None:
-    generator = replacing(tmp_path / "token.npz")
-    left = generator.__enter__()
-    left.write_bytes(b"half")
-    (tmp_path / "other.npz").write_bytes(b"")
-    assert list(unfinished(tmp_path)) == [(left, "token.npz")]
-    generator.__exit__(None, None, None)
-    assert list(unfinished(tmp_path)) == []
+def test_what_killed_writers_left_is_removed_by_its_name(tmp_path: Path) -> None:
+    with replacing(tmp_path / "token.npz") as left:
+        left.write_bytes(b"half")
+        remove_unfinished(tmp_path, {"other.npz", left.name})
+        assert left.is_file()
+        remove_unfinished(tmp_path, {"token.npz"})
+        assert not left.exists()
+        left.write_bytes(b"whole")
+    remove_unfinished(tmp_path, {"token.npz"})
+    assert (tmp_path / "token.npz").read_bytes() == b"whole"
 
 
 class Hiccups:

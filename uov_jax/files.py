@@ -131,11 +131,15 @@ def _flush(path: Path) -> None:
         os.close(number)
 
 
-def unfinished(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Files that writers killed in `replacing` left, each with the name that it was to get."""
+def remove_unfinished(folder: Path, names: Collection[str]) -> None:
+    """Remove what writers killed in `replacing` left of files that were to get these names.
+
+    Only of names that are this process's to write: others may be at work on others.
+    """
     for path in folder.glob(f".*{_TEMPORARY}*"):
         stem, _, ending = path.name.removeprefix(".").rpartition(_TEMPORARY)
-        yield path, stem.rpartition(".")[0] + ending
+        if stem.rpartition(".")[0] + ending in names:
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> int:

@@ -115,6 +115,17 @@ def test_a_stopped_run_goes_on_and_reports_on_all(tmp_path, tiny_keyframes, tiny
     assert all(result.counts is not None for result in found)
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path, tiny_keyframes, tiny_dumps, vocabulary):
+    folder = prepare(tiny_keyframes, tiny_dumps, vocabulary, tmp_path / "out", "native")
+    own = folder.root / f".{tiny_keyframes[1].token}.4711.tmp.npz"
+    others = folder.root / ".another-shards.4711.tmp.npz"
+    for path in (own, others):
+        path.write_bytes(b"half")
+    list(make_superpoints(tiny_keyframes[:2], tiny_dumps, vocabulary, folder))
+    assert not own.exists()
+    assert others.is_file()
+
+
 def test_a_truncated_file_of_an_earlier_run_is_named(
     tmp_path, tiny_keyframes, tiny_dumps, vocabulary
 ):

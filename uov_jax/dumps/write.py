@@ -19,7 +19,7 @@ from uov_jax.datasets.required_files import require_images
 from uov_jax.dumps.file import CameraMasks, TeacherDump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes
 from uov_jax.errors import InputError
-from uov_jax.files import unfinished
+from uov_jax.files import remove_unfinished
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.vocabulary import Vocabulary
 
@@ -117,7 +117,7 @@ def dump_keyframes(
     )
     waiting = [keyframe for keyframe in keyframes if keyframe not in folder]
     found = len(keyframes) - len(waiting)
-    _remove_unfinished(folder, waiting)
+    remove_unfinished(folder.root, {folder.path(keyframe).name for keyframe in waiting})
     say(_plan(teacher, waiting, found, folder))
     run = _Run(teacher, folder, say, batch)
     run.dump(_sample_first(waiting), HOPELESS)
@@ -245,14 +245,6 @@ def _sample_first(keyframes: Sequence[Keyframe]) -> list[Keyframe]:
     return [keyframes[i] for i in sorted(chosen)] + [
         keyframe for i, keyframe in enumerate(keyframes) if i not in chosen
     ]
-
-
-def _remove_unfinished(folder: DumpFolder, waiting: Sequence[Keyframe]) -> None:
-    """Remove what a killed process left of these keyframes; other processes write others."""
-    own = {folder.path(keyframe).name for keyframe in waiting}
-    for path, name in unfinished(folder.root):
-        if name in own:
-            path.unlink(missing_ok=True)
 
 
 def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder: DumpFolder) -> str:

@@ -21,6 +21,7 @@ from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
+from uov_jax.files import remove_unfinished
 from uov_jax.superpoints.grouping import point_superpoints
 from uov_jax.superpoints.labels import (
     Format,
@@ -108,6 +109,8 @@ def make_superpoints(
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, found {workers}")
+    waiting = [keyframe for keyframe in keyframes if keyframe not in folder]
+    remove_unfinished(folder.root, {folder.path(keyframe).name for keyframe in waiting})
     job = _Job(keyframes, dumps, folder, vocabulary)
     if workers == 1:
         yield from (_label(job, keyframe) for keyframe in keyframes)

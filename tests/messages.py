@@ -2,7 +2,7 @@
 
 A message is what an exception of the package is made of, or a warning, or what a parser refuses, or
 what goes to standard error. One that only passes other text on, such as `f"{path}: {error}"`, is
-followed to where that text is made, as far as this file can see, and else left out.
+followed to where its module makes that text, and else left out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def messages(modules: Mapping[str, ast.Module]) -> list[Message]:
         for node, around in _calls(module):
             if not (_name(node.func) in own or _to_standard_error(node)) or not node.args:
                 continue
-            for made in _texts(node.args[0], around, module, modules):
+            for made in _texts(node.args[0], around, module):
                 text = squeezed(_pattern(made))
                 if num_words(text) >= LEAST_WORDS:
                     found.setdefault(text, Message(f"{path}:{made.lineno}", text))
@@ -138,10 +138,7 @@ def _calls(
 
 
 def _texts(
-    node: ast.expr,
-    around: tuple[ast.FunctionDef, ...],
-    module: ast.Module,
-    modules: Mapping[str, ast.Module],
+    node: ast.expr, around: tuple[ast.FunctionDef, ...], module: ast.Module
 ) -> Iterator[ast.expr]:
     """What a message is made of: it itself, or where it only passes on others, these."""
     if num_words(squeezed(_pattern(node))) >= LEAST_WORDS:
@@ -151,9 +148,9 @@ def _texts(
     for value in filled or [node]:
         if isinstance(value, ast.Name) and around:
             for source in [*_assigned(value.id, around[-1]), *_given(value.id, around, module)]:
-                yield from _returned(source, modules) if isinstance(source, ast.Call) else [source]
+                yield from _returned(source, module) if isinstance(source, ast.Call) else [source]
         elif isinstance(value, ast.Call):
-            yield from _returned(value, modules)
+            yield from _returned(value, module)
 
 
 def _assigned(name: str, function: ast.FunctionDef) -> Iterator[ast.expr]:
@@ -183,12 +180,11 @@ def _given(
                 yield from (k.value for k in node.keywords if k.arg == name)
 
 
-def _returned(call: ast.Call, modules: Mapping[str, ast.Module]) -> Iterator[ast.expr]:
-    """What the package's functions of a call's name return, those that return texts."""
-    for module in modules.values():
-        for function in ast.walk(module):
-            if isinstance(function, FUNCTIONS) and function.name == _name(call.func):
-                if function.returns is not None and _name(function.returns) == "str":
-                    for node in ast.walk(function):
-                        if isinstance(node, ast.Return) and node.value is not None:
-                            yield node.value
+def _returned(call: ast.Call, module: ast.Module) -> Iterator[ast.expr]:
+    """What the module's function of a call's name returns, if it returns a text."""
+    for function in ast.walk(module):
+        if isinstance(function, FUNCTIONS) and function.name == _name(call.func):
+            if function.returns is not None and _name(function.returns) == "str":
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Return) and node.value is not None:
+                        yield node.value

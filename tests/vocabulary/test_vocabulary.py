@@ -227,7 +227,5 @@ def test_ground_is_a_property_of_the_classes(tmp_path: Path) -> None:
     assert load_vocabulary("nuscenes").num_raw_labels == 32
     for wrong in ("floor", ["ceiling"], ["ignore"], [1]):
         path.write_text(json.dumps(content | {"ground": wrong}))
-        with pytest.raises(
-            VocabularyError, match="not a vocabulary: ground: expected names of"
-        ):
+        with pytest.raises(VocabularyError, match="not a vocabulary: ground: expected names of"):
             load_vocabulary(path)

@@ -198,7 +198,8 @@ def apply_segmentation_variant(config: ConfigDict, arg: str | None, steps: int) 
 
     """
     if arg not in VARIANTS:
-        raise ValueError(f"no variant {arg!r} of this config")
+        known = ", ".join(("parametrize", *VARIANTS))
+        raise ValueError(f"no variant {arg!r} of this config, there are {known}")
     _simulated_drive(config)
     _use_adam(config, 1e-3, head_learning_rate=4e-3)
     config.total_steps = steps

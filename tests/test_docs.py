@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from uov_jax.config import flat_fields, load_config
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # `tasks/tri_modal.py`, `csrc/core/plan.cpp`, `datasets/lidar_file.py: read_points`
@@ -35,3 +37,72 @@ def test_the_tour_names_a_file_of_every_room() -> None:
     tour = (ROOT / "docs" / "tour.md").read_text("utf-8")
     rooms = {path.name for path in (ROOT / "uov_jax").iterdir() if (path / "__init__.py").is_file()}
     assert not {room for room in rooms if f"{room}/" not in tour}
+
+
+def code_of(page: Path) -> list[str]:
+    """A page's code: what stands between backticks, and indented lines, continued ones whole."""
+    text = page.read_text("utf-8")
+    blocks = re.sub(r"\\\n", " ", "\n".join(re.findall(r"^ {4}.*", text, re.M)))
+    return re.findall(r"`([^`]+)`", re.sub(r"^ {4}.*", "", text, flags=re.M)) + blocks.splitlines()
+
+
+def options_of(*places: Path) -> set[str]:
+    """The options that files of Python name."""
+    found = set()
+    for path in places:
+        found |= set(re.findall(r'"(--[a-z][a-z-]*)"', path.read_text("utf-8")))
+    return found
+
+
+def fields() -> set[str]:
+    """The fields of all recipes and their sections, by their dotted names."""
+    found = set()
+    for recipe in (ROOT / "configs").glob("*.py"):
+        if recipe.stem != "common":
+            names = [name for name, _ in flat_fields(load_config(str(recipe)))]
+            found |= {name.rpartition(".")[0] for name in names} | set(names)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_a_page_names_is_one_of_its_commands(page: Path) -> None:
+    shared = [ROOT / "uov_jax" / "command_line" / f"{name}.py" for name in ("command", "recipe")]
+    everywhere = options_of(
+        *(ROOT / "uov_jax" / "command_line").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")
+    )
+    for line in code_of(page):
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w.-])", line)) - {"--help"}
+        command = re.search(r"\b(\w+)\.py\b", line)
+        if command and (ROOT / "scripts" / command[0]).is_file():
+            known = options_of(ROOT / "uov_jax" / "command_line" / command[0], *shared)
+        elif re.match(r"--|\w+\.py|python -m benchmarks", line):
+            known = everywhere
+        else:
+            continue  # Of another program.
+        assert not options - known, f"{page.name} names {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_field_that_a_page_names_is_one_of_a_recipe(page: Path) -> None:
+    known = fields()
+    for line in code_of(page):
+        for name in re.findall(r"\bconfig\.([a-z_]+(?:\.[a-z_]+)*)", line):
+            assert name in known | {"py", "json"}, f"{page.name} names {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_that_a_page_names_is_in_the_makefile(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in code_of(page):
+        for command in re.findall(r"(?:^|\s)make((?: [a-z-]+)+)", line):
+            for target in command.split():
+                assert re.search(rf"^{target}:", makefile, re.M), f"{page.name} names {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_variable_of_the_environment_that_a_page_names_is_read(page: Path) -> None:
+    paths = [ROOT / "setup.py", *(ROOT / "uov_jax").rglob("*.py"), *(ROOT / "csrc").rglob("*.cpp")]
+    code = "\n".join(path.read_text("utf-8") for path in paths)
+    for line in code_of(page):
+        for name in re.findall(r"\b(?:UOV|JAX|XDG|XLA|SLURM|JOB)_[A-Z_]+", line):
+            assert name in code, f"{page.name} names {line}"

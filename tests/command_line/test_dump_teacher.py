@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_the_script_ends_with_one_clear_message(tmp_path, tiny_root, capsys, cha
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert message in captured.err
+    assert not (tmp_path / "dumps").exists()
+
+
+def test_a_package_that_is_not_installed_is_named(tmp_path, tiny_root, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "uov_jax.teachers.san", raising=False)
+    assert script.main(arguments(tiny_root, tmp_path / "dumps", teacher="san")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: the teacher 'san' needs the package 'torch'")
+    assert "pip install -r requirements/teachers.txt" in error
     assert not (tmp_path / "dumps").exists()
 
 

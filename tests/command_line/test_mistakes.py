@@ -56,6 +56,18 @@ def test_what_is_missing_is_one_line(
     assert {path.name for path in empty_folder.iterdir()} == {"configs"}
 
 
+@pytest.mark.parametrize("name", ["make_superpoints", "simulate"])
+def test_work_needs_a_worker(
+    name: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = importlib.import_module(f"uov_jax.command_line.{name}")
+    with pytest.raises(SystemExit) as left:
+        command.main([*MISTAKES.get(name, ("--output", "out")), "--workers", "0"])
+    assert left.value.code == 2
+    assert "argument --workers: 0: expected at least 1" in capsys.readouterr().err
+    assert {path.name for path in empty_folder.iterdir()} == {"configs"}
+
+
 @pytest.mark.parametrize("name", sorted(MISTAKES.keys() | WITHOUT_INPUT))
 def test_an_option_that_there_is_not_is_refused(
     name: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,14 @@ def test_the_script_asks_for_words_without_weights(run, capsys):
 def test_the_script_ends_with_one_message(run, capsys, arguments, message):
     assert script.main(["--checkpoint", str(run), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_package_that_is_not_installed_is_named(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "uov_jax.teachers.weights", raising=False)
+    weights = ["--weights", str(tmp_path / "weights.pth"), "--teacher", "san"]
+    assert script.main(["--checkpoint", str(run), "--text", "a shopping cart", *weights]) == 1
+    assert "error: the teacher 'san' needs the package 'torch'" in capsys.readouterr().err
 
 
 def test_the_script_embeds_any_text_with_the_teachers_weights(run, tmp_path, monkeypatch, capsys):

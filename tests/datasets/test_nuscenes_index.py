@@ -69,7 +69,7 @@ def test_a_table_is_read_in_pieces_of_any_size(
     ("text", "message"),
     [
         ('{"token": "a"}', "not a JSON list, it begins with"),
-        ('[{"token": "a", "next": ""}, {"token": "b"}]', "record 1: .*missing required field"),
+        ('[{"token": "a", "next": ""}, {"token": "b"}]', "record 1: .*missing .*no such table"),
         ('[{"token": "a", "next": ""}, {"token": 1, "next": ""}]', "record 1: Expected `str`"),
         ('[{"token": "a", "next": ""}', "breaks off or is malformed about record 1"),
         ('[{"token": "a", "next": ""}, {"tok', "breaks off or is malformed about record 1"),

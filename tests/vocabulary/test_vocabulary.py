@@ -204,10 +204,10 @@ def test_words_make_a_dictionary_of_their_own():
     assert vocabulary.eval_classes == ("ignore", "a shopping cart", " rolling hills")
     assert vocabulary.word_eval_class.tolist() == [1, 2]
     for words, message in [
-        ([], "the words given: eval_classes"),
-        (["a", "a"], "the words given: eval_classes: expected different names"),
-        (["a", ""], "the words given: eval_classes"),
-        ([str(i) for i in range(256)], "the words given: eval_classes: expected 2 to 256"),
+        ([], "the words given: .*eval_classes"),
+        (["a", "a"], "the words given: .*eval_classes: expected different names"),
+        (["a", ""], "the words given: .*eval_classes"),
+        ([str(i) for i in range(256)], "the words given: .*eval_classes: expected 2 to 256"),
     ]:
         with pytest.raises(VocabularyError, match=message):
             vocabulary_of_words(words)
@@ -227,5 +227,5 @@ def test_ground_is_a_property_of_the_classes(tmp_path: Path) -> None:
     assert load_vocabulary("nuscenes").num_raw_labels == 32
     for wrong in ("floor", ["ceiling"], ["ignore"], [1]):
         path.write_text(json.dumps(content | {"ground": wrong}))
-        with pytest.raises(VocabularyError, match="own.json: ground: expected names of evaluation"):
+        with pytest.raises(VocabularyError, match="not a vocabulary: ground: expected names of"):
             load_vocabulary(path)

@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="npy: int32 superpoint number * 100 + raw label, as the reference writes it",
     )
     command.add_vocabulary(parser)
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--workers", type=command.at_least(1), default=2, help="processes")
     options = parser.parse_args(arguments)
     options.split = options.split or ["train", "val"]
     return options

@@ -104,12 +104,14 @@ def embed(
         words = network.words(open_dumps(folder, vocabulary))
     if options.weights:
         # Late, because they need PyTorch.
-        from uov_jax.teachers import TeacherOptions, create_teacher
-        from uov_jax.teachers.weights import weights_hash
+        from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed
+
+        name = options.teacher or network.identity["teacher"]
+        with packages_needed(name):
+            from uov_jax.teachers.weights import weights_hash
 
         network.require_weights(weights_hash(options.weights))
         settings = TeacherOptions(tuple(options.weights), options.device)
-        name = options.teacher or network.identity["teacher"]
         teacher = create_teacher(name, vocabulary_of_words(texts), settings)
         assert teacher.text_embeddings is not None
         rows = teacher.text_embeddings

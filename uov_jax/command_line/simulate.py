@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=20, help="the last fifth is for validation")
     parser.add_argument("--keyframes", type=int, default=6, help="of each scene, 0.5 s apart")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--workers", type=command.at_least(1), default=2, help="processes")
     parser.add_argument(
         "--image-scale", type=float, default=1.0, help="size of the images relative to 1600 x 900"
     )

@@ -320,7 +320,9 @@ def _record_error(path: Path, done: int, error: Exception | None, text: bytes) -
         what, _, place = str(error).partition(" - at `$[")
         number = place.partition("]")[0]
         if number.isdigit():
-            return TableError(f"{path}: record {done + int(number)}: {what}")
+            return TableError(
+                f"{path}: record {done + int(number)}: {what}: no such table of nuScenes' format"
+            )
         return TableError(f"{path}: {error}")
     count = done + text.count(b"}")
     return TableError(f"{path}: breaks off or is malformed about record {count}: {error}")

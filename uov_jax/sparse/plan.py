@@ -236,7 +236,7 @@ def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
     return CapacityError(
         f"level {level} of the plan has {counts[level]:,} voxels but room for "
         f"{spec.capacities[level]:,} (capacity {spec.capacity:,}, voxels per level "
-        f"{[int(n) for n in counts]}, room {list(spec.capacities)}): raise the capacity"
+        f"{[int(n) for n in counts]}, room {list(spec.capacities)})"
     )
 
 

@@ -7,7 +7,15 @@ from uov_jax.teachers.teacher import (
     Teacher,
     TeacherOptions,
     create_teacher,
+    packages_needed,
     teacher_names,
 )
 
-__all__ = ["ImageMasks", "Teacher", "TeacherOptions", "create_teacher", "teacher_names"]
+__all__ = [
+    "ImageMasks",
+    "Teacher",
+    "TeacherOptions",
+    "create_teacher",
+    "packages_needed",
+    "teacher_names",
+]

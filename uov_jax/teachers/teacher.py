@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, MissingPackageError
 from uov_jax.vocabulary import Vocabulary
 
 # Module of each teacher; it has `create(vocabulary, options) -> Teacher`. Modules are imported when
@@ -100,13 +101,30 @@ def create_teacher(
         InputError: there is no teacher of that name, no such device, or the weight files are not
             the official ones.
         MissingFileError: a weight file is missing; says where its authors publish it.
-        ModuleNotFoundError: a package it needs is not installed.
+        MissingPackageError: a package it needs is not installed.
 
     """
     if name not in MODULES:
         raise InputError(f"unknown teacher {name!r}, known are {', '.join(teacher_names())}")
-    teacher: Teacher = importlib.import_module(MODULES[name]).create(vocabulary, options)
+    with packages_needed(name):
+        module = importlib.import_module(MODULES[name])
+    teacher: Teacher = module.create(vocabulary, options)
     return teacher
+
+
+@contextlib.contextmanager
+def packages_needed(teacher: str) -> Iterator[None]:
+    """Imports for a teacher; MissingPackageError for a package that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "uov_jax"):
+            raise
+        raise MissingPackageError(
+            f"the teacher {teacher!r} needs the package {package!r}, which is not installed: "
+            "pip install -r requirements/teachers.txt, or pip install 'uov-jax[teachers]'"
+        ) from error
 
 
 def require_rgb(images: Sequence[np.ndarray]) -> None:

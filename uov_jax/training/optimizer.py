@@ -154,7 +154,7 @@ def schedule(
             f"found {total_steps} and {steps_per_epoch}"
         )
     if per not in ("epoch", "step"):
-        raise InputError(f"schedule.per: expected 'epoch' or 'step', found {per!r}")
+        raise InputError(f"config.schedule.per: expected 'epoch' or 'step', found {per!r}")
     length = math.ceil(total_steps / steps_per_epoch) if per == "epoch" else total_steps
     decay: dict[str, Callable[[jax.Array], jax.Array]] = {
         "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
@@ -162,7 +162,7 @@ def schedule(
         "constant": jnp.ones_like,
     }
     if name not in decay:
-        raise InputError(f"schedule.name: expected one of {sorted(decay)}, found {name!r}")
+        raise InputError(f"config.schedule.name: expected one of {sorted(decay)}, found {name!r}")
     warmup_steps = warmup_epochs * steps_per_epoch
 
     def rate(count: jax.Array) -> jax.Array:
@@ -209,7 +209,7 @@ def build_optimizer(
     name = settings.pop("name")
     makers: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adam": adam}
     if name not in makers:
-        raise InputError(f"optimizer.name: expected one of {sorted(makers)}, found {name!r}")
+        raise InputError(f"config.optimizer.name: expected one of {sorted(makers)}, found {name!r}")
     for parameter, group in groups.items():
         if group not in GROUPS:
             raise InputError(f"parameter {parameter}: group {group!r}, expected one of {GROUPS}")

@@ -147,7 +147,9 @@ def _shipped_names() -> list[str]:
 def _parse(content: Any, source: str, name: str) -> Vocabulary:
     def require(condition: Any, place: str, expected: str, found: Any) -> None:
         if not condition:
-            raise VocabularyError(f"{source}: {place}: expected {expected}, found {found!r}")
+            raise VocabularyError(
+                f"{source}: not a vocabulary: {place}: expected {expected}, found {found!r}"
+            )
 
     require(isinstance(content, dict), "top level", "an object", type(content).__name__)
     classes = content.get("eval_classes")

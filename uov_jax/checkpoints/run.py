@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
 
@@ -31,6 +32,8 @@ FREE_FIELDS = (
     "data.workers",
     "data.worker_processes",
 )
+# Fields that recipes got later, with what runs without them were made with.
+LATER_FIELDS = {"data.lidar": LIDAR, "data.cameras": list(CAMERAS)}
 FORMAT = 1
 
 
@@ -291,6 +294,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     """(field, old value, new value) of all fields that must agree and do not."""
     before, after = _flatten(old), _flatten(new)
+    before = {name: value for name, value in LATER_FIELDS.items() if name in after} | before
     names = [name for name in {**before, **after} if not is_free(name)]
     absent = "nothing"
     return [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from uov_jax.errors import InputError
+
 LIDAR = "LIDAR_TOP"
-# The order in which a later camera overwrites an earlier one's label of a point.
 CAMERAS = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",
@@ -18,6 +20,55 @@ CAMERAS = (
     "CAM_BACK_LEFT",
     "CAM_FRONT_LEFT",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """Which sensors of a dataset its keyframes show, by their channels; nuScenes' by default.
+
+    Attributes:
+        lidar: whose sweeps they are.
+        cameras: whose images they have. Their order counts: a later camera overwrites an earlier
+            one's label of a point. None at all suit what needs no images.
+
+    Raises:
+        InputError: a camera is named twice, or a name is none.
+
+    """
+
+    lidar: str = LIDAR
+    cameras: tuple[str, ...] = CAMERAS
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for name in (self.lidar, *self.cameras):
+            if not isinstance(name, str) or not name or "," in name:
+                raise InputError(
+                    f"{name!r} is no sensor's channel: give --lidar LIDAR_TOP --cameras CAM_A "
+                    "CAM_B, or in a recipe --config.data.lidar=LIDAR_TOP "
+                    "--config.data.cameras=\"('CAM_A', 'CAM_B')\""
+                )
+        twice = [name for name in self.cameras if self.cameras.count(name) > 1]
+        if twice:
+            raise InputError(f"the camera {twice[0]} is named twice: {', '.join(self.cameras)}")
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.lidar} with {', '.join(self.cameras) or 'no camera'}"
+
+    def identity(self) -> dict[str, str]:
+        """What labels made with it are bound to; nothing for nuScenes', which once was the only."""
+        if self == NUSCENES_RIG:
+            return {}
+        return {"lidar": self.lidar, "cameras": ", ".join(self.cameras)}
+
+
+NUSCENES_RIG = Rig()
+
+
+def rig_of(data: Any) -> Rig:
+    """The rig of a recipe's `data` section; nuScenes' where that of an older run names none."""
+    return Rig(data.get("lidar", LIDAR), tuple(data.get("cameras", CAMERAS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +130,9 @@ class Keyframe:
         scene: name of the scene.
         lidar_path, lidar_token: sweep file and its `sample_data` token.
         sensor_to_ego, ego_to_global: poses of the LiDAR, the latter at the time of the sweep.
-        cameras: one view each, in the order that was asked for, by default that of `CAMERAS`.
-        lidarseg_path: file of point labels, None where the dataset has none.
+        cameras: one view each, in the order of the rig.
+        lidarseg_path: file of point labels, None where the dataset has none of this sweep.
+        rig: channels of LiDAR and cameras.
 
     """
 
@@ -92,3 +144,4 @@ class Keyframe:
     ego_to_global: Pose
     cameras: Sequence[CameraView]
     lidarseg_path: Path | None
+    rig: Rig = NUSCENES_RIG

@@ -74,9 +74,12 @@ class NuScenesSweeps:
             return self._labels.labels(keyframe, num_points)
         return true_classes(keyframe, num_points, self.vocabulary)
 
-    def seen(self, index: int, points: np.ndarray) -> np.ndarray:
-        """bool[N]: whether one of the six cameras sees each point."""
-        return points_seen(pair_points(points, self.keyframes[index]), len(points))
+    def seen(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """bool[N]: whether one of the cameras sees each point; None for a rig without cameras."""
+        keyframe = self.keyframes[index]
+        if not keyframe.rig.cameras:
+            return None
+        return points_seen(pair_points(points, keyframe), len(points))
 
 
 class NuScenesLabelFormat:

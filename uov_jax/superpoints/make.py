@@ -72,12 +72,14 @@ def prepare(
     """
     require_files(keyframes, sweep_files, "LiDAR sweeps")
     require_files(keyframes, lambda keyframe: [keyframe.lidarseg_path], "label files")
+    if not keyframes:
+        raise InputError("superpoints need at least one keyframe, found none")
     if dumps.text_embeddings is None:
         raise InputError(
             f"{dumps.root}: the dumps of {dumps.teacher!r} have no words, so there are no labels "
             "in them: take those of SAN, FC-CLIP or CAT-Seg"
         )
-    manifest = PseudoLabelManifest.of_dumps(dumps, vocabulary, format)
+    manifest = PseudoLabelManifest.of_dumps(dumps, vocabulary, format, keyframes[0].rig)
     if Path(output).is_dir():
         folder = PseudoLabelFolder.create(output, manifest, vocabulary)
         dumps.check([keyframe for keyframe in keyframes if keyframe not in folder])

@@ -61,6 +61,8 @@ def draw(options: argparse.Namespace) -> None:
     output, names, colors = options.output, vocabulary.eval_classes, vocabulary.colors
     output.mkdir(parents=True, exist_ok=True)
     print(f"Drawing {len(scene)} keyframes of {options.scene}, some 3 s each, into {output}")
+    if scene.unlabelled:
+        print(f"{scene.unlabelled} of them have no true labels: their truth is drawn unlabelled.")
     for number in tqdm.trange(len(scene), unit="keyframe"):
         frame = scene[number]
         stem = f"{options.scene}_{number:03d}"

@@ -117,6 +117,9 @@ def report(
         print("The dataset has no true labels, so nothing is known of how many are right.")
         return
     purity = Purity(matrix)
+    unlabelled = len(keyframes) - judged
+    if unlabelled:
+        print(f"{unlabelled} of {len(keyframes)} keyframes have no true labels: not in this table.")
     print(f"Against the true labels of {judged} keyframes, in % (see {output / 'purity.csv'}):")
     print(purity.table())
     print(

@@ -67,6 +67,10 @@ class NuScenesSweeps:
         """float32[N, 5]: x, y, z in metres, intensity, ring."""
         return read_sweep(self.keyframes[index].lidar_path)
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a keyframe has true labels, or all have pseudo labels."""
+        return self._labels is not None or self.keyframes[index].lidarseg_path is not None
+
     def labels(self, index: int, num_points: int) -> np.ndarray | None:
         """uint8[num_points]: evaluation classes; None for a keyframe without true labels."""
         keyframe = self.keyframes[index]

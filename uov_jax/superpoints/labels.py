@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from uov_jax.datasets.keyframe import CAMERAS, LIDAR, Keyframe, Rig
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR, NUSCENES_RIG, Keyframe, Rig
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
@@ -94,7 +94,11 @@ class PseudoLabelManifest:
 
     @classmethod
     def of_dumps(
-        cls, dumps: DumpSource, vocabulary: Vocabulary, format: Format, rig: Rig
+        cls,
+        dumps: DumpSource,
+        vocabulary: Vocabulary,
+        format: Format,
+        rig: Rig = NUSCENES_RIG,
     ) -> PseudoLabelManifest:
         """The manifest of labels of a rig's sweeps, made from dumps of that vocabulary."""
         manifest = getattr(dumps, "manifest", None)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.dumps.test_write import OneSize
+from tests.tasks.conftest import CAPACITY
 from tests.tiny_dataset import Sizes, write_dataset
 from uov_jax.datasets.keyframe import Rig
 from uov_jax.datasets.nuscenes import read_sweep
@@ -19,7 +20,9 @@ from uov_jax.dumps.check import find_problems
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.dumps.statistics import DumpStatistics
 from uov_jax.dumps.write import dump_keyframes
+from uov_jax.errors import InputError
 from uov_jax.evaluation.evaluate import EvaluationSettings, evaluate
+from uov_jax.evaluation.judging import JudgedSweep
 from uov_jax.input.tri_modal import NO_AUGMENTATION, TriModalSource
 from uov_jax.pictures.animation import animate
 from uov_jax.pictures.cameras import camera_picture
@@ -178,3 +181,23 @@ def test_networks_are_trained_and_judged(chain: Any, configure: Any, tmp_path: P
     assert scores.everywhere.mean_iou() == metrics["zero_shot_miou"]
     assert scores.matrices["seen"].mean_iou() == metrics["zero_shot_miou_seen"]
     assert len(list((tmp_path / "out" / "pictures").glob("*_cameras.jpg"))) == 1
+
+
+def test_fine_tuning_needs_no_camera(configure: Any, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "data", lidar="LIDAR_FRONT", cameras={})
+    rig = Rig("LIDAR_FRONT", ())
+    config = recipe(configure, "finetune_nuscenes", root, rig)
+    task: Any = build_task(config)
+    output = np.random.default_rng(0).standard_normal((CAPACITY, 17)).astype(np.float32)
+    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    assert "miou" in metrics
+    assert "miou_seen" not in metrics
+    split = build_judged_split(config)
+    sample = split.sample(0)
+    assert sample["seen"] is None
+    sweep = JudgedSweep(sample, {"network": np.ones(400, np.uint8)})
+    JudgedPictures().sweep(split, 0, sweep, tmp_path / "out")
+    names = [path.name for path in (tmp_path / "out").iterdir()]
+    assert names == ["scene-0103-sample-0_network.png"]
+    with pytest.raises(InputError, match="config.data.cameras: names no camera, and here they"):
+        build_judged_split(recipe(configure, "tmp_san", root, rig))

@@ -9,6 +9,9 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
+
 VARIANTS = ("sim", "sim-long")
 # The first one of a simulated drive.
 SIMULATED_SCENE = "sim-0001"
@@ -28,6 +31,12 @@ def pretraining() -> ConfigDict:
             "data": {
                 "root": "data/nuscenes",
                 "version": "v1.0-trainval",
+                # Channels of the sweeps and of the cameras, a later camera's label of a point over
+                # an earlier one's. --config.data.cameras="('CAM_A', 'CAM_B')" names others.
+                "lidar": LIDAR,
+                "cameras": CAMERAS,
+                # What the float32 columns of a sweep's points hold, _ for what is not used.
+                "columns": NUSCENES_COLUMNS.text,
                 # The released settings train on 600 scenes and hold 100 of the training scenes
                 # out; "train" and "val" are the official split.
                 "train_split": "parametrize",

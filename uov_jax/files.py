@@ -233,11 +233,12 @@ class ManifestFile(Generic[Facts]):
     Attributes:
         name: of the file.
         facts: a dataclass whose fields it holds, `format_version` among them.
-        version: of the format, the only one that is read.
+        version: of the format that is written.
         what: the folder holds, for messages, such as "teacher dumps".
         how_to_get: how such a folder comes to be, for the message where there is none.
         how_to_renew: what to do about a folder of an older version.
         error: what is raised of a manifest that cannot be used.
+        earlier: versions that are read too, each with what makes its content this version's.
 
     """
 
@@ -248,6 +249,9 @@ class ManifestFile(Generic[Facts]):
     how_to_get: str
     how_to_renew: str
     error: type[InputError]
+    earlier: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
 
     def read(self, root: Path) -> Facts:
         """The manifest of a folder.
@@ -263,12 +267,14 @@ class ManifestFile(Generic[Facts]):
         try:
             content = json.loads(read_bytes(path).decode())
             version = content["format_version"]
+            renew = self.earlier.get(version)
         except (ValueError, KeyError, TypeError) as error:
             raise self._unusable(path, error) from error
-        check_version(path, version, self.version, self.how_to_renew, self.error)
+        if renew is None:
+            check_version(path, version, self.version, self.how_to_renew, self.error)
         try:
-            return self.facts(**content)
-        except (ValueError, TypeError) as error:
+            return self.facts(**(renew(content) if renew else content))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._unusable(path, error) from error
 
     def check(self, root: Path, facts: Facts) -> bool:
@@ -283,9 +289,12 @@ class ManifestFile(Generic[Facts]):
             return False
         earlier = self.read(root)
         if earlier != facts:
+            # Dataclasses, which TypeVar cannot say.
+            old, new = (dataclasses.asdict(some) for some in (earlier, facts))  # type: ignore[call-overload]
+            name = next(name for name in new if old[name] != new[name])
             raise self.error(
-                f"{path}: the folder holds {self.what} of {earlier}, not of {facts}: give another "
-                "folder"
+                f"{path}: the folder holds {self.what} of {name} = {old[name]!r}, not of "
+                f"{new[name]!r}: give another folder"
             )
         return True
 

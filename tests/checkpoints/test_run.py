@@ -19,6 +19,7 @@ from uov_jax.checkpoints.run import (
     read_record,
 )
 from uov_jax.checkpoints.state import TrainState
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.errors import InputError
 
 CONFIG: dict[str, Any] = {
@@ -153,6 +154,20 @@ def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     restored = checkpoints.restore(make_state())
     checkpoints.close()
     assert restored.step == 5
+
+
+def test_a_run_that_names_no_rig_was_made_with_nuscenes(tmp_path: Path) -> None:
+    saved(tmp_path)
+    data = {**CONFIG["data"], "lidar": LIDAR, "cameras": CAMERAS}
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | {"data": data}, IDENTITY)
+    assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
+    data["lidar"] = "LIDAR_FRONT"
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | {"data": data}, IDENTITY)
+    message = "written with config.data.lidar = LIDAR_TOP, the run has LIDAR_FRONT"
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.restore(make_state())
+    checkpoints.close()
 
 
 def test_another_network_is_refused_by_array(tmp_path: Path) -> None:

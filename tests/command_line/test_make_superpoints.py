@@ -51,6 +51,20 @@ def test_the_script_works_without_true_labels(tmp_path, vocabulary, capsys):
     assert not (output / "purity.csv").exists()
 
 
+def test_the_script_judges_what_is_labelled_and_counts_the_rest(tmp_path, vocabulary, capsys):
+    root = write_dataset(tmp_path / "data", unlabelled=["scene-0061-sample-0"])
+    tables = NuScenesTables(root, "v1.0-mini")
+    keyframes = tables.keyframes("mini_train") + tables.keyframes("mini_val")
+    dumps = write_dumps(tmp_path / "dumps", keyframes, vocabulary)
+    output = tmp_path / "labels"
+    assert script.main(arguments(root, dumps.root, output)) == 0
+    out = capsys.readouterr().out
+    assert "Wrote 4 keyframes" in out
+    assert "1 of 4 keyframes have no true labels: not in this table.\n" in out
+    assert "Against the true labels of 3 keyframes" in out
+    assert len(list(output.glob("scene-*.npz"))) == 4
+
+
 def test_the_script_ends_with_one_clear_message(tmp_path, tiny_root, tiny_dumps, capsys):
     assert script.main(arguments(tiny_root, tmp_path, tmp_path / "labels")) == 1
     assert "dump.json: no teacher dumps here" in capsys.readouterr().err

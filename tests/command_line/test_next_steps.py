@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.dumps.test_write import OneSize
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.command_line import (
     dump_teacher,
@@ -81,6 +82,39 @@ def test_dumps_lead_to_a_training_of_their_own_and_stay_verified(
     assert run(f"python scripts/dump_teacher.py --check {options}", capsys) == [training]
     assert "--workdir runs/tmp_slic-data-slic-mini_train" in training
     assert run(training, capsys) == []  # It has no words, so there is nothing to judge.
+
+
+def test_commands_for_another_rig_name_it_and_lead_to_the_next(
+    checkout: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seventeen cameras of two sizes and another LiDAR: every command, typed as it is printed."""
+    sizes = {f"CAM_{i:02d}": ((90, 160), (60, 80))[i % 2] for i in range(17)}
+    write_dataset(checkout / "data", lidar="LIDAR_FRONT", cameras=sizes)
+    monkeypatch.setattr(dump_teacher, "create_teacher", lambda *_: OneSize(175))
+    rig = f"--lidar LIDAR_FRONT --cameras {' '.join(sizes)}"
+    dataset = f"--data data --version v1.0-mini {rig}"
+    command = f"python scripts/dump_teacher.py {dataset} --teacher san --batch 6 --output dumps/own"
+    for split in ("mini_val", "mini_train"):
+        (training,) = run(f"{command} --split {split}", capsys)
+    assert f"--config.data.cameras={tuple(sizes)}" in shlex.split(training)
+    assert "--config.data.lidar=LIDAR_FRONT" in training
+    # Room for what seventeen cameras see.
+    assert "--config.data.pairs=(16384, 185686)" in shlex.split(training)
+    assert "--config.data.superpoints=(768, 5803)" in shlex.split(training)
+    judged = f"{training} --config.data.val_split=mini_val"
+    evaluation, superpoints = run(judged, capsys)
+    assert rig in superpoints
+    assert run(evaluation, capsys) == []
+    (second,) = run(superpoints, capsys)
+    assert f"--config.data.cameras={tuple(sizes)}" in shlex.split(second)
+    (evaluation,) = run(f"{second} --config.batch_size=2", capsys)
+    assert run(f"{evaluation} --predictions", capsys) == []
+    others = f"{dataset} --dumps dumps/own --output"
+    assert run(f"python scripts/report_dump.py {others} report --split mini_val", capsys) == []
+    assert run(f"python scripts/draw.py {others} drawn --scene scene-0103", capsys) == []
+    workdir_ = workdir(training)
+    query = f"python scripts/query.py --checkpoint {workdir_} --text car --output asked"
+    assert run(query, capsys) == []
 
 
 def test_labels_without_pretraining_say_so_and_start_from_random_weights(

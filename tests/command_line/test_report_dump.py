@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 
-from tests.tiny_dataset import write_dumps
+from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.command_line import report_dump as script
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
 
 
 def test_the_script_reports_and_says_what_it_wrote(tmp_path, tiny_root, tiny_dumps, capsys):
@@ -26,6 +27,18 @@ def test_the_script_reports_and_says_what_it_wrote(tmp_path, tiny_root, tiny_dum
     assert sum(int(row["masks"]) for row in rows) == 48
     assert script.main([*arguments, "--keyframes", "1"]) == 0
     assert "1 keyframes, 6 images" in capsys.readouterr().out
+
+
+def test_purity_is_of_the_labelled_keyframes(tmp_path, vocabulary, capsys):
+    root = write_dataset(tmp_path / "data", unlabelled=["scene-0103-sample-1"])
+    keyframes = NuScenesTables(root, "v1.0-mini").keyframes("mini_val")
+    dumps = write_dumps(tmp_path / "dumps", keyframes, vocabulary)
+    options = ["--version", "v1.0-mini", "--split", "mini_val", "--pictures", "0"]
+    folders = ["--data", str(root), "--dumps", str(dumps.root), "--output", str(tmp_path / "out")]
+    assert script.main([*options, *folders]) == 0
+    out = capsys.readouterr().out
+    assert "2 keyframes, 12 images" in out
+    assert "true labels: of 1 keyframes, what follows of purity and of right words is theirs" in out
 
 
 def test_keyframes_without_dumps_are_said_before_the_report(

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
-from uov_jax.datasets.keyframe import CAMERAS, Pose
-from uov_jax.datasets.nuscenes import read_lidarseg
+from uov_jax.datasets.keyframe import CAMERAS, Pose, Rig
+from uov_jax.datasets.nuscenes import NuScenesSweeps, read_lidarseg, true_classes
 from uov_jax.datasets.nuscenes_index import TableError
 from uov_jax.datasets.nuscenes_tables import DatasetMissingError, NuScenesTables
+from uov_jax.datasets.sweeps import labelled_indices
+from uov_jax.errors import InputError
+from uov_jax.vocabulary import load_vocabulary
 
 VERSION = "v1.0-mini"
 
@@ -45,6 +48,104 @@ def test_without_the_label_table_there_are_no_labels(tmp_path):
 def test_an_empty_label_table_means_that_labels_are_held_back(tmp_path):
     root = write_dataset(tmp_path, keyframes=1, change=lambda t: t["lidarseg"].clear())
     assert NuScenesTables(root, VERSION).keyframes("mini_train")[0].lidarseg_path is None
+
+
+def test_sweeps_without_a_record_of_labels_have_none(tmp_path):
+    """The others keep theirs."""
+    root = write_dataset(tmp_path, unlabelled=["scene-0061-sample-1"])
+    first, second = NuScenesTables(root, VERSION).keyframes("mini_train")
+    assert read_lidarseg(first.lidarseg_path, 400).shape == (400,)
+    assert second.lidarseg_path is None
+    assert true_classes(second, 400, load_vocabulary()) is None
+    sweeps = NuScenesSweeps([first, second], load_vocabulary())
+    assert labelled_indices(sweeps) == [0]
+    assert sweeps.labels(1, 400) is None
+
+
+def test_an_empty_label_file_is_refused(tmp_path):
+    root = write_dataset(tmp_path, keyframes=1)
+    (keyframe,) = NuScenesTables(root, VERSION).keyframes("mini_train")
+    keyframe.lidarseg_path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"_lidarseg.bin: 0 labels, but the sweep has 400 points"):
+        true_classes(keyframe, 400, load_vocabulary())
+
+
+SIZES = {"CAM_B": (120, 150), "CAM_A": (90, 160)}
+OTHER = Rig("LIDAR_FRONT", ("CAM_A", "CAM_B"))
+
+
+def test_keyframes_show_the_sensors_that_are_named(tmp_path):
+    root = write_dataset(tmp_path, lidar="LIDAR_FRONT", cameras=SIZES)
+    keyframe = NuScenesTables(root, VERSION, OTHER).keyframes("mini_train")[0]
+    assert keyframe.rig == OTHER
+    assert keyframe.lidar_token == "scene-0061-sample-0-LIDAR_FRONT"
+    assert keyframe.points().shape == (400, 4)
+    assert [view.channel for view in keyframe.cameras] == ["CAM_A", "CAM_B"]
+    assert [(view.height, view.width) for view in keyframe.cameras] == [(90, 160), (120, 150)]
+    assert keyframe.lidarseg_path.name == "scene-0061-sample-0-LIDAR_FRONT_lidarseg.bin"
+    alone = NuScenesTables(root, VERSION, Rig("LIDAR_FRONT", ())).keyframes("mini_train")
+    assert len(alone[0].cameras) == 0
+    assert NuScenesSweeps(alone, load_vocabulary()).seen(0, alone[0].points()) is None
+    with pytest.raises(ValueError, match="two rigs, cannot be joined"):
+        alone + NuScenesTables(root, VERSION, OTHER).keyframes("mini_val")
+
+
+@pytest.mark.parametrize(
+    ("rig", "message"),
+    [
+        (
+            Rig(),
+            "sensor.json: no channel LIDAR_TOP, there are CAM_A, CAM_B, LIDAR_FRONT: name others "
+            "with --lidar, in recipes config.data.lidar",
+        ),
+        (
+            Rig("LIDAR_FRONT"),
+            "sensor.json: no channel CAM_FRONT, there are .*: name others with --cameras, in "
+            "recipes config.data.cameras",
+        ),
+        (Rig("LIDAR_FRONT", ("LIDAR_FRONT",)), "of LIDAR_FRONT: camera_intrinsic is not 3 x 3"),
+    ],
+)
+def test_sensors_that_a_dataset_lacks_are_refused_by_name(tmp_path, rig, message):
+    root = write_dataset(tmp_path, lidar="LIDAR_FRONT", cameras=SIZES)
+    with pytest.raises(TableError, match=message):
+        NuScenesTables(root, VERSION, rig).keyframes("mini_train")
+
+
+def test_keyframes_that_lack_a_camera_are_counted(tmp_path):
+    lacking = remove("sample_data", "scene-0061-sample-1-CAM_B")
+    root = write_dataset(tmp_path, lidar="LIDAR_FRONT", cameras=SIZES, change=lacking)
+    message = (
+        "no key frame of CAM_B for the sample scene-0061-sample-1 of scene-0061, and for 1 of 2 "
+        "samples in all: name others with --cameras, in recipes config.data.cameras, or leave"
+    )
+    with pytest.raises(TableError, match=message):
+        NuScenesTables(root, VERSION, OTHER).keyframes("mini_train")
+    fewer = Rig("LIDAR_FRONT", ("CAM_A",))
+    assert len(NuScenesTables(root, VERSION, fewer).keyframes("mini_train")) == 2
+
+
+def test_a_camera_without_a_size_is_refused(tmp_path):
+    root = write_dataset(tmp_path, change=spoil("sample_data", "width", 0))
+    message = r"sample-0-CAM_FRONT of CAM_FRONT: an image of 0 x 90 pixels \(width, height\)"
+    with pytest.raises(TableError, match=message):
+        NuScenesTables(root, VERSION).keyframes("mini_train")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("LIDAR_TOP", ("CAM_A", "CAM_A")), "the camera CAM_A is named twice: CAM_A, CAM_A"),
+        (("", ()), "'' is no sensor's channel"),
+        (
+            ("LIDAR_TOP", ("CAM_A,CAM_B",)),
+            r"'CAM_A,CAM_B' is no sensor's .* --config.data.cameras=\"\('CAM_A', 'CAM_B'\)",
+        ),
+    ],
+)
+def test_names_that_are_none_are_refused(names, message):
+    with pytest.raises(InputError, match=message):
+        Rig(*names)
 
 
 def test_a_missing_dataset_says_how_to_get_one(tmp_path):
@@ -88,7 +189,6 @@ LIDAR_TOKEN = "scene-0061-sample-1-LIDAR_TOP"
             "calibration-CAM_BACK",
             "calibrated_sensor.json: no record calibration-CAM_BACK",
         ),
-        ("lidarseg", LIDAR_TOKEN, f"lidarseg.json: no record for the sweep {LIDAR_TOKEN}"),
     ],
 )
 def test_missing_records_are_named_with_their_table(tmp_path, table, token, message):

@@ -7,11 +7,13 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zstandard
 
+from uov_jax.datasets.keyframe import CAMERAS, Rig
 from uov_jax.dumps import file as dump_file
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump, read_dump, write_dump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, MissingDumpError, expected_bytes
@@ -33,7 +35,8 @@ def dump(**changes) -> TeacherDump:
 
 
 def manifest(**changes) -> DumpManifest:
-    plain = DumpManifest("tiny", "w" * 64, "words", "v" * 64, 8, SIZE)
+    sizes = dict.fromkeys(("CAM_FRONT", "CAM_BACK", "CAM_BACK_LEFT"), SIZE)
+    plain = DumpManifest("tiny", "w" * 64, "words", "v" * 64, 8, sizes)
     return dataclasses.replace(plain, **changes)
 
 
@@ -329,6 +332,8 @@ def test_missing_keyframes_are_counted_and_named(tmp_path):
         {"weights_hash": "x" * 64},
         {"vocabulary_hash": "x" * 64},
         {"cameras": (camera(dimensions=9),)},
+        {"cameras": (camera(), camera("CAM_BACK"))},
+        {"cameras": (*dump().cameras, camera("CAM_LEFT"))},
     ],
 )
 def test_dumps_that_do_not_belong_into_the_folder_are_refused(tmp_path, changes):
@@ -348,9 +353,47 @@ def test_a_dump_under_another_keyframes_name_is_refused(tmp_path):
 
 
 def test_masks_of_another_image_size_are_refused(tmp_path):
-    folder = DumpFolder.create(tmp_path, manifest(image_size=(900, 1600)))
-    with pytest.raises(DumpError, match=r"CAM_FRONT are \(12, 20\) pixels"):
+    sizes = manifest().image_sizes | {"CAM_BACK": (900, 1600)}
+    folder = DumpFolder.create(tmp_path, manifest(image_sizes=sizes))
+    with pytest.raises(DumpError, match=r"CAM_BACK are \(12, 20\) pixels .* \(900, 1600\) as in"):
         folder.write(dump())
+
+
+def test_a_manifest_of_version_2_is_one_of_nuscenes_cameras(tmp_path):
+    """It is read as it stands, and gone on with."""
+    sizes = dict.fromkeys(CAMERAS, SIZE)
+    now = DumpManifest("tiny", "w" * 64, "words", "v" * 64, 8, sizes)
+    old = {
+        "teacher": "tiny",
+        "weights_hash": "w" * 64,
+        "vocabulary": "words",
+        "vocabulary_hash": "v" * 64,
+        "embedding_size": 8,
+        "image_size": list(SIZE),
+        "format_version": 2,
+        "settings": {},
+    }
+    (tmp_path / "dump.json").write_text(json.dumps(old))
+    assert DumpFolder(tmp_path).manifest == now
+    folder = DumpFolder.create(tmp_path, now)
+    cameras = tuple(camera(channel) for channel in CAMERAS)
+    folder.write(dump(cameras=cameras))
+    assert_equal(DumpFolder(tmp_path).read("keyframe-1"), dump(cameras=cameras))
+    assert json.loads((tmp_path / "dump.json").read_text()) == old
+    fewer = dataclasses.replace(now, image_sizes={"CAM_FRONT": SIZE})
+    with pytest.raises(DumpError, match=r"dumps of image_sizes = {'CAM_FRONT': .*, not of {'CAM_F"):
+        DumpFolder.create(tmp_path, fewer)
+
+
+def test_keyframes_of_cameras_that_were_not_dumped_are_refused(tmp_path):
+    folder = DumpFolder.create(tmp_path, manifest())
+    folder.write(dump())
+    some = SimpleNamespace(token="keyframe-1", rig=Rig(cameras=("CAM_BACK",)))
+    folder.check([some])
+    other = SimpleNamespace(token="keyframe-1", rig=Rig(cameras=("CAM_BACK", "CAM_A", "CAM_B")))
+    message = r"dump.json: dumps of CAM_FRONT, CAM_BACK, CAM_BACK_LEFT, not of CAM_A, CAM_B: name"
+    with pytest.raises(DumpError, match=message):
+        folder.check([some, other])
 
 
 def test_a_folder_of_another_vocabulary_is_refused(tmp_path, vocabulary):
@@ -400,7 +443,10 @@ def test_a_folder_without_manifest_says_what_writes_one(tmp_path):
         ("{", "not a manifest"),
         ("{}", "not a manifest"),
         ('{"format_version": 2, "image_size": [1, 2], "colour": 1}', "not a manifest"),
-        ('{"format_version": 5}', "format version 5, this program reads 2: update"),
+        ('{"format_version": 2}', "not a manifest"),
+        ('{"format_version": [2]}', "not a manifest"),
+        ('{"format_version": 1}', "format version 1 of an earlier uov_jax, expected 3: write the"),
+        ('{"format_version": 5}', "format version 5, this program reads 3: update"),
     ],
 )
 def test_malformed_manifests_are_refused(tmp_path, content, message):

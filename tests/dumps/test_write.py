@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_dataset import HEIGHT, WIDTH, write_dataset
+from uov_jax.datasets.keyframe import CAMERAS, Rig
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps import write as dumping
 from uov_jax.dumps.file import DumpError
@@ -20,6 +22,7 @@ from uov_jax.errors import InputError
 from uov_jax.input.tri_modal import TriModalSource
 from uov_jax.job_array import Shard
 from uov_jax.teachers import ImageMasks
+from uov_jax.teachers.teacher import require_rgb
 
 
 class Halves:
@@ -58,7 +61,7 @@ def test_every_image_is_segmented_once(tmp_path, tiny_keyframes, vocabulary):
     assert teacher.images == 24
     assert "4 keyframes (24 images) to do, 0 done already. Expected size: " in said[0]
     folder = DumpFolder(tmp_path, vocabulary)
-    assert folder.manifest.image_size == (HEIGHT, WIDTH)
+    assert folder.manifest.image_sizes == dict.fromkeys(CAMERAS, (HEIGHT, WIDTH))
     assert folder.text_embeddings.shape == (175, 3)
     assert result.bytes == sum(p.stat().st_size for p in tmp_path.glob("scene*.npz"))
     dump = folder.read(tiny_keyframes[2])
@@ -236,11 +239,65 @@ def test_an_image_of_another_size_than_the_table_says_is_refused(tmp_path, vocab
     )
 
 
-def test_images_of_different_sizes_are_refused(tmp_path, vocabulary):
+def test_images_of_one_camera_in_two_sizes_are_refused(tmp_path, vocabulary):
     def odd(tables):
-        tables["sample_data"][3]["width"] = 159
+        tables["sample_data"][-4]["width"] = 159
 
-    root = write_dataset(tmp_path / "data", keyframes=1, change=odd)
+    root = write_dataset(tmp_path / "data", scenes=("scene-0061",), change=odd)
     keyframes = NuScenesTables(root, "v1.0-mini").keyframes("mini_train")
-    with pytest.raises(ValueError, match=r"images of one size, found \[\(90, 159\), \(90, 160\)\]"):
+    message = (
+        r"sample-1-CAM_BACK.jpg: \(90, 159\) pixels .*, but earlier images of CAM_BACK have "
+        r"\(90, 160\): expected one size for each camera"
+    )
+    with pytest.raises(InputError, match=message):
         dump_keyframes(Halves(), keyframes, tmp_path / "dumps", vocabulary)
+    assert not (tmp_path / "dumps").exists()
+
+
+class OneSize(Halves):
+    """A teacher that refuses images of two sizes together, as those with networks do."""
+
+    def __init__(self, words: int = 0) -> None:
+        super().__init__(words)
+        self.asked: list[list[tuple[int, ...]]] = []
+
+    def segment(self, images):
+        require_rgb(images)
+        self.asked.append([image.shape[:2] for image in images])
+        return super().segment(images)
+
+
+def test_images_of_two_sizes_are_shown_in_batches_of_one(tmp_path, vocabulary):
+    sizes = {"CAM_A": (90, 160), "CAM_B": (60, 80), "CAM_C": (90, 160), "CAM_D": (90, 160)}
+    root = write_dataset(tmp_path / "data", keyframes=1, cameras=sizes)
+    tables = NuScenesTables(root, "v1.0-mini", Rig(cameras=tuple(sizes)))
+    keyframes = tables.keyframes("mini_train")
+    teacher = OneSize()
+    result = dump_keyframes(teacher, keyframes, tmp_path / "two", vocabulary, batch=2)
+    assert (result.written, result.failed) == (1, ())
+    assert teacher.asked == [[(90, 160)] * 2, [(90, 160)], [(60, 80)]]
+    folder = DumpFolder(tmp_path / "two")
+    assert folder.manifest.image_sizes == sizes
+    for camera, view in zip(folder.read(keyframes[0]).cameras, keyframes[0].cameras, strict=True):
+        assert (camera.channel, camera.token) == (view.channel, view.token)
+        assert camera.image_size == sizes[view.channel]
+        np.testing.assert_array_equal(camera.embeddings, read_image(view.path)[:2, 0])
+    dump_keyframes(Halves(), keyframes, tmp_path / "one", vocabulary)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_the_expected_size_counts_the_rigs_own_images(tmp_path, vocabulary):
+    expected = []
+    for number in (1, 17):
+        sizes = {f"CAM_{i}": (90, 160) for i in range(number)}
+        root = write_dataset(tmp_path / f"{number}", keyframes=1, cameras=sizes)
+        tables = NuScenesTables(root, "v1.0-mini", Rig(cameras=tuple(sizes)))
+        said: list[str] = []
+        dumps = tmp_path / f"dumps-{number}"
+        dump_keyframes(Halves(), tables.keyframes("mini_train"), dumps, vocabulary, said.append)
+        found = re.search(r"Expected size: ([\d.]+) (\w+)", said[0])
+        assert found is not None
+        expected.append(float(found[1]) * {"Bytes": 1, "kB": 1000}[found[2]])
+        assert f"(1 keyframes ({number} images)" in f"({said[0].partition(': ')[2]}"
+    image = 4190 / 10 + 2 * (1.8 * 3 + 2)
+    assert expected == pytest.approx([2000 + image, 2000 + 17 * image], rel=0.02)

@@ -379,13 +379,74 @@ def test_labels_that_come_in_between_are_refused(
     tmp_path: Path, config: ConfigDict, networks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge(config, networks, tmp_path / "out")
-    monkeypatch.setattr(
-        PointwiseEvaluation,
-        "sample",
-        lambda self, index: super(PointwiseEvaluation, self).sample(index) | {"truth": None},
-    )
-    with pytest.raises(EvaluationProgressError, match="labels = .*truth.* is there, now it is"):
-        judge(config, networks, tmp_path / "out")
+    for labelled, message in (
+        ([], r"labels = \['truth', .* is there, now it is \['teacher_label'\]"),
+        (
+            [0, 2],
+            r"labels = \['truth', .* is there, now it is \['truth of 2 sweeps', 'teacher_label'",
+        ),
+    ):
+        monkeypatch.setattr(
+            PointwiseEvaluation, "has_labels", lambda self, index, those=labelled: index in those
+        )
+        with pytest.raises(EvaluationProgressError, match=message):
+            judge(config, networks, tmp_path / "out")
+
+
+def test_of_partly_labelled_sweeps_the_labelled_ones_are_judged(
+    tmp_path: Path, networks: dict[str, Path], capsys: Any
+) -> None:
+    """Predictions are written for all of them, with the same scores."""
+    unlabelled = ("scene-0103-sample-0", "scene-0103-sample-2")
+    root = write_all(tmp_path / "data", keyframes=4, unlabelled=unlabelled)
+    config = tiny_config(root, tmp_path / "cache")
+    tables = NuScenesTables(root, "v1.0-mini")
+    keyframes, vocabulary = tables.keyframes("mini_val"), load_vocabulary()
+    points = 0
+    for keyframe in keyframes:
+        assert (keyframe.lidarseg_path is None) == (keyframe.token in unlabelled)
+        if keyframe.lidarseg_path is not None:
+            points += int(
+                (vocabulary.raw_to_eval[read_lidarseg(keyframe.lidarseg_path, 400)] > 0).sum()
+            )
+    judged = judge(config, networks, tmp_path / "judged", pictures=9)
+    assert (judged.sweeps, judged.scores.labelled_sweeps) == (2, 2)
+    out = capsys.readouterr().out
+    assert "2 network(s) on 2 of 4 sweeps" in out
+    assert "2 of 4 sweeps have no true labels: left out.\n" in out
+    assert judged.scores.columns["first"].everywhere.points == points
+    drawn = {path.name for path in (tmp_path / "judged" / "pictures").glob("*_first.png")}
+    assert drawn == {f"scene-0103-sample-{i}_first.png" for i in (1, 3)}
+    predicted = judge(config, networks, tmp_path / "predicted", predictions=True, pictures=4)
+    assert (predicted.sweeps, predicted.scores.labelled_sweeps) == (4, 2)
+    out = capsys.readouterr().out
+    assert "2 of 4 sweeps have no true labels: their labels are predicted, the scores are of" in out
+    assert len(list((tmp_path / "predicted").rglob("first/**/*_lidarseg.bin"))) == 4
+    for name, scores in judged.scores.columns.items():
+        np.testing.assert_array_equal(predicted.scores.columns[name].counts(), scores.counts())
+
+
+def test_progress_that_names_no_rig_was_made_with_nuscenes(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path], capsys: Any
+) -> None:
+    judge(config, networks, tmp_path)
+    file = tmp_path / "progress.npz"
+    with np.load(file) as archive:
+        content = dict(archive)
+    identity = json.loads(str(content["identity"]))
+    for name in ("config.data.lidar", "config.data.cameras"):
+        del identity[name]
+    np.savez(file, **content | {"identity": np.array(json.dumps(identity))})
+    capsys.readouterr()
+    judge(config, networks, tmp_path)
+    assert "judged already" in capsys.readouterr().out
+    with config.unlocked():
+        config.data.cameras = ("CAM_FRONT",)
+    with pytest.raises(
+        EvaluationProgressError,
+        match=r"config.data.cameras = \['CAM_FRONT', 'CAM_FRONT_RIGHT'.*now it is \['CAM_FRONT'\]",
+    ):
+        judge(config, networks, tmp_path)
 
 
 def test_columns_that_would_share_files_are_refused(

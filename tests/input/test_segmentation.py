@@ -89,13 +89,24 @@ def test_pseudo_labels_take_the_place_of_true_ones(
 
 def test_sweeps_without_labels_cannot_be_trained_on(tiny_keyframes, vocabulary):
     unlabelled = [dataclasses.replace(tiny_keyframes[0], lidarseg_path=None)]
-    with pytest.raises(ValueError, match=f"{tiny_keyframes[0].token} has no labels"):
+    with pytest.raises(ValueError, match=f"none of 1 sweeps, .*{tiny_keyframes[0].token} is the f"):
         SegmentationSource(NuScenesSweeps(unlabelled, vocabulary))
     with pytest.raises(ValueError, match="at least one labelled sweep, found none"):
         SegmentationSource(NuScenesSweeps([], vocabulary))
-    mixed = SegmentationSource(NuScenesSweeps([tiny_keyframes[0], *unlabelled], vocabulary))
-    with pytest.raises(ValueError, match="has no labels to train on"):
-        mixed.sample(1, np.random.default_rng(0))
+
+
+def test_the_samples_are_the_labelled_sweeps_alone(tiny_keyframes, vocabulary):
+    unlabelled = dataclasses.replace(tiny_keyframes[1], lidarseg_path=None)
+    keyframes = [unlabelled, tiny_keyframes[0], unlabelled, tiny_keyframes[2]]
+    source = SegmentationSource(NuScenesSweeps(keyframes, vocabulary))
+    assert (len(source), source.indices) == (2, [1, 3])
+    whole = SegmentationSource(NuScenesSweeps(tiny_keyframes, vocabulary))
+    for index, same in enumerate((0, 2)):
+        sample = source.sample(index, np.random.default_rng(5))
+        expected = whole.sample(same, np.random.default_rng(5))
+        assert sample.token == tiny_keyframes[same].token
+        np.testing.assert_array_equal(sample.labels, expected.labels)
+        np.testing.assert_array_equal(sample.coords, expected.coords)
 
 
 def test_missing_files_are_found_at_the_start(tiny_keyframes, vocabulary, tmp_path):

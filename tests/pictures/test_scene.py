@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tiny_dataset import write_dataset
 from uov_jax.command_line import draw
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.input.whole_sweep import keyframe_sample
+from uov_jax.pictures.animation import animate
 from uov_jax.pictures.scene import DrawnScene
 from uov_jax.sparse import PlanSpec
 from uov_jax.vocabulary import load_vocabulary
@@ -36,6 +38,20 @@ def test_a_scene_has_every_labelling_there_is(drawn_root: Path) -> None:
     np.testing.assert_array_equal(frame.panels["truth"], sample["truth"])
     np.testing.assert_array_equal(frame.panels["teacher"], sample["teacher_label"])
     assert (frame.panels["prediction"] == 4).all()
+
+
+def test_frames_of_a_partly_labelled_scene_are_alike(tmp_path: Path) -> None:
+    unlabelled = ["scene-0061-sample-0"]
+    root = write_dataset(tmp_path, scenes=("scene-0061",), unlabelled=unlabelled)
+    keyframes = NuScenesTables(root, "v1.0-mini").keyframes(["scene-0061"])
+    vocabulary = load_vocabulary()
+    scene = DrawnScene(keyframes, vocabulary)
+    assert scene.unlabelled == 1
+    assert (scene[0].panels["truth"] == 0).all()
+    assert (scene[1].panels["truth"] > 0).any()
+    assert animate(iter(scene), vocabulary.colors, tmp_path / "a.gif") == 2
+    with pytest.raises(ValueError, match="there is nothing to draw"):
+        DrawnScene(keyframes[:1], vocabulary)
 
 
 def test_a_scene_without_its_files_is_refused(tmp_path: Path, drawn_root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from uov_jax.datasets.keyframe import CAMERAS
 from uov_jax.simulate.camera import RAY_STEP, View
 from uov_jax.simulate.kinds import KIND, KINDS, RAW_OF_KIND
 from uov_jax.simulate.teacher import (
@@ -156,7 +157,7 @@ def test_text_embeddings_are_arranged_like_clips(vocabulary: Vocabulary) -> None
 def test_manifest_says_that_it_is_simulated(vocabulary: Vocabulary) -> None:
     manifest = SimulatedTeacher(vocabulary).manifest(1600, 900)
     assert manifest.teacher == NAME == "simulated"
-    assert manifest.image_size == (900, 1600)
+    assert manifest.image_sizes == dict.fromkeys(CAMERAS, (900, 1600))
     assert manifest.vocabulary_hash == vocabulary.hash
     assert manifest.weights_hash == TeacherSettings().hash != FAULTLESS.hash
 

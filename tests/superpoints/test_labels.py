@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR, Rig
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points, project
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.superpoints.grouping import PointSuperpoints, Superpoints, point_superpoints
@@ -198,6 +200,63 @@ def test_superpoints_out_of_range_are_refused(folder, tiny_keyframes, tiny_dumps
         folder.raw_labels(tiny_keyframes[0], 400)
 
 
+def test_a_manifest_of_version_1_is_one_of_nuscenes_rig(
+    folder, tiny_keyframes, tiny_dumps, vocabulary
+):
+    """Its files are read, and gone on with."""
+    folder.write(tiny_keyframes[0], superpoints_of(tiny_keyframes[0], tiny_dumps))
+    path = folder.root / "superpoints.json"
+    content = json.loads(path.read_text())
+    assert (content.pop("lidar"), tuple(content.pop("cameras"))) == (LIDAR, CAMERAS)
+    path.write_text(json.dumps(content | {"format_version": 1}))
+    again = make_folder(folder.root, tiny_dumps, vocabulary)
+    again.check(tiny_keyframes[:1])
+    assert again.identity() == folder.identity()
+    assert (again.labels(tiny_keyframes[0], 400) > 0).any()
+
+
+def test_labels_of_another_rig_are_refused_by_name(
+    folder, tiny_root, tiny_keyframes, tiny_dumps, vocabulary
+):
+    folder.write(tiny_keyframes[0], superpoints_of(tiny_keyframes[0], tiny_dumps))
+    turned = Rig(cameras=CAMERAS[::-1])
+    (keyframe, *_) = NuScenesTables(tiny_root, "v1.0-mini", turned).keyframes("mini_train")
+    message = (
+        f"superpoints.json: labels of LIDAR_TOP with {', '.join(CAMERAS)}, but wanted are those of "
+        f"LIDAR_TOP with {', '.join(CAMERAS[::-1])}: make these into another folder"
+    )
+    with pytest.raises(PseudoLabelError, match=message):
+        folder.check([keyframe])
+    manifest = PseudoLabelManifest.of_dumps(tiny_dumps, vocabulary, "native", turned)
+    with pytest.raises(
+        PseudoLabelError, match=r"pseudo labels of cameras = .*: give another folder"
+    ):
+        PseudoLabelFolder.create(folder.root, manifest, vocabulary)
+    assert "cameras" not in folder.identity()
+    other = PseudoLabelFolder.create(folder.root.with_name("turned"), manifest, vocabulary)
+    assert other.identity()["cameras"] == ", ".join(CAMERAS[::-1])
+    # Of two cameras that see a point the later one in the rig's order names it.
+    points = superpoints_of(keyframe, tiny_dumps)
+    pairs = pair_points(keyframe.points(), keyframe)
+    masks = matching_cameras(keyframe, tiny_dumps.read(keyframe))
+    assert len(np.unique(pairs.point)) < len(pairs.point)
+    last = {}
+    for point, camera, v, u in zip(*pairs, strict=True):
+        if mask := masks[camera].masks[v, u]:
+            last[int(point)] = int(masks[camera].words[mask - 1])
+    assert {i: int(word) for i, word in enumerate(points.words()) if word >= 0} == last
+
+
+def test_more_superpoints_than_a_file_numbers_are_refused(folder, tiny_keyframes):
+    most = labelled(np.arange(65_535, dtype=np.int32), np.zeros(65_535, np.int32))
+    folder.write(tiny_keyframes[0], most)
+    number, _ = folder._read(folder.path(tiny_keyframes[0]), tiny_keyframes[0], 65_535)
+    np.testing.assert_array_equal(number, most.number)
+    more = labelled(np.arange(65_536, dtype=np.int32), np.zeros(65_536, np.int32))
+    with pytest.raises(PseudoLabelError, match="65536 superpoints of the keyframe scene-0061-sam"):
+        folder.write(tiny_keyframes[0], more)
+
+
 def test_nothing_is_unpickled(folder, tiny_keyframes, tmp_path):
     path = folder.path(tiny_keyframes[0])
     with path.open("wb") as file:
@@ -242,7 +301,7 @@ def test_a_folder_of_another_kind_is_refused(tmp_path, folder, tiny_dumps, vocab
     manifest = folder.root / "superpoints.json"
     content = json.loads(manifest.read_text())
     for changed, message in (
-        (json.dumps(content | {"format_version": 2}), "format version 2, this program reads 1"),
+        (json.dumps(content | {"format_version": 3}), "format version 3, this program reads 2"),
         (json.dumps(content | {"colour": 1}), "not a manifest of pseudo labels"),
         ("[", "not a manifest of pseudo labels"),
     ):

@@ -58,7 +58,8 @@ def configure(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             config.model.variant = "minkunet14a"
             # One momentum, so that stages of the same shapes share their compiled programs.
             config.model.batch_norm_momentum = 0.05
-            config.init.checkpoint = ""
+            if "init" in config:
+                config.init.checkpoint = ""
             config.data.update(
                 {
                     "root": str(dataset),

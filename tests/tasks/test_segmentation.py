@@ -178,8 +178,31 @@ def test_without_true_labels_the_agreement_with_the_pseudo_labels_is_the_score(
     assert set(metrics) == {"teacher_agreement"}
     assert task.score(metrics) == metrics["teacher_agreement"]
     assert task.score({}) is None
-    with pytest.raises(ValueError, match="has no labels, so there is nothing to train on"):
+    with pytest.raises(ValueError, match="none of 2 sweeps, .* so there is nothing to train"):
         build_task(configure("finetune_nuscenes", root=str(root)))
+
+
+def test_of_partly_labelled_sweeps_the_labelled_ones_are_learned_from_and_judged(
+    tmp_path: Path, configure: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlabelled = ("scene-0061-sample-0", "scene-0103-sample-1", "scene-0103-sample-2")
+    root = write_dataset(tmp_path / "data", keyframes=3, unlabelled=unlabelled)
+    task: Any = build_task(configure("finetune_nuscenes", root=str(root)))
+    out = capsys.readouterr().out
+    assert f"{root}: 1 of 3 sweeps of 'mini_train' have no labels: left out.\n" in out
+    assert f"{root}: 2 of 3 sweeps of 'mini_val' have no labels: left out.\n" in out
+    assert [task.train.token(i) for i in task.source.indices] == [
+        "scene-0061-sample-1",
+        "scene-0061-sample-2",
+    ]
+    output = np.random.default_rng(0).standard_normal((CAPACITY, 17)).astype(np.float32)
+    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    assert set(metrics) == METRICS
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert names == {"step_0000001_scene-0103-sample-0.png"}
+    # A run is bound to the sweeps that it learns from.
+    whole = build_task(configure("finetune_nuscenes", root=str(write_dataset(tmp_path / "whole"))))
+    assert whole.identity()["training_sweeps"] != task.identity()["training_sweeps"]
 
 
 def test_pseudo_labels_of_the_validation_split_are_not_needed(

@@ -153,6 +153,28 @@ def test_without_true_labels_there_is_no_zero_shot_score(
     assert not (tmp_path / "tables").exists()
 
 
+def test_pretraining_needs_no_labels_and_judges_the_labelled_sweeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlabelled = ("scene-0061-sample-1", "scene-0103-sample-0")
+    root = write_dataset(tmp_path / "data", unlabelled=unlabelled)
+    tables = NuScenesTables(root, "v1.0-mini")
+    keyframes = tables.keyframes("mini_train") + tables.keyframes("mini_val")
+    write_dumps(root / "dumps", keyframes, load_vocabulary())
+    task: Any = build_task(tiny_config(root, tmp_path / "cache"))
+    assert len(task.source) == 2
+    assert (
+        f"{root}: 1 of 2 sweeps of 'mini_val' have no labels: left out of the zero-shot score, "
+        "though not of the loss.\n" in capsys.readouterr().out
+    )
+    output = np.random.default_rng(0).standard_normal((CAPACITY, 16)).astype(np.float32)
+    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    task.validation = task.validation[1:]
+    labelled = task.evaluate(lambda features, plan: output, tmp_path, 2)
+    assert metrics["zero_shot_miou"] == labelled["zero_shot_miou"]
+    assert metrics["validation_loss"] != labelled["validation_loss"]
+
+
 def test_a_perfect_network_scores_one(tmp_path: Path, config: ConfigDict) -> None:
     task: Any = build_task(config)
     task.validation = task.validation[:1]

@@ -15,6 +15,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from uov_jax.checkpoints.files import require_finite
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
 
@@ -32,6 +34,12 @@ FREE_FIELDS = (
     "data.workers",
     "data.worker_processes",
 )
+# Fields that recipes got later, with what runs without them were made with.
+LATER_FIELDS = {
+    "data.lidar": LIDAR,
+    "data.cameras": list(CAMERAS),
+    "data.columns": NUSCENES_COLUMNS.text,
+}
 FORMAT = 1
 
 
@@ -294,6 +302,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
     """(field, old value, new value) of all fields that must agree and do not."""
     before, after = _flatten(old), _flatten(new)
+    before = {name: value for name, value in LATER_FIELDS.items() if name in after} | before
     names = [name for name in {**before, **after} if not is_free(name)]
     absent = "nothing"
     return [

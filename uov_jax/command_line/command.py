@@ -6,7 +6,6 @@ import argparse
 import io
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from uov_jax.errors import UserError
 
@@ -21,12 +20,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-
-
-def add_dataset(parser: argparse.ArgumentParser) -> None:
-    """The options that name a dataset in nuScenes' format."""
-    parser.add_argument("--data", required=True, type=Path, help="root of the dataset")
-    parser.add_argument("--version", default="v1.0-trainval", help="folder of its tables")
 
 
 def add_vocabulary(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uov_jax.command_line import command, next_steps
-from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.command_line.dataset import add_dataset, open_tables, rig_words
 from uov_jax.dumps.convert import to_native, to_reference
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.dumps.reference import ReferenceDumpFolder, open_dumps
@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser(__doc__)
     parser.add_argument("--input", required=True, type=Path, help="folder of dumps of either kind")
     parser.add_argument("--output", required=True, type=Path, help="folder of the other kind")
-    command.add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("--split", default="train", help='such as train, val, "train:1%%"')
     command.add_vocabulary(parser)
     parser.add_argument(
@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def convert(options: argparse.Namespace) -> None:
     """Convert what the options say."""
     vocabulary = load_vocabulary(options.vocabulary)
-    keyframes = NuScenesTables(options.data, options.version).keyframes(options.split)
+    tables = open_tables(options)
+    keyframes = tables.keyframes(options.split)
     source = open_dumps(options.input, vocabulary)
     if isinstance(source, DumpFolder):
         result = to_reference(source, keyframes, options.output, vocabulary)
@@ -60,5 +61,5 @@ def convert(options: argparse.Namespace) -> None:
     )
     words = ["--check", "--data", options.data, "--version", options.version]
     words += ["--split", options.split, "--output", options.output]
-    words += ["--vocabulary", options.vocabulary]
+    words += ["--vocabulary", options.vocabulary, *rig_words(tables.rig)]
     command.say_next(next_steps.script("dump_teacher", *words))

@@ -17,7 +17,7 @@ from pathlib import Path
 import tqdm
 
 from uov_jax.command_line import command
-from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.command_line.dataset import add_dataset, open_tables
 from uov_jax.pictures.animation import animate
 from uov_jax.pictures.bird_eye import bird_eye
 from uov_jax.pictures.cameras import camera_picture
@@ -29,7 +29,7 @@ from uov_jax.vocabulary import load_vocabulary
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
-    command.add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("--scene", required=True, help="name of the scene")
     parser.add_argument("--dumps", type=Path, help="folder of a teacher's dumps")
     parser.add_argument("--predictions", type=Path, help="folder of predicted labels")
@@ -54,13 +54,15 @@ def draw(options: argparse.Namespace) -> None:
     if options.rerun:
         require_rerun()
     vocabulary = load_vocabulary(options.vocabulary)
-    keyframes = NuScenesTables(options.data, options.version).keyframes([options.scene])
+    keyframes = open_tables(options).keyframes([options.scene])
     scene = DrawnScene(
         keyframes[: options.keyframes], vocabulary, options.dumps, options.predictions
     )
     output, names, colors = options.output, vocabulary.eval_classes, vocabulary.colors
     output.mkdir(parents=True, exist_ok=True)
     print(f"Drawing {len(scene)} keyframes of {options.scene}, some 3 s each, into {output}")
+    if scene.unlabelled:
+        print(f"{scene.unlabelled} of them have no true labels: their truth is drawn unlabelled.")
     for number in tqdm.trange(len(scene), unit="keyframe"):
         frame = scene[number]
         stem = f"{options.scene}_{number:03d}"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from uov_jax.command_line import command, next_steps
+from uov_jax.command_line.dataset import add_dataset, open_tables
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.check import find_problems
@@ -44,7 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", nargs="+", default=[], type=Path, help="the teacher's official file(s)"
     )
-    command.add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("--split", default="train", help='such as train, val, "train:1%%"')
     parser.add_argument("--output", required=True, type=Path, help="folder of the dumps")
     command.add_vocabulary(parser)
@@ -59,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--batch",
         default=1,
         type=command.at_least(1),
-        help="images at a time; 6 fills a GPU better",
+        help="images of a keyframe at a time; all 6 of nuScenes fill a GPU better",
     )
     parser.add_argument(
         "--shard",
@@ -84,6 +85,7 @@ def training_command(options: argparse.Namespace, teacher: str, tables: NuScenes
         "data.version": options.version,
         "data.dumps": options.output,
         "data.vocabulary": options.vocabulary,
+        **next_steps.rig_fields(tables.rig, config.data),
     }
     dumped = tables.keyframes(options.split).tokens()
     if not all(
@@ -118,7 +120,7 @@ def dump(options: argparse.Namespace) -> int:
     environment = {} if options.check else os.environ
     shard = parse_shard(options.shard) if options.shard else shard_from_environment(environment)
     vocabulary = load_vocabulary(options.vocabulary)
-    tables = NuScenesTables(options.data, options.version)
+    tables = open_tables(options)
     everything = tables.keyframes(options.split)
     keyframes = shard.of(everything)
     if shard.total > 1:

@@ -20,8 +20,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uov_jax.command_line import command, next_steps
+from uov_jax.command_line.dataset import add_dataset, open_tables, rig_of_options
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.purity import Purity
@@ -43,7 +43,7 @@ SIMULATED = "simulated"  # the simulator's teacher
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
-    command.add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument(
         "--split", action="append", help="such as train; may be given several times (train, val)"
     )
@@ -74,7 +74,7 @@ def label(options: argparse.Namespace) -> None:
     """Make the pseudo labels that the options say."""
     vocabulary = load_vocabulary(options.vocabulary)
     dumps = open_dumps(options.dumps, vocabulary)
-    tables = NuScenesTables(options.data, options.version)
+    tables = open_tables(options)
     keyframes = [keyframe for split in options.split for keyframe in tables.keyframes(split)]
     keyframes = list({keyframe.token: keyframe for keyframe in keyframes}.values())
     folder = prepare(keyframes, dumps, vocabulary, options.output, options.format)
@@ -117,6 +117,9 @@ def report(
         print("The dataset has no true labels, so nothing is known of how many are right.")
         return
     purity = Purity(matrix)
+    unlabelled = len(keyframes) - judged
+    if unlabelled:
+        print(f"{unlabelled} of {len(keyframes)} keyframes have no true labels: not in this table.")
     print(f"Against the true labels of {judged} keyframes, in % (see {output / 'purity.csv'}):")
     print(purity.table())
     print(
@@ -137,6 +140,7 @@ def training_command(options: argparse.Namespace, teacher: str) -> str:
     data = next_steps.read(recipe).data
     fields = {"data.root": options.data, "data.labels": options.output}
     fields |= {"data.version": options.version, "data.vocabulary": options.vocabulary}
+    fields |= next_steps.rig_fields(rig_of_options(options), data)
     if not {data.train_split, data.val_split} <= set(options.split):
         held_out = [split for split in options.split if HELD_OUT.search(split)]
         others = [split for split in options.split if split not in held_out]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import has_checkpoint, is_free
+from uov_jax.command_line.dataset import rig_words
 from uov_jax.config import (
     OVERRIDE,
     RECIPES,
@@ -19,6 +21,7 @@ from uov_jax.config import (
     load_config,
     split_spec,
 )
+from uov_jax.datasets.keyframe import NUSCENES_RIG, Rig, rig_of
 
 
 def script(name: str, *arguments: object) -> str:
@@ -36,6 +39,27 @@ def read(recipe: str) -> ConfigDict:
     """A recipe, by `FILE:VARIANT`; one that is not here is looked for in the checkout."""
     here = split_spec(recipe)[0].is_file()
     return load_config(recipe if here else str(RECIPES.parent / recipe))
+
+
+def rig_fields(rig: Rig, data: ConfigDict) -> dict[str, Any]:
+    """The fields of a recipe for a rig, with room for what more cameras than nuScenes' see.
+
+    Args:
+        rig: of the dataset.
+        data: the recipe's own section.
+
+    """
+    fields: dict[str, Any] = {
+        "data.lidar": rig.lidar,
+        "data.cameras": rig.cameras,
+        "data.columns": rig.columns.text,
+    }
+    more = len(rig.cameras) / len(NUSCENES_RIG.cameras)
+    for name in ("pairs", "superpoints"):
+        if name in data and more > 1:
+            smallest, largest = data[name]
+            fields[f"data.{name}"] = (smallest, math.ceil(more * largest))
+    return fields
 
 
 def training(
@@ -94,6 +118,7 @@ def after_training(
         words += ["--dumps", data.dumps, "--output", superpoints_folder(data.dumps)]
         if data.vocabulary != "nuscenes":
             words += ["--vocabulary", data.vocabulary]
+        words += rig_words(rig_of(data))
         commands.append(script("make_superpoints", *words))
     return commands
 

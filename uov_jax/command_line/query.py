@@ -22,7 +22,7 @@ from absl import logging
 
 from uov_jax import compilation
 from uov_jax.command_line import command
-from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.keyframe import Keyframe, rig_of
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.tasks.query import QueriedNetwork, QueryError, answer, rows_of
@@ -78,7 +78,8 @@ def ask(options: argparse.Namespace) -> None:
 def find_keyframe(options: argparse.Namespace, data: dict[str, Any]) -> Keyframe:
     """The keyframe of a token, or of a number in the split."""
     split = options.split or data["val_split"] or data["train_split"]
-    keyframes = NuScenesTables(options.data or data["root"], data["version"]).keyframes(split)
+    tables = NuScenesTables(options.data or data["root"], data["version"], rig_of(data))
+    keyframes = tables.keyframes(split)
     chosen = [frame for frame in keyframes if frame.token == options.keyframe]
     if not chosen and options.keyframe.isdecimal():
         chosen = list(keyframes[int(options.keyframe) :][:1])

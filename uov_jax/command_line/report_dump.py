@@ -17,9 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from uov_jax.command_line import command
+from uov_jax.command_line.dataset import add_dataset, open_tables
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes import true_classes
-from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.projection import pair_points
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
     parser.add_argument("--dumps", required=True, type=Path, help="folder of dumps of either kind")
-    command.add_dataset(parser)
+    add_dataset(parser)
     parser.add_argument("--split", default="train", help='such as train, val, "train:1%%"')
     parser.add_argument("--output", required=True, type=Path, help="folder of the report")
     command.add_vocabulary(parser)
@@ -85,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def report_on(options: argparse.Namespace) -> None:
     """Report on what the options say."""
     vocabulary = load_vocabulary(options.vocabulary)
-    keyframes: Sequence[Keyframe] = NuScenesTables(options.data, options.version).keyframes(
-        options.split
-    )
+    keyframes: Sequence[Keyframe] = open_tables(options).keyframes(options.split)
     if options.keyframes is not None:
         keyframes = evenly_spaced(keyframes, options.keyframes)
     dumps = open_dumps(options.dumps, vocabulary)

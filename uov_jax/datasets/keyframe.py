@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SweepColumns, read_points
+from uov_jax.errors import InputError
 
 LIDAR = "LIDAR_TOP"
-# The order in which a later camera overwrites an earlier one's label of a point.
 CAMERAS = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",
@@ -20,6 +21,63 @@ CAMERAS = (
     "CAM_BACK_LEFT",
     "CAM_FRONT_LEFT",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """Which sensors of a dataset its keyframes show, by their channels; nuScenes' by default.
+
+    Attributes:
+        lidar: whose sweeps they are.
+        cameras: whose images they have. Their order counts: a later camera overwrites an earlier
+            one's label of a point. None at all suit what needs no images.
+        columns: of the sweep files. No part of what makes two rigs different: labels of sweeps that
+            are read in another way are refused by their number.
+
+    Raises:
+        InputError: a camera is named twice, or a name is none.
+
+    """
+
+    lidar: str = LIDAR
+    cameras: tuple[str, ...] = CAMERAS
+    columns: SweepColumns = dataclasses.field(default=NUSCENES_COLUMNS, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        for name in (self.lidar, *self.cameras):
+            if not isinstance(name, str) or not name or "," in name:
+                raise InputError(
+                    f"{name!r} is no sensor's channel: give --lidar LIDAR_TOP --cameras CAM_A "
+                    "CAM_B, or in a recipe --config.data.lidar=LIDAR_TOP "
+                    "--config.data.cameras=\"('CAM_A', 'CAM_B')\""
+                )
+        twice = [name for name in self.cameras if self.cameras.count(name) > 1]
+        if twice:
+            raise InputError(f"the camera {twice[0]} is named twice: {', '.join(self.cameras)}")
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.lidar} with {', '.join(self.cameras) or 'no camera'}"
+
+    def identity(self) -> dict[str, str]:
+        """What labels made with it are bound to; nothing for nuScenes', which once was the only."""
+        if self == NUSCENES_RIG:
+            return {}
+        return {"lidar": self.lidar, "cameras": ", ".join(self.cameras)}
+
+
+NUSCENES_RIG = Rig()
+
+
+def rig_of(data: Any) -> Rig:
+    """The rig of a recipe's `data` section; nuScenes' where that of an older run names none."""
+    columns = data.get("columns", NUSCENES_COLUMNS.text)
+    return Rig(
+        data.get("lidar", LIDAR),
+        tuple(data.get("cameras", CAMERAS)),
+        NUSCENES_COLUMNS.with_names(columns),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +139,9 @@ class Keyframe:
         scene: name of the scene.
         lidar_path, lidar_token: sweep file and its `sample_data` token.
         sensor_to_ego, ego_to_global: poses of the LiDAR, the latter at the time of the sweep.
-        cameras: one view each, in the order that was asked for, by default that of `CAMERAS`.
-        lidarseg_path: file of point labels, None where the dataset has none.
-        columns: of the sweep file.
+        cameras: one view each, in the order of the rig.
+        lidarseg_path: file of point labels, None where the dataset has none of this sweep.
+        rig: channels of LiDAR and cameras, columns of the sweep.
 
     """
 
@@ -95,8 +153,8 @@ class Keyframe:
     ego_to_global: Pose
     cameras: Sequence[CameraView]
     lidarseg_path: Path | None
-    columns: SweepColumns = NUSCENES_COLUMNS
+    rig: Rig = NUSCENES_RIG
 
     def points(self) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres in the LiDAR's frame, intensity; see `read_points`."""
-        return read_points(self.lidar_path, self.columns)
+        return read_points(self.lidar_path, self.rig.columns)

@@ -67,6 +67,11 @@ class SweepColumns:
             )
 
     @property
+    def text(self) -> str:
+        """The names as a config or an option says them, such as "x y z intensity ring"."""
+        return " ".join(self.names)
+
+    @property
     def bytes_per_point(self) -> int:
         """4 bytes a column."""
         return 4 * len(self.names)
@@ -81,7 +86,7 @@ class SweepColumns:
             return ""
         return (
             f"truncated, or of other columns: {size} bytes, expected a positive multiple of "
-            f"{self.bytes_per_point} ({len(self.names)} float32 a point: {' '.join(self.names)})"
+            f"{self.bytes_per_point} ({len(self.names)} float32 a point: {self.text})"
         )
 
 
@@ -104,8 +109,7 @@ def read_points(path: str | Path, columns: SweepColumns) -> np.ndarray:
     content = read_bytes(path)
     if other := _other_format(content):
         raise InputError(
-            f"{path}: this is {other}, expected float32 columns without a header "
-            f"({' '.join(columns.names)})"
+            f"{path}: this is {other}, expected float32 columns without a header ({columns.text})"
         )
     if wrong := columns.wrong_size(len(content)):
         raise InputError(f"{path}: {wrong}{other_columns(content, columns)}")
@@ -129,7 +133,7 @@ def other_columns(content: bytes, columns: SweepColumns) -> str:
         if np.isfinite(table).all() and not _implausible(table, other):
             return (
                 f". With {len(names)} columns, {' '.join(names)}, it would do (config.data.columns "
-                "says so of a dataset in nuScenes' format)"
+                "and --columns say so of a dataset in nuScenes' format)"
             )
     return ""
 

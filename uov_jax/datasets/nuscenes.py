@@ -69,6 +69,10 @@ class NuScenesSweeps:
         """float32[N, 4]: x, y, z in metres, intensity."""
         return self.keyframes[index].points()
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a keyframe has true labels, or all have pseudo labels."""
+        return self._labels is not None or self.keyframes[index].lidarseg_path is not None
+
     def labels(self, index: int, num_points: int) -> np.ndarray | None:
         """uint8[num_points]: evaluation classes; None for a keyframe without true labels."""
         keyframe = self.keyframes[index]
@@ -76,9 +80,12 @@ class NuScenesSweeps:
             return self._labels.labels(keyframe, num_points)
         return true_classes(keyframe, num_points, self.vocabulary)
 
-    def seen(self, index: int, points: np.ndarray) -> np.ndarray:
-        """bool[N]: whether one of the cameras sees each point."""
-        return points_seen(pair_points(points, self.keyframes[index]), len(points))
+    def seen(self, index: int, points: np.ndarray) -> np.ndarray | None:
+        """bool[N]: whether one of the cameras sees each point; None for a rig without cameras."""
+        keyframe = self.keyframes[index]
+        if not keyframe.rig.cameras:
+            return None
+        return points_seen(pair_points(points, keyframe), len(points))
 
 
 class NuScenesLabelFormat:

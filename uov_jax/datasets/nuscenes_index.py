@@ -27,7 +27,7 @@ from uov_jax.errors import InputError
 from uov_jax.files import replacing, write_text
 from uov_jax.user_cache import user_cache_directory
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK = 1 << 24  # bytes of a table that are decoded at a time
 TRIED_ENDS = 8  # of objects, from the last one in a piece
 MOST_CHUNKS = 64  # that may be read without the end of a record
@@ -125,7 +125,6 @@ class Index:
         sensor_token: bytes[S].
         sensor_pose: float64[S, 7], sensor to vehicle, as `view_pose`.
         sensor_intrinsic: float64[S, 3, 3], NaN for a sensor without.
-        labelled: bool[1], whether the dataset has a table of point labels with any record.
 
     """
 
@@ -145,7 +144,6 @@ class Index:
     sensor_token: np.ndarray
     sensor_pose: np.ndarray
     sensor_intrinsic: np.ndarray
-    labelled: np.ndarray
     folder: Path | None = None
     """Where the columns are mapped from; None for those in memory alone."""
 
@@ -413,7 +411,6 @@ def read_tables(tables: Path) -> Index:
         sensor_intrinsic=np.stack([_intrinsic(c) for c in calibrations])
         if calibrations
         else np.zeros((0, 3, 3)),
-        labelled=np.array([bool(label_of)]),
     )
 
 

@@ -10,8 +10,7 @@ from typing import overload
 
 import numpy as np
 
-from uov_jax.datasets.keyframe import CAMERAS, LIDAR, CameraView, Keyframe, Pose
-from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SweepColumns
+from uov_jax.datasets.keyframe import NUSCENES_RIG, CameraView, Keyframe, Pose, Rig
 from uov_jax.datasets.nuscenes_index import Index, TableError, open_index
 from uov_jax.datasets.splits import read_own_splits, scenes_of_split
 from uov_jax.errors import MissingFileError
@@ -30,18 +29,14 @@ class NuScenesTables:
         self,
         root: str | Path,
         version: str = "v1.0-trainval",
-        lidar: str = LIDAR,
-        cameras: Sequence[str] = CAMERAS,
-        columns: SweepColumns = NUSCENES_COLUMNS,
+        rig: Rig = NUSCENES_RIG,
     ) -> None:
         """Find the dataset; its tables are read when scenes or keyframes are asked for.
 
         Args:
             root: the dataset.
             version: folder of its tables.
-            lidar: channel whose sweeps are the keyframes'.
-            cameras: channels of the views of a keyframe, in this order.
-            columns: of the sweep files.
+            rig: which of its sensors the keyframes show.
 
         Raises:
             DatasetMissingError: no such folder or no tables in it.
@@ -49,7 +44,7 @@ class NuScenesTables:
         """
         self.root = Path(root)
         self.version = version
-        self.lidar, self.cameras, self.columns = lidar, tuple(cameras), columns
+        self.rig = rig
         self.folder = self.root / version
         if not (self.folder / "scene.json").is_file():
             raise DatasetMissingError(_how_to_get(self.root, version))
@@ -87,21 +82,27 @@ class NuScenesTables:
         rows = np.concatenate([np.zeros(0, np.int64), *ranges])
         self._check(rows)
         logger.info("%s: %s has %d scenes, %d keyframes", place, split, len(wanted), len(rows))
-        return Keyframes(_Rig(index, self.root, self.lidar, self.cameras, self.columns), rows)
+        return Keyframes(_Sensors(index, self.root, self.rig), rows)
 
     def _check(self, rows: np.ndarray) -> None:
         """TableError unless every keyframe has the views that are asked for, with their poses."""
         index, channels = self.index, [name.decode() for name in self.index.channel]
-        for channel in (self.lidar, *self.cameras):
-            views = np.full(len(rows), -1)
-            if channel in channels:
-                views = index.view[rows, channels.index(channel)]
+        for channel in (self.rig.lidar, *self.rig.cameras):
+            option = "lidar" if channel == self.rig.lidar else "cameras"
+            name_others = f"name others with --{option}, in recipes config.data.{option}"
+            if channel not in channels:
+                raise self._error(
+                    "sensor",
+                    f"no channel {channel}, there are {', '.join(channels)}: {name_others}",
+                )
+            views = index.view[rows, channels.index(channel)]
             if (views < 0).any():
                 row = rows[np.argmax(views < 0)]
                 raise self._error(
                     "sample_data",
                     f"no key frame of {channel} for the sample {index.sample_token[row].decode()} "
-                    f"of {self.scene_names[_scene(index, row)]}",
+                    f"of {self.scene_names[_scene(index, row)]}, and for {(views < 0).sum()} of "
+                    f"{len(rows)} samples in all: {name_others}, or leave those scenes out",
                 )
             lacking = views[np.isnan(index.view_pose[views, 0])]
             if len(lacking):
@@ -112,21 +113,19 @@ class NuScenesTables:
                 )
             sensors = np.unique(index.view_sensor[views])
             wrong = sensors[np.isnan(index.sensor_intrinsic[sensors, 0, 0])]
-            if channel in self.cameras and len(wrong):
+            if channel in self.rig.cameras and len(wrong):
                 raise self._error(
                     "calibrated_sensor",
                     f"record {index.sensor_token[wrong[0]].decode()} of {channel}: "
                     "camera_intrinsic is not 3 x 3",
                 )
-        if index.labelled[0] and self.lidar in channels:
-            views = index.view[rows, channels.index(self.lidar)]
-            lacking = np.flatnonzero(index.label_file[views] == b"")
-            if len(lacking):
-                view, row = views[lacking[0]], rows[lacking[0]]
+            empty = views[(index.view_size[views] <= 0).any(axis=1)]
+            if channel in self.rig.cameras and len(empty):
+                width, height = index.view_size[empty[0]]
                 raise self._error(
-                    "lidarseg",
-                    f"no record for the sweep {index.view_token[view].decode()} of the sample "
-                    f"{index.sample_token[row].decode()}",
+                    "sample_data",
+                    f"record {index.view_token[empty[0]].decode()} of {channel}: an image of "
+                    f"{width} x {height} pixels (width, height)",
                 )
 
     def _error(self, table: str, message: str) -> TableError:
@@ -138,18 +137,16 @@ def _scene(index: Index, row: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Rig:
-    """Which sensors of a dataset keyframes show."""
+class _Sensors:
+    """Where the keyframes of a rig come from."""
 
     index: Index
     root: Path
-    lidar: str
-    cameras: tuple[str, ...]
-    columns: SweepColumns
+    rig: Rig
 
     def keyframe(self, row: int) -> Keyframe:
         index = self.index
-        view = self._view(row, self.lidar)
+        view = self._view(row, self.rig.lidar)
         label_file = index.label_file[view].decode()
         return Keyframe(
             token=index.sample_token[row].decode(),
@@ -160,7 +157,7 @@ class _Rig:
             ego_to_global=_pose(index.view_pose[view]),
             cameras=_Cameras(self, row),
             lidarseg_path=self.root / label_file if label_file else None,
-            columns=self.columns,
+            rig=self.rig,
         )
 
     def camera(self, row: int, channel: str) -> CameraView:
@@ -191,11 +188,11 @@ def _pose(row: np.ndarray) -> Pose:
 class _Cameras(Sequence[CameraView]):
     """The camera views of one keyframe, made when they are looked at."""
 
-    def __init__(self, rig: _Rig, row: int) -> None:
-        self._rig, self._row = rig, row
+    def __init__(self, sensors: _Sensors, row: int) -> None:
+        self._sensors, self._row = sensors, row
 
     def __len__(self) -> int:
-        return len(self._rig.cameras)
+        return len(self._sensors.rig.cameras)
 
     @overload
     def __getitem__(self, number: int) -> CameraView: ...
@@ -204,18 +201,18 @@ class _Cameras(Sequence[CameraView]):
     def __getitem__(self, number: slice) -> tuple[CameraView, ...]: ...
 
     def __getitem__(self, number: int | slice) -> CameraView | tuple[CameraView, ...]:
-        chosen = self._rig.cameras[number]
+        chosen = self._sensors.rig.cameras[number]
         if isinstance(chosen, str):
-            return self._rig.camera(self._row, chosen)
-        return tuple(self._rig.camera(self._row, channel) for channel in chosen)
+            return self._sensors.camera(self._row, chosen)
+        return tuple(self._sensors.camera(self._row, channel) for channel in chosen)
 
 
 class Keyframes(Sequence[Keyframe]):
     """Keyframes of a dataset, made when they are looked at; a process needs no memory for them."""
 
-    def __init__(self, rig: _Rig, rows: np.ndarray) -> None:
+    def __init__(self, sensors: _Sensors, rows: np.ndarray) -> None:
         """`rows` int64[n] of the dataset's index."""
-        self._rig, self._rows = rig, rows
+        self._sensors, self._rows = sensors, rows
 
     def __len__(self) -> int:
         """Number of keyframes."""
@@ -230,22 +227,23 @@ class Keyframes(Sequence[Keyframe]):
     def __getitem__(self, number: int | slice) -> Keyframe | Keyframes:
         """One keyframe, or a part of them."""
         if isinstance(number, slice):
-            return Keyframes(self._rig, self._rows[number])
-        return self._rig.keyframe(int(self._rows[number]))
+            return Keyframes(self._sensors, self._rows[number])
+        return self._sensors.keyframe(int(self._rows[number]))
 
     def __iter__(self) -> Iterator[Keyframe]:
         """One after the other."""
-        return map(self._rig.keyframe, self._rows.tolist())
+        return map(self._sensors.keyframe, self._rows.tolist())
 
     def __add__(self, others: Keyframes) -> Keyframes:
         """The keyframes of two splits of the same dataset."""
-        if others._rig.index is not self._rig.index:
-            raise ValueError("keyframes of two datasets cannot be joined")
-        return Keyframes(self._rig, np.concatenate([self._rows, others._rows]))
+        own, other = self._sensors, others._sensors
+        if other.index is not own.index or other.rig != own.rig:
+            raise ValueError("keyframes of two datasets, or two rigs, cannot be joined")
+        return Keyframes(self._sensors, np.concatenate([self._rows, others._rows]))
 
     def tokens(self) -> list[str]:
         """The `sample` token of every keyframe."""
-        return [token.decode() for token in self._rig.index.sample_token[self._rows]]
+        return [token.decode() for token in self._sensors.index.sample_token[self._rows]]
 
 
 def _how_to_get(root: Path, version: str) -> str:

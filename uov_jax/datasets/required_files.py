@@ -24,7 +24,7 @@ def require_keyframe_sweeps(keyframes: Sequence[Keyframe]) -> np.ndarray:
     if not keyframes:
         return np.zeros(0, np.int64)
     # All of one dataset.
-    columns = keyframes[0].columns
+    columns = keyframes[0].rig.columns
     return require_sweeps([keyframe.lidar_path for keyframe in keyframes], columns)
 
 

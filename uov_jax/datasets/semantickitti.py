@@ -102,6 +102,10 @@ class SemanticKittiScans:
             points[:, 3] += np.float32(self.intensity_offset)
         return points
 
+    def has_labels(self, index: int) -> bool:
+        """Whether it is none of the test sequences'."""
+        return self.labelled
+
     def labels(self, index: int, num_points: int) -> np.ndarray | None:
         """uint8[num_points]: classes 0..19; None in the test sequences."""
         return read_classes(label_path(self.scans[index]), num_points) if self.labelled else None

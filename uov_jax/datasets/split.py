@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ml_collections import ConfigDict
 
-from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.keyframe import Keyframe, rig_of
 from uov_jax.datasets.nuscenes import NuScenesLabelFormat, NuScenesSweeps
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.semantickitti import SemanticKittiLabelFormat, SemanticKittiScans
@@ -53,12 +53,14 @@ class Split:
         return self.open_sweeps(labels)
 
     def with_cameras(self) -> Sequence[Keyframe]:
-        """The keyframes; InputError where the dataset has no cameras."""
+        """The keyframes; InputError where the dataset has no cameras, or the recipe names none."""
         if self.keyframes is None:
             raise InputError(
                 f"config.data.dataset: {self.dataset!r} is read without its cameras, and here they "
                 "are needed"
             )
+        if any(not keyframe.rig.cameras for keyframe in self.keyframes[:1]):
+            raise InputError("config.data.cameras: names no camera, and here they are needed")
         return self.keyframes
 
 
@@ -76,7 +78,7 @@ class NuScenes:
     def __init__(self, data: ConfigDict) -> None:
         """Read its scene table; `data` as in `open_dataset`."""
         self.vocabulary = load_vocabulary(data.vocabulary)
-        self.tables = NuScenesTables(data.root, data.version)
+        self.tables = NuScenesTables(data.root, data.version, rig_of(data))
 
     def split(self, name: str) -> Split:
         """The keyframes of a split's scenes."""
@@ -116,7 +118,8 @@ def open_dataset(data: ConfigDict) -> Dataset:
 
     Args:
         data: the recipe's `data`: `root`; `dataset`, "nuscenes" where the field is missing;
-            `version` and `vocabulary` for nuScenes, `intensity_offset` for SemanticKITTI.
+            `version`, `vocabulary` and the rig (`lidar`, `cameras`) for nuScenes,
+            `intensity_offset` for SemanticKITTI.
 
     Raises:
         MissingFileError: it is not there; says how to get it.

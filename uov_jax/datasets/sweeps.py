@@ -36,6 +36,10 @@ class LabelledSweeps(Protocol):
         """float32[N, 4 or more]: x, y, z in metres, the network's input feature, others."""
         ...
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a sweep has labels; no file is opened."""
+        ...
+
     def labels(self, index: int, num_points: int) -> np.ndarray | None:
         """uint8[num_points]: class of every point, 0 for none; None for a sweep without labels."""
         ...
@@ -43,6 +47,23 @@ class LabelledSweeps(Protocol):
     def seen(self, index: int, points: np.ndarray) -> np.ndarray | None:
         """bool[N]: whether a camera sees each point; None where the dataset does not say."""
         ...
+
+
+class PartlyLabelled(Protocol):
+    """A list of sweeps of which some may lack labels, `LabelledSweeps` for one."""
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        ...
+
+    def has_labels(self, index: int) -> bool:
+        """Whether a sweep has labels."""
+        ...
+
+
+def labelled_indices(sweeps: PartlyLabelled) -> list[int]:
+    """The indices of the sweeps that have labels."""
+    return [index for index in range(len(sweeps)) if sweeps.has_labels(index)]
 
 
 class PointLabels(Protocol):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.file import DumpError
-from uov_jax.dumps.folder import DumpFolder, DumpManifest
+from uov_jax.dumps.folder import DumpFolder, DumpManifest, image_sizes
 from uov_jax.dumps.reference import (
     ReferenceDumpFolder,
     write_reference_dump,
@@ -45,17 +45,17 @@ def to_native(
     Raises:
         MissingDumpError: a keyframe has no dump in the source; found before anything is written.
         DumpError: a file is corrupt, or the output holds other dumps.
+        InputError: images of one camera in different sizes.
 
     """
     source.check(keyframes)
-    first = keyframes[0].cameras[0]
     manifest = DumpManifest(
         teacher=source.teacher,
         weights_hash="",
         vocabulary=vocabulary.name,
         vocabulary_hash=vocabulary.hash,
         embedding_size=source.embedding_size,
-        image_size=(first.height, first.width),
+        image_sizes=image_sizes(keyframes),
     )
     folder = DumpFolder.create(output, manifest, source.text_embeddings)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from uov_jax.datasets.keyframe import CAMERAS, Keyframe, Rig
 from uov_jax.dumps.file import (
-    FORMAT_VERSION,
     HOW_TO_RENEW,
     DumpError,
     TeacherDump,
     read_dump,
     write_dump,
 )
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
     DAMAGE,
     ManifestFile,
@@ -30,6 +30,7 @@ from uov_jax.files import (
 )
 from uov_jax.vocabulary import Vocabulary
 
+MANIFEST_VERSION = 3
 DUMP_AGAIN = "delete them, and run scripts/dump_teacher.py again with this folder as --output"
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 
@@ -49,6 +50,11 @@ class KeyframeLike(Protocol):
     @property
     def cameras(self) -> Sequence[Any]:
         """Camera images with `channel` and `token`."""
+        ...
+
+    @property
+    def rig(self) -> Rig:
+        """The channels of the cameras."""
         ...
 
 
@@ -83,8 +89,8 @@ class DumpManifest:
         vocabulary: name of the dictionary, "" for a teacher without words.
         vocabulary_hash: `Vocabulary.hash` of it, "" likewise.
         embedding_size: dimensions of the mask embeddings.
-        image_size: height and width of the images, in pixels.
-        format_version: of the files.
+        image_sizes: height and width of each camera's images, in pixels, by its channel.
+        format_version: of the manifest.
         settings: of the teacher, by name, where they change its masks and are not the usual ones;
             values as JSON knows them.
 
@@ -95,25 +101,33 @@ class DumpManifest:
     vocabulary: str
     vocabulary_hash: str
     embedding_size: int
-    image_size: tuple[int, int] = (900, 1600)
-    format_version: int = FORMAT_VERSION
+    image_sizes: dict[str, tuple[int, int]]
+    format_version: int = MANIFEST_VERSION
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
         object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
-        height, width = self.image_size
-        object.__setattr__(self, "image_size", (height, width))
+        sizes = {channel: (height, width) for channel, (height, width) in self.image_sizes.items()}
+        object.__setattr__(self, "image_sizes", sizes)
+
+
+def _of_version_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a time when there were nuScenes' cameras alone, all with images of one size."""
+    size = content.pop("image_size")
+    sizes = dict.fromkeys(CAMERAS, size)
+    return content | {"image_sizes": sizes, "format_version": MANIFEST_VERSION}
 
 
 MANIFEST = ManifestFile(
     "dump.json",
     DumpManifest,
-    FORMAT_VERSION,
+    MANIFEST_VERSION,
     "teacher dumps",
     "write them with scripts/dump_teacher.py, or give the folder that holds a dump.json",
     HOW_TO_RENEW,
     DumpError,
+    {2: _of_version_2},
 )
 
 
@@ -214,10 +228,24 @@ class DumpFolder:
         """Look for the dump of every keyframe; with `contents`, read each as well.
 
         Raises:
-            MissingDumpError: keyframes have none.
-            DumpError: files are empty, or cannot be read.
+            MissingDumpError: some have none; counts them.
+            DumpError: they have cameras that were not shown to the teacher, or files are empty or,
+                with `contents`, cannot be read.
 
         """
+        channels = {
+            channel
+            for keyframe in keyframes
+            if not isinstance(keyframe, str)
+            for channel in keyframe.rig.cameras
+        }
+        lacking = sorted(channels - self.manifest.image_sizes.keys())
+        if lacking:
+            raise DumpError(
+                f"{self.root / MANIFEST.name}: dumps of {', '.join(self.manifest.image_sizes)}, "
+                f"not of {', '.join(lacking)}: name other cameras, or dump these into another "
+                "folder"
+            )
         paths = [self.path(keyframe) for keyframe in keyframes]
         sizes = file_sizes(paths, "teacher dumps")
         missing = [paths[number].stem for number in np.flatnonzero(sizes < 0)]
@@ -276,16 +304,23 @@ class DumpFolder:
                     f"{self.root / MANIFEST.name}"
                 )
         words = len(self._vocabulary) if self._vocabulary else None
+        channels = [camera.channel for camera in dump.cameras]
+        if set(channels) != set(self.manifest.image_sizes):
+            raise DumpError(
+                f"{place}: masks of {', '.join(channels)}, expected "
+                f"{', '.join(self.manifest.image_sizes)} as in {self.root / MANIFEST.name}"
+            )
         for camera in dump.cameras:
+            size = self.manifest.image_sizes[camera.channel]
             if words is not None and camera.num_masks and camera.words.max() >= words:
                 raise DumpError(
                     f"{place}: {camera.channel} has the word index {camera.words.max()}, but the "
                     f"vocabulary has {words} words"
                 )
-            if camera.image_size != self.manifest.image_size:
+            if camera.image_size != size:
                 raise DumpError(
                     f"{place}: masks of {camera.channel} are {camera.image_size} pixels (height, "
-                    f"width), expected {self.manifest.image_size} as in {self.root / MANIFEST.name}"
+                    f"width), expected {size} as in {self.root / MANIFEST.name}"
                 )
 
     def _missing(self, missing: list[str], total: int) -> MissingDumpError:
@@ -294,6 +329,25 @@ class DumpFolder:
             f"{self.teacher!r}, the first one is {missing[0]}: run scripts/dump_teacher.py again "
             "with this folder as --output (it goes on where it stopped)"
         )
+
+
+def image_sizes(keyframes: Sequence[Keyframe]) -> dict[str, tuple[int, int]]:
+    """Height and width of each camera's images, by its channel.
+
+    Raises:
+        InputError: a camera has images of two sizes, which one manifest cannot say; names one.
+
+    """
+    sizes: dict[str, tuple[int, int]] = {}
+    for keyframe in keyframes:
+        for view in keyframe.cameras:
+            size = (view.height, view.width)
+            if sizes.setdefault(view.channel, size) != size:
+                raise InputError(
+                    f"{view.path}: {size} pixels (height, width), but earlier images of "
+                    f"{view.channel} have {sizes[view.channel]}: expected one size for each camera"
+                )
+    return sizes
 
 
 def settings_identity(settings: dict[str, Any]) -> dict[str, str]:
@@ -305,20 +359,22 @@ def expected_bytes(
     num_keyframes: int,
     embedding_size: int,
     masks_per_image: float = 20.0,
-    image_size: tuple[int, int] = (900, 1600),
-    num_cameras: int = 6,
+    image_sizes: Iterable[tuple[int, int]] = 6 * ((900, 1600),),
     mask_bytes: float | None = None,
 ) -> int:
     """Expected size in bytes of the dumps of some keyframes, before the first is written.
 
     Per image of 1600 x 900 pixels the masks take `mask_bytes`, by default 4 kB + 95 B a mask
     (fitted on simulated drives; masks as ragged as noise take several times as much), in
-    proportion to the number of rows; the embeddings take 1.8 B a number, the word 2 B.
+    proportion to the number of rows; the embeddings take 1.8 B a number, the word 2 B. There is
+    one image of each of the sizes (height, width) a keyframe, by default nuScenes'.
     """
     if mask_bytes is None:
         mask_bytes = 4000 + 95 * masks_per_image
-    image = mask_bytes * image_size[0] / 900 + masks_per_image * (1.8 * embedding_size + 2)
-    return round(num_keyframes * (num_cameras * image + 2000))
+    heights = [height for height, _ in image_sizes]
+    masks = mask_bytes * sum(heights) / 900
+    described = len(heights) * masks_per_image * (1.8 * embedding_size + 2)
+    return round(num_keyframes * (masks + described + 2000))
 
 
 def _token(keyframe: str | KeyframeLike) -> str:

@@ -19,6 +19,7 @@ class DumpStatistics:
 
     Attributes:
         keyframes, images: counted so far.
+        labelled_keyframes: those of them with true labels.
         masks: masks of every image.
         word_masks, word_pixels, word_points: int64[W], of each word.
         pixels, void_pixels: of all images.
@@ -32,7 +33,7 @@ class DumpStatistics:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.keyframes = self.images = 0
+        self.keyframes = self.labelled_keyframes = self.images = 0
         self.masks: list[int] = []
         self.word_masks, self.word_pixels, self.word_points = (
             np.zeros(len(vocabulary), np.int64) for _ in range(3)
@@ -79,6 +80,7 @@ class DumpStatistics:
         self.named_points += int(covered.sum())
         self.word_points += np.bincount(word[word >= 0], minlength=len(self.vocabulary))
         if truth is not None:
+            self.labelled_keyframes += 1
             self._add_purity(pair_superpoint, truth[pair_point])
             self._add_words(word, truth)
 
@@ -112,6 +114,11 @@ class DumpStatistics:
             f"points under a mask: {_percent(self.named_points, self.points)}, of those that a "
             f"camera sees {_percent(self.named_points, self.seen_points)}",
         ]
+        if 0 < self.labelled_keyframes < self.keyframes:
+            lines.append(
+                f"true labels: of {self.labelled_keyframes} keyframes, what follows of purity and "
+                "of right words is theirs"
+            )
         if self.pair_points:
             lines.append(
                 f"purity: {_percent(self.pure_pairs, self.pair_points)} of labelled points are of "

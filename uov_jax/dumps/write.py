@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +17,7 @@ from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_images
 from uov_jax.dumps.file import CameraMasks, TeacherDump
-from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes
+from uov_jax.dumps.folder import DumpFolder, DumpManifest, expected_bytes, image_sizes
 from uov_jax.errors import InputError
 from uov_jax.files import remove_unfinished
 from uov_jax.readable import duration, readable_bytes
@@ -103,11 +103,11 @@ def dump_keyframes(
         output: the folder; one of the same teacher and vocabulary is gone on with.
         vocabulary: the dictionary; noted in the folder if the teacher has words.
         say: takes a line of what is about to happen.
-        batch: images that the teacher is given together.
+        batch: images that the teacher is given together, those of one size in a keyframe.
 
     Raises:
         MissingFileError: images are missing; found before anything is written.
-        InputError: no keyframes, images of different sizes, or a folder of other dumps.
+        InputError: images of one camera in different sizes, or a folder of other dumps.
         RuntimeError: too many keyframes failed one after the other.
 
     """
@@ -194,12 +194,19 @@ def _segmented(
     manifest: DumpManifest,
     batch: int,
 ) -> TeacherDump:
-    found: list[SegmentationLike] = []
-    for start in range(0, len(images), batch):
-        found += teacher.segment(images[start : start + batch])
+    found: dict[int, SegmentationLike] = {}
+    for numbers in _batches(images, batch):
+        segmented = teacher.segment([images[number] for number in numbers])
+        found |= zip(numbers, segmented, strict=True)
     cameras = (
-        CameraMasks(view.channel, view.token, one.masks, one.words, one.embeddings)
-        for view, one in zip(keyframe.cameras, found, strict=True)
+        CameraMasks(
+            view.channel,
+            view.token,
+            found[number].masks,
+            found[number].words,
+            found[number].embeddings,
+        )
+        for number, view in enumerate(keyframe.cameras)
     )
     return TeacherDump(
         teacher=teacher.name,
@@ -208,6 +215,16 @@ def _segmented(
         keyframe=keyframe.token,
         cameras=tuple(cameras),
     )
+
+
+def _batches(images: Sequence[np.ndarray], batch: int) -> Iterator[list[int]]:
+    """The numbers of all images, `batch` or fewer of one size at a time."""
+    of_size: dict[tuple[int, ...], list[int]] = {}
+    for number, image in enumerate(images):
+        of_size.setdefault(image.shape, []).append(number)
+    for numbers in of_size.values():
+        for start in range(0, len(numbers), batch):
+            yield numbers[start : start + batch]
 
 
 def _ahead(
@@ -253,8 +270,8 @@ def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder:
         len(waiting),
         teacher.embedding_size,
         teacher.masks_per_image,
-        folder.manifest.image_size,
-        mask_bytes=teacher.mask_bytes,
+        folder.manifest.image_sizes.values(),
+        teacher.mask_bytes,
     )
     free = shutil.disk_usage(folder.root).free
     warning = f" WARNING: only {readable_bytes(free)} are free there." if size > free else ""
@@ -267,9 +284,6 @@ def _plan(teacher: TeacherLike, waiting: Sequence[Keyframe], found: int, folder:
 def _manifest(
     teacher: TeacherLike, keyframes: Sequence[Keyframe], vocabulary: Vocabulary
 ) -> DumpManifest:
-    sizes = {(view.height, view.width) for keyframe in keyframes for view in keyframe.cameras}
-    if len(sizes) != 1:
-        raise InputError(f"expected images of one size, found {sorted(sizes)} (height, width)")
     has_words = teacher.text_embeddings is not None
     return DumpManifest(
         teacher=teacher.name,
@@ -277,6 +291,6 @@ def _manifest(
         vocabulary=vocabulary.name if has_words else "",
         vocabulary_hash=vocabulary.hash if has_words else "",
         embedding_size=teacher.embedding_size,
-        image_size=sizes.pop(),
+        image_sizes=image_sizes(keyframes),
         settings=teacher.settings,
     )

@@ -15,6 +15,7 @@ from uov_jax import compilation
 from uov_jax.afi.parameters import FlatInteraction
 from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.submission import expected_bytes, pack_submission, write_labels
+from uov_jax.datasets.sweeps import labelled_indices
 from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation.clock import SWEEPS_BEFORE_ESTIMATE, SweepClock
 from uov_jax.evaluation.judged_split import JudgedSplit
@@ -34,7 +35,8 @@ class EvaluationSettings:
     """What an evaluation does beside scoring.
 
     Attributes:
-        keyframes: evenly spaced sweeps of the split that are judged; None for all.
+        keyframes: evenly spaced sweeps of the split that are judged; None for all. Where only some
+          have true labels it is these, unless labels are predicted.
         afi: judge each network's labels also as AFI smooths them, once for each of these numbers of
           sampled points (`FlatInteraction.points`); None for the dataset's own.
         predictions: write the predicted labels of every sweep.
@@ -142,7 +144,10 @@ def evaluate(
     if settings.submission and ":" in split.split:
         raise InputError(f"a submission needs the whole split, not the share {split.split!r} of it")
     compilation.use_cache(settings.compilation_cache)
-    indices = evenly_spaced(range(len(split)), settings.keyframes)
+    labelled = labelled_indices(split)
+    predicts = settings.predictions or settings.submission
+    chosen = range(len(split)) if predicts or not labelled else labelled
+    indices = evenly_spaced(chosen, settings.keyframes)
     columns = [name + end for name in networks for end in ["", *map(smoothed, settings.afi)]]
     if len({file_name(name) for name in columns}) < len(columns):
         raise InputError(f"columns {columns} would share files: rename a checkpoint's folder")
@@ -157,16 +162,19 @@ def evaluate(
         split=split.split,
         keyframes=settings.keyframes,
         afi=list(settings.afi),
-        predictions=settings.predictions or settings.submission,
+        predictions=predicts,
         # Labels that appear in between would be judged on the rest of the sweeps alone.
-        labels=_labels_there(split.sample(indices[0])),
+        labels=_labels_there(split, len(labelled), split.sample(indices[0])),
     )
     with StopRequest() as stop:
         return run.go(EvaluationProgress(Path(directory), identity), stop)
 
 
-def _labels_there(sample: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("truth", "teacher_label") if sample[name] is not None]
+def _labels_there(split: JudgedSplit, labelled: int, sample: Mapping[str, Any]) -> list[str]:
+    there = [] if sample["teacher_label"] is None else ["teacher_label"]
+    if labelled:
+        there.insert(0, "truth" if labelled == len(split) else f"truth of {labelled} sweeps")
+    return there
 
 
 def column_names(paths: Sequence[str]) -> dict[str, str]:
@@ -289,6 +297,7 @@ class _Run:
             f"{len(self.split):,} sweeps, into {self.directory}",
             flush=True,
         )
+        self._say_what_is_unlabelled()
         if self.settings.predictions or self.settings.submission:
             columns = len(self.networks) * (1 + len(self.settings.afi))
             size = columns * expected_bytes(self.split.label_format, number)
@@ -306,6 +315,16 @@ class _Run:
                 f"and they are not drawn now: delete {self.directory / 'progress.npz'} for that.",
                 flush=True,
             )
+
+    def _say_what_is_unlabelled(self) -> None:
+        total, labelled = len(self.split), len(labelled_indices(self.split))
+        if not 0 < labelled < total:
+            return
+        if self.settings.predictions or self.settings.submission:
+            what = "their labels are predicted, the scores are of the others"
+        else:
+            what = "left out"
+        print(f"{total - labelled:,} of {total:,} sweeps have no true labels: {what}.", flush=True)
 
     def _farewell(self, result: EvaluationResult) -> None:
         judged = self.scores.judged

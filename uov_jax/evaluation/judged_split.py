@@ -43,6 +43,10 @@ class JudgedSplit(Protocol):
         """What names a sweep in messages, and in the names of files."""
         ...
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a sweep has true labels; no file is opened."""
+        ...
+
     def sample(self, index: int) -> dict[str, Any]:
         """One whole sweep; threads may ask for several at once.
 

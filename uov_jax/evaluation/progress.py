@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from uov_jax.checkpoints.run import find_checkpoint
+from uov_jax.checkpoints.run import LATER_FIELDS, find_checkpoint
 from uov_jax.config import PATHS, flat_fields
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores, SubsetScores
@@ -127,6 +127,8 @@ class EvaluationProgress:
             self.save(done, scores)
 
     def _check(self, found: Mapping[str, Any]) -> None:
+        later = {f"config.{name}": value for name, value in LATER_FIELDS.items()}
+        found = {n: value for n, value in later.items() if n in self._identity} | dict(found)
         for name in {**found, **self._identity}:
             old, new = found.get(name), self._identity.get(name)
             if old != new:

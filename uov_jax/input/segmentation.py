@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from uov_jax.checkpoints.agreement import VoxelSettings
-from uov_jax.datasets.sweeps import LabelledSweeps
+from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
 from uov_jax.errors import InputError
 from uov_jax.input import augment
 from uov_jax.input.batching import Batch, Capacities, build_plans, stack_devices
@@ -34,7 +34,13 @@ class SegmentationSample:
 
 
 class SegmentationSource:
-    """Labelled sweeps as training samples; rotation and flips are all that is augmented."""
+    """Labelled sweeps as training samples; rotation and flips are all that is augmented.
+
+    Attributes:
+        sweeps: all of a split.
+        indices: those of them that have labels, which are the samples.
+
+    """
 
     def __init__(
         self,
@@ -46,15 +52,17 @@ class SegmentationSource:
         """Check that there is something to learn from.
 
         Raises:
-            InputError: there is no sweep, or it has no labels.
+            InputError: there is no sweep, or none has labels.
 
         """
         if not len(sweeps):
             raise InputError("training needs at least one labelled sweep, found none")
-        if sweeps.labels(0, len(sweeps.points(0))) is None:
+        self.indices = labelled_indices(sweeps)
+        if not self.indices:
             raise InputError(
-                f"the sweep {sweeps.token(0)} has no labels, so there is nothing to train on: "
-                "give a split with labels, or pseudo labels"
+                f"none of {len(sweeps)} sweeps, of which {sweeps.token(0)} is the first, has "
+                "labels, so there is nothing to train on: give a split with labels, or pseudo "
+                "labels"
             )
         self.sweeps = sweeps
         self.voxels = voxels
@@ -62,15 +70,15 @@ class SegmentationSource:
         self.flip = flip
 
     def __len__(self) -> int:
-        """Number of sweeps."""
-        return len(self.sweeps)
+        """Number of labelled sweeps."""
+        return len(self.indices)
 
     def sample(self, index: int, rng: np.random.Generator) -> SegmentationSample:
         """Build one sample; the same generator state gives the same sample."""
+        index = self.indices[index]
         points = self.sweeps.points(index)
         labels = self.sweeps.labels(index, len(points))
-        if labels is None:
-            raise InputError(f"the sweep {self.sweeps.token(index)} has no labels to train on")
+        assert labels is not None
         xyz = points[:, :3]
         if self.rotate:
             xyz = augment.rotate_about_z(xyz, rng)

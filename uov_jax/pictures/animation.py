@@ -14,7 +14,7 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.errors import InputError
 from uov_jax.evaluation.confusion import class_names
 from uov_jax.pictures import canvas
-from uov_jax.pictures.cameras import AHEAD, camera, overlay
+from uov_jax.pictures.cameras import AHEAD, ahead, overlay
 
 ENDINGS = (".webp", ".gif", ".png")
 PREFERRED = ("prediction", "truth", "teacher")  # which labelling is drawn over the images
@@ -41,8 +41,8 @@ def animate(
 ) -> int:
     """Write an animation, one picture a frame.
 
-    Every frame has the three cameras ahead with the prediction (or else the truth, or the teacher)
-    over them, and below the sweep from above, once per labelling and once for the errors.
+    Every frame has up to three cameras ahead with the prediction (or else the truth, or the
+    teacher) over them, and below the sweep from above, once per labelling and once for the errors.
 
     Args:
         frames: with the same panels each.
@@ -88,20 +88,18 @@ def animate(
 def _frame_picture(frame: Frame, colors: np.ndarray, title: str, radius: float) -> Image.Image:
     shown = canvas.panel_colors(frame.points, frame.panels, colors)
     parts = []
-    if frame.keyframe is not None:
+    if frame.keyframe is not None and frame.keyframe.cameras:
         name = next((name for name in PREFERRED if name in shown), next(iter(shown)))
         shades, drawn = shown[name]
-        ahead = []
-        for channel in AHEAD:
-            view = camera(frame.keyframe, channel)
-            ahead.append(
-                Image.fromarray(
-                    overlay(frame.points[drawn], shades[drawn], frame.keyframe, view, _WIDTH)
-                )
+        images = [
+            Image.fromarray(
+                overlay(frame.points[drawn], shades[drawn], frame.keyframe, view, _WIDTH)
             )
-        canvas.caption(ImageDraw.Draw(ahead[0]), (12, 10), name)
-        parts.append(canvas.beside(ahead, _GAP))
-    width = parts[0].width if parts else (_WIDTH + _GAP) * len(shown) - _GAP
+            for view in ahead(frame.keyframe)
+        ]
+        canvas.caption(ImageDraw.Draw(images[0]), (12, 10), name)
+        parts.append(canvas.beside(images, _GAP))
+    width = (_WIDTH + _GAP) * (len(AHEAD) if parts else len(shown)) - _GAP
     side = (width + _GAP) // len(shown) - _GAP
     above = []
     for name, (shades, drawn) in shown.items():

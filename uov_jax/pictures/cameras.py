@@ -26,6 +26,7 @@ AROUND = (
     "CAM_BACK_LEFT",
 )
 AHEAD = AROUND[:3]
+COLUMNS = len(AROUND)  # cameras beside each other at most
 # Of the image's brightness and colours, so that those of the points stand out.
 _DIMMED, _COLORED = 0.55, 0.35
 _GAP = 4
@@ -40,10 +41,12 @@ def camera_picture(
     *,
     names: Sequence[str] | None = None,
     title: str | None = None,
-    channels: Sequence[str] = AROUND,
+    channels: Sequence[str] | None = None,
     width: int = 480,
 ) -> None:
     """Draw every labelling, and the errors, over the images: a row each, a column per camera.
+
+    Of more than six cameras each labelling takes as many rows as they need.
 
     Args:
         points: float32[N, 3 or more], metres in the LiDAR frame.
@@ -54,7 +57,7 @@ def camera_picture(
         path: .jpg or .png; written to a temporary name and renamed.
         names: of all C classes, for the legend; None numbers them.
         title: heading; None takes the file's stem.
-        channels: cameras, from left to right.
+        channels: cameras, from left to right; None for all, as one turns to the right.
         width: of each image, in pixels.
 
     Raises:
@@ -65,7 +68,7 @@ def camera_picture(
     path = Path(path)
     names = class_names(len(colors), names)
     shown = canvas.panel_colors(points, panels, colors)
-    views = [camera(keyframe, channel) for channel in channels]
+    views = around(keyframe) if channels is None else [camera(keyframe, c) for c in channels]
     rows: list[Image.Image] = []
     for name, (shades, drawn) in shown.items():
         images = [
@@ -77,11 +80,24 @@ def camera_picture(
                 words = view.channel.removeprefix("CAM_").replace("_", " ").lower()
                 canvas.caption(ImageDraw.Draw(image), (12, image.height - 26), words)
         canvas.caption(ImageDraw.Draw(images[0]), (12, 10), name)
-        rows.append(canvas.beside(images, _GAP))
+        for first in range(0, len(images), COLUMNS):
+            rows.append(canvas.beside(images[first : first + COLUMNS], _GAP))
     strip = canvas.legend(names, colors, canvas.present_classes(panels), rows[0].width)
     head = canvas.heading(path.stem if title is None else title, rows[0].width)
     options = {"quality": 90, "subsampling": 0} if path.suffix == ".jpg" else {}
     canvas.save(canvas.stack([head, *rows, strip], _GAP), path, **options)
+
+
+def around(keyframe: Keyframe) -> list[CameraView]:
+    """All views: nuScenes' as one turns to the right, then others in the order of the rig."""
+    order = {channel: number for number, channel in enumerate(AROUND)}
+    return sorted(keyframe.cameras, key=lambda view: order.get(view.channel, len(order)))
+
+
+def ahead(keyframe: Keyframe) -> list[CameraView]:
+    """The views of nuScenes' three cameras ahead; of a rig without those its first three."""
+    views = around(keyframe)
+    return [view for view in views if view.channel in AHEAD] or views[: len(AHEAD)]
 
 
 def camera(keyframe: Keyframe, channel: str) -> CameraView:

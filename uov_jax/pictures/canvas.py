@@ -142,9 +142,9 @@ def heading(text: str, width: int) -> Image.Image:
 
 
 def beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Images of one height, one beside the other."""
+    """Images one beside the other, their upper edges in line."""
     width = sum(image.width for image in images) + gap * (len(images) - 1)
-    whole = Image.new("RGB", (width, images[0].height), PAPER)
+    whole = Image.new("RGB", (width, max(image.height for image in images)), PAPER)
     left = 0
     for image in images:
         whole.paste(image, (left, 0))
@@ -153,9 +153,9 @@ def beside(images: Sequence[Image.Image], gap: int) -> Image.Image:
 
 
 def stack(images: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Images of one width, one below the other."""
+    """Images one below the other, their left edges in line."""
     height = sum(image.height for image in images) + gap * (len(images) - 1)
-    whole = Image.new("RGB", (images[0].width, height), PAPER)
+    whole = Image.new("RGB", (max(image.width for image in images), height), PAPER)
     top = 0
     for image in images:
         whole.paste(image, (0, top))

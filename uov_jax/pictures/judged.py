@@ -32,7 +32,8 @@ class JudgedPictures:
                 sample["points"], panels, split.colors, folder / f"{stem}.png",
                 names=split.classes, title=title, ahead=split.ahead,
             )  # fmt: skip
-            if keyframe is not None and all(view.path.is_file() for view in keyframe.cameras):
+            views = () if keyframe is None else keyframe.cameras
+            if keyframe is not None and views and all(view.path.is_file() for view in views):
                 camera_picture(
                     sample["points"], panels, keyframe, split.colors,
                     folder / f"{stem}_cameras.jpg", names=split.classes, title=title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from uov_jax.pictures.lettering import drawable, font
 from uov_jax.vocabulary import Vocabulary
 
 # As one stands in the car and looks round: left, ahead, right; below, what is behind.
-LAYOUT = (
+NUSCENES_LAYOUT = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
 )
-PANEL = (800, 450)  # width and height of one image
+COLUMNS = 3
+PANEL = (800, 450)  # largest width and height of one image
 GAP = 6
 OPACITY = 0.5
 SMALLEST_NAMED = 0.004  # share of the image
@@ -31,7 +33,7 @@ GOLDEN = 0.61803  # turns of hue from one mask to the next: neighbours differ
 
 
 def draw_masks(keyframe: Keyframe, dump: TeacherDump, vocabulary: Vocabulary, path: Path) -> None:
-    """Draw the six images with their masks, borders and words into one JPEG.
+    """Draw the images of all cameras with their masks, borders and words into one JPEG.
 
     A mask has its word's class colour; one without a word or of an ignored class has a hue of its
     own, paler. Void is left as it is. Written to a temporary name and renamed.
@@ -42,20 +44,28 @@ def draw_masks(keyframe: Keyframe, dump: TeacherDump, vocabulary: Vocabulary, pa
     """
     views = {view.channel: view for view in keyframe.cameras}
     masks = {camera.channel: camera for camera in matching_cameras(keyframe, dump)}
-    width, height = PANEL
-    size = (3 * width + 2 * GAP, 2 * height + GAP)
-    sheet = Image.new("RGB", size, "white")
-    for row, channels in enumerate(LAYOUT):
-        for column, channel in enumerate(channels):
-            image = read_image(views[channel].path)
-            panel = _panel(image, masks[channel], vocabulary)
-            sheet.paste(panel, (column * (width + GAP), row * (height + GAP)))
-    canvas.save(sheet, path, quality=88)
+    rows = [
+        canvas.beside(
+            [_panel(read_image(views[c].path), masks[c], vocabulary) for c in channels], GAP
+        )
+        for channels in layout(list(views))
+    ]
+    canvas.save(canvas.stack(rows, GAP), path, quality=88)
+
+
+def layout(channels: Sequence[str]) -> list[Sequence[str]]:
+    """Rows of cameras: nuScenes' as one looks round, those of other rigs in their order."""
+    if set(channels) == {channel for row in NUSCENES_LAYOUT for channel in row}:
+        return list(NUSCENES_LAYOUT)
+    return [channels[first : first + COLUMNS] for first in range(0, len(channels), COLUMNS)]
 
 
 def _panel(image: np.ndarray, masks: CameraMasks, vocabulary: Vocabulary) -> Image.Image:
-    small = np.asarray(Image.fromarray(image).resize(PANEL, Image.Resampling.LANCZOS))
-    ids = np.asarray(Image.fromarray(masks.masks).resize(PANEL, Image.Resampling.NEAREST))
+    height, width = image.shape[:2]
+    scale = min(PANEL[0] / width, PANEL[1] / height)
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    ids = np.asarray(Image.fromarray(masks.masks).resize(size, Image.Resampling.NEAREST))
     colors = _colors(masks, vocabulary)
     covered = (ids > 0)[..., None]
     mixed = np.where(covered, (1 - OPACITY) * small + OPACITY * colors[ids], small)
@@ -64,7 +74,7 @@ def _panel(image: np.ndarray, masks: CameraMasks, vocabulary: Vocabulary) -> Ima
     drawing = ImageDraw.Draw(panel)
     _write(drawing, (8, 6), masks.channel, 20)
     for place, word in _names(ids, masks, vocabulary):
-        _write(drawing, place, word, 16, anchor="mm")
+        _write(drawing, place, word, 16, anchor="mm", width=panel.width)
     return panel
 
 
@@ -108,11 +118,12 @@ def _write(
     text: str,
     size: int,
     anchor: str = "la",
+    width: int = PANEL[0],
 ) -> None:
     text, letters = drawable(text), font(size)
     half = drawing.textlength(text, letters) / 2 if anchor == "mm" else 0
     # Words stay inside the image.
-    u = min(max(place[0], half + 4), PANEL[0] - half - 4) if half else place[0]
+    u = min(max(place[0], half + 4), width - half - 4) if half else place[0]
     drawing.text(
         (u, place[1]), text, "white", letters, anchor=anchor, stroke_width=2, stroke_fill="black"
     )

@@ -19,7 +19,12 @@ from uov_jax.vocabulary import Vocabulary
 
 
 class DrawnScene:
-    """Frames with the truth, a teacher's labels and predictions, whichever there are."""
+    """Frames with the truth, a teacher's labels and predictions, whichever there are.
+
+    Attributes:
+        unlabelled: number of keyframes without true labels in a scene where others have some.
+
+    """
 
     def __init__(
         self,
@@ -46,7 +51,8 @@ class DrawnScene:
         if self.dumps is not None:
             self.dumps.check(self.keyframes)
         self.predictions = None if predictions is None else self._find(predictions)
-        labelled = bool(self.keyframes) and self.keyframes[0].lidarseg_path is not None
+        labelled = sum(keyframe.lidarseg_path is not None for keyframe in keyframes)
+        self.unlabelled = len(keyframes) - labelled if labelled else 0
         if not (labelled or self.dumps or self.predictions):
             raise InputError(
                 "there is nothing to draw: the dataset has no labels, and neither dumps nor "
@@ -58,11 +64,17 @@ class DrawnScene:
         return len(self.keyframes)
 
     def __getitem__(self, number: int) -> Frame:
-        """One keyframe with its labellings: "truth", "teacher", "prediction"."""
+        """One keyframe with its labellings: "truth", "teacher", "prediction".
+
+        The same for all, so that their pictures are of one size: a keyframe without true labels
+        among others that have some has the truth 0, unlabelled, everywhere.
+        """
         keyframe = self.keyframes[number]
         points = keyframe.points()
         panels: dict[str, np.ndarray] = {}
         truth = true_classes(keyframe, len(points), self.vocabulary)
+        if truth is None and self.unlabelled:
+            truth = np.zeros(len(points), np.uint8)
         if truth is not None:
             panels["truth"] = truth
         if self.dumps is not None:

@@ -21,6 +21,7 @@ from uov_jax.dumps.folder import DumpManifest
 from uov_jax.errors import InputError
 from uov_jax.simulate.camera import RAY_STEP, View
 from uov_jax.simulate.kinds import KIND, KINDS
+from uov_jax.simulate.sensors import CAMERA_MODELS
 from uov_jax.vocabulary import Vocabulary
 
 NAME = "simulated"
@@ -150,7 +151,7 @@ class SimulatedTeacher:
             self.vocabulary.name,
             self.vocabulary.hash,
             EMBEDDING_SIZE,
-            (height, width),
+            {camera.channel: (height, width) for camera in CAMERA_MODELS},
         )
 
     def segment(

@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from uov_jax.datasets.keyframe import Keyframe
+from uov_jax.datasets.keyframe import CAMERAS, LIDAR, NUSCENES_RIG, Keyframe, Rig
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
@@ -42,6 +42,8 @@ from uov_jax.vocabulary import Vocabulary
 from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
 FORMAT_VERSION = 1
+MANIFEST_VERSION = 2
+LARGEST_NUMBER = 65_535  # of superpoints in a file
 REFERENCE_ENDING = "_lidarseg.npy"
 REFERENCE_BASE = 100  # superpoint number * 100 + raw label
 Format = Literal["native", "npy"]
@@ -65,8 +67,10 @@ class PseudoLabelManifest:
         vocabulary: name of the dictionary.
         vocabulary_hash: `Vocabulary.hash` of it.
         format: "native" or "npy".
-        format_version: of the files.
+        format_version: of the manifest.
         settings: as in `DumpManifest`.
+        lidar: channel of the sweeps.
+        cameras: channels of the cameras, a later one's masks over an earlier one's.
 
     """
 
@@ -75,14 +79,29 @@ class PseudoLabelManifest:
     vocabulary: str
     vocabulary_hash: str
     format: Format = "native"
-    format_version: int = FORMAT_VERSION
+    format_version: int = MANIFEST_VERSION
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lidar: str = LIDAR
+    cameras: tuple[str, ...] = CAMERAS
+
+    def __post_init__(self) -> None:
+        """Make the fields what they are once read back: JSON has lists, but no tuples."""
+        object.__setattr__(self, "cameras", tuple(self.cameras))
+
+    @property
+    def rig(self) -> Rig:
+        """The sensors whose points and images were joined."""
+        return Rig(self.lidar, self.cameras)
 
     @classmethod
     def of_dumps(
-        cls, dumps: DumpSource, vocabulary: Vocabulary, format: Format
+        cls,
+        dumps: DumpSource,
+        vocabulary: Vocabulary,
+        format: Format,
+        rig: Rig = NUSCENES_RIG,
     ) -> PseudoLabelManifest:
-        """The manifest of labels made from dumps of that vocabulary."""
+        """The manifest of labels of a rig's sweeps, made from dumps of that vocabulary."""
         manifest = getattr(dumps, "manifest", None)
         return cls(
             dumps.teacher,
@@ -91,18 +110,26 @@ class PseudoLabelManifest:
             vocabulary.hash,
             format,
             settings=manifest.settings if manifest else {},
+            lidar=rig.lidar,
+            cameras=rig.cameras,
         )
+
+
+def _of_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Of a time when there was nuScenes' rig alone."""
+    return content | {"format_version": MANIFEST_VERSION}
 
 
 MANIFEST = ManifestFile(
     "superpoints.json",
     PseudoLabelManifest,
-    FORMAT_VERSION,
+    MANIFEST_VERSION,
     "pseudo labels",
     "make them with scripts/make_superpoints.py, or give the folder that holds a superpoints.json "
     f"(or the reference's *{REFERENCE_ENDING})",
     "make them again into a new folder",
     PseudoLabelError,
+    {1: _of_version_1},
 )
 
 
@@ -163,11 +190,12 @@ class PseudoLabelFolder:
         return cls(root, vocabulary)
 
     def identity(self) -> dict[str, str]:
-        """Teacher and hashes that a run on these labels is bound to."""
+        """Teacher, hashes and another rig than nuScenes', to which a run on these is bound."""
         return settings_identity(self.manifest.settings) | {
             "teacher": self.manifest.teacher,
             "teacher_weights": self.manifest.weights_hash,
             "vocabulary": self.manifest.vocabulary_hash,
+            **self.manifest.rig.identity(),
         }
 
     def path(self, keyframe: Keyframe) -> Path:
@@ -181,12 +209,34 @@ class PseudoLabelFolder:
         return self.path(keyframe).is_file()
 
     def check(self, keyframes: Sequence[Keyframe]) -> None:
-        """MissingPseudoLabelsError unless every keyframe has its file."""
+        """Refuse keyframes that have no labels here.
+
+        Raises:
+            MissingPseudoLabelsError: some have no file; counts them.
+            PseudoLabelError: they are of another rig.
+
+        """
+        for keyframe in keyframes:
+            if keyframe.rig != self.manifest.rig:
+                raise PseudoLabelError(
+                    f"{self.root / MANIFEST.name}: labels of {self.manifest.rig}, but wanted are "
+                    f"those of {keyframe.rig}: make these into another folder"
+                )
         _check(keyframes, self.path)
 
     def write(self, keyframe: Keyframe, points: PointSuperpoints) -> int:
-        """Write one keyframe's labels; returns the file's bytes."""
+        """Write one keyframe's labels; returns the file's bytes.
+
+        Raises:
+            PseudoLabelError: more superpoints than the file can number.
+
+        """
         path = self.path(keyframe)
+        if len(points.groups.word) > LARGEST_NUMBER:
+            raise PseudoLabelError(
+                f"{path}: {len(points.groups.word)} superpoints of the keyframe {keyframe.token}, "
+                f"the file numbers up to {LARGEST_NUMBER}: name fewer cameras"
+            )
         if self.manifest.format == "npy":
             codes = reference_codes(points, self.vocabulary)
             write_atomically(path, lambda file: np.save(file, codes, allow_pickle=False))

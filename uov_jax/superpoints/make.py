@@ -72,13 +72,15 @@ def prepare(
         InputError: the dumps have no words, or the folder holds other labels.
 
     """
+    if not keyframes:
+        raise InputError("superpoints need at least one keyframe, found none")
     require_keyframe_files(keyframes)
     if dumps.text_embeddings is None:
         raise InputError(
             f"{dumps.root}: the dumps of {dumps.teacher!r} have no words, so there are no labels "
             "in them: take those of SAN, FC-CLIP or CAT-Seg"
         )
-    manifest = PseudoLabelManifest.of_dumps(dumps, vocabulary, format)
+    manifest = PseudoLabelManifest.of_dumps(dumps, vocabulary, format, keyframes[0].rig)
     if Path(output).is_dir():
         folder = PseudoLabelFolder.create(output, manifest, vocabulary)
         dumps.check([keyframe for keyframe in keyframes if keyframe not in folder])

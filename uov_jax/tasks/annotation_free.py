@@ -14,7 +14,7 @@ class AnnotationFree(Segmentation):
     """The task of `configs/annotation_free_*.py`.
 
     It trains on the pseudo labels of `scripts/make_superpoints.py`. True labels are read only for
-    validation, and only where the dataset has some. Where the validation split has pseudo labels
+    validation, of the sweeps that have some. Where the validation split has pseudo labels
     too, they are judged beside the network.
     """
 

@@ -12,11 +12,11 @@ class FineTuning(Segmentation):
     """The task of `configs/finetune_*.py` and `configs/linear_probing_*.py`."""
 
     def __init__(self, config: ConfigDict) -> None:
-        """Open the dataset and check that every sweep has its labels.
+        """Open the dataset; sweeps without labels are left out, which is said.
 
         Raises:
             MissingFileError: dataset, sweeps or label files are missing.
-            InputError: unknown dataset or split, no labels, or settings that do not fit.
+            InputError: unknown dataset or split, no labels at all, or settings that do not fit.
 
         """
         data = config.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.checkpoints.load import load_weights
-from uov_jax.datasets.sweeps import LabelledSweeps
+from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
 from uov_jax.errors import MissingFileError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge, where_finite
@@ -36,6 +37,7 @@ class Segmentation:
     Attributes:
         train: sweeps to learn from.
         validation: sweeps to be judged on; None for no validation.
+        judged: the indices of those of them with labels, or of all where none has any.
         teacher_labels: pseudo labels of the sweeps of `validation`, judged beside the network.
         classes: names of all classes, the first one ignored.
         frozen_trunk: linear probing: the trunk and its statistics stay as they are.
@@ -66,14 +68,17 @@ class Segmentation:
         check_model(config.model)
         self.source = SegmentationSource(train, self.voxels, data.rotate, data.flip)
         self.plans = recipe_capacities(config, 1).plans
-        self._say_if_unlabelled()
+        self.judged: Sequence[int] = []
+        if validation is not None:
+            self.judged = labelled_indices(validation) or range(len(validation))
+        self._say_what_is_unlabelled()
 
     def identity(self) -> dict[str, str]:
         """Classes and training sweeps, which a checkpoint is bound to.
 
         The sweeps in their order, because the order of the batches follows from it.
         """
-        tokens = [self.train.token(index) for index in range(len(self.train))]
+        tokens = [self.train.token(index) for index in self.source.indices]
         return {
             "classes": fingerprint("\n".join(self.classes).encode()),
             "training_sweeps": fingerprint("\n".join(tokens).encode()),
@@ -130,7 +135,7 @@ class Segmentation:
         if self.validation is None:
             return {}
         run = self.config.run
-        indices = evenly_spaced(range(len(self.validation)), run.validation_keyframes)
+        indices = evenly_spaced(self.judged, run.validation_keyframes)
         drawn = {self.validation.token(i) for i in evenly_spaced(indices, run.picture_keyframes)}
         scores = Scores(self.classes)
 
@@ -173,16 +178,26 @@ class Segmentation:
             "accuracy": matrix.accuracy(),
         }
 
-    def _say_if_unlabelled(self) -> None:
-        validation = self.validation
-        if validation is None or jax.process_index():
+    def _say_what_is_unlabelled(self) -> None:
+        data, validation = self.config.data, self.validation
+        if jax.process_index():
             return
-        if validation.labels(0, len(validation.points(0))) is None:
-            data = self.config.data
+        left_out = [(data.train_split, len(self.train) - len(self.source), len(self.train))]
+        if validation is not None and not any(map(validation.has_labels, self.judged[:1])):
             print(
                 f"{data.root}: no true labels of {data.val_split!r}, so there is no mIoU.",
                 flush=True,
             )
+        elif validation is not None:
+            total = len(validation)
+            left_out.append((data.val_split, total - len(self.judged), total))
+        for split, number, total in left_out:
+            if number:
+                print(
+                    f"{data.root}: {number:,} of {total:,} sweeps of {split!r} have no labels: "
+                    "left out.",
+                    flush=True,
+                )
 
     def _evaluation_sample(self, index: int) -> dict[str, Any]:
         assert self.validation is not None

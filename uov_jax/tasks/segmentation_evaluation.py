@@ -62,6 +62,10 @@ class SegmentationSplit:
         """The sweep's name in its dataset."""
         return self._sweeps.token(index)
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a sweep has true labels."""
+        return self._sweeps.has_labels(index)
+
     def sample(self, index: int) -> dict[str, Any]:
         """One sweep, with its pseudo labels where the split has some."""
         return sweep_sample(self._sweeps, index, self.plans, self.voxels, self._teacher_labels)

@@ -44,6 +44,7 @@ class TriModalPretraining:
 
     Without words in the dumps (class-agnostic superpixels) there is no text term and no zero-shot
     score; without true labels there is the validation loss and the agreement with the teacher.
+    These two are of all validation keyframes, scores of those with true labels.
     """
 
     title = "Tri-modal pre-training"
@@ -78,7 +79,7 @@ class TriModalPretraining:
         self.text_targets: np.ndarray | None = None
         if config.loss.text_weight:
             self._read_words()
-            self._say_if_unlabelled()
+            self._say_what_is_unlabelled()
         self._check_model()
         self.sweep_capacities = recipe_capacities(config, 1)
         self._judge = jax.jit(self._judge_output)
@@ -189,15 +190,22 @@ class TriModalPretraining:
         )
         self._classify = word_classifier(self.text, self.vocabulary)
 
-    def _say_if_unlabelled(self) -> None:
-        labelled = any(keyframe.lidarseg_path is not None for keyframe in self.validation)
-        if self.validation and not labelled and not jax.process_index():
-            data = self.config.data
-            print(
-                f"{data.root}: no true labels of {data.val_split!r}, so there is no zero-shot "
-                "score, only the validation loss and the agreement with the teacher.",
-                flush=True,
+    def _say_what_is_unlabelled(self) -> None:
+        data, total = self.config.data, len(self.validation)
+        unlabelled = sum(keyframe.lidarseg_path is None for keyframe in self.validation)
+        if jax.process_index() or not unlabelled:
+            return
+        if unlabelled == total:
+            line = (
+                f"no true labels of {data.val_split!r}, so there is no zero-shot score, only the "
+                "validation loss and the agreement with the teacher."
             )
+        else:
+            line = (
+                f"{unlabelled:,} of {total:,} sweeps of {data.val_split!r} have no labels: left "
+                "out of the zero-shot score, though not of the loss."
+            )
+        print(f"{data.root}: {line}", flush=True)
 
     def _check_model(self) -> None:
         model = self.config.model

@@ -72,6 +72,10 @@ class ZeroShotSplit:
         """The `sample` token."""
         return self.keyframes[index].token
 
+    def has_labels(self, index: int) -> bool:
+        """Whether a keyframe has true labels."""
+        return self.keyframes[index].lidarseg_path is not None
+
     def sample(self, index: int) -> dict[str, Any]:
         """One keyframe's sweep, with the teacher's labels where the split was dumped."""
         dumps = self.dumps if self.teacher else None

@@ -66,7 +66,10 @@ def fields() -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_a_page_names_is_one_of_its_commands(page: Path) -> None:
-    shared = [ROOT / "uov_jax" / "command_line" / f"{name}.py" for name in ("command", "recipe")]
+    shared = [
+        ROOT / "uov_jax" / "command_line" / f"{name}.py"
+        for name in ("command", "dataset", "recipe")
+    ]
     everywhere = options_of(
         *(ROOT / "uov_jax" / "command_line").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")
     )

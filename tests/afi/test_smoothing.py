@@ -127,6 +127,74 @@ def test_teacher_labels_are_merged_before_smoothing(street, street_parameters):
     )
 
 
+def plane(rng: np.random.Generator) -> np.ndarray:
+    """float32 [1600, 3]: a flat floor of 20 m, seen from 5 m above."""
+    place = np.stack(np.meshgrid(np.arange(40), np.arange(40)), axis=-1).reshape(-1, 2) / 2
+    place = place + rng.uniform(-0.1, 0.1, place.shape)
+    return np.column_stack([place + 10, np.full(len(place), -5.0)]).astype(np.float32)
+
+
+def shares(likely: np.ndarray, probability: np.ndarray, classes: int = 17) -> np.ndarray:
+    """float32 [N, C]: so much for a class, the rest for the others alike."""
+    rest = (1 - probability) / (classes - 1)
+    found = np.repeat(rest[:, None], classes, axis=1)
+    found[np.arange(len(likely)), likely] = probability
+    return found.astype(np.float32)
+
+
+def test_probabilities_decide_between_a_surface_and_a_point_of_its_own(street_parameters):
+    """Of a floor of road, what is called car with little conviction becomes road, the rest not."""
+    points = plane(np.random.default_rng(0))
+    labels = np.full(len(points), 11)
+    cars = np.arange(7, len(points), 23)
+    labels[cars] = 4
+    expected = labels.copy()
+    expected[cars[::2]] = 11
+    sure = np.full(len(points), 0.9)
+    sure[cars[::2]], sure[cars[1::2]] = 0.3, 0.999
+    found = smooth_labels(points, labels, street_parameters, probabilities=shares(labels, sure))
+    assert np.mean(found == expected) > 0.99
+    assert (found[cars[1::2]] == 4).all()
+    published = smooth_labels(points, labels, street_parameters)
+    assert (published[cars] == 4).mean() < 0.1
+
+
+def test_a_network_that_is_sure_of_all_changes_nothing_where_the_published_method_does(
+    street, street_parameters
+):
+    labels = street["seg"]
+    one = np.eye(17, dtype=np.float32)[labels]
+    found = smooth_labels(
+        street["points"], labels, street_parameters, ground=None, probabilities=one
+    )
+    np.testing.assert_array_equal(found, labels)
+    assert np.mean(street["labels_noground"] != labels) > 0.05
+
+
+def test_probabilities_that_know_which_labels_are_wrong_make_more_of_them_right(
+    street, street_parameters
+):
+    """And those that say nothing of it do worse than the published method: it is not always right.
+
+    On this street 94.9 % of the published method's labels are right, of 82.0 % before.
+    """
+    rng = np.random.default_rng(0)
+    labels, true = street["seg"], street["true"]
+    wrong = labels != true
+    published = np.mean(street["labels_noground"] == true)
+
+    def right(sure: np.ndarray) -> float:
+        probabilities = shares(labels, sure)
+        found = smooth_labels(
+            street["points"], labels, street_parameters, probabilities=probabilities
+        )
+        return float(np.mean(found == true))
+
+    informed = np.where(wrong, rng.uniform(0.1, 0.3, len(true)), rng.uniform(0.7, 1.0, len(true)))
+    assert right(informed) > published
+    assert np.mean(labels == true) < right(rng.permutation(informed)) < published
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -139,6 +207,13 @@ def test_teacher_labels_are_merged_before_smoothing(street, street_parameters):
         ({"labels": np.array([0, -1, 0, 0, 0])}, "labels: point 1 has class -1"),
         ({"teacher_labels": np.full(5, 40)}, "teacher_labels: point 0 has class 40"),
         ({"ground": NUSCENES_GROUND, "num_classes": 12}, "classes of the ground .* 12 classes"),
+        ({"probabilities": np.zeros((5, 16), np.float32)}, r"must be float32 \[5, 17\], not .* 16"),
+        ({"probabilities": np.zeros((5, 17))}, "probabilities must be float32 .*not float64"),
+        ({"probabilities": np.full((5, 17), np.nan, np.float32)}, "of point 0 are not between"),
+        (
+            {"probabilities": np.zeros((5, 17), np.float32), "teacher_labels": np.ones(5, int)},
+            "one of both",
+        ),
     ],
 )
 def test_bad_input_is_refused(change, message):

@@ -519,6 +519,43 @@ def test_afi_is_one_more_column(
     assert (finer != smooth).any()
 
 
+def test_afi_is_weighed_beside_the_published_method(
+    tmp_path: Path, config: ConfigDict, networks: dict[str, Path]
+) -> None:
+    one = {"first": networks["first"]}
+    result = judge(config, one, tmp_path, afi=(16_384,), afi_weighed=True, keyframes=1,
+                   predictions=True)  # fmt: skip
+    assert list(result.scores.columns)[1:3] == ["first + AFI 16384", "first + AFI 16384 weighed"]
+    published = judge(config, one, tmp_path / "without", afi=(16_384,), keyframes=1)
+    for name in ("first", "first + AFI 16384"):
+        np.testing.assert_array_equal(
+            result.scores.columns[name].everywhere.counts,
+            published.scores.columns[name].everywhere.counts,
+        )
+    split = PointwiseEvaluation(config, "mini_val")
+    sample = split.sample(0)
+    network = load_network(split.build_model, networks["first"], split.voxels)
+    output = network.predict()(network.state, sample["features"], sample["plan"])
+    rows = np.asarray(split.probabilities(output))[sample["inverse"]]
+    plain, weighed = (
+        np.fromfile(next((tmp_path / "predictions" / name).rglob("*.bin")), np.uint8)
+        for name in ("first", "first_AFI_16384_weighed")
+    )
+    expected = afi.smooth_labels(
+        sample["points"][:, :3],
+        plain,
+        afi.FlatInteraction(points=16_384),
+        ground=afi.NUSCENES_GROUND,
+        probabilities=rows,
+    )
+    # Compiled alone, an output differs in its last bits.
+    assert np.mean(weighed == expected) > 0.99
+    with pytest.raises(EvaluationProgressError, match="afi_weighed"):
+        judge(config, one, tmp_path, afi=(16_384,), keyframes=1, predictions=True)
+    with pytest.raises(InputError, match="give --afi or --afi-points"):
+        judge(config, one, tmp_path / "no", afi_weighed=True)
+
+
 @pytest.fixture
 def own_words(tmp_path: Path) -> Path:
     """Twenty classes with raw labels beyond nuScenes' own; of ground nothing is said."""

@@ -25,7 +25,7 @@ from uov_jax.evaluation.judging import NOT_FINITE
 from uov_jax.pictures.judged import JudgedPictures
 from uov_jax.superpoints.make import make_superpoints, prepare
 from uov_jax.tasks.build import build_judged_split, build_task
-from uov_jax.tasks.segmentation import best_class
+from uov_jax.tasks.segmentation import best_class, class_probabilities
 from uov_jax.tasks.segmentation_evaluation import SegmentationSplit
 from uov_jax.training import loop
 from uov_jax.vocabulary import load_vocabulary
@@ -115,6 +115,16 @@ def test_afi_knows_the_ground_of_nuscenes_alone(configure: Any, kitti: Path) -> 
     denser = FlatInteraction(points=65_536)
     expected = smooth_labels(points[:, :3], classes, denser, num_classes=20)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_probabilities_are_of_the_classes_that_may_be() -> None:
+    logits = jnp.array([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]])
+    found = np.asarray(class_probabilities(logits))
+    expected = [[0, 1 / (1 + np.e), np.e / (1 + np.e)], [0, 1 / (1 + np.exp(-4)), 0.0179862]]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(found.argmax(axis=1), best_class(logits))
+    every = np.asarray(class_probabilities(logits, predict_ignored=True))
+    np.testing.assert_allclose(every, jax.nn.softmax(logits, axis=1), rtol=1e-6)
 
 
 def test_class_0_is_the_best_only_where_it_may_be() -> None:

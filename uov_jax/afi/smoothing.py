@@ -22,6 +22,7 @@ def smooth_labels(
     *,
     num_classes: int = 17,
     ground: GroundRing | None = None,
+    probabilities: np.ndarray | None = None,
     teacher_labels: np.ndarray | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -39,6 +40,10 @@ def smooth_labels(
         ground: for nuScenes `NUSCENES_GROUND`: neither the vehicle nor the ground around it gives
             labels, and that ground gets the strongest class of ground that reaches it. None: no
             point is special.
+        probabilities: float32 [N, C], what the network gives to each class: not published. They
+            spread in the place of one-hot labels, and the shares of the classes that reach a point
+            are multiplied by its own probabilities, so that a point of which the network is sure
+            keeps its label. None: the published method.
         teacher_labels: integers [N], 0 where the teacher has none; merged into the labels first,
             see `merge_teacher_labels`. None: no merge.
         seed: of that merge.
@@ -49,7 +54,8 @@ def smooth_labels(
 
     Raises:
         InputError: shapes or types do not fit, a point is not finite, or a label or a class of
-            the ground is none of the C classes; names the first such point.
+            the ground is none of the C classes; names the first such point. Probabilities and
+            teacher's labels both, or probabilities that are none.
 
     """
     points, labels = np.asarray(points), np.asarray(labels)
@@ -61,9 +67,15 @@ def smooth_labels(
         teacher_labels = np.asarray(teacher_labels)
         _check_labels("teacher_labels", teacher_labels, len(points), num_classes)
         labels = merge_teacher_labels(points, labels, teacher_labels, seed)
+    if probabilities is None:
+        features = np.eye(num_classes, dtype=np.float32)[labels]
+    else:
+        if teacher_labels is not None:
+            raise InputError("probabilities and teacher_labels: one of both, not both")
+        _check_probabilities(probabilities, len(points), num_classes)
+        features = probabilities.copy()
     if len(points) == 0:
         return labels.copy()
-    features = np.eye(num_classes, dtype=np.float32)[labels]
     if ground is not None:
         on_ground = ground_points(points, ground)
         features[on_ground | (ranges(points) <= ground.near)] = 0
@@ -71,6 +83,8 @@ def smooth_labels(
     if ground is not None:
         others = np.setdiff1d(np.arange(num_classes), ground.classes)
         features[np.ix_(on_ground, others)] = 0
+    if probabilities is not None:
+        features *= probabilities
     reached = features.any(axis=1)
     return np.where(reached, features.argmax(axis=1), labels).astype(labels.dtype)
 
@@ -123,3 +137,16 @@ def _check_labels(name: str, labels: np.ndarray, count: int, num_classes: int) -
         raise InputError(
             f"{name}: point {bad[0]} has class {labels[bad[0]]}, expected 0..{num_classes - 1}"
         )
+
+
+def _check_probabilities(probabilities: np.ndarray, count: int, num_classes: int) -> None:
+    shape = (count, num_classes)
+    if probabilities.shape != shape or probabilities.dtype != np.float32:
+        raise InputError(
+            f"probabilities must be float32 {list(shape)}, not {probabilities.dtype} "
+            f"{list(probabilities.shape)}"
+        )
+    wrong = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(f"probabilities of point {row} are not between 0 and 1")

@@ -44,6 +44,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="the same with this many sampled points; may be given several times",
     )
     parser.add_argument(
+        "--afi-weighed",
+        action="store_true",
+        help="each of these also weighed with the network's probabilities (not published)",
+    )
+    parser.add_argument(
         "--keyframes", type=command.at_least(1), help="evenly spaced sweeps; all by default"
     )
     parser.add_argument(
@@ -85,6 +90,7 @@ def evaluate(options: argparse.Namespace) -> int:
         EvaluationSettings(
             keyframes=options.keyframes,
             afi=(*[None] * options.afi, *options.afi_points),
+            afi_weighed=options.afi_weighed,
             predictions=options.predictions,
             submission=options.submission,
             pictures=options.pictures,

@@ -39,6 +39,8 @@ class EvaluationSettings:
           have true labels it is these, unless labels are predicted.
         afi: judge each network's labels also as AFI smooths them, once for each of these numbers of
           sampled points (`FlatInteraction.points`); None for the dataset's own.
+        afi_weighed: once more for each of them with the network's probabilities, see
+          `smooth_labels`; they are not the published method.
         predictions: write the predicted labels of every sweep.
         submission: pack them for the benchmark's server; needs the whole split.
         pictures: sweeps that are drawn.
@@ -49,6 +51,7 @@ class EvaluationSettings:
 
     keyframes: int | None = None
     afi: tuple[int | None, ...] = ()
+    afi_weighed: bool = False
     predictions: bool = False
     submission: bool = False
     pictures: int = 4
@@ -68,9 +71,10 @@ class Pictures(Protocol):
         ...
 
 
-def smoothed(afi_points: int | None) -> str:
+def smoothed(afi_points: int | None, weighed: bool = False) -> str:
     """The end of the name of a column of smoothed labels."""
-    return " + AFI" if afi_points is None else f" + AFI {afi_points}"
+    name = " + AFI" if afi_points is None else f" + AFI {afi_points}"
+    return name + " weighed" * weighed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +132,8 @@ def evaluate(
         InputError: a submission of a part of the split.
 
     """
+    if settings.afi_weighed and not settings.afi:
+        raise InputError("AFI is to be weighed, but not asked for: give --afi or --afi-points")
     for number in settings.afi:
         if settings.afi.count(number) > 1:
             raise InputError(f"AFI of {number or 'its own number of'} points is asked for twice")
@@ -148,7 +154,7 @@ def evaluate(
     predicts = settings.predictions or settings.submission
     chosen = range(len(split)) if predicts or not labelled else labelled
     indices = evenly_spaced(chosen, settings.keyframes)
-    columns = [name + end for name in networks for end in ["", *map(smoothed, settings.afi)]]
+    columns = [name + end for name in networks for end in ["", *_smoothings(settings)]]
     if len({file_name(name) for name in columns}) < len(columns):
         raise InputError(f"columns {columns} would share files: rename a checkpoint's folder")
     if settings.submission and len(indices) < len(split):
@@ -162,6 +168,7 @@ def evaluate(
         split=split.split,
         keyframes=settings.keyframes,
         afi=list(settings.afi),
+        **({"afi_weighed": True} if settings.afi_weighed else {}),
         predictions=predicts,
         # Labels that appear in between would be judged on the rest of the sweeps alone.
         labels=_labels_there(split, len(labelled), split.sample(indices[0])),
@@ -193,12 +200,26 @@ def column_names(paths: Sequence[str]) -> dict[str, str]:
     return {"/".join(part[-depth:]): path for part, path in zip(parts, paths, strict=True)}
 
 
-def _classes_of_rows(network: TrainedNetwork, split: JudgedSplit) -> Callable[..., jax.Array]:
+def _smoothings(settings: EvaluationSettings) -> dict[str, tuple[int | None, bool]]:
+    """The sampled points, and whether weighed, by the ends of the columns' names."""
+    ways = (False, True) if settings.afi_weighed else (False,)
+    return {smoothed(n, weighed): (n, weighed) for n in settings.afi for weighed in ways}
+
+
+def _classes_of_rows(
+    network: TrainedNetwork, split: JudgedSplit, weighed: bool
+) -> Callable[..., Any]:
     predict = network.predict()
-    return lambda state, features, plan: split.classify(predict(state, features, plan))
+
+    def classes_of_rows(state: Any, features: Any, plan: Any) -> Any:
+        output = predict(state, features, plan)
+        classes = split.classify(output)
+        return (classes, split.probabilities(output)) if weighed else classes
+
+    return classes_of_rows
 
 
-def _on_device(classify: Callable[..., jax.Array], network: TrainedNetwork) -> ClassesOfRows:
+def _on_device(classify: Callable[..., Any], network: TrainedNetwork) -> ClassesOfRows:
     state = jax.device_put(network.state)
     return lambda sample: classify(state, sample["features"], sample["plan"])
 
@@ -218,7 +239,7 @@ class _Run:
         self.split, self.settings, self.pictures = split, settings, pictures
         self.directory, self.indices = directory, indices
         self.networks: dict[str, ClassesOfRows] = {}
-        classify: Callable[..., jax.Array] | None = None
+        classify: Callable[..., Any] | None = None
         for name, path in networks.items():
             network = load_network(split.build_model, path, split.voxels)
             for setting in network.weights.unstated:
@@ -228,7 +249,7 @@ class _Run:
                 )
             if classify is None:
                 # One program for all: networks of one recipe differ in their arrays alone.
-                classify = jax.jit(_classes_of_rows(network, split))
+                classify = jax.jit(_classes_of_rows(network, split, settings.afi_weighed))
             self.networks[name] = _on_device(classify, network)
         self.drawn = set(evenly_spaced(indices, settings.pictures))
         self.scores = Scores(split.classes)
@@ -243,7 +264,10 @@ class _Run:
             self.indices[done:],
             self.networks,
             workers=self.settings.workers,
-            smoothings={smoothed(n): self._smoothing(n) for n in self.settings.afi},
+            smoothings={
+                end: self._smoothing(*setting)
+                for end, setting in _smoothings(self.settings).items()
+            },
             clock=self.clock,
         )
         with tqdm.tqdm(
@@ -273,8 +297,10 @@ class _Run:
             seconds = left * self.clock.seconds_per_sweep
             tqdm.tqdm.write(f"About {duration(seconds)} to go.")
 
-    def _smoothing(self, afi_points: int | None) -> Smoothing:
-        return lambda points, classes: self.split.smooth(points, classes, afi_points)
+    def _smoothing(self, afi_points: int | None, weighed: bool) -> Smoothing:
+        return lambda points, classes, probabilities: self.split.smooth(
+            points, classes, afi_points, probabilities if weighed else None
+        )
 
     def _keep(self, index: int, sweep: JudgedSweep) -> None:
         """Write and draw what is asked for, and count a judged sweep once that is done."""
@@ -299,7 +325,7 @@ class _Run:
         )
         self._say_what_is_unlabelled()
         if self.settings.predictions or self.settings.submission:
-            columns = len(self.networks) * (1 + len(self.settings.afi))
+            columns = len(self.networks) * (1 + len(_smoothings(self.settings)))
             size = columns * expected_bytes(self.split.label_format, number)
             print(f"Predicted labels take about {readable_bytes(size)}.", flush=True)
         if done == number:
@@ -307,7 +333,7 @@ class _Run:
         elif done:
             print(f"Going on after {done:,} sweeps.", flush=True)
         earlier = len(self.drawn.intersection(self.indices[:done]))
-        columns = len(self.networks) * (1 + len(self.settings.afi))
+        columns = len(self.networks) * (1 + len(_smoothings(self.settings)))
         drawn = len(list((self.directory / "pictures").glob("[!.]*.png")))
         if drawn < earlier * columns:
             print(

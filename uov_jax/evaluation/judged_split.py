@@ -68,9 +68,20 @@ class JudgedSplit(Protocol):
         """uint8[rows]: the class of every row of the network's output; it is compiled."""
         ...
 
-    def smooth(self, points: np.ndarray, classes: np.ndarray, afi_points: int | None) -> np.ndarray:
+    def probabilities(self, output: jax.Array) -> jax.Array:
+        """float32[rows, C]: of every class, the largest that of `classify`; it is compiled."""
+        ...
+
+    def smooth(
+        self,
+        points: np.ndarray,
+        classes: np.ndarray,
+        afi_points: int | None,
+        probabilities: np.ndarray | None,
+    ) -> np.ndarray:
         """uint8[N]: classes uint8[N] of the points float32[N, 3 or more] as AFI smooths them.
 
-        `afi_points` are `FlatInteraction.points`, None for the dataset's own.
+        `afi_points` are `FlatInteraction.points`, None for the dataset's own; `probabilities`
+        float32[N, C] as `smooth_labels` takes them, None for the published method.
         """
         ...

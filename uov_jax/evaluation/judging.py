@@ -19,10 +19,12 @@ Built = TypeVar("Built")
 Sample = Mapping[str, Any]
 # The "class" of a row of outputs that are not all finite; there are fewer classes than this.
 NOT_FINITE = 255
-# The class of every row of a network's output, uint8[rows]; None where it gives no classes.
+# The class of every row of a network's output, uint8[rows], or that and the probabilities of all
+# classes, float32[rows, C]; None where it gives no classes.
 ClassesOfRows = Callable[[Sample], Any]
-# uint8[N] classes of the N points float32[N, 3 or more], made from others of the same shape.
-Smoothing = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# uint8[N] classes of the N points float32[N, 3 or more], made from others of the same shape and,
+# where the network gives some, float32[N, C] probabilities.
+Smoothing = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,17 +71,21 @@ def judge(
     for sample in prefetched(build, items, workers):
         clock.note("data")
         rows = {name: classes_of_rows(sample) for name, classes_of_rows in networks.items()}
-        columns = {
-            name: np.asarray(classes)[sample["inverse"]]
-            for name, classes in rows.items()
-            if classes is not None
-        }
+        columns: dict[str, np.ndarray] = {}
+        probabilities: dict[str, np.ndarray] = {}
+        for name, found in rows.items():
+            if isinstance(found, tuple):
+                probabilities[name] = np.asarray(found[1])[sample["inverse"]]
+                found = found[0]
+            if found is not None:
+                columns[name] = np.asarray(found)[sample["inverse"]]
         for name, classes in columns.items():
             _require_finite(name, classes, sample)
         clock.note("network")
         for end, smooth in (smoothings or {}).items():
             for name in rows:
-                columns[name + end] = smooth(sample["points"], columns[name])
+                given = probabilities.get(name)
+                columns[name + end] = smooth(sample["points"], columns[name], given)
             clock.note("AFI")
         yield JudgedSweep(sample, columns)
 

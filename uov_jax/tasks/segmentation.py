@@ -220,6 +220,13 @@ def segmentation_model(
     )
 
 
+def class_probabilities(logits: jax.Array, predict_ignored: bool = False) -> jax.Array:
+    """float32[N, C]: softmax of the logits [N, C], without class 0 as in `best_class`."""
+    first = 0 if predict_ignored else 1
+    found = jax.nn.softmax(logits[:, first:].astype(jnp.float32), axis=1)
+    return jnp.pad(found, ((0, 0), (first, 0)))
+
+
 def best_class(logits: jax.Array, predict_ignored: bool = False) -> jax.Array:
     """uint8[N]: the class of the largest logit of [N, C].
 

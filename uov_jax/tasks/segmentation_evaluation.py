@@ -20,7 +20,7 @@ from uov_jax.errors import MissingFileError
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.superpoints.labels import open_pseudo_labels
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
-from uov_jax.tasks.segmentation import best_class, segmentation_model
+from uov_jax.tasks.segmentation import best_class, class_probabilities, segmentation_model
 from uov_jax.vocabulary import load_vocabulary
 
 # A scan has 3.6 times the points of a nuScenes sweep; see `FlatInteraction.points`.
@@ -83,8 +83,16 @@ class SegmentationSplit:
         """uint8[rows]: the class of the largest output, the ignored one only if the recipe says."""
         return best_class(output, self.config.run.predict_ignored)
 
+    def probabilities(self, output: jax.Array) -> jax.Array:
+        """float32[rows, C]: softmax of the outputs of those classes that may be predicted."""
+        return class_probabilities(output, self.config.run.predict_ignored)
+
     def smooth(
-        self, points: np.ndarray, classes: np.ndarray, afi_points: int | None = None
+        self,
+        points: np.ndarray,
+        classes: np.ndarray,
+        afi_points: int | None = None,
+        probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
         """uint8[N]: smoothed, on nuScenes with a plane fitted to the ground near the sensor."""
         nuscenes = self._opened.dataset == NUSCENES
@@ -95,6 +103,7 @@ class SegmentationSplit:
             afi if afi_points is None else dataclasses.replace(afi, points=afi_points),
             num_classes=len(self.classes),
             ground=ground_ring(self._ground) if nuscenes else None,
+            probabilities=probabilities,
             workers=-1,
         )
 

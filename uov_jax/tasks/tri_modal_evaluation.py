@@ -22,7 +22,7 @@ from uov_jax.errors import InputError
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.tri_modal import pretraining_model
-from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.tasks.zero_shot import word_classifier, word_probabilities
 from uov_jax.vocabulary import load_vocabulary
 
 
@@ -59,7 +59,10 @@ class ZeroShotSplit:
                 f"{self.dumps.root}: the dumps of {self.dumps.teacher!r} have no words, so there "
                 "is no class to give"
             )
-        self._classify = word_classifier(text, self.vocabulary, config.run.predict_ignored)
+        ignored = config.run.predict_ignored
+        self._classify = word_classifier(text, self.vocabulary, ignored)
+        temperature = config.loss.temperature
+        self._probabilities = word_probabilities(text, self.vocabulary, temperature, ignored)
         self.teacher = self._has_dumps()
         self.voxels = voxel_settings(data)
         self.plans = recipe_capacities(config, 1).plans
@@ -94,8 +97,16 @@ class ZeroShotSplit:
         """uint8[rows]: the class of the nearest word."""
         return self._classify(output)
 
+    def probabilities(self, output: jax.Array) -> jax.Array:
+        """float32[rows, C]: softmax over classes, each at its nearest word, as training scales."""
+        return self._probabilities(output)
+
     def smooth(
-        self, points: np.ndarray, classes: np.ndarray, afi_points: int | None = None
+        self,
+        points: np.ndarray,
+        classes: np.ndarray,
+        afi_points: int | None = None,
+        probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
         """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
         return smooth_labels(
@@ -104,6 +115,7 @@ class ZeroShotSplit:
             PUBLISHED if afi_points is None else FlatInteraction(points=afi_points),
             num_classes=len(self.classes),
             ground=ground_ring(self.vocabulary.ground_classes),
+            probabilities=probabilities,
             workers=-1,
         )
 

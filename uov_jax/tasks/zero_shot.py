@@ -34,6 +34,41 @@ def word_classifier(
         InputError: the text embeddings are not those of the vocabulary's words.
 
     """
+    text, classes = _evaluated_words(text_embeddings, vocabulary, predict_ignored)
+
+    def classify(features: jax.Array) -> jax.Array:
+        similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
+        return where_finite(features, jnp.asarray(classes)[jnp.argmax(similarity, axis=1)])
+
+    return classify
+
+
+def word_probabilities(
+    text_embeddings: np.ndarray,
+    vocabulary: Vocabulary,
+    temperature: float,
+    predict_ignored: bool = False,
+) -> Callable[[jax.Array], jax.Array]:
+    """A function from features [N, D] to probabilities of the C evaluation classes float32 [N, C].
+
+    Softmax over the classes, each at the similarity of its nearest word over the temperature, so
+    that the most probable class is the one of `word_classifier`. Arguments and errors as there.
+    """
+    text, classes = _evaluated_words(text_embeddings, vocabulary, predict_ignored)
+
+    def probabilities(features: jax.Array) -> jax.Array:
+        similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
+        nearest = jnp.full((len(features), len(vocabulary.eval_classes)), -jnp.inf, jnp.float32)
+        nearest = nearest.at[:, classes].max(similarity.astype(jnp.float32))
+        return jax.nn.softmax(nearest / temperature, axis=1)
+
+    return probabilities
+
+
+def _evaluated_words(
+    text_embeddings: np.ndarray, vocabulary: Vocabulary, predict_ignored: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32[W, D] unit rows of the words that take part, and uint8[W], their classes."""
     if len(text_embeddings) != len(vocabulary):
         raise InputError(
             f"{len(text_embeddings)} text embeddings for the {len(vocabulary)} words of the "
@@ -42,10 +77,4 @@ def word_classifier(
     evaluated = np.flatnonzero((vocabulary.word_eval_class != 0) | predict_ignored)
     text = text_embeddings[evaluated].astype(np.float32)
     text = text / np.linalg.norm(text, axis=1, keepdims=True)
-    classes = vocabulary.word_eval_class[evaluated].astype(np.uint8)
-
-    def classify(features: jax.Array) -> jax.Array:
-        similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
-        return where_finite(features, jnp.asarray(classes)[jnp.argmax(similarity, axis=1)])
-
-    return classify
+    return text, vocabulary.word_eval_class[evaluated].astype(np.uint8)

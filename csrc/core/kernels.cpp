@@ -23,7 +23,7 @@ bool can_run(const std::string& name) {
   return false;
 }
 
-const Kernels& table(const std::string& name) {
+const Kernels& table([[maybe_unused]] const std::string& name) {
 #ifdef UOV_AVX512_BF16
   if (name == "avx512_bf16") {
     static const Kernels joined{"avx512_bf16", avx512::kernels.existing_pairs,

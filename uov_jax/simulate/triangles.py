@@ -16,7 +16,7 @@ try:
 
     WITHOUT_EMBREE = ""  # why there is none
 except ImportError as error:  # pragma: no cover - depends on the installation
-    WITHOUT_EMBREE = str(error)
+    WITHOUT_EMBREE = str(error) or repr(error)
 
 Float32 = NDArray[np.float32]
 Indices = NDArray[np.int32]

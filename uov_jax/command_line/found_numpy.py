@@ -23,30 +23,28 @@ def require_numpy() -> None:
 
 def _trouble() -> str | None:
     spec = importlib.util.find_spec("numpy")
-    if spec is None:
+    if spec is None or spec.origin is None:
         return (
             f"{sys.executable} has no NumPy: use the Python of the environment that `make build` "
             "makes, .venv/bin/python"
         )
+    place = spec.origin
     try:
         import numpy
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"the NumPy in {spec.origin} cannot be imported ({first}). {_remedy(spec.origin)}"
+        return f"the NumPy in {place} cannot be imported ({first}). {_remedy(place)}"
     version = getattr(numpy, "__version__", "0")
     if int(version.partition(".")[0]) < NEEDED:
-        return (
-            f"{numpy.__file__} is NumPy {version}, but {NEEDED}.0 or newer is needed. "
-            f"{_remedy(numpy.__file__)}"
-        )
+        return f"{place} is NumPy {version}, but {NEEDED}.0 or newer is needed. {_remedy(place)}"
     return None
 
 
-def _remedy(file: str | None) -> str:
-    """What helps against a NumPy of that file."""
+def _remedy(place: str) -> str:
+    """What helps against a NumPy in that file or folder."""
     folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     for folder in folders:
-        if file is not None and Path(file).resolve().is_relative_to(Path(folder).resolve()):
+        if Path(place).resolve().is_relative_to(Path(folder).resolve()):
             return (
                 f"PYTHONPATH names {folder}, as a sourced ROS does, and goes before the packages "
                 "of the environment: `unset PYTHONPATH` first"

@@ -41,7 +41,7 @@ def _trouble() -> str | None:
 
 
 def _remedy(place: str) -> str:
-    """What helps against a NumPy in that file or folder."""
+    """What helps against the NumPy in a file."""
     folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     for folder in folders:
         if Path(place).resolve().is_relative_to(Path(folder).resolve()):

@@ -3,6 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+# The environment is its own. What a sourced ROS, another environment or a shell's start-up file say
+# of Python's and pytest's modules and ways of working does not get in.
+unexport PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONPLATLIBDIR PYTHONEXECUTABLE __PYVENV_LAUNCHER__
+unexport PYTHONSAFEPATH PYTHONSTARTUP PYTHONINSPECT PYTHONOPTIMIZE PYTHONWARNINGS
+unexport PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD
+unexport VIRTUAL_ENV MYPYPATH SETUPTOOLS_USE_DISTUTILS
+# pip's settings are obeyed, in files and variables alike: a company's index, proxies, certificates,
+# constraints. (Where an index lacks a package, the error is pip's.) All but where to install to and
+# with which Python, of which an argument has the last word.
+INSTALL := $(RUN) -m pip --python= --disable-pip-version-check install --quiet \
+  --no-user --target= --root=/ "--prefix=$(abspath $(VENV))"
 # Large pages for large arrays: a tenth faster on Linux, without effect elsewhere.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
@@ -26,16 +37,16 @@ help:
 $(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nuscenes.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/base.txt -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements/nuscenes.txt
+	$(INSTALL) -r requirements/base.txt -r requirements/dev.txt
+	$(INSTALL) --no-deps -r requirements/nuscenes.txt
 	touch $@
 
 $(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/teachers.txt
+	$(INSTALL) -r requirements/teachers.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 env: $(VENV)/installed

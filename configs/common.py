@@ -59,7 +59,8 @@ def pretraining() -> ConfigDict:
                 "pairs": (16_384, 65_536),
                 # Few of them cost nothing: the smallest size holds those of most batches.
                 "superpoints": (768, 2048),
-                # They build batches ahead: threads, or processes for many devices.
+                # They build batches ahead: threads, or processes for many devices. Processes hand
+                # them over in shared memory, which must hold four of each and two more.
                 "workers": 4,
                 "worker_processes": False,
             },

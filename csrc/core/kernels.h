@@ -122,13 +122,18 @@ struct Kernels {
 namespace generic {
 extern const Kernels kernels;
 }
-#ifdef UOV_X86
+// Those of x86 processors that the compiler could make (setup.py).
+#ifdef UOV_AVX2
 namespace avx2 {
 extern const Kernels kernels;
 }
+#endif
+#ifdef UOV_AVX512
 namespace avx512 {
 extern const Kernels kernels;
 }
+#endif
+#ifdef UOV_AVX512_BF16
 namespace avx512_bf16 {
 extern const RowKernels<bfloat16> bfloat16_rows;
 }
@@ -138,6 +143,10 @@ extern const RowKernels<bfloat16> bfloat16_rows;
 // avx512_bf16 in the environment asks for a lesser one (an impossible wish throws
 // std::runtime_error).
 const Kernels& kernels();
+
+// Names of the tables for this kind of processor that the compiler could not make, a space before
+// each.
+const char* kernels_left_out();
 
 // Its functions for rows of T.
 template <typename T>

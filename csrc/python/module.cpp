@@ -165,6 +165,8 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "instruction_set", [] { return uov::kernels().name; },
       "Which inner kernels run here: avx512_bf16, avx512, avx2 or generic.");
+  m.def("kernels_left_out", &uov::kernels_left_out,
+        "Names of the inner kernels that the compiler of this build could not make.");
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.simulate.conftest import unit
-from uov_jax.simulate.casting import FAR, World, _Bundles
+from uov_jax.simulate.casting import World, _Bundles
+from uov_jax.simulate.triangles import FAR
 
 
 def every_triangle(vertices, faces, origin, direction) -> float:

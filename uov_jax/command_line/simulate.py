@@ -18,6 +18,7 @@ from tqdm import tqdm
 from uov_jax.command_line import command, next_steps
 from uov_jax.readable import readable_bytes
 from uov_jax.simulate import (
+    WITHOUT_EMBREE,
     DriveReport,
     DriveSettings,
     expected_bytes,
@@ -60,6 +61,11 @@ def simulate(options: argparse.Namespace) -> None:
         f"{options.output}: about {readable_bytes(expected_bytes(settings))} and "
         f"{expected_seconds(settings, options.workers):.0f} s with {options.workers} processes."
     )
+    if WITHOUT_EMBREE:
+        print(
+            f"Embree cannot be imported ({WITHOUT_EMBREE}): rays are cast in numpy, and all takes "
+            "three times as long. `pip install embreex` helps where it has wheels."
+        )
     with tqdm(total=total, unit="keyframe") as bar:
         report = simulate_drive(
             options.output,

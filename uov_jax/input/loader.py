@@ -13,6 +13,7 @@ from absl import flags
 
 from uov_jax.errors import InputError
 from uov_jax.input.batching import Batch, Capacities
+from uov_jax.input.shared_memory import check_room
 
 
 class SampleSource(Protocol):
@@ -88,6 +89,10 @@ class Steps:
         except Exception as error:
             return Failure(error)
 
+    def largest(self, step: int) -> Batch:
+        """The batch of a step in arrays of the largest size that a batch may have."""
+        return dataclasses.replace(self, capacities=self.capacities.largest()).batch(step)
+
     def batch(self, step: int) -> Batch:
         """Build the batch of a step."""
         epoch = step // self.steps_per_epoch
@@ -131,7 +136,14 @@ class TrainBatches:
         self._workers, self._processes = workers, processes
 
     def starting_at(self, step: int) -> Iterator[Batch]:
-        """The batches from a step on; neither workers nor their number decide which they are."""
+        """The batches from a step on; neither workers nor their number decide which they are.
+
+        Raises:
+            InputError: the shared memory is too small for the batches of worker processes.
+
+        """
+        if self._processes and self._workers and step < len(self.steps):
+            check_room(self.steps.largest(step), self._workers)
         for batch in self._grain(step):
             if isinstance(batch, Failure):
                 raise batch.error

@@ -10,8 +10,10 @@ from uov_jax.simulate.drive import (
     simulate_drive,
 )
 from uov_jax.simulate.keyframe import DriveSettings
+from uov_jax.simulate.triangles import WITHOUT_EMBREE
 
 __all__ = [
+    "WITHOUT_EMBREE",
     "DriveError",
     "DriveReport",
     "DriveSettings",

@@ -1,9 +1,8 @@
 """Ray casting: what every ray of a sensor meets first, the world moving meanwhile.
 
-Triangles are cast with Embree (the `embreex` package). What stands is one Embree scene; each moving
-object has its own, in its own frame, and rays are brought into that frame at the time they are
-sent. So nothing is rebuilt between sensors, and each ray of a turning LiDAR sees the world of its
-own moment.
+What stands is one set of triangles (`triangles.py`); each moving object is its own, in its own
+frame, and rays are brought into that frame at the time they are sent. So nothing is rebuilt between
+sensors, and each ray of a turning LiDAR sees the world of its own moment.
 """
 
 from __future__ import annotations
@@ -13,26 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uov_jax.errors import MissingPackageError
 from uov_jax.simulate import vehicles
 from uov_jax.simulate.geometry import FACADE, GLASS, LEAF, Mesh
 from uov_jax.simulate.ground import MATERIALS
 from uov_jax.simulate.motion import Motion
 from uov_jax.simulate.scene import Scene
-
-try:
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise MissingPackageError(
-        "the simulated drive casts rays with Embree: install it with `pip install embreex`"
-    ) from error
+from uov_jax.simulate.triangles import triangles_of
 
 Float32 = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
 GROUND_ROUGH = 5  # texture of all ground covers
-FAR = np.float32(1e30)
 BUNDLE = 32  # rays tested together; a column of the LiDAR has as many
 FASTEST = 20.0  # m/s; nothing moves faster
 SHADOWS_OF_MOVING = 60.0  # metres
@@ -65,25 +55,13 @@ class _Body:
         self.low, self.high = low.astype(np.float32), high.astype(np.float32)
         self.center = 0.5 * (self.low + self.high)
         self.radius = 0.5 * float(np.linalg.norm(high - low))
-        self.embree = EmbreeScene()
-        self._mesh = TriangleMesh(
-            self.embree, mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
-        )
+        self.triangles = triangles_of(mesh)
 
     def intersect(self, origins: Float32, directions: Float32) -> tuple[Float32, Indices]:
         """Distance (`FAR` for none) and face."""
-        hit = self.embree.run(*map(np.ascontiguousarray, (origins, directions)), output=1)
-        distance, face = hit["tfar"], hit["primID"]
-        none = face < 0
-        face += self.first_face
-        distance[none] = FAR
-        face[none] = -1
+        distance, face = self.triangles.intersect(origins, directions)
+        face[face >= 0] += self.first_face
         return distance, face
-
-    def blocks(self, origins: Float32, directions: Float32) -> NDArray[np.bool_]:
-        """Whether anything is met at all."""
-        rays = map(np.ascontiguousarray, (origins, directions))
-        return self.embree.run(*rays, query="OCCLUDED") != -1
 
 
 def _normals(mesh: Mesh) -> Float32:
@@ -245,7 +223,7 @@ class World:
         Moving things cast shadows up to `SHADOWS_OF_MOVING` metres from ``eye``.
         """
         directions = np.broadcast_to(to_light, points.shape)
-        blocked = self.static.blocks(points, directions)
+        blocked = self.static.triangles.blocks(points, directions)
         bundles = _Bundles(points, directions)
         times = np.array([time])
         for body, (rotation, translation) in self._poses(time):
@@ -256,7 +234,7 @@ class World:
             rays = rays[~blocked[rays]]
             if len(rays):
                 moved = self._in_frame(body, points, directions, times, rays)
-                blocked[rays] |= body.blocks(*moved)
+                blocked[rays] |= body.triangles.blocks(*moved)
         return blocked
 
     def normals_at(self, time: float) -> Float32:

@@ -22,10 +22,12 @@ from uov_jax.files import write_bytes
 from uov_jax.simulate.keyframe import DriveSettings, facts_path, make_world, write_keyframe
 from uov_jax.simulate.tables import map_name, write_map, write_tables
 from uov_jax.simulate.teacher import NAME, SimulatedTeacher
+from uov_jax.simulate.triangles import WITHOUT_EMBREE
 from uov_jax.vocabulary import load_vocabulary
 
 MANIFEST = "simulation.json"
 SECONDS_PER_KEYFRAME, SECONDS_PER_SCENE = 1.2, 0.9  # on one core of a server
+IN_NUMPY = 3.2  # times as long
 _SCENE_BYTES = 300_000
 _KEYFRAME_BYTES = (750_000, 1_400_000)  # LiDAR, labels, dump, tables; images at full size
 
@@ -55,6 +57,7 @@ def expected_bytes(settings: DriveSettings) -> int:
 def expected_seconds(settings: DriveSettings, workers: int) -> float:
     """Duration with one free core for every worker."""
     keyframe = SECONDS_PER_KEYFRAME * (0.25 + 0.75 * settings.image_scale**2)
+    keyframe *= IN_NUMPY if WITHOUT_EMBREE else 1
     scene = SECONDS_PER_SCENE + settings.keyframes * keyframe
     return 2.0 + settings.scenes * scene / min(workers, settings.scenes * settings.keyframes)
 
@@ -70,8 +73,9 @@ def simulate_drive(
 ) -> DriveReport:
     """Write a simulated drive with nuScenes tables and the dumps of the simulated teacher.
 
-    The files depend on scenes, keyframes, seed and image_scale alone, bit for bit. A call that
-    finds part of the same drive goes on with it.
+    The files depend on scenes, keyframes, seed and image_scale alone, bit for bit; but for what is
+    rounded otherwise where rays are cast without Embree (`triangles.py`). A call that finds part of
+    the same drive goes on with it.
 
     Args:
         output: root of the dataset; the dumps go to its ``dumps/simulated``.

@@ -66,12 +66,18 @@ def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: boo
 def backends() -> dict[str, str]:
     """State of each backend: "available", with what runs, or the reason why it is not."""
     module, status = _load_engine()
-    cpu = f"{status} ({module.instruction_set()} kernels)" if module is not None else status
     return {
-        "cpu": cpu,
+        "cpu": status if module is None else f"{status} ({_kernels(module)})",
         "cuda": "not available: this version has no CUDA kernels",
         "xla": f"{_AVAILABLE} (jax.numpy, any platform)",
     }
+
+
+def _kernels(module: ModuleType) -> str:
+    """Which inner kernels run, and which of this kind of processor could not be built."""
+    left_out = ", ".join(module.kernels_left_out().split())
+    missing = f"; without {left_out}, which its compiler could not make" if left_out else ""
+    return f"{module.instruction_set()} kernels{missing}"
 
 
 def pool_threads() -> int:

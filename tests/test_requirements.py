@@ -1,0 +1,73 @@
+"""The pinned lists: exact, and in agreement with what pyproject.toml asks for on every platform."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LISTS = ("base", "dev", "nuscenes", "teachers")
+PLATFORMS = {
+    "Linux x86-64": {"sys_platform": "linux", "platform_machine": "x86_64"},
+    "Linux aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
+    "macOS arm64": {"sys_platform": "darwin", "platform_machine": "arm64"},
+}
+# Of extras, those whose packages are pinned; CUDA and Rerun are for users to choose.
+EXTRAS = ("simulate", "teachers", "checkpoints", "dev")
+
+
+def pinned(*names: str) -> list[Requirement]:
+    lines = [
+        line
+        for name in names
+        for line in (ROOT / "requirements" / f"{name}.txt").read_text("utf-8").splitlines()
+    ]
+    return [Requirement(line) for line in lines if not line.startswith("#")]
+
+
+def asked() -> list[Requirement]:
+    """What pyproject.toml asks for: to build, to run, and in the extras."""
+    file = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    project = file["project"]
+    extras = project["optional-dependencies"]
+    lines = [*file["build-system"]["requires"], *project["dependencies"]]
+    return [Requirement(line) for line in [*lines, *(r for name in EXTRAS for r in extras[name])]]
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_line_is_one_version_of_one_package(name: str) -> None:
+    found = pinned(name)
+    for requirement in found:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "=="
+        assert "*" not in specifier.version
+    assert len({canonicalize_name(r.name) for r in found}) == len(found)
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_is_asked_for_is_pinned_where_it_is_asked_for(platform: str) -> None:
+    surroundings = PLATFORMS[platform]
+    versions = {
+        canonicalize_name(r.name): next(iter(r.specifier)).version
+        for r in pinned(*LISTS)
+        if r.marker is None or r.marker.evaluate(surroundings)
+    }
+    for requirement in asked():
+        applies = requirement.marker is None or requirement.marker.evaluate(surroundings)
+        assert (canonicalize_name(requirement.name) in versions) == applies, requirement
+        if applies:
+            assert versions[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_only_the_simulator_misses_a_package_on_aarch64() -> None:
+    surroundings = PLATFORMS["Linux aarch64"]
+    missing = {
+        r.name
+        for r in pinned(*LISTS)
+        if r.marker is not None and not r.marker.evaluate(surroundings)
+    }
+    assert missing == {"embreex"}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import afi, first_step, network, ops, peers, report, sweeps
-from uov_jax import sparse
+from uov_jax import processors, sparse
 
 SUITES = {
     "layers": ops.layers,
@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"no suite {', '.join(sorted(unknown))}: expected {', '.join(SUITES)}")
+    processors.limit_libraries()
     sparse.keep_freed_memory()  # as training does
     if options.sweep is None:
         sweep = sweeps.synthetic(options.batch)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.timing import Timing, ratio
-from uov_jax import sparse
+from uov_jax import processors, sparse
 
 # Whose versions decide about speed, ours and the alternatives'.
 LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine", "torchsparse")
@@ -56,11 +55,9 @@ def machine() -> dict[str, str]:
                 break
     except OSError:
         pass
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return {
         "processor": name,
-        "cores": str(usable),
+        "cores": str(processors.available()),
         "backend": f"{sparse.current_backend()}, {sparse.backends()['cpu']}",
         "python": platform.python_version(),
     } | {name: version for name in LIBRARIES if (version := _version(name))}

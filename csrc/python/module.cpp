@@ -16,6 +16,7 @@
 #include "core/product.h"
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
+#include "ffi/thread_pool.h"
 
 namespace py = pybind11;
 
@@ -146,6 +147,11 @@ int64_t product_tasks(const Coordinates& map, int64_t channels_out, int64_t thre
   return static_cast<int64_t>(uov::cut_product(shape, map.data(), tile, threads).blocks.size());
 }
 
+void use_processors(int64_t count) {
+  if (count < 1) throw std::invalid_argument("there must be a processor");
+  uov::processors = count;
+}
+
 // A training step frees and allocates gigabytes. By default they go back to the system in between,
 // which clears them again, page by page.
 bool keep_freed_memory() {
@@ -168,6 +174,8 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("use_processors", &use_processors, py::arg("count"),
+        "Let handlers run on no more threads than these, however many XLA's pool has.");
   m.def("product_tasks", &product_tasks, py::arg("map"), py::arg("channels_out"),
         py::arg("threads"), "Into how many tasks a float32 gather_gemm is cut for its threads.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"),

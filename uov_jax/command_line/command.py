@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from uov_jax import processors
 from uov_jax.errors import UserError
 
 STOPPED = 130  # as a shell says it of Ctrl-C
@@ -63,6 +64,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         stopped: what to say after Ctrl-C.
 
     """
+    processors.limit_libraries()
     for stream in (sys.stdout, sys.stderr):
         # Names of classes and files may have letters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):

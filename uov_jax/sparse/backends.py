@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uov_jax import processors
+
 _AVAILABLE = "available"
 _forced: str | None = None
 
@@ -29,6 +31,7 @@ def _load_engine() -> tuple[ModuleType | None, str]:
         return None, f"the extension uov_jax._engine is not built ({error}): run `pip install .`"
     for name, handler in _engine.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    _engine.use_processors(processors.available())
     return _engine, _AVAILABLE
 
 

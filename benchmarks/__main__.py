@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import afi, first_step, network, ops, peers, report, sweeps
+from benchmarks import afi, first_step, kernels, network, ops, peers, report, sweeps
 from uov_jax import processors, sparse
 
 SUITES = {
     "layers": ops.layers,
     "moves": ops.moves,
     "plans": ops.plans,
+    "kernels": kernels.kernels,
     "network": network.networks,
     "first_step": first_step.first_step,
     "afi": afi.smoothing,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.timing import Timing, ratio
 from uov_jax import processors, sparse
+from uov_jax.sparse.backends import EngineMissingError, engine
 
 # Whose versions decide about speed, ours and the alternatives'.
 LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine", "torchsparse")
@@ -56,11 +57,20 @@ def machine() -> dict[str, str]:
     except OSError:
         pass
     return {
-        "processor": name,
+        "processor": f"{name}{_numbers()}",
         "cores": str(processors.available()),
         "backend": f"{sparse.current_backend()}, {sparse.backends()['cpu']}",
         "python": platform.python_version(),
     } | {name: version for name in LIBRARIES if (version := _version(name))}
+
+
+def _numbers() -> str:
+    """By which `uov_jax.sparse.kernels.TABLE` knows the processor."""
+    try:
+        vendor, family, model = engine().processor()
+    except EngineMissingError:
+        return ""
+    return f" ({vendor}, family {family}, model {model})" if vendor else ""
 
 
 def _version(library: str) -> str | None:

@@ -39,8 +39,7 @@ template <typename Done>
 bool spin_until(Done&& done) {
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; !done(); ++i) {
-    if (i % 64 == 0 &&
-        (!may_spin() || std::chrono::steady_clock::now() - start > kLongestSpin)) {
+    if (i % 64 == 0 && (!may_spin() || std::chrono::steady_clock::now() - start > kLongestSpin)) {
       return done();
     }
 #if defined(__x86_64__)

@@ -78,8 +78,9 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         print(f"error: {error}", file=sys.stderr)
     except RuntimeError as error:
         from uov_jax.sparse.backends import EngineMissingError  # Late: it imports JAX.
+        from uov_jax.sparse.kernels import KernelsError
 
-        if not isinstance(error, EngineMissingError):
+        if not isinstance(error, EngineMissingError | KernelsError):
             raise
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from uov_jax import processors
+from uov_jax.sparse import kernels
 
 _AVAILABLE = "available"
 _forced: str | None = None
@@ -24,7 +25,7 @@ class EngineMissingError(RuntimeError):
 
 @functools.cache
 def _load_engine() -> tuple[ModuleType | None, str]:
-    """The compiled module with its handlers registered, or None and the reason."""
+    """The compiled module, set up and with its handlers registered, or None and the reason."""
     try:
         import uov_jax._engine as _engine
     except ImportError as error:
@@ -32,6 +33,8 @@ def _load_engine() -> tuple[ModuleType | None, str]:
     for name, handler in _engine.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     _engine.use_processors(processors.available())
+    processor = kernels.Processor(*_engine.processor())
+    _engine.use_kernels(kernels.chosen(processor, _engine.runnable_kernels()))
     return _engine, _AVAILABLE
 
 
@@ -69,12 +72,33 @@ def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: boo
 def backends() -> dict[str, str]:
     """State of each backend: "available", with what runs, or the reason why it is not."""
     module, status = _load_engine()
-    cpu = f"{status} ({module.instruction_set()} kernels)" if module is not None else status
+    cpu = f"{status} ({module.kernels()} kernels)" if module is not None else status
     return {
         "cpu": cpu,
         "cuda": "not available: this version has no CUDA kernels",
         "xla": f"{_AVAILABLE} (jax.numpy, any platform)",
     }
+
+
+def current_kernels() -> str:
+    """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
+    name, _ = _current_backend()
+    return engine().kernels() if name == "cpu" else name
+
+
+def use_kernels(name: str) -> bool:
+    """Let the compiled ops run these kernels from now on, if the backend and processor have them.
+
+    It waits for ops that run. Programs need not be compiled again.
+
+    Returns:
+        Whether they run now.
+
+    """
+    if _current_backend()[0] != "cpu" or name not in engine().runnable_kernels():
+        return False
+    engine().use_kernels(name)
+    return True
 
 
 def pool_threads() -> int:
@@ -93,15 +117,20 @@ def current_backend() -> str:
     Compiled kernels where JAX's default platform is the CPU and the extension is built, else `xla`.
     On a CPU without the extension it warns, once: `xla` is many times slower there.
     """
+    name, missing = _current_backend()
+    if missing is not None:
+        _warn_of_slow_path(missing)
+    return name
+
+
+def _current_backend() -> tuple[str, str | None]:
+    """The backend, and on a CPU why it is not the compiled one."""
     if _forced is not None:
-        return _forced
+        return _forced, None
     if jax.default_backend() != "cpu":
-        return "xla"
+        return "xla", None
     module, status = _load_engine()
-    if module is None:
-        _warn_of_slow_path(status)
-        return "xla"
-    return "cpu"
+    return ("xla", status) if module is None else ("cpu", None)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import itertools
 import os
 import platform
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -194,7 +195,9 @@ def engine() -> Pybind11Extension:
     )
 
 
-# On all cores; UOV_BUILD_JOBS=1 for one.
-ParallelCompile("UOV_BUILD_JOBS").install()
+# On all processors that there are for it; UOV_BUILD_JOBS=1 for one. Read as a file: importing the
+# package would import what is not installed yet.
+processors = runpy.run_path(str(ROOT / "uov_jax" / "processors.py"))
+ParallelCompile("UOV_BUILD_JOBS", default=processors["available"]()).install()
 
 setup(ext_modules=[engine()], cmdclass={"build_ext": BuildEngine})

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import afi, first_step, network, ops, peers, report, sweeps
-from uov_jax import sparse
+from benchmarks import afi, first_step, kernels, network, ops, peers, report, sweeps
+from uov_jax import processors, sparse
 
 SUITES = {
     "layers": ops.layers,
     "moves": ops.moves,
     "plans": ops.plans,
+    "kernels": kernels.kernels,
     "network": network.networks,
     "first_step": first_step.first_step,
     "afi": afi.smoothing,
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(options.suites) - set(SUITES)
     if unknown:
         parser.error(f"no suite {', '.join(sorted(unknown))}: expected {', '.join(SUITES)}")
+    processors.limit_libraries()
     sparse.keep_freed_memory()  # as training does
     if options.sweep is None:
         sweep = sweeps.synthetic(options.batch)

@@ -17,7 +17,7 @@ from uov_jax.afi.encoder import Level, encode
 from uov_jax.afi.geometry import nearest
 from uov_jax.afi.ground import ground_points
 
-ALL_CORES = -1
+ALL_CORES = -1  # that this process may use
 
 
 def smoothing(sweep: VoxelSweep, repeats: int) -> Iterator[Row]:

@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from benchmarks import dense, installed, peers
+from benchmarks.peers import Call
 from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep, fitting_spec
 from benchmarks.timing import Timing, interleaved
@@ -19,42 +21,60 @@ from uov_jax import sparse
 WIDTHS = (32, 64, 96, 128, 256)
 
 
+class Layers:
+    """3x3x3 layers on a sweep, with as many output as input channels.
+
+    pairs: of neighbours that exist.
+    """
+
+    def __init__(self, sweep: VoxelSweep) -> None:
+        self._rows = len(sweep.coords)
+        found = sparse.submanifold_map(sweep.coords, self._rows, 3)
+        self.pairs = int(np.sum(found.forward >= 0))
+        neighbours = jax.tree.map(jnp.asarray, found)
+
+        def forward(x: jax.Array, w: jax.Array) -> jax.Array:
+            return sparse.gather_gemm(x, w, neighbours)
+
+        def both(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
+            y, pull = jax.vjp(forward, x, w)
+            return y, *pull(dy)
+
+        self._forward, self._both = jax.jit(forward), jax.jit(both)
+
+    def gigaflop(self, width: int) -> float:
+        """Multiplications and additions of one forward pass."""
+        return 2e-9 * self.pairs * width * width
+
+    def arrays(self, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Float32 x [N, C], w [27, C, C], dy [N, C]."""
+        generator = np.random.default_rng(0)
+        x, dy = generator.standard_normal((2, self._rows, width), np.float32)
+        return x, generator.standard_normal((27, width, width), np.float32), dy
+
+    def calls(self, width: int, dtype: DTypeLike = jnp.float32) -> tuple[Call, Call]:
+        """Forward, and forward + backward."""
+        x, w, dy = (jnp.asarray(array, dtype) for array in self.arrays(width))
+        return functools.partial(self._forward, x, w), functools.partial(self._both, x, w, dy)
+
+
 def layers(sweep: VoxelSweep, repeats: int, widths: Sequence[int] = WIDTHS) -> Iterator[Row]:
     """3x3x3 layers, forward and with both gradients.
 
     The measure is the dense product of as many rows as the map has pairs.
     """
-    coords = sweep.coords
-    neighbours = sparse.submanifold_map(coords, len(coords), 3)
-    pairs = int(np.sum(neighbours.forward >= 0))
-    neighbours = jax.tree.map(jnp.asarray, neighbours)
-    generator = np.random.default_rng(0)
-
-    @jax.jit
-    def forward(x: jax.Array, w: jax.Array) -> jax.Array:
-        return sparse.gather_gemm(x, w, neighbours)
-
-    @jax.jit
-    def both(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
-        y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, neighbours), x, w)
-        return y, *pull(dy)
-
+    ours = Layers(sweep)
     for width in widths:
-        x, dy = generator.standard_normal((2, len(coords), width), np.float32)
-        w = generator.standard_normal((27, width, width), np.float32)
-        arrays = [jnp.asarray(array) for array in (x, w, dy)]
-        calls: dict[str, Callable[[], Any]] = {
-            OURS: functools.partial(forward, *arrays[:2]),
-            f"{OURS} both": functools.partial(both, *arrays),
-        }
+        forward, both = ours.calls(width)
+        calls = {OURS: forward, f"{OURS} both": both}
         for name, multiply in dense.libraries().items():
-            product = dense.Layers([(pairs, width, width)], multiply)
+            product = dense.Layers([(ours.pairs, width, width)], multiply)
             calls |= {name: product.forward, f"{name} both": product.both}
         for peer in peers.available():
-            one, two = peer.layer(sweep.coords, x, w, dy)
+            one, two = peer.layer(sweep.coords, *ours.arrays(width))
             calls |= {peer.name: one, f"{peer.name} both": two}
         timings = interleaved(calls, repeats)
-        gigaflop = 2e-9 * pairs * width * width
+        gigaflop = ours.gigaflop(width)
         yield compared(
             f"layer {width}, forward",
             {k: t for k, t in timings.items() if not k.endswith("both")},

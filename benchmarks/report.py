@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.timing import Timing, ratio
-from uov_jax import sparse
+from uov_jax import processors, sparse
+from uov_jax.sparse.backends import EngineMissingError, engine
 
 # Whose versions decide about speed, ours and the alternatives'.
 LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine", "torchsparse")
@@ -56,14 +56,21 @@ def machine() -> dict[str, str]:
                 break
     except OSError:
         pass
-    cores = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return {
-        "processor": name,
-        "cores": str(usable),
+        "processor": f"{name}{_numbers()}",
+        "cores": str(processors.available()),
         "backend": f"{sparse.current_backend()}, {sparse.backends()['cpu']}",
         "python": platform.python_version(),
     } | {name: version for name in LIBRARIES if (version := _version(name))}
+
+
+def _numbers() -> str:
+    """By which `uov_jax.sparse.kernels.TABLE` knows the processor."""
+    try:
+        vendor, family, model = engine().processor()
+    except EngineMissingError:
+        return ""
+    return f" ({vendor}, family {family}, model {model})" if vendor else ""
 
 
 def _version(library: str) -> str | None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from uov_jax import processors
 from uov_jax.dumps.write import read_image
 from uov_jax.vocabulary import load_vocabulary
 
@@ -132,6 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--image", type=Path, help="1600 x 900 as nuScenes'; a made-up one else")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    processors.limit_libraries()
     unknown = set(options.teachers) - set(TEACHERS)
     if unknown:
         parser.error(f"no teacher {', '.join(sorted(unknown))}: expected {', '.join(TEACHERS)}")

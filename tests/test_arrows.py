@@ -23,7 +23,7 @@ ROWS = (
     ("checkpoints", "dumps", "evaluation"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
     ("config", "compilation", "files", "job_array", "pickled", "readable", "signals", "user_cache"),
-    ("sparse", "errors"),
+    ("sparse", "errors", "processors"),
 )
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 # Who may import PyTorch's half of the package; the format of dumps needs no torch.
@@ -110,7 +110,9 @@ def test_the_engine_and_the_teachers_stand_alone(graph: dict[str, set[str]]) -> 
     for module, others in graph.items():
         mine, theirs = room_of(module), {room_of(other) for other in others} - {None}
         if mine == "sparse":
-            assert theirs <= {"sparse"}, module
+            assert theirs <= {"sparse", "processors"}, module
+        if mine == "processors":
+            assert not theirs, module
         if "teachers" in theirs:
             assert mine in TEACHERS_USERS, module
 

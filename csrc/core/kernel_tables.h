@@ -12,7 +12,7 @@ namespace UOV_KERNEL_NAMESPACE {
 
 // By name: many of the functions have one type, so that a list could swap them unnoticed.
 template <typename T>
-constexpr RowKernels<T> row_table() {
+constexpr RowKernels<T> row_table(decltype(RowKernels<T>::Copy::factor) copy_factor) {
   RowKernels<T> table{};
   table.tile_columns = kTileColumns;
   table.channels_per_word = kChannelsPerWord;
@@ -33,10 +33,12 @@ constexpr RowKernels<T> row_table() {
   return table;
 }
 
-#ifndef UOV_BFLOAT16_PAIRS
-constexpr RowKernels<float> float_rows = row_table<float>();
+#ifdef UOV_BFLOAT16_PAIRS
+constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>(copy_factor);
+#else
+constexpr RowKernels<float> float_rows = row_table<float>(copy_factor);
+constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>(nullptr);
 #endif
-constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>();
 
 }  // namespace UOV_KERNEL_NAMESPACE
 }  // namespace uov

@@ -1,8 +1,11 @@
 #include "core/kernels.h"
 
-#include <cstdlib>
+#include <atomic>
+#include <mutex>
 #include <stdexcept>
 #include <string>
+
+#include "core/kernel_choice.h"
 
 namespace uov {
 namespace {
@@ -40,28 +43,17 @@ const Kernels& table([[maybe_unused]] const std::string& name) {
   return generic::kernels;
 }
 
-const Kernels& choose() {
-  if (const char* wish = std::getenv("UOV_INSTRUCTION_SET")) {
-    if (!can_run(wish)) {
-      const std::string left_out = kernels_left_out();
-      throw std::runtime_error(std::string("UOV_INSTRUCTION_SET=") + wish +
-                               ": expected generic, avx2, avx512 or avx512_bf16, as far as this "
-                               "processor and build can run it" +
-                               (left_out.empty() ? "" : "; not in this build:" + left_out));
-    }
-    return table(wish);
-  }
-  for (const char* name : {"avx512_bf16", "avx512", "avx2"}) {
-    if (can_run(name)) return table(name);
-  }
-  return table("generic");
-}
+std::atomic<const Kernels*> in_use{&generic::kernels};
+std::shared_mutex held;
 
 }  // namespace
 
-const Kernels& kernels() {
-  static const Kernels& chosen = choose();
-  return chosen;
+std::vector<std::string> runnable_kernels() {
+  std::vector<std::string> names;
+  for (const char* name : {"generic", "avx2", "avx512", "avx512_bf16"}) {
+    if (can_run(name)) names.push_back(name);
+  }
+  return names;
 }
 
 const char* kernels_left_out() {
@@ -79,5 +71,17 @@ const char* kernels_left_out() {
 #endif
       ;
 }
+
+void use_kernels(const std::string& name) {
+  if (!can_run(name)) throw std::invalid_argument(name + " kernels cannot run here");
+  const std::unique_lock<std::shared_mutex> lock(held);
+  in_use = &table(name);
+}
+
+std::shared_lock<std::shared_mutex> hold_kernels() {
+  return std::shared_lock<std::shared_mutex>(held);
+}
+
+const Kernels& kernels() { return *in_use.load(std::memory_order_relaxed); }
 
 }  // namespace uov

@@ -39,13 +39,14 @@ struct RowKernels {
     return static_cast<int>((channels + channels_per_word - 1) / channels_per_word);
   }
 
-  // Into panels: row i = the `depth` numbers from x[rows[i] * stride] on, i < count.
   struct Copy {
-    // For `multiply.rows`.
-    void (*rows)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
-                 long panel_stride);
-    // For `multiply.outer`. Where a word holds two numbers, they are one channel of two rows that
-    // follow each other, and the panel has half as many rows.
+    // Rows of `channels` numbers that follow each other as rows of `words(channels)` words, for
+    // `multiply.rows`.
+    void (*rows)(const T* x, long rows, long channels, float* words);
+    // Into a panel for `multiply.outer`: row i = the `depth` numbers from x[rows[i] * stride] on,
+    // i < count. Where a word holds two numbers, they are one channel of two rows that follow each
+    // other, and the panel has half as many rows. Null where words hold one number and rows are not
+    // words: those are multiplied as the words of `rows`.
     void (*factor)(const T* x, long stride, const int* rows, int count, int depth, float* panel,
                    long panel_stride);
   } copy;
@@ -139,9 +140,7 @@ extern const RowKernels<bfloat16> bfloat16_rows;
 }
 #endif
 
-// The best table this processor can run; UOV_INSTRUCTION_SET=generic|avx2|avx512|
-// avx512_bf16 in the environment asks for a lesser one (an impossible wish throws
-// std::runtime_error).
+// The table in use: see kernel_choice.h.
 const Kernels& kernels();
 
 // Names of the tables for this kind of processor that the compiler could not make, a space before

@@ -28,9 +28,34 @@ typedef unsigned short Half __attribute__((may_alias));
 typedef unsigned short UnalignedHalves
     __attribute__((vector_size(UOV_LANES * 2), aligned(2), may_alias));
 typedef unsigned Bits __attribute__((vector_size(UOV_LANES * 4)));
+// Compilers convert vectors of halves piece by piece: where one instruction does it, it is named.
+inline Bits widen(UnalignedHalves halves) {
+#if UOV_LANES == 16
+  return (Bits)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)halves);
+#elif UOV_LANES == 8
+  return (Bits)_mm256_cvtepu16_epi32((__m128i)halves);
+#else
+  return __builtin_convertvector(halves, Bits);
+#endif
+}
+// Of numbers below 2^16.
+inline UnalignedHalves narrow(Bits words) {
+#if UOV_LANES == 16
+  return (UnalignedHalves)_mm512_maskz_cvtepi32_epi16(0xffff, (__m512i)words);
+#elif UOV_LANES == 8
+  const __m256i packed = _mm256_packus_epi32((__m256i)words, (__m256i)words);
+  return (UnalignedHalves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0xd8));
+#else
+  return __builtin_convertvector(words, UnalignedHalves);
+#endif
+}
 inline Vector load(const Half* p) {
-  return (Vector)(__builtin_convertvector(*reinterpret_cast<const UnalignedHalves*>(p), Bits)
-                  << 16);
+  return (Vector)(widen(*reinterpret_cast<const UnalignedHalves*>(p)) << 16);
+}
+inline void store(Half* p, Vector v) {  // from_float<bfloat16>
+  const Bits bits = (Bits)v, nan = (Bits)(v != v);
+  const Bits up = ~nan & (0x7fff + (bits >> 16 & 1)), quiet = nan & 0x400000;
+  *reinterpret_cast<UnalignedHalves*>(p) = narrow(((bits + up) | quiet) >> 16);
 }
 inline float load_one(const float* p) { return *p; }
 inline float load_one(const Half* p) {
@@ -227,16 +252,10 @@ inline float pair_at(const Half* p, bool both) {
   return word;
 }
 
-void copy_rows(const bfloat16* x, long stride, const int* rows, int count, int depth, float* panel,
-               long panel_stride) {
-  for (int i = 0; i < count; ++i) {
-    const Half* from = stored(x) + rows[i] * stride;
-    float* to = panel + i * panel_stride;
-    int d = 0;
-    for (; d + 2 * kLanes <= depth; d += 2 * kLanes) {
-      store(to + d / 2, load(reinterpret_cast<const float*>(from + d)));
-    }
-    for (; d < depth; d += 2) to[d / 2] = pair_at(from + d, d + 1 < depth);
+void copy_rows(const bfloat16* x, long rows, long channels, float* words) {
+  const Half* from = stored(x);
+  for (long i = 0; i < rows; ++i, from += channels) {
+    for (long c = 0; c < channels; c += 2) *words++ = pair_at(from + c, c + 1 < channels);
   }
 }
 
@@ -249,22 +268,19 @@ void copy_factor(const bfloat16* x, long stride, const int* rows, int count, int
 }
 #else
 template <typename T>
-void copy_rows(const T* x, long stride, const int* rows, int count, int depth, float* panel,
-               long panel_stride) {
-  for (int i = 0; i < count; ++i) {
-    const auto* from = stored(x) + rows[i] * stride;
-    float* to = panel + i * panel_stride;
-    int d = 0;
-    for (; d + kLanes <= depth; d += kLanes) store(to + d, load(from + d));
-    for (; d < depth; ++d) to[d] = load_one(from + d);
-  }
+void copy_rows(const T* x, long rows, long channels, float* words) {
+  const auto* from = stored(x);
+  const long count = rows * channels;
+  long i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(words + i, load(from + i));
+  for (; i < count; ++i) words[i] = load_one(from + i);
 }
 
-// Words of one number are the same words whichever factor they belong to.
-template <typename T>
-void copy_factor(const T* x, long stride, const int* rows, int count, int depth, float* panel,
+void copy_factor(const float* x, long stride, const int* rows, int count, int depth, float* panel,
                  long panel_stride) {
-  copy_rows(x, stride, rows, count, depth, panel, panel_stride);
+  for (int i = 0; i < count; ++i) {
+    copy_rows(x + rows[i] * stride, 1, depth, panel + i * panel_stride);
+  }
 }
 #endif
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "core/microkernel.h"
-#include "core/vectorize.h"
 
 namespace uov {
 namespace UOV_KERNEL_NAMESPACE {
@@ -65,17 +64,26 @@ void add_squares(const T* x, long stride, long rows, long channels, const float*
   }
 }
 
+// v where all bits of the mask are set, zero where none is.
+inline Vector where(Bits mask, Vector v) { return (Vector)((Bits)v & mask); }
+
 // `y` may be `x`.
 template <bool SHORTCUT, bool RELU, typename X, typename Y>
 void affine_all(const X* x, long x_stride, long rows, long channels, const float* __restrict mean,
                 const float* __restrict scale, const float* __restrict bias, const Y* shortcut,
                 Y* y, long stride) {
   for (long row = 0; row < rows; ++row, x += x_stride, y += stride) {
-    UOV_INDEPENDENT
-    for (long c = 0; c < channels; ++c) {
+    long c = 0;
+    for (; c + kLanes <= channels; c += kLanes) {
+      Vector value = (load(x + c) - load(mean + c)) * load(scale + c) + load(bias + c);
+      if (SHORTCUT) value += load(shortcut + c);
+      if (RELU) value = where(~(Bits)(0.0f > value), value);  // lets a NaN through
+      store(y + c, value);
+    }
+    for (; c < channels; ++c) {
       float value = (load_one(x + c) - mean[c]) * scale[c] + bias[c];
       if (SHORTCUT) value += load_one(shortcut + c);
-      if (RELU) value = 0.0f > value ? 0.0f : value;  // lets a NaN through
+      if (RELU) value = 0.0f > value ? 0.0f : value;
       store_one(y + c, value);
     }
     if (SHORTCUT) shortcut += stride;
@@ -157,7 +165,15 @@ void gradient_row(const X* __restrict dy, const X* __restrict y, const X* __rest
                   long channels, const float* __restrict mean, const float* __restrict offset,
                   const float* __restrict slope, const float* __restrict scale, X* __restrict dx,
                   X* __restrict dshortcut) {
-  for (long c = 0; c < channels; ++c) {
+  long c = 0;
+  for (; c + kLanes <= channels; c += kLanes) {
+    Vector g = load(dy + c);
+    if (RELU) g = where((Bits)(load(y + c) > 0.0f), g);
+    const Vector deviation = load(x + c) - load(mean + c);
+    store(dx + c, (g - load(offset + c) - deviation * load(slope + c)) * load(scale + c));
+    if (SHORTCUT) store(dshortcut + c, g);
+  }
+  for (; c < channels; ++c) {
     const float g = passed<RELU>(dy, y, c);
     const float deviation = load_one(x + c) - mean[c];
     store_one(dx + c, (g - offset[c] - deviation * slope[c]) * scale[c]);
@@ -195,9 +211,11 @@ void gradient_rows(const T* dy, const T* y, const T* x, long rows, long channels
 template <typename T>
 void round_rows(const float* sums, long sums_stride, long rows, long channels, T* y, long stride) {
   for (long row = 0; row < rows; ++row) {
-    const float* __restrict from = sums + row * sums_stride;
-    auto* __restrict to = stored(y) + row * stride;
-    for (long c = 0; c < channels; ++c) store_one(to + c, from[c]);
+    const float* from = sums + row * sums_stride;
+    auto* to = stored(y) + row * stride;
+    long c = 0;
+    for (; c + kLanes <= channels; c += kLanes) store(to + c, load(from + c));
+    for (; c < channels; ++c) store_one(to + c, from[c]);
   }
 }
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/kernels.h"
 
@@ -84,38 +83,11 @@ ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t
 
 namespace {
 
-// 0, 1, ...: where the rows of a panel of a product lie in it.
-const int32_t* panel_index() {
-  static const std::vector<int32_t> rows = [] {
-    std::vector<int32_t> all(kPanelRows);
-    std::iota(all.begin(), all.end(), 0);
-    return all;
-  }();
-  return rows.data();
-}
-
-// `depth` numbers, from `first` on, of the rows of x at `source`, for `multiply.rows`: where
-// they lie if they are words already, else copied into a panel.
-template <typename T>
-Rows product_rows(const GatherGemmShape& shape, const T* x, int64_t first, int64_t depth,
-                  const int32_t* source, int64_t rows) {
-  const RowKernels<T>& inner = row_kernels<T>();
-  const int64_t per_word = inner.channels_per_word;
-  if (per_word * sizeof(T) == sizeof(float) && shape.channels_in % per_word == 0) {
-    return {reinterpret_cast<const float*>(x + first), shape.channels_in / per_word, source};
-  }
-  constexpr int64_t kStride = kPanelWords + kPanelSpare;
-  float* panel = thread_panel(Factor::kLeft, kPanelRows * kStride);
-  inner.copy.rows(x + first, shape.channels_in, source, static_cast<int>(rows),
-                  static_cast<int>(depth), panel, kStride);
-  return {panel, kStride, panel_index()};
-}
-
 // One block of a product, whose first number is at y. `packed` are the weights of all slots, or
 // null if they are to be packed here; `lists`, where they are known, are the pairs of the map.
 template <typename T>
 void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weights,
-                    const float* packed, const T* x, const int32_t* map, const PairLists* lists,
+                    const float* packed, const Words& x, const int32_t* map, const PairLists* lists,
                     const RowBlock& block, float* y, int64_t y_stride) {
   const RowKernels<T>& inner = row_kernels<T>();
   // Not structured bindings: C++17 lets no lambda capture those.
@@ -152,11 +124,9 @@ void convolve_block(const GatherGemmShape& shape, const PackedWeights<T>& weight
       const int64_t depth = std::min(weights.panel_channels(), shape.channels_in - first);
       for (int64_t p = 0; p < pairs.count; p += kPanelRows) {
         const int64_t rows = std::min<int64_t>(kPanelRows, pairs.count - p);
-        const Rows words = product_rows(shape, x, first, depth, pairs.source + p, rows);
-        // Where they lie, the list goes on; a panel ends with them.
-        const bool in_place = words.index == pairs.source + p;
-        const int64_t following = in_place ? pairs.count - p - rows : 0;
-        inner.multiply.rows(words, static_cast<int>(rows), static_cast<int>(following),
+        const Rows factor{x.at + first / inner.channels_per_word, x.stride, pairs.source + p};
+        const int64_t following = pairs.count - p - rows;
+        inner.multiply.rows(factor, static_cast<int>(rows), static_cast<int>(following),
                             inner.words(depth), slot + weights.offset(first, left, right),
                             static_cast<int>(width), origin, pairs.target + p, y_stride,
                             i > 0 || first > 0);
@@ -185,8 +155,8 @@ inline void finish(const Sums& sums, const RowBlock& block, bfloat16* y, int64_t
 }  // namespace
 
 template <typename T>
-ProductBlocks<T>::ProductBlocks(const GatherGemmShape& shape, WeightView view, const T* x,
-                                const T* w, const int32_t* map, T* y, int64_t threads)
+ProductBlocks<T>::ProductBlocks(const GatherGemmShape& shape, WeightView view, Words x, const T* w,
+                                const int32_t* map, T* y, int64_t threads)
     : shape_(shape),
       x_(x),
       map_(map),

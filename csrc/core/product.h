@@ -9,6 +9,7 @@
 #include "core/packed_weights.h"
 #include "core/pair_lists.h"
 #include "core/scratch.h"
+#include "core/word_rows.h"
 
 namespace uov {
 
@@ -27,7 +28,8 @@ ProductCut cut_product(const GatherGemmShape& shape, const int32_t* map, int64_t
 template <typename T>
 class ProductBlocks {
  public:
-  ProductBlocks(const GatherGemmShape& shape, WeightView view, const T* x, const T* w,
+  // x [rows_in, channels_in] as words; w and y of T.
+  ProductBlocks(const GatherGemmShape& shape, WeightView view, Words x, const T* w,
                 const int32_t* map, T* y, int64_t threads);
 
   // Slots that must be packed before a block is computed.
@@ -48,7 +50,7 @@ class ProductBlocks {
   int64_t slot_words() const { return weights_.words(0, shape_.channels_out); }
 
   const GatherGemmShape shape_;
-  const T* const x_;
+  const Words x_;
   const int32_t* const map_;
   T* const y_;
   const PackedWeights<T> weights_;

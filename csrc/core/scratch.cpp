@@ -1,7 +1,6 @@
 #include "core/scratch.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace uov {
 
@@ -10,25 +9,35 @@ AlignedFloats aligned_floats(int64_t n) {
       static_cast<float*>(::operator new[](n * sizeof(float), std::align_val_t{64})));
 }
 
-float* thread_panel(Factor which, int64_t wanted) {
-  struct Panel {
-    AlignedFloats floats;
-    int64_t size = 0;
-  };
-  thread_local Panel left, right;
-  Panel& panel = which == Factor::kLeft ? left : right;
-  if (panel.size < wanted) {
-    panel.floats = aligned_floats(wanted);
-    std::fill_n(panel.floats.get(), wanted, 0.0f);
-    panel.size = wanted;
+namespace {
+
+// Memory that grows to what is wanted of it, and is zeroed then.
+class Kept {
+ public:
+  float* at_least(int64_t wanted) {
+    if (size_ < wanted) {
+      floats_ = aligned_floats(wanted);
+      std::fill_n(floats_.get(), wanted, 0.0f);
+      size_ = wanted;
+    }
+    return floats_.get();
   }
-  return panel.floats.get();
+
+ private:
+  AlignedFloats floats_;
+  int64_t size_ = 0;
+};
+
+}  // namespace
+
+float* thread_panel(Factor which, int64_t wanted) {
+  thread_local Kept left, right;
+  return (which == Factor::kLeft ? left : right).at_least(wanted);
 }
 
-float* thread_accumulator(int64_t floats) {
-  thread_local std::vector<float> storage;
-  if (static_cast<int64_t>(storage.size()) < floats) storage.resize(floats);
-  return storage.data();
+float* thread_accumulator(int64_t wanted) {
+  thread_local Kept sums;
+  return sums.at_least(wanted);
 }
 
 }  // namespace uov

@@ -21,7 +21,7 @@ enum class Factor { kLeft, kRight };
 // beyond a panel's width, whose products go nowhere.
 float* thread_panel(Factor which, int64_t wanted);
 
-// The calling thread's sums of a block whose result is narrower than float32.
-float* thread_accumulator(int64_t floats);
+// The calling thread's sums of a block whose result is narrower than float32: at least `wanted`.
+float* thread_accumulator(int64_t wanted);
 
 }  // namespace uov

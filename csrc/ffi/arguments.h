@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/bfloat16.h"
+#include "core/kernel_choice.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace uov {
@@ -44,10 +45,11 @@ inline int64_t valid_rows(const Count& count, int64_t rows) {
   return std::clamp<int64_t>(count.typed_data()[0], 0, rows);
 }
 
-// Runs a handler's body: what it throws becomes XLA's error.
+// Runs a handler's body, with the same kernels throughout: what it throws becomes XLA's error.
 template <typename Body>
 xla::ffi::Error guarded(Body&& body) {
   try {
+    const auto held = hold_kernels();
     body();
     return xla::ffi::Error::Success();
   } catch (const std::logic_error& error) {  // bad input

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <limits>
 #include <memory>
 #include <mutex>
 
@@ -13,15 +14,34 @@
 
 namespace uov {
 
+// How many processors this process may use. A pool may have more threads: XLA counts the processors
+// of the machine, not those that a container's quota pays for.
+inline std::atomic<int64_t> processors{std::numeric_limits<int64_t>::max()};
+
 // How long a thread spins before it sleeps or goes: waking one up takes about as long.
 inline constexpr auto kLongestSpin = std::chrono::microseconds(100);
+
+// Threads that are in the loops of all handlers. Where they are more than processors, as when
+// several devices compute at once, one that spins would keep another from its work.
+inline std::atomic<int64_t> threads_present{0};
+inline bool may_spin() { return threads_present <= processors; }
+
+class Presence {
+ public:
+  Presence() { ++threads_present; }
+  ~Presence() { --threads_present; }
+  Presence(const Presence&) = delete;
+  Presence& operator=(const Presence&) = delete;
+};
 
 // Spins until `done()` comes true, for kLongestSpin at most; returns whether it did.
 template <typename Done>
 bool spin_until(Done&& done) {
   const auto start = std::chrono::steady_clock::now();
-  for (int i = 1; !done(); ++i) {
-    if (i % 64 == 0 && std::chrono::steady_clock::now() - start > kLongestSpin) return done();
+  for (int i = 0; !done(); ++i) {
+    if (i % 64 == 0 && (!may_spin() || std::chrono::steady_clock::now() - start > kLongestSpin)) {
+      return done();
+    }
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
@@ -96,6 +116,7 @@ class PoolHelpers : public std::enable_shared_from_this<PoolHelpers> {
 
  private:
   void help() {
+    const Presence presence;
     int64_t seen = 0;
     while (true) {
       spin_until([&] { return released_ || loops_begun_ != seen; });
@@ -123,14 +144,17 @@ class PoolHelpers : public std::enable_shared_from_this<PoolHelpers> {
 };
 
 inline int64_t threads_of(const xla::ffi::ThreadPool& pool) {
-  return std::max<int64_t>(1, pool.num_threads());
+  return std::clamp<int64_t>(pool.num_threads(), 1, processors);
 }
 
 // Loops on at most so many threads of a pool, for the duration of one handler.
 inline ParallelFor on_pool(xla::ffi::ThreadPool& pool, int64_t threads) {
   const auto helpers = std::make_shared<PoolHelpers>(pool, threads);
   // The last copy of the function lets the helpers go.
-  const std::shared_ptr<void> guard(nullptr, [helpers](void*) { helpers->release(); });
+  const std::shared_ptr<Presence> guard(new Presence, [helpers](const Presence* presence) {
+    helpers->release();
+    delete presence;
+  });
   return {threads, [helpers, guard](int64_t tasks, const ParallelFor::Task& task) {
             helpers->run_loop(tasks, task);
           }};

@@ -10,12 +10,14 @@
 #endif
 
 #include "core/farthest_points.h"
+#include "core/kernel_choice.h"
 #include "core/kernels.h"
 #include "core/own_threads.h"
 #include "core/plan.h"
 #include "core/product.h"
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
+#include "ffi/thread_pool.h"
 
 namespace py = pybind11;
 
@@ -146,6 +148,16 @@ int64_t product_tasks(const Coordinates& map, int64_t channels_out, int64_t thre
   return static_cast<int64_t>(uov::cut_product(shape, map.data(), tile, threads).blocks.size());
 }
 
+py::tuple processor() {
+  const uov::Processor found = uov::processor();
+  return py::make_tuple(found.vendor, found.family, found.model);
+}
+
+void use_processors(int64_t count) {
+  if (count < 1) throw std::invalid_argument("there must be a processor");
+  uov::processors = count;
+}
+
 // A training step frees and allocates gigabytes. By default they go back to the system in between,
 // which clears them again, page by page.
 bool keep_freed_memory() {
@@ -162,14 +174,19 @@ bool keep_freed_memory() {
 PYBIND11_MODULE(_engine, m) {
   m.doc() = "Compiled sparse engine: XLA custom-call handlers and host functions.";
   m.def("handlers", &handlers, "XLA FFI handlers of the CPU backend, by custom-call name.");
-  m.def(
-      "instruction_set", [] { return uov::kernels().name; },
-      "Which inner kernels run here: avx512_bf16, avx512, avx2 or generic.");
+  m.def("runnable_kernels", &uov::runnable_kernels,
+        "Names of the inner kernels that can run here, from the plainest on.");
   m.def("kernels_left_out", &uov::kernels_left_out,
         "Names of the inner kernels that the compiler of this build could not make.");
+  m.def("kernels", [] { return uov::kernels().name; }, "Name of those that run.");
+  m.def("use_kernels", &uov::use_kernels, py::arg("name"), py::call_guard<py::gil_scoped_release>(),
+        "Run these from now on, once no op runs.");
+  m.def("processor", &processor, "Vendor, family and model, as x86 processors say them.");
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("use_processors", &use_processors, py::arg("count"),
+        "Let handlers run on no more threads than these, however many XLA's pool has.");
   m.def("product_tasks", &product_tasks, py::arg("map"), py::arg("channels_out"),
         py::arg("threads"), "Into how many tasks a float32 gather_gemm is cut for its threads.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"),

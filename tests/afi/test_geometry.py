@@ -34,6 +34,25 @@ def test_nearest_is_exact_far_from_the_origin(count):
     queries = points[:50]
     square = np.sum((queries[:, None].astype(np.float64) - points) ** 2, axis=2)
     expected = np.argsort(square, axis=1, kind="stable")[:, :count]
-    for workers in (1, 2):
+    for workers in (1, 2, -1):
         rows = geometry.nearest(points, queries, count, workers)
         np.testing.assert_array_equal(rows, expected)
+
+
+def test_all_workers_are_as_many_as_processors_are_available(monkeypatch):
+    asked = []
+
+    class Tree:
+        def __init__(self, points, **options):
+            del points, options
+
+        def query(self, queries, k, workers):
+            asked.append(workers)
+            return None, np.zeros((len(queries), k), np.int64)
+
+    monkeypatch.setattr(geometry, "cKDTree", Tree)
+    monkeypatch.setattr(geometry.processors, "available", lambda: 3)
+    points = np.zeros((4, 3), np.float32)
+    for workers in (-1, 1, 5):
+        geometry.nearest(points, points, 2, workers)
+    assert asked == [3, 1, 5]

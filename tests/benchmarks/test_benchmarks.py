@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import types
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,10 +11,11 @@ import pytest
 from flax import nnx
 
 from benchmarks import __main__ as command
-from benchmarks import dense, first_step, network, ops, peers, report, sweeps, teachers
+from benchmarks import dense, first_step, kernels, network, ops, peers, report, sweeps, teachers
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.models import layers, minkunet
+from uov_jax.sparse.backends import engine
 
 
 @pytest.fixture(autouse=True)
@@ -198,30 +195,35 @@ def test_layers_are_held_against_the_product_of_their_pairs(monkeypatch):
     assert (forward.rate, both.rate) == pytest.approx((gigaflop / 0.25, 3 * gigaflop / 0.5))
 
 
-# What the compiled kernels need of the processor, the widest first.
-WIDEST = {
-    "avx512_bf16": {"avx512bw", "avx512_bf16"},
-    "avx512": {"avx512f"},
-    "avx2": {"avx2", "fma"},
-    "generic": set(),
-}
+def test_bfloat16_layers_by_all_kernels_are_held_against_float32(monkeypatch):
+    sweep = sweeps.synthetic()
+    before = sparse.current_kernels()
+    ran = []
 
+    def product(x, w, neighbours):
+        del neighbours
+        return x @ w[0]
 
-def test_the_widest_kernels_of_the_processor_are_those_that_run():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        pytest.skip("only Linux lists in /proc/cpuinfo what the processor can do")
-    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
-    if not flags:
-        pytest.skip("this processor does not list its abilities as x86 does")
-    expected = next(name for name, needed in WIDEST.items() if needed <= flags)
-    code = "from uov_jax import sparse; print(sparse.backends()['cpu'])"
-    chosen = {name: value for name, value in os.environ.items() if name != "UOV_INSTRUCTION_SET"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=chosen, capture_output=True, text=True, check=True
-    )
-    assert f"({expected} kernels)" in done.stdout
+    def once(calls, repeats):
+        for name, call in calls.items():
+            ran.append((name, jax.tree.leaves(call())[0].dtype.name, sparse.current_kernels()))
+        seconds = {"float32": 1.0, "generic": 4.0}
+        return {name: Timing((seconds.get(name, 0.5),) * repeats) for name in calls}
+
+    monkeypatch.setattr(ops.sparse, "gather_gemm", product)
+    monkeypatch.setattr(kernels, "interleaved", once)
+    rows = list(kernels.kernels(sweep, repeats=3, widths=(8,)))
+    names = engine().runnable_kernels()
+    of_once = [("float32", "float32", before), *((n, "bfloat16", n) for n in names)]
+    assert ran == 2 * of_once
+    assert sparse.current_kernels() == before
+    assert [row.what for row in rows] == [
+        f"layer 8, {what}, bfloat16 by {name}"
+        for what in ("forward", "forward + backward")
+        for name in names
+    ]
+    assert rows[0].against == {f"float32, {before}": 0.25}
+    assert {row.against[f"float32, {before}"] for row in rows} <= {0.25, 2.0}
 
 
 def test_a_required_speed_ends_the_command_where_it_is_missed(monkeypatch, capsys):

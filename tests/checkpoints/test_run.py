@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uov_jax import sparse
 from uov_jax.checkpoints.run import (
     CheckpointError,
     RunCheckpoints,
@@ -53,8 +54,20 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(restored.state.parameters["conv.kernel"], np.full((3, 2), 5.0))
     assert restored.state.step.dtype == np.int32
     assert bool(restored.state.optimizer[1])
-    record = json.loads(next((tmp_path / "checkpoints" / "5" / "record").glob("*")).read_text())
+    record = read_record(tmp_path / "checkpoints" / "5")
     assert record["versions"]["jax"]
+    assert restored.kernels == record["kernels"] == sparse.current_kernels()
+
+
+def test_a_checkpoint_from_before_kernels_were_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    file = tmp_path / "checkpoints" / "5" / "record" / "metadata"
+    record = json.loads(file.read_text())
+    del record["kernels"]
+    file.write_text(json.dumps(record))
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    assert checkpoints.restore(make_state()).kernels is None
+    checkpoints.close()
 
 
 def test_arrays_can_be_looked_at_by_name(tmp_path: Path) -> None:

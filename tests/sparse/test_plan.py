@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks import sweeps
 from tests.sparse.clouds import brute_force_map, random_coords
-from uov_jax import sparse
+from uov_jax import processors, sparse
 from uov_jax.sparse.backends import engine
+from uov_jax.sparse.plan import _at_most
 
 OUT_OF_RANGE = (
     r"in row 7 is out of range: batch must be in \[0, 4096\), x, y and z in \[-65000, 65000\]"
@@ -93,6 +94,11 @@ def test_one_thread_builds_what_several_build(threads):
         return voxels, sparse.build_plan(coords, spec, threads)
 
     jax.tree.map(np.testing.assert_array_equal, build(1), build(threads))
+
+
+def test_as_many_threads_as_processors_are_available(monkeypatch):
+    monkeypatch.setattr(processors, "available", lambda: 3)
+    assert [_at_most(threads) for threads in (None, 1, 40)] == [3, 1, 40]
 
 
 def test_no_thread_is_refused():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
-from uov_jax.checkpoints.run import CheckpointError, read_arrays
+from uov_jax import sparse
+from uov_jax.checkpoints.run import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
+from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
@@ -157,6 +161,69 @@ def test_a_stopped_run_ends_with_the_same_bits(
     assert result.finished
     assert_same_bits(final_arrays(tmp_path / "run"), whole)
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+class Convolving(TinyTask):
+    """A product by the engine, in which kernels round differently."""
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        loss, metrics = super().loss(model, batch)
+        generator = np.random.default_rng(0)
+        corners = np.array([[0, i // 4, i // 2 % 2, i % 2] for i in range(8)], np.int32)
+        found = sparse.submanifold_map(corners, 8, 3)
+        wide = jnp.asarray(generator.standard_normal((6, 40)), jnp.float32)
+        weights = jnp.asarray(generator.standard_normal((27, 40, 8)), jnp.float32)
+        y = sparse.gather_gemm(model.first(batch["features"]) @ wide, weights, found)
+        return loss + 0.01 * jnp.mean(jnp.square(jnp.sin(y))), metrics
+
+
+class ConvolvingStopsAt(StopAt, Convolving):
+    """The same, stopped."""
+
+
+@pytest.fixture
+def kernels_of_old(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Others than a new run takes."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    before = sparse.current_kernels()
+    if before in ("generic", "xla"):
+        pytest.skip("there are no others here")
+    yield "generic"
+    sparse.use_kernels(before)
+
+
+def test_a_run_goes_on_with_the_kernels_of_its_checkpoint(
+    tmp_path: Path, config: ConfigDict, kernels_of_old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = sparse.current_kernels()
+    loop.train(Convolving(), config, tmp_path / "new")
+    sparse.use_kernels(kernels_of_old)
+    loop.train(Convolving(), config, tmp_path / "old")
+    loop.train(ConvolvingStopsAt(8), config, tmp_path / "run")
+    old = final_arrays(tmp_path / "old")
+    with pytest.raises(AssertionError):
+        assert_same_bits(final_arrays(tmp_path / "new"), old)
+    sparse.use_kernels(new)
+    capsys.readouterr()
+    assert loop.train(Convolving(), config, tmp_path / "run").finished
+    assert "It keeps to the generic kernels of its checkpoint" in capsys.readouterr().out
+    assert_same_bits(final_arrays(tmp_path / "run"), old)
+    assert read_record(tmp_path / "run" / "checkpoints" / "20")["kernels"] == kernels_of_old
+    assert sparse.current_kernels() == new
+
+
+def test_a_run_goes_on_where_its_kernels_are_missing(
+    tmp_path: Path, config: ConfigDict, kernels_of_old: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del kernels_of_old
+    loop.train(ConvolvingStopsAt(8), config, tmp_path / "run")
+    record = tmp_path / "run" / "checkpoints" / "8" / "record" / "metadata"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"kernels": "avx1024"}))
+    capsys.readouterr()
+    assert loop.train(Convolving(), config, tmp_path / "run").finished
+    assert "with avx1024 kernels, which cannot run here" in capsys.readouterr().out
+    last = read_record(tmp_path / "run" / "checkpoints" / "20")
+    assert last["kernels"] == sparse.current_kernels()
 
 
 def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict) -> None:

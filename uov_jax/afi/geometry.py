@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from uov_jax import processors
+
 TINY = np.float32(1e-8)
 
 
@@ -42,13 +44,15 @@ def nearest(points: np.ndarray, queries: np.ndarray, count: int, workers: int) -
         points: float32 [N, 3].
         queries: float32 [M, 3].
         count: k, at most N.
-        workers: threads; the result does not depend on it.
+        workers: threads, -1: one for each processor that this process may use; the result does
+            not depend on it.
 
     Returns:
         int64 [M, k].
 
     """
     # Clouds are asked once: a tree that is built twice as fast pays.
+    workers = processors.available() if workers == -1 else workers
     tree = cKDTree(points, compact_nodes=False, balanced_tree=False)
     _, rows = tree.query(queries, k=count, workers=workers)
     return rows.reshape(len(queries), count)

@@ -47,7 +47,8 @@ def smooth_labels(
         teacher_labels: integers [N], 0 where the teacher has none; merged into the labels first,
             see `merge_teacher_labels`. None: no merge.
         seed: of that merge.
-        workers: threads for the nearest neighbours, -1 for all cores.
+        workers: threads for the nearest neighbours, -1: one for each processor that this
+            process may use.
 
     Returns:
         [N] of the type of `labels`.

@@ -14,6 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from uov_jax import sparse
 from uov_jax.checkpoints.files import require_finite
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
@@ -49,10 +50,14 @@ class CheckpointError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint gives back: the step and host arrays."""
+    """What a checkpoint gives back: the step, host arrays, and the kernels they came from.
+
+    kernels: see `uov_jax.checkpoints.kernels`; None in checkpoints that do not say.
+    """
 
     step: int
     state: Any
+    kernels: str | None
 
 
 class _KeepBest(checkpoint_managers.PreservationPolicy):
@@ -142,6 +147,7 @@ class RunCheckpoints:
             "config": self._config,
             "identity": self._identity,
             "versions": code_versions(),
+            "kernels": sparse.current_kernels(),
         }
         arrays = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
         arguments = ocp.args.Composite(
@@ -175,7 +181,7 @@ class RunCheckpoints:
         leaves = [np.asarray(arrays[name]) for name in expected]
         require_finite(dict(zip(expected, leaves, strict=True)), self.path(step))
         state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return Restored(step, state)
+        return Restored(step, state, record.get("kernels"))
 
     def record_evaluation(self, step: int, score: float | None) -> bool:
         """Remember that a step was evaluated; says whether it is the best so far.
@@ -356,7 +362,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint's folder says of its run: config, identity, versions.
+    """What a checkpoint's folder says of its run: config, identity, versions, kernels.
 
     Raises:
         CheckpointError: it cannot be read.

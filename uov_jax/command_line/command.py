@@ -7,6 +7,7 @@ import io
 import sys
 from collections.abc import Callable
 
+from uov_jax import processors
 from uov_jax.errors import UserError
 
 STOPPED = 130  # as a shell says it of Ctrl-C
@@ -56,6 +57,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         stopped: what to say after Ctrl-C.
 
     """
+    processors.limit_libraries()
     for stream in (sys.stdout, sys.stderr):
         # Names of classes and files may have letters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
@@ -69,8 +71,9 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         print(f"error: {error}", file=sys.stderr)
     except RuntimeError as error:
         from uov_jax.sparse.backends import EngineMissingError  # Late: it imports JAX.
+        from uov_jax.sparse.kernels import KernelsError
 
-        if not isinstance(error, EngineMissingError):
+        if not isinstance(error, EngineMissingError | KernelsError):
             raise
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:

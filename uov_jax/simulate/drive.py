@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+from uov_jax import processors
 from uov_jax.dumps.file import DumpError
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.errors import InputError
@@ -211,7 +212,7 @@ def _work(root: Path, settings: DriveSettings, piece: Piece) -> None:
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Started processes get single-threaded linear algebra: they share the cores as it is."""
-    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    names = processors.ALGEBRA_VARIABLES
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
     try:

@@ -1,6 +1,13 @@
 """The sparse engine: coordinates and rows of features. Knows no dataset, model or loss."""
 
-from uov_jax.sparse.backends import backends, current_backend, keep_freed_memory, use_backend
+from uov_jax.sparse.backends import (
+    backends,
+    current_backend,
+    current_kernels,
+    keep_freed_memory,
+    use_backend,
+    use_kernels,
+)
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
     affine_gradient_sums,
@@ -53,6 +60,7 @@ __all__ = [
     "build_plan_in_series",
     "column_moments",
     "current_backend",
+    "current_kernels",
     "farthest_points",
     "gather_gemm",
     "gather_gemm_affine",
@@ -72,5 +80,6 @@ __all__ = [
     "submanifold_map",
     "unit_rows",
     "use_backend",
+    "use_kernels",
     "voxelize",
 ]

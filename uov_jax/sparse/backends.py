@@ -12,6 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uov_jax import processors
+from uov_jax.sparse import kernels
+
 _AVAILABLE = "available"
 _forced: str | None = None
 
@@ -22,13 +25,17 @@ class EngineMissingError(RuntimeError):
 
 @functools.cache
 def _load_engine() -> tuple[ModuleType | None, str]:
-    """The compiled module with its handlers registered, or None and the reason."""
+    """The compiled module, set up and with its handlers registered, or None and the reason."""
     try:
         import uov_jax._engine as _engine
     except ImportError as error:
         return None, f"the extension uov_jax._engine is not built ({error}): run `pip install .`"
     for name, handler in _engine.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    _engine.use_processors(processors.available())
+    processor = kernels.Processor(*_engine.processor())
+    left_out = _engine.kernels_left_out().split()
+    _engine.use_kernels(kernels.chosen(processor, _engine.runnable_kernels(), left_out))
     return _engine, _AVAILABLE
 
 
@@ -77,7 +84,28 @@ def _kernels(module: ModuleType) -> str:
     """Which inner kernels run, and which of this kind of processor could not be built."""
     left_out = ", ".join(module.kernels_left_out().split())
     missing = f"; without {left_out}, which its compiler could not make" if left_out else ""
-    return f"{module.instruction_set()} kernels{missing}"
+    return f"{module.kernels()} kernels{missing}"
+
+
+def current_kernels() -> str:
+    """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
+    name, _ = _current_backend()
+    return engine().kernels() if name == "cpu" else name
+
+
+def use_kernels(name: str) -> bool:
+    """Let the compiled ops run these kernels from now on, if the backend and processor have them.
+
+    It waits for ops that run. Programs need not be compiled again.
+
+    Returns:
+        Whether they run now.
+
+    """
+    if _current_backend()[0] != "cpu" or name not in engine().runnable_kernels():
+        return False
+    engine().use_kernels(name)
+    return True
 
 
 def pool_threads() -> int:
@@ -96,15 +124,20 @@ def current_backend() -> str:
     Compiled kernels where JAX's default platform is the CPU and the extension is built, else `xla`.
     On a CPU without the extension it warns, once: `xla` is many times slower there.
     """
+    name, missing = _current_backend()
+    if missing is not None:
+        _warn_of_slow_path(missing)
+    return name
+
+
+def _current_backend() -> tuple[str, str | None]:
+    """The backend, and on a CPU why it is not the compiled one."""
     if _forced is not None:
-        return _forced
+        return _forced, None
     if jax.default_backend() != "cpu":
-        return "xla"
+        return "xla", None
     module, status = _load_engine()
-    if module is None:
-        _warn_of_slow_path(status)
-        return "xla"
-    return "cpu"
+    return ("xla", status) if module is None else ("cpu", None)
 
 
 @functools.cache

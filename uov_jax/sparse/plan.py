@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uov_jax import processors
 from uov_jax.sparse import xla
 from uov_jax.sparse.backends import compiled_call, current_backend, engine
 
@@ -171,10 +171,8 @@ class Plan:
 
 def _at_most(threads: int | None) -> int:
     """As many threads as asked for, else as this process may use processors."""
-    if threads is None and hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
     if threads is None:
-        return os.cpu_count() or 1
+        return processors.available()
     if threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     return threads

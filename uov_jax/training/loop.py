@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from uov_jax import compilation, sparse
-from uov_jax.checkpoints import state
+from uov_jax.checkpoints import kernels, state
 from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
 from uov_jax.errors import InputError
 from uov_jax.files import write_text
@@ -138,6 +138,8 @@ class _Run:
         self.predict = parallel.on_first(state.prediction(self.skeleton))
         identity = {"devices": parallel.num_devices, **task.identity()}
         self.checkpoints = RunCheckpoints(directory, config.to_dict(), identity)
+        self.first_kernels = sparse.current_kernels()
+        self.other_kernels: str | None = None
         self.iterator: Any = None
         self.log: RunLog | None = None
         self.progress: Progress | None = None
@@ -208,6 +210,7 @@ class _Run:
     def close(self) -> None:
         """Release files; never hides the error that led here."""
         with contextlib.ExitStack() as stack:
+            stack.callback(sparse.use_kernels, self.first_kernels)
             stack.callback(self.checkpoints.close)
             if self.log is not None:
                 stack.callback(self.log.close)
@@ -220,6 +223,7 @@ class _Run:
         if self.checkpoints.last_step is not None:
             restored = self.checkpoints.restore(self.host_state)
             self.host_state, start = restored.state, restored.step
+            self.other_kernels = kernels.go_on_with(restored.kernels)
             self.checkpoints.forget_evaluations_after(start)
         self.iterator = self.batches.starting_at(start)
         device_state = self.parallel.replicate(self.host_state)
@@ -331,6 +335,8 @@ class _Run:
             print(f"It is finished already, at step {start:,}.", flush=True)
         elif start:
             print(f"Going on from the checkpoint of step {start:,}.", flush=True)
+            if self.other_kernels is not None:
+                print(self.other_kernels, flush=True)
         else:
             print("The first step of each batch shape compiles its program first.", flush=True)
 

@@ -91,7 +91,10 @@ def train_on(root: Path, workdir: Path, *arguments: str) -> subprocess.Completed
     [
         ([], "2 samples do not fill one batch of 16 samples x 1 devices x 1 hosts"),
         (["--config.batch_size=0"], "config.batch_size = 0: expected at least 1"),
-        (["--config.batch_size=2", "--config.optimizer.name=lion"], "optimizer.name: expected"),
+        (
+            ["--config.batch_size=2", "--config.optimizer.name=lion"],
+            "config.optimizer.name: expected",
+        ),
     ],
 )
 def test_a_run_that_cannot_start_gets_one_line_and_no_directory(

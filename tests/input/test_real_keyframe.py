@@ -33,7 +33,7 @@ def dumps(keyframe: Keyframe, tmp_path_factory: pytest.TempPathFactory) -> DumpF
 
 def test_each_camera_sees_a_tenth_of_the_sweep(keyframe):
     points = keyframe.points()
-    assert points.shape == (34_688, 5)
+    assert points.shape == (34_688, 4)
     pairs = pair_points(points, keyframe)
     assert np.bincount(pairs.camera).tolist() == [3056, 3076, 3370, 4822, 4091, 3700]
 

@@ -38,7 +38,7 @@ SLOW = (
 
 def test_the_instruction_is_used_where_it_was_measured_to_be_fast() -> None:
     assert kernels.fastest(FAST, NAMES) == "avx512_bf16"
-    assert kernels.verdict(FAST).known == "measured"
+    assert kernels.verdict(FAST).known.startswith("measured")
 
 
 @pytest.mark.parametrize("processor", SLOW)
@@ -58,8 +58,8 @@ def test_every_row_of_the_table_says_how_it_is_known_and_can_be_reached() -> Non
     reached = {kernels.verdict(Processor(*number)) for number in numbers}
     assert {*kernels.TABLE, kernels.UNKNOWN} == {*reached, kernels.UNKNOWN}
     for row in (*kernels.TABLE, kernels.UNKNOWN):
-        assert row.known.partition(":")[0].partition(" on")[0] in ("measured", "not measured")
-        assert not row.fast or row.known == "measured"
+        assert row.fast == row.known.startswith("measured")
+        assert row.fast or row.known.startswith("not measured")
 
 
 def test_the_environment_comes_first() -> None:

@@ -69,7 +69,9 @@ def test_the_environment_comes_first() -> None:
         assert kernels.chosen(FAST, NAMES, environment) == "avx512_bf16"
         assert kernels.asked_for(environment) is None
     wish = {kernels.VARIABLE: "avx512"}
-    with pytest.raises(kernels.KernelsError, match=r"SET=avx512: expected one of generic, avx2, "):
+    with pytest.raises(
+        kernels.KernelsError, match=r"SET=avx512: expected generic, .* here generic, avx2$"
+    ):
         kernels.chosen(SLOW[0], NAMES[:2], wish)
 
 
@@ -89,7 +91,7 @@ raise SystemExit(command.run(work))
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {kernels.VARIABLE}=mmx: expected one of generic")
+    assert done.stderr.startswith(f"error: {kernels.VARIABLE}=mmx: expected generic, ")
     assert done.stderr.count("\n") == 1
 
 

@@ -72,7 +72,7 @@ def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: boo
 def backends() -> dict[str, str]:
     """State of each backend: "available", with what runs, or the reason why it is not."""
     module, status = _load_engine()
-    cpu = f"{status} ({module.kernels()} kernels)" if module is not None else status
+    cpu = f"{status} ({module.instruction_set()} kernels)" if module is not None else status
     return {
         "cpu": cpu,
         "cuda": "not available: this version has no CUDA kernels",
@@ -83,7 +83,7 @@ def backends() -> dict[str, str]:
 def current_kernels() -> str:
     """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
     name, _ = _current_backend()
-    return engine().kernels() if name == "cpu" else name
+    return engine().instruction_set() if name == "cpu" else name
 
 
 def use_kernels(name: str) -> bool:

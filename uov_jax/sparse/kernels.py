@@ -95,8 +95,8 @@ def chosen(
         return fastest(processor, runnable)
     if wish not in runnable:
         raise KernelsError(
-            f"{VARIABLE}={wish}: expected one of {', '.join(runnable)}, which this processor and "
-            "build can run"
+            f"{VARIABLE}={wish}: expected {', '.join(NAMES[:-1])} or {NAMES[-1]}, as far as this "
+            f"processor and build can run it: here {', '.join(runnable)}"
         )
     return wish
 

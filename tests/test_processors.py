@@ -221,6 +221,17 @@ print(max(pool["num_threads"] for pool in threadpoolctl.threadpool_info()))
     assert free[:4] == ["None", "None", "None", "7"]
 
 
+def test_a_smaller_number_in_the_environment_is_kept() -> None:
+    code = """
+import numpy, threadpoolctl
+processors.limit_libraries()
+print(os.environ["OPENBLAS_NUM_THREADS"])
+print(max(pool["num_threads"] for pool in threadpoolctl.threadpool_info()))
+"""
+    set_already = dict.fromkeys(VARIABLES, "1")
+    assert in_process(QUOTA.format(quota=2.0) + code, **set_already) == ["1", "1"]
+
+
 def test_every_command_holds_libraries_to_the_quota() -> None:
     code = """
 from uov_jax.command_line import command

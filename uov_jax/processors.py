@@ -44,9 +44,10 @@ def limit_libraries() -> None:
     for name in (XLA_VARIABLE, *ALGEBRA_VARIABLES):
         os.environ.setdefault(name, str(count))
     if "numpy" in sys.modules:  # its BLAS has started its threads
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_info, threadpool_limits
 
-        threadpool_limits(count)
+        more = [pool["prefix"] for pool in threadpool_info() if pool["num_threads"] > count]
+        threadpool_limits(dict.fromkeys(more, count))
 
 
 def quota(process: Path = PROCESS) -> float | None:

@@ -174,17 +174,19 @@ bool keep_freed_memory() {
 PYBIND11_MODULE(_engine, m) {
   m.doc() = "Compiled sparse engine: XLA custom-call handlers and host functions.";
   m.def("handlers", &handlers, "XLA FFI handlers of the CPU backend, by custom-call name.");
-  m.def("runnable_kernels", &uov::runnable_kernels,
-        "Names of the inner kernels that can run here, from the plainest on.");
+  m.def(
+      "instruction_set", [] { return uov::kernels().name; },
+      "Which inner kernels run here: avx512_bf16, avx512, avx2 or generic.");
   m.def("kernels_left_out", &uov::kernels_left_out,
         "Names of the inner kernels that the compiler of this build could not make.");
-  m.def("kernels", [] { return uov::kernels().name; }, "Name of those that run.");
-  m.def("use_kernels", &uov::use_kernels, py::arg("name"), py::call_guard<py::gil_scoped_release>(),
-        "Run these from now on, once no op runs.");
-  m.def("processor", &processor, "Vendor, family and model, as x86 processors say them.");
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("runnable_kernels", &uov::runnable_kernels,
+        "Names of the inner kernels that can run here, from the plainest on.");
+  m.def("use_kernels", &uov::use_kernels, py::arg("name"), py::call_guard<py::gil_scoped_release>(),
+        "Run these from now on, once no op runs.");
+  m.def("processor", &processor, "Vendor, family and model, as x86 processors say them.");
   m.def("use_processors", &use_processors, py::arg("count"),
         "Let handlers run on no more threads than these, however many XLA's pool has.");
   m.def("product_tasks", &product_tasks, py::arg("map"), py::arg("channels_out"),

@@ -38,7 +38,7 @@ SLOW = (
 
 def test_the_instruction_is_used_where_it_was_measured_to_be_fast() -> None:
     assert kernels.fastest(FAST, NAMES) == "avx512_bf16"
-    assert kernels.verdict(FAST).known == "measured"
+    assert kernels.verdict(FAST).known.startswith("measured")
 
 
 @pytest.mark.parametrize("processor", SLOW)
@@ -58,8 +58,8 @@ def test_every_row_of_the_table_says_how_it_is_known_and_can_be_reached() -> Non
     reached = {kernels.verdict(Processor(*number)) for number in numbers}
     assert {*kernels.TABLE, kernels.UNKNOWN} == {*reached, kernels.UNKNOWN}
     for row in (*kernels.TABLE, kernels.UNKNOWN):
-        assert row.known.partition(":")[0].partition(" on")[0] in ("measured", "not measured")
-        assert not row.fast or row.known == "measured"
+        assert row.fast == row.known.startswith("measured")
+        assert row.fast or row.known.startswith("not measured")
 
 
 def test_the_environment_comes_first() -> None:
@@ -69,8 +69,12 @@ def test_the_environment_comes_first() -> None:
         assert kernels.chosen(FAST, NAMES, environment=environment) == "avx512_bf16"
         assert kernels.asked_for(environment) is None
     wish = {kernels.VARIABLE: "avx512"}
-    with pytest.raises(kernels.KernelsError, match=r"SET=avx512: expected one of generic, avx2, "):
+    with pytest.raises(
+        kernels.KernelsError, match=r"SET=avx512: expected generic, .* here generic, avx2$"
+    ):
         kernels.chosen(SLOW[0], NAMES[:2], environment=wish)
+    with pytest.raises(kernels.KernelsError, match=r"not in this build: avx512, avx512_bf16$"):
+        kernels.chosen(SLOW[0], NAMES[:2], NAMES[2:], wish)
 
 
 def test_a_wish_that_cannot_be_met_ends_a_command_in_one_line() -> None:
@@ -89,7 +93,7 @@ raise SystemExit(command.run(work))
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {kernels.VARIABLE}=mmx: expected one of generic")
+    assert done.stderr.startswith(f"error: {kernels.VARIABLE}=mmx: expected generic, ")
     assert done.stderr.count("\n") == 1
 
 

@@ -677,7 +677,7 @@ def test_every_instruction_set_gives_the_same(instruction_set):
         timeout=300,
         check=False,
     )
-    if f"UOV_INSTRUCTION_SET={instruction_set}: expected one of generic" in done.stderr:
+    if "expected generic, avx2, avx512 or avx512_bf16" in done.stderr:
         pytest.skip(f"this processor has no {instruction_set}")
     assert done.returncode == 0, done.stderr
     assert f"({instruction_set} kernels)" in done.stdout

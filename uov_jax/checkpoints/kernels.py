@@ -9,9 +9,9 @@ from uov_jax.sparse import kernels
 def go_on_with(recorded: str | None) -> str | None:
     """Let the ops run the kernels that a checkpoint was computed with, where that can be.
 
-    A run shall end with the same bits wherever it goes on, and go on wherever it is brought: where
-    these kernels are missing, with those that are there. What the environment asks for comes before
-    both.
+    A run shall end with the same bits as if it had not been stopped, as far as the processor's
+    model allows (XLA compiles for it), and go on wherever it is brought: where these kernels are
+    missing, with those that are there. What the environment asks for comes before both.
 
     Args:
         recorded: as `sparse.current_kernels` named them; None: an older checkpoint does not say.

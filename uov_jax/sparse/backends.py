@@ -84,28 +84,7 @@ def _kernels(module: ModuleType) -> str:
     """Which inner kernels run, and which of this kind of processor could not be built."""
     left_out = ", ".join(module.kernels_left_out().split())
     missing = f"; without {left_out}, which its compiler could not make" if left_out else ""
-    return f"{module.kernels()} kernels{missing}"
-
-
-def current_kernels() -> str:
-    """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
-    name, _ = _current_backend()
-    return engine().kernels() if name == "cpu" else name
-
-
-def use_kernels(name: str) -> bool:
-    """Let the compiled ops run these kernels from now on, if the backend and processor have them.
-
-    It waits for ops that run. Programs need not be compiled again.
-
-    Returns:
-        Whether they run now.
-
-    """
-    if _current_backend()[0] != "cpu" or name not in engine().runnable_kernels():
-        return False
-    engine().use_kernels(name)
-    return True
+    return f"{module.instruction_set()} kernels{missing}"
 
 
 def pool_threads() -> int:
@@ -138,6 +117,27 @@ def _current_backend() -> tuple[str, str | None]:
         return "xla", None
     module, status = _load_engine()
     return ("xla", status) if module is None else ("cpu", None)
+
+
+def current_kernels() -> str:
+    """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
+    name, _ = _current_backend()
+    return engine().instruction_set() if name == "cpu" else name
+
+
+def use_kernels(name: str) -> bool:
+    """Let the compiled ops run these kernels from now on, if the backend and processor have them.
+
+    It waits for ops that run. Programs need not be compiled again.
+
+    Returns:
+        Whether they run now.
+
+    """
+    if _current_backend()[0] != "cpu" or name not in engine().runnable_kernels():
+        return False
+    engine().use_kernels(name)
+    return True
 
 
 @functools.cache

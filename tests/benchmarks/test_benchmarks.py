@@ -274,7 +274,7 @@ def test_smoothing_is_timed_with_its_parts(capsys):
 def test_an_unknown_suite_is_refused(capsys):
     with pytest.raises(SystemExit):
         command.main(["laiers"])
-    expected = "no suite laiers: expected layers, moves, plans, network, first_step, afi"
+    expected = "no suite laiers: expected layers, moves, plans, kernels, network, first_step, afi"
     assert expected in capsys.readouterr().err
 
 

@@ -22,6 +22,7 @@ ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
+	@echo "                 FIELDS=--config.total_steps=10 changes fields of its recipe, as here for a try"
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
 	@echo "make demo        the whole method on the simulated drive, in one table (half an hour; what make train did is used)"
 	@echo "make demo-seeds  the same with three seeds (an hour and a half)"
@@ -56,14 +57,16 @@ build: $(VENV)/built
 simulate: build
 	$(RUN) scripts/simulate.py --output data/sim
 
+# Fields of the recipe to change, such as FIELDS=--config.total_steps=10
+FIELDS :=
 train: simulate
-	$(RUN) scripts/train.py --config configs/tmp_san.py:sim
+	$(RUN) scripts/train.py --config configs/tmp_san.py:sim $(FIELDS)
 
 simulate-long: build
 	$(RUN) scripts/simulate.py --output data/sim-long --scenes 40
 
 train-long: simulate-long
-	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long
+	$(RUN) scripts/train.py --config configs/tmp_san.py:sim-long $(FIELDS)
 
 demo: simulate
 	$(RUN) scripts/demo.py

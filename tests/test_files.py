@@ -217,6 +217,36 @@ def test_sizes_of_files_in_their_order(tmp_path: Path) -> None:
     assert file_sizes([], "things").shape == (0,)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_looked_at_is_not_a_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    hiccups = Hiccups(number, 99)
+    monkeypatch.setattr(files, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(files.os, "stat", lambda path: hiccups(path))
+    with pytest.raises(UnreadableFileError, match=r"a: could not be read"):
+        file_sizes([tmp_path / "a"], "things")
+
+
+def test_a_look_that_fails_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    real, failed = os.stat, []
+
+    def stat(path: Path) -> os.stat_result:
+        if not failed:
+            failed.append(path)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(files, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(files.os, "stat", stat)
+    assert file_sizes([tmp_path / "a", tmp_path / "a" / "b"], "things").tolist() == [3, -1]
+    assert failed == [tmp_path / "a"]
+
+
 def test_empty_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in "abcd"]
     refuse_empty(paths, np.array([1, -1, 7, 2]), "things", "delete them", InputError)

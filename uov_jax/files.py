@@ -9,6 +9,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import json
 import lzma
@@ -59,6 +60,7 @@ PASSING = {
 TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
 LOOKERS = 16  # threads that wait for a file system
 _TEMPORARY = ".tmp"
+Looked = TypeVar("Looked")
 
 
 class UnreadableFileError(UserError, OSError):
@@ -73,14 +75,19 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
         pause: seconds before the second try, then twice as long each time.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError, NotADirectoryError: there is no such file.
         UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
 
     """
+    return _tried_again(path, path.read_bytes, pause)
+
+
+def _tried_again(path: Path, look: Callable[[], Looked], pause: float) -> Looked:
+    """What `look` gives of a file; tries and errors as `read_bytes`."""
     for number in range(1, TRIES + 1):
         try:
-            return path.read_bytes()
-        except FileNotFoundError:
+            return look()
+        except (FileNotFoundError, NotADirectoryError):
             raise
         except OSError as error:
             if error.errno not in PASSING or number == TRIES:
@@ -318,6 +325,10 @@ def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:
 
     Many at once, because a network's file system takes its time for each; with a bar for `what`
     where it takes more than a moment.
+
+    Raises:
+        UnreadableFileError: a file could not be looked at, which says nothing of its being there.
+
     """
     parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     bar = tqdm.tqdm(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
@@ -333,8 +344,8 @@ def _sizes(paths: Sequence[Path]) -> list[int]:
     sizes = []
     for path in paths:
         try:
-            found = os.stat(path)
-        except OSError:
+            found = _tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
+        except (FileNotFoundError, NotADirectoryError):
             sizes.append(-1)
         else:
             sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else -1)

@@ -48,7 +48,9 @@ class Verdict(NamedTuple):
 
 _MEASURED = "measured: layers took 0.53 to 0.75 of the time of float32"
 _NOT_MEASURED = "not measured: the safe choice"
-_SLOW_ON_A_XEON = "not measured on this model: the safe choice, since it was slow on one Xeon"
+_SLOW_ON_A_XEON = (
+    "not measured on this model: the safe choice, since it was reported slow on one Xeon"
+)
 # Every model that has it is in the table or gets the last row's answer.
 TABLE = (
     Verdict("AuthenticAMD", 26, (2,), "EPYC 9005 (Zen 5)", True, _MEASURED),

@@ -19,7 +19,7 @@ ROWS = (
     ("command_line",),
     ("tasks",),
     ("training", "pictures", "input"),
-    ("superpoints", "simulate", "teachers"),
+    ("superpoints", "fusion", "simulate", "teachers"),
     ("checkpoints", "dumps", "evaluation"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
     ("config", "compilation", "files", "job_array", "pickled", "readable", "signals", "user_cache"),

@@ -1,0 +1,1 @@
+"""Fusion of what many views of a room say into features of its points."""

@@ -30,6 +30,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from configs import common
+from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -41,6 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.update(
         dataset="semantickitti",
         root="data/semantickitti",
+        columns=SEMANTICKITTI_COLUMNS.text,
         train_split="train:1%",
         val_split="val",
         # A scan of 120,000 points has some 54,000.

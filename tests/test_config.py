@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from uov_jax.command_line import command
 from uov_jax.command_line.recipe import change_fields
 from uov_jax.config import check_overrides, default_directory, load_config
+from uov_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("tmp_san", "tmp_fcclip", "tmp_catseg", "tmp_slic")
@@ -194,3 +196,28 @@ def test_a_tilde_in_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.data.root == "/home/me/nuscenes"
     assert config.init.checkpoint == "/home/me/runs/a"
     assert config.seed == 3
+    config = change_fields(
+        load_config("configs/tmp_san.py"), ["--config.data.vocabulary=~/words.json"]
+    )
+    assert config.data.vocabulary == "/home/me/words.json"
+
+
+def test_a_tilde_in_an_option_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = command.parser("")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--checkpoint", type=command.path_text)
+    options = parser.parse_args(["--data=~/nuscenes", "--checkpoint=~/run"])
+    assert options.data == Path("/home/me/nuscenes")
+    assert options.checkpoint == "/home/me/run"
+    assert parser.parse_args(["--checkpoint=./run"]).checkpoint == "./run"
+
+
+def test_the_home_of_nobody_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"~no-such-user/x: .* Write the folder itself"):
+        change_fields(load_config("configs/tmp_san.py"), ["--config.data.root=~no-such-user/x"])
+    parser = command.parser("")
+    parser.add_argument("--data", type=Path)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--data=~no-such-user/x"])
+    assert "~no-such-user/x: " in capsys.readouterr().err

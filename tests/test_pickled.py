@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import io
 import pickle
 import pickletools
+import struct
+import tarfile
 import types
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from uov_jax.pickled import PickleError, read_pickled
+from uov_jax import pickled
+from uov_jax.pickled import PickleError, is_legacy_tar, read_pickled
 
 RAN: list[str] = []
 
@@ -196,7 +201,6 @@ def test_a_known_constructor_with_hostile_arguments_is_refused(tmp_path: Path) -
 
     rebuild = np.arange(3).__reduce__()[0]
     cases: dict[str, Any] = {
-        "objects": np.array([{"a": 1}], dtype=object),
         "a class for a shape": Array(rebuild, np.ndarray, (0,), b"b", state=(1, Own(), 1, 0, b"")),
         "too few numbers": Array(
             rebuild, np.ndarray, (0,), b"b", state=(1, (9, 9), np.dtype("f4"), False, b"1234")
@@ -206,6 +210,110 @@ def test_a_known_constructor_with_hostile_arguments_is_refused(tmp_path: Path) -
         path = save({"a": content}, tmp_path / "x.pkl", "protocol2")
         with pytest.raises(PickleError, match=r"x\.pkl: "):
             pytest.fail(f"{name}: {read_pickled(path)}")
+
+
+def test_arrays_of_other_types_are_left_out_and_named(tmp_path: Path) -> None:
+    content = {
+        "good": np.arange(3.0),
+        "objects": np.array([{"a": 1}], dtype=object),
+        "times": np.array(["2020-01-01"], "M8[D]"),
+        "records": np.zeros(2, [("a", "f4")]),
+        "moment": np.datetime64("2020-01-01"),
+    }
+    found = read_pickled(save(content, tmp_path / "x.pkl", "protocol2"))
+    assert list(found.content) == ["good"]
+    places = [line.partition(": an array of the type ")[0] for line in found.left_out]
+    assert places == ["objects", "times", "records", "moment"]
+
+
+# GLOBAL name, then a state that BUILD sets on what the name stands for.
+STATES = {
+    "a type of torch": (b"ctorch\nbfloat16\n", (3, ">", None, None, None, 2, 2, 0)),
+    "a function": (b"cnumpy.core.multiarray\nscalar\n", (None, {"__defaults__": (b"abcd",)})),
+    "a mapping": (b"ccollections\nOrderedDict\n", (None, {"_make": 3})),
+    "a class": (b"cargparse\nNamespace\n", (None, {"fields": 3})),
+    "a type": (b"cnumpy\ndtype\n", (None, {"dtype": 3})),
+    "a stand-in": (b"cos\nsystem\n", (None, {"name": 3})),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_no_pickle_changes_what_later_ones_are_read_with(tmp_path: Path, name: str) -> None:
+    def state_of(known: Any) -> Any:
+        fields = {
+            field: getattr(known, field, None)
+            for field in ("_make", "dtype", "fields", "name", "__dict__")
+        }
+        return {key: str(value) for key, value in fields.items()}, str(known)
+
+    before = {key: state_of(known) for key, known in pickled.KNOWN.items()}
+    types = {key: str(np.dtype(kind)) for key, kind in pickled.DTYPES.items()}
+    code, state = STATES[name]
+    hostile = b"\x80\x02" + code + pickle.dumps(state, 2)[2:-1] + b"b."
+    (tmp_path / "hostile.pkl").write_bytes(hostile)
+    with contextlib.suppress(PickleError):  # Refused is as good as without effect.
+        read_pickled(tmp_path / "hostile.pkl")
+    assert {key: state_of(known) for key, known in pickled.KNOWN.items()} == before
+    assert {key: str(np.dtype(kind)) for key, kind in pickled.DTYPES.items()} == types
+    numbers = torch.tensor([1.5, 2.5, 3.5]).bfloat16()
+    found = read_pickled(save({"a": numbers}, tmp_path / "good.pt", "zip")).content["a"]
+    np.testing.assert_array_equal(found, [1.5, 2.5, 3.5])
+
+
+def test_what_stands_at_many_places_is_gone_through_once(tmp_path: Path) -> None:
+    nested: Any = [np.arange(2)]
+    for _ in range(100):  # 2 to the 100 places
+        nested = [nested, nested]
+    found = read_pickled(save(nested, tmp_path / "x.pkl", "protocol2")).content
+    assert found[0] is found[1]
+    for _ in range(100):
+        found = found[1]
+    np.testing.assert_array_equal(found[0], [0, 1])
+
+
+def test_archives_of_the_first_versions_of_torch(tmp_path: Path) -> None:
+    path = write_legacy_tar(tmp_path / "old.pth.tar")
+    assert is_legacy_tar(path.read_bytes()[:512])
+    found = read_pickled(path).content
+    np.testing.assert_array_equal(found["weight"], np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    np.testing.assert_array_equal(found["part"], [4, 5])
+    # PyTorch itself is the judge of what such a file says.
+    expected = torch.load(path, weights_only=False)
+    np.testing.assert_array_equal(found["weight"], expected["weight"].numpy())
+    np.testing.assert_array_equal(found["part"], expected["part"].numpy())
+
+
+def write_legacy_tar(path: Path) -> Path:
+    """Two tensors, one a view of the other's numbers, as torch 0.1.1 wrote them."""
+
+    class Reference:
+        def __init__(self, key: int) -> None:
+            self.key = key
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> Any:
+            return value.key if isinstance(value, Reference) else None
+
+    def dumped(*values: Any) -> bytes:
+        buffer = io.BytesIO()
+        for value in values:
+            Pickler(buffer, 2).dump(value)
+        return buffer.getvalue()
+
+    numbers = np.arange(6, dtype="<f4")
+    storages = dumped(1) + dumped((1, "cpu", torch.FloatStorage))
+    storages += struct.pack("<q", 6) + numbers.tobytes() + dumped([(2, 1, 4, 2)])
+    tensors = dumped(2) + dumped((3, 1, torch.FloatTensor))
+    tensors += struct.pack("<i4x2q2qq", 2, 3, 2, 1, 3, 0)
+    tensors += dumped((4, 2, torch.FloatTensor)) + struct.pack("<i4x1q1qq", 1, 2, 1, 0)
+    content = dumped({"weight": Reference(3), "part": Reference(4)})
+    files = {"sys_info": dumped({}), "storages": storages, "tensors": tensors, "pickle": content}
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
 
 
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:

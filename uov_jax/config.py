@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from uov_jax.errors import InputError, MissingFileError
+from uov_jax.files import expand_home
 
 OVERRIDE = "--config."
 PATHS = ("data.root", "data.dumps", "data.labels", "init.checkpoint", "run.compilation_cache")
@@ -46,19 +47,19 @@ def load_config(spec: str) -> ConfigDict:
 
 def split_spec(spec: str) -> tuple[Path, str]:
     """File and variant of `FILE` or `FILE:VARIANT`; folders may have colons in their names."""
-    whole = Path(spec).expanduser()
+    whole = expand_home(spec)
     name, colon, variant = spec.rpartition(":")
     if whole.is_file() or not colon or "/" in variant:
         return whole, ""
-    return Path(name).expanduser(), variant
+    return expand_home(name), variant
 
 
 def expand_homes(config: ConfigDict) -> None:
     """Put the home directory in the place of a leading ~ in the fields that are paths."""
-    for name in PATHS:
+    for name in (*PATHS, "data.vocabulary"):
         section, _, field = name.partition(".")
         if section in config and config[section].get(field, "").startswith("~"):
-            config[section][field] = str(Path(config[section][field]).expanduser())
+            config[section][field] = str(expand_home(config[section][field]))
 
 
 def check_overrides(config: ConfigDict, arguments: Sequence[str]) -> None:

@@ -67,6 +67,17 @@ class UnreadableFileError(UserError, OSError):
     """A file could not be read, though nothing says that it is damaged: disk, network, rights."""
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """A path with the home directory in the place of a leading ~; InputError where there is none.
+
+    Shells do that for words that begin with ~, but not within words such as --data=~/nuscenes.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: {error} Write the folder itself in the place of ~") from error
+
+
 def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
     """The content of a file; what may pass is tried again, so that the rest is damage.
 

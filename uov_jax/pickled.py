@@ -4,7 +4,8 @@
 arrays are read without PyTorch. A pickle is a program that may call any function by its name; here
 the names of tensors, arrays and plain containers stand for functions of this module that make
 arrays from bytes, `argparse.Namespace` and the like for dictionaries, and every other name for an
-object that does nothing: it is left out of the content, and named.
+object that does nothing: it is left out of the content, and named. What a pickle is given cannot be
+changed by it either: every name stands for an object of this module whose state it does not set.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import io
 import math
 import pickle
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +28,7 @@ from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, read_bytes
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first number of torch.save's older files
+LEGACY_TAR = ("storages", "tensors", "pickle")  # files in the archives of its first versions
 DEEPEST = 200  # containers in containers
 # Storages of torch by the names of their types: numpy's types, little-endian as on the disk.
 STORAGES: dict[str, Any] = {
@@ -87,10 +90,12 @@ def read_pickled(path: Path) -> Pickled:
     try:
         if zipfile.is_zipfile(io.BytesIO(content)):
             found = _read_zip(content)
+        elif is_legacy_tar(content):
+            found = _read_tar(content)
         else:
             found = _read_sequence(content)
         left_out: list[str] = []
-        plain = _plain(found, "", left_out, 0)
+        plain = _plain(found, "", left_out, 0, {})
     except PickleError as error:
         raise PickleError(f"{path}: {error}") from error
     except (*DAMAGE, pickle.UnpicklingError, AttributeError, RecursionError) as error:
@@ -105,13 +110,49 @@ def is_pickled(start: bytes) -> bool:
     return start[:1] == b"\x80" or start[:1] in (b"(", b"}", b"]")
 
 
+def is_legacy_tar(start: bytes) -> bool:
+    """Whether a file is an archive of torch.save's first versions by its first bytes."""
+    name = start[:100].rstrip(b"\0").decode("latin1")
+    return start[257:262] == b"ustar" and name in (*LEGACY_TAR, "sys_info")
+
+
 # Elements of a tensor may share numbers, as after `expand`, but a few bytes must not become the
 # terabytes that they say: elements, several times those of the largest table of words.
 _MOST_SHARED = 2**28
 
 
+class _Fixed:
+    """Something whose state a pickle may want to set, without effect."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Maker(_Fixed):
+    """A function of this module under the name that pickles have for another one."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+
+class _TorchType(_Fixed):
+    """A type of numbers by one of torch's names."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+
+
 @dataclasses.dataclass
-class _Storage:
+class _Storage(_Fixed):
     """Numbers on the disk that tensors are cut from."""
 
     dtype: np.dtype[Any]
@@ -125,7 +166,7 @@ class _Storage:
 
 
 @dataclasses.dataclass
-class _Tensor:
+class _Tensor(_Fixed):
     """A tensor whose numbers may still have to be read."""
 
     storage: _Storage
@@ -204,23 +245,26 @@ class _Namespace:
 
 
 class _Dtype:
-    """A numpy type: of numbers, truth values or texts; of nothing else."""
+    """A numpy type: of numbers, truth values or texts; None for any other."""
 
-    def __init__(self, code: object, *_: object) -> None:
-        if not isinstance(code, str) or not code or code[0] not in "biufcSU?":
-            raise PickleError(f"an array of the type {code!r}, which is no plain number or text")
-        self.dtype: np.dtype[Any] = np.dtype(code)
+    dtype: np.dtype[Any] | None = None
+
+    def __init__(self, code: object = "", *_: object) -> None:
+        self.code = code
+        if isinstance(code, str) and code and code[0] in "biufcSU?":
+            self.dtype = np.dtype(code)
 
     def __setstate__(self, state: object) -> None:
-        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "=", "|"):
-            if state[1] != "|":
-                self.dtype = self.dtype.newbyteorder(state[1])
+        if self.dtype is None or not isinstance(state, tuple) or len(state) < 2:
+            return
+        if state[1] in ("<", ">", "="):
+            self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Array:
     """A numpy array that gets its numbers by `__setstate__`."""
 
-    value: np.ndarray | None = None
+    value: np.ndarray | _LeftOut | None = None
 
     def __init__(self, *_: object) -> None:
         pass
@@ -232,10 +276,14 @@ class _Array:
         self.value = _array_of(shape, dtype, numbers, "F" if fortran else "C")
 
 
-def _array_of(shape: Any, dtype: Any, numbers: Any, order: Any) -> np.ndarray:
+def _array_of(shape: Any, dtype: Any, numbers: Any, order: Any) -> np.ndarray | _LeftOut:
+    if not isinstance(dtype, _Dtype):
+        raise PickleError("an array whose type is none")
+    if dtype.dtype is None:
+        return _LeftOut(f"an array of the type {dtype.code!r}, which is no plain number or text")
     if isinstance(numbers, str):
         numbers = numbers.encode("latin1")  # as Python 2 wrote them
-    if not isinstance(dtype, _Dtype) or not isinstance(numbers, bytes | bytearray):
+    if not isinstance(numbers, bytes | bytearray):
         raise PickleError("an array of objects, where numbers or texts were expected")
     values = np.frombuffer(bytes(numbers), dtype.dtype)
     return values.reshape(tuple(int(n) for n in shape), order=order)
@@ -246,11 +294,14 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _scalar(dtype: Any, numbers: Any = b"") -> Any:
-    return _array_of((), dtype, numbers, "C")[()]
+    found = _array_of((), dtype, numbers, "C")
+    return found if isinstance(found, _LeftOut) else found[()]
 
 
-def _from_buffer(numbers: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
-    return _array_of(shape, dtype, bytes(numbers), "F" if order == "F" else "C")
+def _from_buffer(numbers: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    found = _Array()
+    found.value = _array_of(shape, dtype, bytes(numbers), "F" if order == "F" else "C")
+    return found
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
@@ -272,10 +323,10 @@ def _rebuild_tensor(
 def _rebuild_tensor_v3(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> _Tensor | _LeftOut:
-    if not isinstance(storage, _Storage) or not isinstance(dtype, np.dtype):
+    if not isinstance(storage, _Storage) or not isinstance(dtype, _TorchType):
         return _LeftOut("a tensor of an unknown type")
     sizes = tuple(int(n) for n in shape), tuple(int(n) for n in strides)
-    return _Tensor(storage, dtype, int(offset), *sizes)
+    return _Tensor(storage, dtype.dtype, int(offset), *sizes)
 
 
 def _first(value: object, *_: object) -> object:
@@ -310,39 +361,43 @@ def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: kind(*arguments[:2])
 
 
+# A type where a pickle makes objects of it (its NEWOBJ takes nothing else), else a `_Fixed`.
 KNOWN: dict[tuple[str, str], Any] = {
-    **{
-        (f"numpy{module}", name): maker
-        for name, maker in (("_reconstruct", _reconstruct), ("scalar", _scalar))
-        for module in (".core.multiarray", "._core.multiarray")
-    },
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-    ("copyreg", "_reconstructor"): _made,
-    ("copy_reg", "_reconstructor"): _made,
-    ("collections", "OrderedDict"): _mapping,
-    ("collections", "defaultdict"): _mapping,
-    ("collections", "Counter"): _mapping,
     ("argparse", "Namespace"): _Namespace,
     ("types", "SimpleNamespace"): _Namespace,
     ("easydict", "EasyDict"): _Namespace,
-    ("builtins", "set"): _collection(set),
-    ("builtins", "frozenset"): _collection(frozenset),
-    ("builtins", "complex"): _number(complex),
-    ("builtins", "slice"): _number(slice),
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
-    ("torch._utils", "_rebuild_parameter"): _first,
-    ("torch._utils", "_rebuild_parameter_with_state"): _first,
-    ("torch", "Size"): _collection(tuple),
-    ("torch", "device"): lambda *words: ":".join(map(str, words)),
-    **{("torch", name): dtype for name, dtype in STORAGES.items()},
-    ("torch.storage", "UntypedStorage"): STORAGES["UntypedStorage"],
-    **{("torch", name): dtype for name, dtype in DTYPES.items()},
+    ("numpy.core.multiarray", "_reconstruct"): _Maker(_reconstruct),
+    ("numpy._core.multiarray", "_reconstruct"): _Maker(_reconstruct),
+    ("numpy.core.multiarray", "scalar"): _Maker(_scalar),
+    ("numpy._core.multiarray", "scalar"): _Maker(_scalar),
+    **{
+        name: _Maker(maker)  # type: ignore[arg-type]  # of functions and lambdas alike
+        for name, maker in {
+            ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+            ("numpy._core.numeric", "_frombuffer"): _from_buffer,
+            ("_codecs", "encode"): _encode,
+            ("copyreg", "_reconstructor"): _made,
+            ("copy_reg", "_reconstructor"): _made,
+            ("collections", "OrderedDict"): _mapping,
+            ("collections", "defaultdict"): _mapping,
+            ("collections", "Counter"): _mapping,
+            ("builtins", "set"): _collection(set),
+            ("builtins", "frozenset"): _collection(frozenset),
+            ("builtins", "complex"): _number(complex),
+            ("builtins", "slice"): _number(slice),
+            ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+            ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
+            ("torch._utils", "_rebuild_parameter"): _first,
+            ("torch._utils", "_rebuild_parameter_with_state"): _first,
+            ("torch", "Size"): _collection(tuple),
+            ("torch", "device"): lambda *words: ":".join(map(str, words)),
+        }.items()
+    },
+    **{("torch", name): _TorchType(dtype) for name, dtype in (STORAGES | DTYPES).items()},
+    ("torch.storage", "UntypedStorage"): _TorchType(STORAGES["UntypedStorage"]),
 }
 KNOWN |= {
     ("__builtin__", name): KNOWN["builtins", name] for name in ("set", "frozenset", "complex")
@@ -400,12 +455,14 @@ def _read_zip(content: bytes) -> Any:
             raise PickleError("written on a big-endian machine")
         storages: dict[str, _Storage] = {}
 
-        def load(key: tuple[Any, ...]) -> _Storage:
-            _, dtype, name, _, size = key
+        def load(key: tuple[Any, ...]) -> _Storage | _LeftOut:
+            _, kind, name, _, size = key
+            if not isinstance(kind, _TorchType):
+                return _LeftOut("numbers of an unknown type")
             if name not in storages:
                 data = archive.read(f"{root}data/{name}")
-                storages[name] = _Storage(dtype, int(size), data)
-            return dataclasses.replace(storages[name], dtype=dtype)
+                storages[name] = _Storage(kind.dtype, int(size), data)
+            return dataclasses.replace(storages[name], dtype=kind.dtype)
 
         return _Unpickler(io.BytesIO(archive.read(pickles[0])), load).load()
 
@@ -416,10 +473,13 @@ def _read_sequence(content: bytes) -> Any:
     storages: dict[str, _Storage] = {}
 
     def load(key: tuple[Any, ...]) -> _Storage:
-        _, dtype, name, _, size, *view = key
+        _, kind, name, _, size, *view = key
         if any(view):
             raise PickleError("a view of a storage, as only PyTorch before 0.4 wrote it")
-        return storages.setdefault(str(name), _Storage(dtype, int(size)))
+        if not isinstance(kind, _TorchType):
+            # Its length on the disk is not known, and so not where the others are.
+            raise PickleError("a tensor of an unknown type")
+        return storages.setdefault(str(name), _Storage(kind.dtype, int(size)))
 
     first = _Unpickler(file, load).load()
     if first != LEGACY_MAGIC:
@@ -439,10 +499,67 @@ def _read_sequence(content: bytes) -> Any:
     return found
 
 
-def _plain(value: Any, place: str, left_out: list[str], depth: int) -> Any:
-    """Content with arrays for tensors and dictionaries for namespaces; `_LeftOut` goes."""
+def _read_tar(content: bytes) -> Any:
+    """The archive of torch.save's first versions: the storages, the tensors, and the pickle."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        files = {}
+        for name in LEGACY_TAR:
+            file = archive.extractfile(name)
+            if file is None:
+                raise PickleError(f"an archive of torch.save without its file {name!r}")
+            files[name] = io.BytesIO(file.read())
+
+    def refuse(_: tuple[Any, ...]) -> Any:
+        raise PickleError("a tensor where none was expected")
+
+    def load(file: io.BytesIO) -> Any:
+        return _Unpickler(file, refuse).load()
+
+    objects: dict[int, Any] = {}
+    file = files["storages"]
+    for _ in range(load(file)):
+        key, _, kind = load(file)
+        if not isinstance(kind, _TorchType):
+            raise PickleError("a tensor of an unknown type")
+        (size,) = struct.unpack("<q", file.read(8))
+        objects[key] = _Storage(kind.dtype, size, file.read(size * kind.dtype.itemsize))
+    for key, root, offset, size in load(file):
+        whole = objects[root]
+        begin, width = offset * whole.dtype.itemsize, size * whole.dtype.itemsize
+        objects[key] = _Storage(whole.dtype, size, whole.data[begin : begin + width])
+    file = files["tensors"]
+    for _ in range(load(file)):
+        key, storage, _ = load(file)
+        (axes,) = struct.unpack("<i4x", file.read(8))
+        numbers = struct.unpack(f"<{2 * axes + 1}q", file.read(16 * axes + 8))
+        shape, strides, offset = numbers[:axes], numbers[axes:-1], numbers[-1]
+        objects[key] = _Tensor(objects[storage], objects[storage].dtype, offset, shape, strides)
+    return _Unpickler(
+        files["pickle"], lambda key: objects[int(key[0] if isinstance(key, tuple) else key)]
+    ).load()
+
+
+def _plain(
+    value: Any, place: str, left_out: list[str], depth: int, done: dict[int, tuple[Any, Any]]
+) -> Any:
+    """Content with arrays for tensors and dictionaries for namespaces; `_LeftOut` goes.
+
+    A container that stands at several places is gone through once, and names what it lacks at the
+    first: a few bytes may say 2 to the 200 places. `done` has results by the identity of what they
+    were made of, and that, to keep it.
+    """
     if depth > DEEPEST:
         raise PickleError(f"containers in containers, {DEEPEST} deep and more")
+    if isinstance(value, _LeftOut | type):
+        return _plain_of(value, place, left_out, depth, done)
+    if id(value) not in done:
+        done[id(value)] = value, _plain_of(value, place, left_out, depth, done)
+    return done[id(value)][1]
+
+
+def _plain_of(
+    value: Any, place: str, left_out: list[str], depth: int, done: dict[int, tuple[Any, Any]]
+) -> Any:
     if isinstance(value, _Tensor):
         return value.array()
     if isinstance(value, _Array):
@@ -454,10 +571,12 @@ def _plain(value: Any, place: str, left_out: list[str], depth: int) -> Any:
     if isinstance(value, _Namespace):
         value = value.fields
     if isinstance(value, Mapping):
-        items = {key: _plain(v, f"{place}.{key}", left_out, depth + 1) for key, v in value.items()}
+        items = {
+            key: _plain(v, f"{place}.{key}", left_out, depth + 1, done) for key, v in value.items()
+        }
         return {key: item for key, item in items.items() if item is not _GONE}
     if isinstance(value, list | tuple | set | frozenset):
-        parts = [_plain(v, f"{place}[{i}]", left_out, depth + 1) for i, v in enumerate(value)]
+        parts = [_plain(v, f"{place}[{i}]", left_out, depth + 1, done) for i, v in enumerate(value)]
         if isinstance(value, list):
             return [part for part in parts if part is not _GONE]
         parts = [None if part is _GONE else part for part in parts]
@@ -466,10 +585,8 @@ def _plain(value: Any, place: str, left_out: list[str], depth: int) -> Any:
         name = value.name if isinstance(value, _LeftOut) else value.__name__
         left_out.append(f"{place.lstrip('.') or 'the content'}: {name}")
         return _GONE
-    if isinstance(value, _Dtype):
+    if isinstance(value, _Dtype | _TorchType):
         return str(value.dtype)
-    if isinstance(value, np.dtype):
-        return str(value)
     if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
         return value
     left_out.append(f"{place.lstrip('.') or 'the content'}: {type(value).__name__}")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from uov_jax.afi import NUSCENES_GROUND, merge_teacher_labels, smooth_labels
+from uov_jax.afi import NUSCENES_GROUND, NUSCENES_THINGS, merge_teacher_labels, smooth_labels
 from uov_jax.afi.ground import ground_points
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
+from uov_jax.errors import InputError
 
 MODES = {"labels_noground": None, "labels_nuscenes": NUSCENES_GROUND}
 
@@ -104,27 +105,49 @@ def test_teacher_replaces_near_things_with_the_stated_probability():
     points = points.astype(np.float32)
     labels = np.full(count, 15, np.uint8)
     teacher = np.full(count, 4)
-    merged = merge_teacher_labels(points, labels, teacher, seed=7)
+    merged = merge_teacher_labels(points, labels, teacher, seed=7, things=NUSCENES_THINGS)
     assert merged.dtype == np.uint8
     for metres, probability in ((0.5, 0.794), (20, 0.5), (40, 0.2)):
         band = np.abs(radius - metres) < 0.5
         # Four standard deviations of some 3,300 draws.
         assert np.mean(merged[band] == 4) == pytest.approx(probability, abs=0.035)
-    np.testing.assert_array_equal(merged, merge_teacher_labels(points, labels, teacher, seed=7))
-    assert np.any(merged != merge_teacher_labels(points, labels, teacher, seed=8))
+    np.testing.assert_array_equal(
+        merged, merge_teacher_labels(points, labels, teacher, seed=7, things=NUSCENES_THINGS)
+    )
+    assert np.any(
+        merged != merge_teacher_labels(points, labels, teacher, seed=8, things=NUSCENES_THINGS)
+    )
     # Neither void nor what is not a thing replaces anything.
     for kept in (0, 11, 16):
         teacher[:] = kept
-        np.testing.assert_array_equal(merge_teacher_labels(points, labels, teacher, seed=7), labels)
+        np.testing.assert_array_equal(
+            merge_teacher_labels(points, labels, teacher, seed=7, things=NUSCENES_THINGS), labels
+        )
 
 
 def test_teacher_labels_are_merged_before_smoothing(street, street_parameters):
     points, labels, teacher = street["points"], street["seg"], np.full(2400, 4, np.int32)
-    merged = merge_teacher_labels(points, labels, teacher, seed=5)
+    merged = merge_teacher_labels(points, labels, teacher, seed=5, things=NUSCENES_THINGS)
     np.testing.assert_array_equal(
-        smooth_labels(points, labels, street_parameters, teacher_labels=teacher, seed=5),
+        smooth_labels(
+            points,
+            labels,
+            street_parameters,
+            teacher_labels=teacher,
+            things=NUSCENES_THINGS,
+            seed=5,
+        ),
         smooth_labels(points, merged, street_parameters),
     )
+
+
+def test_things_of_another_vocabulary_are_given_by_name(street, street_parameters):
+    points, labels, teacher = street["points"], street["seg"], np.full(2400, 12, np.int32)
+    merged = merge_teacher_labels(points, labels, teacher, seed=5, things=[12])
+    assert 0.05 < np.mean(merged == 12) < 0.95
+    for things in ((), (12, 17)):
+        with pytest.raises(InputError, match="teacher_labels: things = "):
+            smooth_labels(points, labels, teacher_labels=teacher, things=things)
 
 
 def plane(rng: np.random.Generator) -> np.ndarray:

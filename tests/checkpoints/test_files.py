@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -50,6 +51,45 @@ def test_torch_containers_of_known_trainers_are_opened(
     checkpoint = load_state_dict_file(tmp_path / "network.pt")
     assert checkpoint.state_dict["final.kernel"].dtype == np.float32
     assert checkpoint.config == (None if container is None else CONFIG)
+
+
+def test_halves_of_other_kinds_become_float32_and_are_checked(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    values = torch.tensor([1.5, 2.5])
+    path = tmp_path / "x.safetensors"
+    save_file({"a": values.bfloat16(), "b": values.half()}, path)
+    found = load_state_dict_file(path).state_dict
+    assert found["a"].dtype == np.float32
+    assert found["b"].dtype == np.float16
+    np.testing.assert_array_equal(found["a"], values.numpy())
+    save_file({"a": torch.full((2,), torch.nan).bfloat16()}, path)
+    with pytest.raises(InputError, match="not finite, the first is a"):
+        load_state_dict_file(path)
+    np.savez(tmp_path / "x.npz", a=np.ones(2, ml_dtypes.bfloat16))
+    with pytest.raises(InputError, match=r"x\.npz: a is of the type .V2, expected numbers"):
+        load_state_dict_file(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", a=np.array([np.nan + 1j]))
+    with pytest.raises(InputError, match="not finite"):
+        load_state_dict_file(tmp_path / "x.npz")
+
+
+def test_types_that_are_not_known_are_named(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.ones(2).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=r"x\.safetensors: .*float8_e4m3fn"):
+        load_state_dict_file(tmp_path / "x.safetensors")
+
+
+def test_where_tensors_were_looked_for_is_said(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"net": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"under 'model_points'.*found net, epoch"):
+        load_state_dict_file(tmp_path / "x.pt")
 
 
 def test_what_is_no_tensor_is_left_out_and_named(tmp_path: Path) -> None:

@@ -50,3 +50,20 @@ def test_keyframes_without_dumps_are_said_before_the_report(
     assert script.main([*common, *folders]) == 1
     assert "1 of 2 keyframes have no dump" in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
+
+
+def test_an_image_that_is_cut_off_costs_its_picture_alone(tmp_path, vocabulary, capsys):
+    root = write_dataset(tmp_path / "data")
+    keyframes = NuScenesTables(root, "v1.0-mini").keyframes("mini_val")
+    dumps = write_dumps(tmp_path / "dumps", keyframes, vocabulary)
+    image = keyframes[0].cameras[3].path
+    image.write_bytes(image.read_bytes()[:200])
+    common = ["--data", str(root), "--version", "v1.0-mini", "--split", "mini_val"]
+    folders = ["--dumps", str(dumps.root), "--output", str(tmp_path / "report")]
+    assert script.main([*common, *folders]) == 0
+    out = capsys.readouterr().out
+    assert f"{keyframes[0].token}.jpg is left out: {image}" in out
+    assert f"{len(keyframes) - 1} pictures" in out
+    assert (tmp_path / "report" / "summary.txt").is_file()
+    drawn = {path.stem for path in (tmp_path / "report").glob("*.jpg")}
+    assert drawn == {keyframe.token for keyframe in keyframes[1:]}

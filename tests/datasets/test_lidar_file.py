@@ -11,6 +11,7 @@ import pytest
 
 from uov_jax.datasets.lidar_file import (
     NUSCENES_COLUMNS,
+    RING,
     SEMANTICKITTI_COLUMNS,
     read_points,
 )
@@ -133,6 +134,20 @@ def test_what_no_column_can_hold_is_named(
     stored.tofile(tmp_path / "sweep.bin")
     with pytest.raises(InputError, match=f"sweep.bin: {message}"):
         read_points(tmp_path / "sweep.bin", NUSCENES_COLUMNS)
+
+
+@pytest.mark.parametrize("expected", COLUMNS)
+@pytest.mark.parametrize("numbers", [np.zeros(4000, "<i4"), np.arange(4000, dtype="<i4")])
+def test_zeros_and_other_types_are_no_sweep(
+    tmp_path: Path, expected: str, numbers: np.ndarray
+) -> None:
+    columns = COLUMNS[expected]
+    table = numbers.reshape(-1, len(columns.names)).copy()
+    if RING in columns.names:
+        table[:, columns.names.index(RING)] = 0
+    table.tofile(tmp_path / "x.bin")
+    with pytest.raises(InputError, match=r"x.bin: all .* points lie within 0.01 m of the LiDAR"):
+        read_points(tmp_path / "x.bin", columns)
 
 
 def test_extremes_of_real_sweeps_are_read(tmp_path: Path) -> None:

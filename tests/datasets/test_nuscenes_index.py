@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -131,6 +132,24 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="cannot be kept there .* XDG_CACHE_HOME names another"):
+        index = open_index(root / VERSION)
+    assert len(index.sample_token) == 4
+
+
+def test_a_cache_that_may_not_be_looked_into_is_a_warning(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def denied(path: object, *_: object, **__: object) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    # As of another user's home; root, as tests may be run, sees everything.
+    own = str(tmp_path / "uov_jax")
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda p, **k: (denied if own in str(p) else stat)(p, **k))
+    monkeypatch.setattr(nuscenes_index, "_keep", denied)
+    with pytest.warns(UserWarning, match=r"cannot be kept there \(Permission denied\)"):
         index = open_index(root / VERSION)
     assert len(index.sample_token) == 4
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
+from uov_jax.config import load_config
 from uov_jax.datasets.semantickitti import (
     SemanticKittiScans,
     class_table,
@@ -15,6 +16,7 @@ from uov_jax.datasets.semantickitti import (
     labels_of_classes,
     read_classes,
 )
+from uov_jax.datasets.split import open_split
 
 TRAIN = ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10")
 # The dataset's labels by the name of their class in its single-scan benchmark, in the order of the
@@ -102,6 +104,19 @@ def test_points_and_labels(root):
     np.testing.assert_array_equal(shifted[:, :3], cloud[:, :3])
     np.testing.assert_array_equal(shifted[:, 3], cloud[:, 3] + np.float32(1))
     assert scans.seen(3, cloud) is None
+
+
+def test_columns_are_those_of_the_recipe(tmp_path):
+    cloud, _ = write_scan(tmp_path, "08", 0)
+    path = tmp_path / "sequences" / "08" / "velodyne" / "000000.bin"
+    wider = np.column_stack([cloud, np.arange(len(cloud)) % 64]).astype(np.float32)
+    wider.tofile(path)
+    with pytest.raises(ValueError, match="160 bytes, expected 200"):
+        SemanticKittiScans(tmp_path, "08")
+    config = load_config("configs/finetune_semantickitti.py")
+    with config.unlocked():
+        config.data.root, config.data.columns = str(tmp_path), "x y z intensity ring"
+    np.testing.assert_array_equal(open_split(config.data, "08").sweeps().points(0), cloud)
 
 
 def test_the_map_is_the_published_one_and_its_inverse(tmp_path):

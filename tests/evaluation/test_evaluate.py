@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from uov_jax.checkpoints.load import NetworkMismatchError, load_network
 from uov_jax.checkpoints.state_dict import model_to_state_dict, named_variables
 from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.config import load_config
-from uov_jax.datasets.nuscenes import read_lidarseg
+from uov_jax.datasets.nuscenes import NuScenesLabelFormat, read_lidarseg
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.evaluation.confusion import ConfusionMatrix
@@ -601,6 +602,43 @@ def test_a_vocabulary_of_ones_own_has_its_own_ground_and_number_of_classes(
     ring = dataclasses.replace(afi.NUSCENES_GROUND, classes=(3, 19))
     expected = afi.smooth_labels(points[:, :3], plain, num_classes=20, ground=ring)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_vocabulary_counts_by_its_content(
+    tmp_path: Path,
+    config: ConfigDict,
+    networks: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shipped = resources.files("uov_jax.vocabulary").joinpath("nuscenes.json").read_text("utf-8")
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(shipped, "utf-8")
+        with config.unlocked():
+            config.data.vocabulary = str(tmp_path / name)
+        assert judge(config, networks, tmp_path / "out").finished
+    assert "judged already" in capsys.readouterr().out
+    content = json.loads(shipped)
+    (tmp_path / "b.json").write_text(json.dumps(content | {"ground": content["ground"][:1]}))
+    with pytest.raises(
+        EvaluationProgressError, match="classes of the ground = driveable_surface, "
+    ):
+        judge(config, networks, tmp_path / "out")
+
+
+def test_a_submission_has_the_benchmarks_classes(
+    tmp_path: Path,
+    config: ConfigDict,
+    networks: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As many, but two of them the other way round.
+    ignored, first, second, *others = load_vocabulary("nuscenes").eval_classes
+    swapped = property(lambda _: (ignored, second, first, *others))
+    monkeypatch.setattr(NuScenesLabelFormat, "official_classes", swapped)
+    with pytest.raises(
+        InputError, match="the 16 classes of .*, bicycle, barrier, .* 16, barrier, "
+    ):
+        judge(config, networks, tmp_path / "out", submission=True)
 
 
 def test_names_of_columns_tell_checkpoints_apart(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.dumps.reference import open_dumps
+from uov_jax.errors import InputError
+from uov_jax.tasks import query
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.query import (
     QueriedNetwork,
@@ -213,6 +215,27 @@ def test_an_answer_lists_places_and_draws_them(network, keyframe, dumps, asked, 
     row = next(line for line in lines if line.startswith("     1"))
     assert f"{x:7.2f}  {y:7.2f}  {z:7.2f}" in row
     assert row.endswith(truth)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_itself_alone(
+    network, keyframe, dumps, asked, tmp_path, monkeypatch
+):
+    words = network.words(dumps)
+    read = query.read_image
+    missing = {"once": True}
+
+    def cut_off(path):
+        if missing.pop("once", False):
+            raise InputError(f"{path}: cut off")
+        return read(path)
+
+    monkeypatch.setattr(query, "read_image", cut_off)
+    queries = {"sedan": words[1], "a red car!": words[2]}
+    text = "\n".join(answer(network, keyframe, VOCABULARY, queries, words, tmp_path, top=3))
+    assert "sedan.png is left out: " in text
+    assert ": cut off" in text
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {f"{keyframe.token}_{name}.png" for name in ("a_red_car", "words")}
 
 
 def test_texts_become_names_of_files():

@@ -241,6 +241,44 @@ def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict
     assert task.evaluated == [10, 20]
 
 
+class BadSweep(TinyTask):
+    """A sweep of validation that cannot be read, at some evaluations."""
+
+    def __init__(self, *steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+        if step in self.steps:
+            raise InputError("sweep 7: truncated")
+        return super().evaluate(predict, directory, step)
+
+
+def test_an_evaluation_that_fails_does_not_end_the_training(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = BadSweep(10)
+    result = loop.train(task, config, tmp_path / "run")
+    assert result.finished
+    assert task.evaluated == [20]
+    said = capsys.readouterr().out
+    assert "The evaluation at step 10 failed: sweep 7: truncated. Training goes on" in said
+
+
+def test_the_last_evaluation_that_fails_is_an_error_and_is_made_up_for(
+    tmp_path: Path, config: ConfigDict
+) -> None:
+    for _ in range(2):  # The same command again meets the same file again, with nothing lost.
+        with pytest.raises(InputError, match="sweep 7: truncated"):
+            loop.train(BadSweep(20), config, tmp_path / "run")
+        assert (tmp_path / "run" / "checkpoints" / "20").is_dir()
+    task = TinyTask()
+    result = loop.train(task, config, tmp_path / "run")
+    assert result.finished
+    assert task.evaluated == [20]
+    assert result.metrics
+
+
 def test_the_plot_shows_an_evaluation_made_up_for_at_the_end(
     tmp_path: Path, config: ConfigDict
 ) -> None:

@@ -166,7 +166,7 @@ GROUP = SMALL["groups"][0]
     ("content", "message"),
     [
         ([], "top level: expected an object, found 'list'"),
-        ({"groups": []}, "eval_classes: expected 2 to 256"),
+        ({"groups": []}, "eval_classes: expected 2 to 255"),
         ({"eval_classes": ["ignore", "a", "a"], "groups": [GROUP]}, "expected different names"),
         ({"eval_classes": ["ignore", "a"]}, "groups: expected a non-empty list, found None"),
         (SMALL | {"groups": [GROUP, 5]}, r"groups\[1\]: expected an object, found 5"),
@@ -207,7 +207,7 @@ def test_words_make_a_dictionary_of_their_own():
         ([], "the words given: .*eval_classes"),
         (["a", "a"], "the words given: .*eval_classes: expected different names"),
         (["a", ""], "the words given: .*eval_classes"),
-        ([str(i) for i in range(256)], "the words given: .*eval_classes: expected 2 to 256"),
+        ([str(i) for i in range(256)], "the words given: .*eval_classes: expected 2 to 255"),
     ]:
         with pytest.raises(VocabularyError, match=message):
             vocabulary_of_words(words)

@@ -7,10 +7,11 @@ points on two sides of a corner do not.
 
 from uov_jax.afi.ground import NUSCENES_GROUND, GroundRing, ground_ring
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
-from uov_jax.afi.smoothing import merge_teacher_labels, smooth_labels
+from uov_jax.afi.smoothing import NUSCENES_THINGS, merge_teacher_labels, smooth_labels
 
 __all__ = [
     "NUSCENES_GROUND",
+    "NUSCENES_THINGS",
     "PUBLISHED",
     "FlatInteraction",
     "GroundRing",

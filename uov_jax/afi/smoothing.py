@@ -12,7 +12,7 @@ from uov_jax.afi.ground import GroundRing, ground_points, ranges
 from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
 from uov_jax.errors import InputError
 
-_NUSCENES_THINGS = range(1, 11)
+NUSCENES_THINGS = range(1, 11)  # the classes of things that can be counted
 
 
 def smooth_labels(
@@ -24,6 +24,7 @@ def smooth_labels(
     ground: GroundRing | None = None,
     probabilities: np.ndarray | None = None,
     teacher_labels: np.ndarray | None = None,
+    things: Collection[int] = (),
     seed: int = 0,
     workers: int = 1,
 ) -> np.ndarray:
@@ -46,6 +47,7 @@ def smooth_labels(
             keeps its label. None: the published method.
         teacher_labels: integers [N], 0 where the teacher has none; merged into the labels first,
             see `merge_teacher_labels`. None: no merge.
+        things: the classes of the teacher that may replace, needed with its labels.
         seed: of that merge.
         workers: threads for the nearest neighbours, -1: one for each processor that this
             process may use.
@@ -64,15 +66,20 @@ def smooth_labels(
     _check_labels("labels", labels, len(points), num_classes)
     if ground is not None and not all(0 <= c < num_classes for c in ground.classes):
         raise InputError(f"classes of the ground {ground.classes}: there are {num_classes} classes")
+    if probabilities is not None and teacher_labels is not None:
+        raise InputError("probabilities and teacher_labels: one of both, not both")
     if teacher_labels is not None:
         teacher_labels = np.asarray(teacher_labels)
         _check_labels("teacher_labels", teacher_labels, len(points), num_classes)
-        labels = merge_teacher_labels(points, labels, teacher_labels, seed)
+        if not things or not all(0 <= c < num_classes for c in things):
+            raise InputError(
+                f"teacher_labels: things = {list(things)}, expected the classes, of {num_classes}, "
+                "of which the teacher's labels may replace others"
+            )
+        labels = merge_teacher_labels(points, labels, teacher_labels, seed, things)
     if probabilities is None:
         features = np.eye(num_classes, dtype=np.float32)[labels]
     else:
-        if teacher_labels is not None:
-            raise InputError("probabilities and teacher_labels: one of both, not both")
         _check_probabilities(probabilities, len(points), num_classes)
         features = probabilities.copy()
     if len(points) == 0:
@@ -95,7 +102,7 @@ def merge_teacher_labels(
     labels: np.ndarray,
     teacher_labels: np.ndarray,
     seed: int,
-    classes: Collection[int] = _NUSCENES_THINGS,
+    things: Collection[int],
 ) -> np.ndarray:
     """Labels of which near ones are replaced by the teacher's, at random.
 
@@ -107,7 +114,7 @@ def merge_teacher_labels(
         labels: integers [N].
         teacher_labels: integers [N].
         seed: equal seeds, equal choices.
-        classes: of the teacher that may replace; by default the things of nuScenes.
+        things: classes of the teacher that may replace, `NUSCENES_THINGS` for nuScenes.
 
     Returns:
         [N] of the type of `labels`.
@@ -115,7 +122,7 @@ def merge_teacher_labels(
     """
     odds = 4 * np.exp(-ranges(points) * (np.log(4) / 20))
     drawn = np.random.default_rng(seed).random(len(points)) < odds / (1 + odds)
-    replaced = drawn & np.isin(teacher_labels, list(classes))
+    replaced = drawn & np.isin(teacher_labels, list(things))
     return np.where(replaced, teacher_labels, labels).astype(labels.dtype)
 
 

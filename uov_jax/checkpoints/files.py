@@ -6,15 +6,16 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from uov_jax.errors import InputError, MissingFileError, MissingPackageError
 from uov_jax.files import replacing
-from uov_jax.pickled import is_pickled, read_pickled
+from uov_jax.pickled import is_legacy_tar, is_pickled, read_pickled
 
 # Keys under which trainers keep the network: SLidR and UOV, Lightning, others.
 CONTAINERS = ("model_points", "state_dict", "model")
@@ -44,7 +45,7 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> StoredNetwork:
 
     The ending says nothing: `*.pth.tar` are torch.save's files too. Of pickles, tensors, arrays and
     plain containers are read without PyTorch and without running anything (`uov_jax.pickled`).
-    bfloat16 tensors become float32.
+    Numbers of types that numpy does not have of its own, such as bfloat16, become float32.
 
     Raises:
         MissingFileError: no such file.
@@ -58,10 +59,24 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> StoredNetwork:
         raise MissingFileError(f"no checkpoint at {path}")
     stored = _reader(path)(path)
     if not stored.state_dict:
-        more = f"; left out were {', '.join(stored.left_out[:3])}" if stored.left_out else ""
-        raise InputError(f"{path}: no tensors inside, expected a state_dict{more}")
-    require_finite(stored.state_dict, path)
-    return stored
+        raise InputError(f"{path}: no tensors inside, expected a state_dict")
+    tensors = {name: _as_numpy_has_it(path, name, v) for name, v in stored.state_dict.items()}
+    require_finite(tensors, path)
+    return replace(stored, state_dict=tensors)
+
+
+def _as_numpy_has_it(path: Path, name: str, tensor: np.ndarray) -> np.ndarray:
+    """float32 of the types of ml_dtypes; InputError for what is no number."""
+    if tensor.dtype.kind in "biufc":
+        return tensor
+    try:
+        ml_dtypes.finfo(tensor.dtype)
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {name} is of the type {tensor.dtype}, expected numbers: an .npz does not "
+            "keep bfloat16, write float32"
+        ) from error
+    return tensor.astype(np.float32)
 
 
 def require_finite(tensors: Mapping[str, np.ndarray], place: object) -> None:
@@ -73,7 +88,7 @@ def require_finite(tensors: Mapping[str, np.ndarray], place: object) -> None:
 
     """
     wrong = [
-        name for name, value in tensors.items() if value.dtype.kind == "f" and not _finite(value)
+        name for name, value in tensors.items() if value.dtype.kind in "fc" and not _finite(value)
     ]
     if wrong:
         raise InputError(
@@ -108,6 +123,8 @@ def _reader(path: Path) -> Callable[[Path], StoredNetwork]:
     header = int.from_bytes(start[:8], "little")
     if start[8:9] == b"{" and 2 <= header <= size - 8:
         return _read_safetensors
+    if is_legacy_tar(start):
+        return _read_pickled
     if start[257:262] == b"ustar":
         raise InputError(f"{path}: a tar archive: unpack it, and give the checkpoint in it")
     if start[:2] == b"\x1f\x8b":
@@ -156,6 +173,13 @@ def _read_pickled(path: Path) -> StoredNetwork:
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: found a {type(content).__name__}, expected a state_dict")
     tensors = next((content[k] for k in CONTAINERS if isinstance(content.get(k), Mapping)), content)
+    if not any(isinstance(value, np.ndarray) for value in tensors.values()):
+        others = ", ".join(map(str, list(tensors)[:5])) or "nothing"
+        more = f"; left out were {', '.join(found.left_out[:3])}" if found.left_out else ""
+        raise InputError(
+            f"{path}: no tensors inside, expected a state_dict at the top or under "
+            f"{', '.join(map(repr, CONTAINERS))}, found {others}{more}"
+        )
     state_dict = {
         str(name): np.asarray(value)
         for name, value in tensors.items()
@@ -186,7 +210,7 @@ def _read_safetensors(path: Path) -> StoredNetwork:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, AttributeError, TypeError) as error:  # Types that it does not know.
         raise InputError(f"{path}: not a safetensors file ({error})") from error
     return StoredNetwork(path, state_dict, _config_from_json(path, metadata.get(_CONFIG)))
 

@@ -6,9 +6,11 @@ import argparse
 import io
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from uov_jax import processors
 from uov_jax.errors import UserError
+from uov_jax.files import expand_home
 
 STOPPED = 130  # as a shell says it of Ctrl-C
 GOES_ON = "The same command goes on from here."
@@ -16,16 +18,34 @@ GOES_ON = "The same command goes on from here."
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows a command's own documentation as it stands."""
-    return argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    # Options that are paths are declared as type=Path.
+    made.register("type", Path, home_expanded)
+    return made
+
+
+def home_expanded(path: str) -> Path:
+    """The type of an option that is a path: with the home in the place of a leading ~."""
+    try:
+        return expand_home(path)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def path_text(path: str) -> str:
+    """The type of an option that may be a path, kept as it is typed but for a leading ~."""
+    return str(home_expanded(path)) if path.startswith("~") else path
 
 
 def add_vocabulary(parser: argparse.ArgumentParser) -> None:
     """The option that names the words."""
-    parser.add_argument("--vocabulary", default="nuscenes", help="name or file of the dictionary")
+    parser.add_argument(
+        "--vocabulary", type=path_text, default="nuscenes", help="name or file of the dictionary"
+    )
 
 
 def at_least(smallest: int) -> Callable[[str], int]:

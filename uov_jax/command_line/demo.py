@@ -349,7 +349,7 @@ def last_metric(directory: Path, name: str) -> float:
 
 def read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by the names of its columns."""
-    with file.open(newline="") as stream:
+    with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 

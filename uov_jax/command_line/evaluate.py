@@ -27,7 +27,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser(__doc__)
     add_recipe(parser)
     parser.add_argument(
-        "--checkpoint", action="append", default=[], help="run or file; may be given several times"
+        "--checkpoint",
+        type=command.path_text,
+        action="append",
+        default=[],
+        help="run or file; may be given several times",
     )
     parser.add_argument("--split", help="of the dataset; config.data.val_split by default")
     parser.add_argument(

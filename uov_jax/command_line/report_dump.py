@@ -25,6 +25,7 @@ from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.dumps.statistics import DumpStatistics
+from uov_jax.errors import decoration
 from uov_jax.evaluation.judging import evenly_spaced
 from uov_jax.files import write_text
 from uov_jax.pictures.masks import draw_masks
@@ -55,11 +56,12 @@ def report(
     vocabulary: Vocabulary,
     output: Path,
     pictures: int,
-) -> list[str]:
-    """Write the report; returns its summary."""
+) -> tuple[list[str], list[Path]]:
+    """Write the report; returns its summary, and the pictures that could be drawn."""
     output.mkdir(parents=True, exist_ok=True)
     drawn = {keyframe.token for keyframe in evenly_spaced(keyframes, pictures)}
     statistics = DumpStatistics(vocabulary)
+    written: list[Path] = []
     for keyframe in tqdm(keyframes, unit="keyframe", desc="report"):
         dump = dumps.read(keyframe)
         cameras, sweep = matching_cameras(keyframe, dump), keyframe.points()
@@ -69,11 +71,14 @@ def report(
             cameras, points.words(), points.seen, groups.pair_point, groups.pair_superpoint, truth
         )
         if keyframe.token in drawn:
-            draw_masks(keyframe, dump, vocabulary, output / f"{keyframe.token}.jpg")
+            picture = output / f"{keyframe.token}.jpg"
+            with decoration(f"The picture {picture}", tqdm.write):
+                draw_masks(keyframe, dump, vocabulary, picture)
+                written.append(picture)
     lines = [f"Teacher {dumps.teacher!r}, {dumps.root}", *statistics.lines()]
     statistics.write_words(output / "words.csv")
     write_text(output / "summary.txt", "\n".join(lines))
-    return lines
+    return lines, written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,8 +95,7 @@ def report_on(options: argparse.Namespace) -> None:
         keyframes = evenly_spaced(keyframes, options.keyframes)
     dumps = open_dumps(options.dumps, vocabulary)
     dumps.check(keyframes)
-    lines = report(dumps, keyframes, vocabulary, options.output, options.pictures)
+    lines, pictures = report(dumps, keyframes, vocabulary, options.output, options.pictures)
     print("\n".join(lines))
-    count = min(options.pictures, len(keyframes))
-    print(f"Wrote summary.txt, words.csv and {count} pictures to {options.output}.")
+    print(f"Wrote summary.txt, words.csv and {len(pictures)} pictures to {options.output}.")
     command.say_next(f"look at {options.output}")

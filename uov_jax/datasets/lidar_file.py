@@ -18,6 +18,7 @@ POSITION = ("x", "y", "z")
 NEEDED = (*POSITION, "intensity")
 RING, OTHER = "ring", "_"
 FARTHEST = 5_000.0  # metres; no LiDAR of a vehicle measures as far as this
+NEAREST = 0.01  # metres; a sweep has at least one point that is farther away
 MOST_RINGS = 1024
 # How files begin that are sometimes named like a sweep. At least four bytes: fewer are by chance a
 # number in one sweep of a large dataset.
@@ -133,7 +134,7 @@ def other_columns(content: bytes, columns: SweepColumns) -> str:
         if np.isfinite(table).all() and not _implausible(table, other):
             return (
                 f". With {len(names)} columns, {' '.join(names)}, it would do (config.data.columns "
-                "and --columns say so of a dataset in nuScenes' format)"
+                "and --columns say so)"
             )
     return ""
 
@@ -149,10 +150,13 @@ def _other_format(content: bytes) -> str:
 
 def _implausible(table: np.ndarray, columns: SweepColumns) -> str:
     """What contradicts the columns' names, "" if nothing does."""
+    farthest = 0.0
     # Column after column in memory: twice as fast.
     for name, column in zip(columns.names, np.ascontiguousarray(table.T), strict=True):
         if name in POSITION:
-            wrong, expected = np.abs(column) > FARTHEST, f"at most {FARTHEST:,.0f} m from the LiDAR"
+            distance = np.abs(column)
+            farthest = max(farthest, float(distance.max()))
+            wrong, expected = distance > FARTHEST, f"at most {FARTHEST:,.0f} m from the LiDAR"
         elif name == "intensity":
             wrong = (column < 0) | (column > columns.largest_intensity)
             expected = f"0 to {columns.largest_intensity:g}"
@@ -167,4 +171,9 @@ def _implausible(table: np.ndarray, columns: SweepColumns) -> str:
                 f"{name} of point {row} is {column[row]:g} ({wrong.sum():,} such points of "
                 f"{len(table):,}), expected {expected}"
             )
+    if farthest < NEAREST:
+        return (
+            f"all {len(table):,} points lie within {NEAREST:g} m of the LiDAR: zeros, or numbers "
+            "of another type"
+        )
     return ""

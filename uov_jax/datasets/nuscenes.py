@@ -14,7 +14,7 @@ from uov_jax.datasets.required_files import require_keyframe_files, require_keyf
 from uov_jax.datasets.sweeps import PointLabels
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import read_bytes, write_text
-from uov_jax.vocabulary import Vocabulary
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
 from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
 OFFICIAL_CLASSES = 17  # with the ignored one
@@ -99,7 +99,6 @@ class NuScenesLabelFormat:
     benchmark_sweeps = 6019
     points_per_sweep = 34_700
     bytes_per_point = 1
-    official_classes = OFFICIAL_CLASSES
 
     def __init__(
         self, keyframes: Sequence[Keyframe], split: str, num_classes: int = OFFICIAL_CLASSES
@@ -108,6 +107,11 @@ class NuScenesLabelFormat:
         self.keyframes = keyframes
         self.split = split
         self.num_classes = num_classes
+
+    @property
+    def official_classes(self) -> tuple[str, ...]:
+        """Names of the benchmark's classes, the first one ignored."""
+        return load_vocabulary("nuscenes").eval_classes
 
     def path(self, index: int) -> Path:
         """The file of a keyframe."""

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 import shutil
 import tempfile
 import warnings
@@ -191,7 +192,8 @@ def open_index(tables: Path) -> Index:
     cache = user_cache_directory()
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     folder = None if cache is None else cache / "nuscenes" / name
-    if folder is not None and folder.is_dir():
+    # Not Path.is_dir, which raises where the user may not look.
+    if folder is not None and os.path.isdir(folder):  # noqa: PTH112
         try:
             return _map(folder)
         except (OSError, ValueError, EOFError):

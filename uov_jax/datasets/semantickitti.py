@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS, read_points
+from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS, SweepColumns, read_points
 from uov_jax.datasets.required_files import require_labels, require_sweeps
 from uov_jax.datasets.splits import step_of_share
 from uov_jax.errors import InputError, MissingFileError
@@ -38,7 +38,13 @@ class SemanticKittiScans:
 
     ahead = "x"
 
-    def __init__(self, root: str | Path, split: str, intensity_offset: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        intensity_offset: float = 0.0,
+        columns: SweepColumns = SEMANTICKITTI_COLUMNS,
+    ) -> None:
         """List the scans and look for their label files; the sizes of both are checked.
 
         Args:
@@ -47,6 +53,7 @@ class SemanticKittiScans:
                 labels) or one sequence, possibly with a share: "train:1%" keeps every 100th scan in
                 the order of sequences and numbers (the 1st, the 101st, ... as SLidR does).
             intensity_offset: added to the feature. SLidR's and UOV's loaders add 1.
+            columns: of the scans' files.
 
         Raises:
             MissingFileError: no dataset, no sequence or no label files there.
@@ -56,6 +63,7 @@ class SemanticKittiScans:
         """
         self.root = _root(Path(root))
         self.intensity_offset = intensity_offset
+        self.columns = columns
         self.classes: tuple[str, ...] = tuple(class_table()["names"])
         self.colors = np.array(class_table()["colors"], np.uint8)
         name, _, share = split.partition(":")
@@ -70,7 +78,7 @@ class SemanticKittiScans:
         self.labelled = not set(members) <= set(sequences["test"])
         scans = [path for number in members for path in self._scans_of(number, name)]
         self.scans = sorted(scans)[:: step_of_share(share, split)]
-        num_points = require_sweeps(self.scans, SEMANTICKITTI_COLUMNS)
+        num_points = require_sweeps(self.scans, columns)
         if self.labelled:
             how_to_get = "unpack data_odometry_labels.zip into the dataset"
             require_labels([label_path(scan) for scan in self.scans], num_points, 4, how_to_get)
@@ -97,7 +105,7 @@ class SemanticKittiScans:
 
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity plus the offset."""
-        points = read_points(self.scans[index], SEMANTICKITTI_COLUMNS)
+        points = read_points(self.scans[index], self.columns)
         if self.intensity_offset:
             points[:, 3] += np.float32(self.intensity_offset)
         return points
@@ -125,11 +133,15 @@ class SemanticKittiLabelFormat:
     benchmark_sweeps = 4071
     points_per_sweep = 123_000
     bytes_per_point = 4
-    official_classes = 20
 
     def __init__(self, scans: Sequence[Path]) -> None:
         """Scans `.../SEQUENCE/velodyne/NUMBER.bin`."""
         self.scans = list(scans)
+
+    @property
+    def official_classes(self) -> tuple[str, ...]:
+        """Names of the benchmark's classes, the first one ignored."""
+        return tuple(class_table()["names"])
 
     def path(self, index: int) -> Path:
         """The file of a scan."""

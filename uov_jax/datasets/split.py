@@ -9,6 +9,7 @@ from typing import Protocol
 from ml_collections import ConfigDict
 
 from uov_jax.datasets.keyframe import Keyframe, rig_of
+from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS
 from uov_jax.datasets.nuscenes import NuScenesLabelFormat, NuScenesSweeps
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.semantickitti import SemanticKittiLabelFormat, SemanticKittiScans
@@ -103,7 +104,10 @@ class SemanticKitti:
 
     def split(self, name: str) -> Split:
         """The scans of a split's sequences, with their label files looked for."""
-        scans = SemanticKittiScans(self.data.root, name, self.data.intensity_offset)
+        columns = SEMANTICKITTI_COLUMNS
+        if "columns" in self.data:
+            columns = columns.with_names(self.data.columns)
+        scans = SemanticKittiScans(self.data.root, name, self.data.intensity_offset, columns)
 
         def sweeps(labels: PointLabels | None) -> LabelledSweeps:
             if labels is not None:
@@ -118,8 +122,8 @@ def open_dataset(data: ConfigDict) -> Dataset:
 
     Args:
         data: the recipe's `data`: `root`; `dataset`, "nuscenes" where the field is missing;
-            `version`, `vocabulary` and the rig (`lidar`, `cameras`) for nuScenes,
-            `intensity_offset` for SemanticKITTI.
+            `columns` of the sweeps; `version`, `vocabulary` and the rig (`lidar`, `cameras`) for
+            nuScenes, `intensity_offset` for SemanticKITTI.
 
     Raises:
         MissingFileError: it is not there; says how to get it.

@@ -20,7 +20,6 @@ class LabelFormat(Protocol):
         benchmark_sweeps: sweeps of the benchmark's validation split.
         points_per_sweep: about.
         bytes_per_point: of the labels.
-        official_classes: that the benchmark takes, the ignored one counted.
 
     """
 
@@ -28,7 +27,11 @@ class LabelFormat(Protocol):
     benchmark_sweeps: int
     points_per_sweep: int
     bytes_per_point: int
-    official_classes: int
+
+    @property
+    def official_classes(self) -> tuple[str, ...]:
+        """Names of the benchmark's classes, the first one ignored."""
+        ...
 
     def path(self, index: int) -> Path:
         """The file of a sweep, relative to the folder of a submission."""

@@ -142,10 +142,11 @@ def evaluate(
     if settings.keyframes is not None and settings.keyframes < 1:
         raise InputError(f"keyframes: at least 1, found {settings.keyframes}")
     official = split.label_format.official_classes
-    if settings.submission and len(split.classes) != official:
+    if settings.submission and tuple(split.classes[1:]) != official[1:]:
         raise InputError(
-            f"a submission has the {official - 1} classes of {split.label_format.benchmark}, these "
-            f"networks give {len(split.classes) - 1}"
+            f"a submission has the {len(official) - 1} classes of {split.label_format.benchmark}, "
+            f"{', '.join(official[1:])}; these networks give {len(split.classes) - 1}, "
+            f"{', '.join(split.classes[1:])}"
         )
     if settings.submission and ":" in split.split:
         raise InputError(f"a submission needs the whole split, not the share {split.split!r} of it")
@@ -170,6 +171,7 @@ def evaluate(
         afi=list(settings.afi),
         **({"afi_weighed": True} if settings.afi_weighed else {}),
         predictions=predicts,
+        **split.identity(),
         # Labels that appear in between would be judged on the rest of the sweeps alone.
         labels=_labels_there(split, len(labelled), split.sample(indices[0])),
     )

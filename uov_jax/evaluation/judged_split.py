@@ -39,6 +39,10 @@ class JudgedSplit(Protocol):
         """Number of sweeps."""
         ...
 
+    def identity(self) -> dict[str, str]:
+        """What its files say of the classes, by which an evaluation is the same."""
+        ...
+
     def token(self, index: int) -> str:
         """What names a sweep in messages, and in the names of files."""
         ...

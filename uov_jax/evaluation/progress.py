@@ -44,6 +44,8 @@ def evaluation_identity(
         "config.run.",
         "config.data.workers",
         "config.data.worker_processes",
+        # Its content counts, see `JudgedSplit.identity`, not where it lies.
+        "config.data.vocabulary",
         # Sizes of padded arrays: padding influences nothing.
         "config.data.voxels",
         "config.data.pairs",

@@ -6,6 +6,7 @@ of a point's feature and a text's embedding says how well they fit.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import re
@@ -30,7 +31,7 @@ from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import Pairs, pair_points
 from uov_jax.dumps.folder import DumpSource
-from uov_jax.errors import InputError, NotFiniteError
+from uov_jax.errors import InputError, NotFiniteError, decoration
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.query import CameraPanel, similarity_picture, word_picture
 from uov_jax.tasks.recipe_batches import recipe_capacities
@@ -194,22 +195,32 @@ def answer(
         yield f"\n{text!r}, the {len(places)} best places of {len(points):,} points:"
         yield from _table(sample, similarity, places, keyframe, pairs, vocabulary)
         path = output / f"{keyframe.token}_{file_name(text)}.png"
-        camera = _camera_of(places, keyframe, pairs)
-        similarity_picture(
-            points, similarity, places, path, title=f"{text!r} in the {where}", camera=camera
-        )
-        yield f"Picture: {path}"
+        with _said(path) as said:
+            camera = _camera_of(places, keyframe, pairs)
+            similarity_picture(
+                points, similarity, places, path, title=f"{text!r} in the {where}", camera=camera
+            )
+        yield said[-1]
     if words is not None:
         best = best_words(features, words)
         path = output / f"{keyframe.token}_words.png"
-        word_picture(
-            points,
-            best,
-            vocabulary,
-            path,
-            title=f"The nearest of {len(words)} words in the {where}",
-        )
-        yield f"\nThe nearest of the vocabulary's {len(words)} words for every point: {path}"
+        with _said(path) as said:
+            word_picture(
+                points,
+                best,
+                vocabulary,
+                path,
+                title=f"The nearest of {len(words)} words in the {where}",
+            )
+        yield f"\nThe nearest of the vocabulary's {len(words)} words for every point. {said[-1]}"
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[list[str]]:
+    """What is drawn within; the last line says where the picture is, or why there is none."""
+    lines = [f"Picture: {path}"]
+    with decoration(f"The picture {path}", lambda line: lines.append(str(line))):
+        yield lines
 
 
 def similarities(features: np.ndarray, text: np.ndarray) -> np.ndarray:

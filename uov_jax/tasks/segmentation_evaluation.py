@@ -21,7 +21,8 @@ from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.superpoints.labels import open_pseudo_labels
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
 from uov_jax.tasks.segmentation import best_class, class_probabilities, segmentation_model
-from uov_jax.vocabulary import load_vocabulary
+from uov_jax.training.task import fingerprint
+from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
 
 # A scan has 3.6 times the points of a nuScenes sweep; see `FlatInteraction.points`.
 SEMANTICKITTI_AFI = FlatInteraction(points=65_536)
@@ -45,7 +46,7 @@ class SegmentationSplit:
         self.config, self.split = config, split
         self._opened = open_split(config.data, split)
         self._sweeps = self._opened.sweeps()
-        self._ground = load_vocabulary(config.data.vocabulary).ground_classes
+        self._vocabulary = load_vocabulary(config.data.vocabulary)
         self._teacher_labels = _teacher_labels(config.data, self._opened)
         self.title = f"Segmentation as trained by {config.task}"
         self.classes, self.colors = self._sweeps.classes, self._sweeps.colors
@@ -57,6 +58,13 @@ class SegmentationSplit:
     def __len__(self) -> int:
         """Number of sweeps."""
         return len(self._sweeps)
+
+    def identity(self) -> dict[str, str]:
+        """The classes, and the vocabulary that gave them to labels."""
+        return {
+            "classes": fingerprint("\n".join(self.classes).encode()),
+            **vocabulary_identity(self._vocabulary),
+        }
 
     def token(self, index: int) -> str:
         """The sweep's name in its dataset."""
@@ -102,7 +110,7 @@ class SegmentationSplit:
             classes,
             afi if afi_points is None else dataclasses.replace(afi, points=afi_points),
             num_classes=len(self.classes),
-            ground=ground_ring(self._ground) if nuscenes else None,
+            ground=ground_ring(self._vocabulary.ground_classes) if nuscenes else None,
             probabilities=probabilities,
             workers=-1,
         )

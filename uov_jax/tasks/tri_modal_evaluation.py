@@ -23,7 +23,7 @@ from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.tasks.zero_shot import word_classifier, word_probabilities
-from uov_jax.vocabulary import load_vocabulary
+from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
 
 
 class ZeroShotSplit:
@@ -70,6 +70,10 @@ class ZeroShotSplit:
     def __len__(self) -> int:
         """Number of keyframes."""
         return len(self.keyframes)
+
+    def identity(self) -> dict[str, str]:
+        """The words, their classes and those of the ground."""
+        return vocabulary_identity(self.vocabulary)
 
     def token(self, index: int) -> str:
         """The `sample` token."""

@@ -47,11 +47,11 @@ class MetricsTable:
         if joins or new_columns:
             self._write_all()
         else:
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def _read(self, resume_step: int) -> None:
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             self.columns = list(reader.fieldnames or FIRST_COLUMNS)
             if tuple(self.columns[:2]) != FIRST_COLUMNS:

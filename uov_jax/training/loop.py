@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from uov_jax import compilation, sparse
 from uov_jax.checkpoints import kernels, state
 from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, NotFiniteError, UserError
 from uov_jax.files import write_text
 from uov_jax.signals import StopRequest
 from uov_jax.training import step
@@ -84,6 +84,8 @@ def train(
         NonFiniteLossError: loss or gradient became infinite or not a number; nothing is saved.
         CheckpointError: the directory's checkpoint belongs to another run.
         InputError: the config does not make sense.
+        UserError: the last evaluation failed; the training is finished and saved, and the same call
+            evaluates again.
 
     """
     sparse.keep_freed_memory()
@@ -146,6 +148,7 @@ class _Run:
         self.programs: set[Any] = set()
         self.compiled_since_look = False
         self.metrics: dict[str, float] = {}
+        self.failed_evaluation: UserError | None = None
 
     def go(self, stop: StopRequest) -> Result:
         """Take the steps that are left."""
@@ -205,6 +208,8 @@ class _Run:
         if now > start or makes_up:
             log.plot()
         self._farewell(now, stop)
+        if self.failed_evaluation is not None and now >= self.total_steps:
+            raise self.failed_evaluation
         return Result(now, self.total_steps, stop.signal, self.metrics, self.directory)
 
     def close(self) -> None:
@@ -298,7 +303,8 @@ class _Run:
         assert self.progress is not None
         assert self.log is not None
         score: float | None = None
-        stopped = False
+        done = False
+        self.failed_evaluation = None
         if self.parallel.is_main:
 
             def predict(features: Any, plan: Any) -> jax.Array:
@@ -311,10 +317,18 @@ class _Run:
                 self.metrics = self.task.evaluate(predict, self.directory, now)
                 self.log.add(now, now / self.steps_per_epoch, self.metrics)
                 score = self.task.score(self.metrics)
+                done = True
             except _EvaluationStopped:
-                stopped = True
-        score, stopped = self.parallel.gather([score, stopped])[0]
-        if not stopped:
+                pass
+            except NotFiniteError:
+                raise
+            except UserError as error:
+                # One sweep that cannot be read must not end the training, now and at every start.
+                self.failed_evaluation = error
+                what = f"The evaluation at step {now:,} failed: {error}"
+                self.progress.say(f"{what}. Training goes on, and evaluates again when it is due.")
+        score, done = self.parallel.gather([score, done])[0]
+        if done:
             self.checkpoints.record_evaluation(now, score)
         self.progress.pause()
 

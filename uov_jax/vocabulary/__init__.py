@@ -6,7 +6,14 @@ from uov_jax.vocabulary.vocabulary import (
     Vocabulary,
     VocabularyError,
     load_vocabulary,
+    vocabulary_identity,
     vocabulary_of_words,
 )
 
-__all__ = ["Vocabulary", "VocabularyError", "load_vocabulary", "vocabulary_of_words"]
+__all__ = [
+    "Vocabulary",
+    "VocabularyError",
+    "load_vocabulary",
+    "vocabulary_identity",
+    "vocabulary_of_words",
+]

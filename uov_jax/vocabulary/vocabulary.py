@@ -108,11 +108,17 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     return _parse(content, source, name)
 
 
+def vocabulary_identity(vocabulary: Vocabulary) -> dict[str, str]:
+    """What of a dictionary decides scores: words, classes and ground, not where its file is."""
+    ground = ", ".join(vocabulary.eval_classes[number] for number in vocabulary.ground_classes)
+    return {"vocabulary": vocabulary.hash, "classes of the ground": ground}
+
+
 def vocabulary_of_words(words: Sequence[str]) -> Vocabulary:
     """A dictionary of some words, each a group and an evaluation class of its own.
 
     Raises:
-        VocabularyError: no words, empty ones, more than 255, or a word twice.
+        VocabularyError: no words, empty ones, more than 254, or a word twice.
 
     """
     groups = [
@@ -154,9 +160,9 @@ def _parse(content: Any, source: str, name: str) -> Vocabulary:
     require(isinstance(content, dict), "top level", "an object", type(content).__name__)
     classes = content.get("eval_classes")
     require(
-        isinstance(classes, list) and 2 <= len(classes) <= RAW_LABELS and _are_names(classes),
+        isinstance(classes, list) and 2 <= len(classes) < RAW_LABELS and _are_names(classes),
         "eval_classes",
-        "2 to 256 non-empty names, the first one ignored in evaluation",
+        "2 to 255 non-empty names, the first one ignored in evaluation",
         classes,
     )
     require(len(set(classes)) == len(classes), "eval_classes", "different names", classes)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import real_root
 from tests.datasets.indoor_files import (
     cloud,
+    openscene_pickle,
     ply_fields,
     write_openscene,
     write_ply,
@@ -117,3 +119,27 @@ def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:
     assert store.scene_classes("a") == (4, 13)
     with pytest.raises(RoomError, match="write a line 'b: wall, floor'"):
         store.scene_classes("b")
+
+
+def test_the_real_room_keeps_every_bit(tmp_path: Path) -> None:
+    """Through a file of one's own, OpenScene's and the store; halves would move its voxels."""
+    (path,) = real_root("scannet").glob("*.bin")
+    points = np.fromfile(path, np.float32).reshape(-1, 6)
+    coords, colors = points[:, :3], points[:, 3:].astype(np.uint8)
+    np.testing.assert_array_equal(colors, points[:, 3:])
+    data = tmp_path / "data"
+    write_ply(data / "ply" / "room.ply", ply_fields(coords, colors))
+    (data / "openscene").mkdir()
+    parts = coords, colors / np.float32(127.5) - np.float32(1)
+    (data / "openscene" / "room.pth").write_bytes(openscene_pickle(parts))
+    for source in (Recordings(data / "ply", SCANNET), OpenSceneRooms(data / "openscene", SCANNET)):
+        root = tmp_path / type(source).__name__
+        writer = open_store(root, "scannet", SCANNET, source, None)
+        (result,) = prepare_rooms(source, source.names(), writer)
+        room = RoomStore(root).room("room")
+        assert result.points == len(room) == len(points)
+        np.testing.assert_array_equal(room.coords, coords)
+        np.testing.assert_array_equal(room.colors, colors)
+    halved = coords.astype(np.float16).astype(np.float32)
+    moved = (np.floor(halved / 0.02) != np.floor(coords / 0.02)).any(axis=1)
+    assert 0.05 < moved.mean() < 0.25

@@ -66,7 +66,7 @@ SHOWN_NOTES = 20
 FORMATS = {
     "scannet": ("scannet", "scannet", 0.3),
     "openscene": ("scannet", "scannet", 0.4),
-    "s3dis": ("s3dis", "s3dis", 1.5),
+    "s3dis": ("s3dis", "s3dis", 1.0),
     "recording": ("recording", "scannet", 0.4),
 }
 

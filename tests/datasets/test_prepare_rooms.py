@@ -24,7 +24,7 @@ from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.datasets.s3dis import S3DISRooms
 from uov_jax.datasets.scannet import ScanNetRooms
 from uov_jax.datasets.scans import ScanSource
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import MissingFileError, UserError
 from uov_jax.vocabulary import load_vocabulary
 
 SCANNET = load_vocabulary("scannet")
@@ -101,6 +101,33 @@ def test_a_room_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     assert "b.pth" in results[1].failure
     assert "c.pth: the room has no points" in results[2].failure
     assert RoomStore(tmp_path / "store").names() == ["a"]
+
+
+@pytest.mark.parametrize("format", ["scannet", "s3dis", "openscene", "recording"])
+def test_damage_anywhere_is_one_clear_error_or_none(tmp_path: Path, format: str) -> None:
+    """Bytes are changed and cut off: a room is read, or a user's error names its file."""
+    source = source_of(format, tmp_path)
+    name = source.names()[0]
+    folder = Path(source.read(name).source)
+    path = next(folder.glob("*.txt")) if folder.is_dir() else folder
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    failures = []
+    for number in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged[: rng.integers(0, len(whole))] if number % 4 == 0 else damaged)
+        try:
+            scan = source.read(name)
+        except UserError as error:
+            failures.append(str(error))
+        else:
+            assert scan.coords.dtype == np.float32
+            assert scan.coords.shape == scan.colors.shape
+            assert source.expected_points(name) >= 0
+    assert all(str(path) in failure for failure in failures)
+    # A text file's damaged lines are left out or mended, whatever they are.
+    assert bool(failures) == (format != "s3dis")
 
 
 def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:

@@ -311,6 +311,13 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: object) -> bytes:
+    """Python 3's way of writing b"" in protocol 2, as the numbers of an empty array."""
+    if arguments:
+        raise PickleError("bytes that are not written as Python writes them")
+    return b""
+
+
 def _rebuild_tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, *_: object
 ) -> _Tensor | _LeftOut:
@@ -385,6 +392,7 @@ KNOWN: dict[tuple[str, str], Any] = {
             ("collections", "Counter"): _mapping,
             ("builtins", "set"): _collection(set),
             ("builtins", "frozenset"): _collection(frozenset),
+            ("builtins", "bytes"): _no_bytes,
             ("builtins", "complex"): _number(complex),
             ("builtins", "slice"): _number(slice),
             ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
@@ -400,13 +408,14 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("torch.storage", "UntypedStorage"): _TorchType(STORAGES["UntypedStorage"]),
 }
 KNOWN |= {
-    ("__builtin__", name): KNOWN["builtins", name] for name in ("set", "frozenset", "complex")
+    ("__builtin__", name): KNOWN["builtins", name]
+    for name in ("set", "frozenset", "complex", "bytes")
 }
 # Types that may stand as values, such as the factory of a defaultdict: their name is all there is.
 TYPES = {
     (module, name)
     for module in ("builtins", "__builtin__")
-    for name in ("list", "dict", "int", "float", "str", "bool", "tuple", "bytes")
+    for name in ("list", "dict", "int", "float", "str", "bool", "tuple")
 }
 
 
@@ -587,6 +596,9 @@ def _plain_of(
         return _GONE
     if isinstance(value, _Dtype | _TorchType):
         return str(value.dtype)
+    if isinstance(value, _Maker):
+        left_out.append(f"{place.lstrip('.') or 'the content'}: the name of a function")
+        return _GONE
     if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
         return value
     left_out.append(f"{place.lstrip('.') or 'the content'}: {type(value).__name__}")

@@ -1,0 +1,144 @@
+"""Turn the features of rooms into pseudo labels: of every point the word that fits it best.
+
+Example, on the simulated rooms:
+
+    python scripts/make_pseudo_labels.py --rooms data/rooms-sim \
+        --features data/rooms-sim/features --output data/rooms-sim/pseudo_labels
+
+A room's points get only classes that the room has (its scene-level labels: those of its points, or
+what a person wrote into the store's scene_labels.txt), unless --no-filter is given. It writes one
+folder a room, and a report: how many points have each class and, where there are true labels, how
+many of them rightly. Stop it at any time: the same command goes on where it stopped. With --shard
+3/16, or as one of several tasks of a scheduler, it does its share of the rooms; all shares go into
+the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from uov_jax import processors
+from uov_jax.command_line import command, next_steps
+from uov_jax.datasets.rooms import RoomStore
+from uov_jax.errors import InputError
+from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.label_report import LabelReport, report_of
+from uov_jax.fusion.make_pseudo_labels import BYTES_PER_POINT, LabelSettings, RoomLabeller
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.readable import readable_bytes
+from uov_jax.vocabulary import load_vocabulary
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command.parser(__doc__)
+    parser.add_argument("--rooms", required=True, type=Path, help="the store of rooms")
+    parser.add_argument("--features", required=True, type=Path, help="folder of their features")
+    parser.add_argument("--output", required=True, type=Path, help="folder of the pseudo labels")
+    parser.add_argument(
+        "--split", action="append", help="such as train; may be given several times; all rooms else"
+    )
+    parser.add_argument(
+        "--no-filter", action="store_true", help="let points have classes that their room lacks"
+    )
+    parser.add_argument("--vocabulary", help="name or file of the dictionary; the store's else")
+    parser.add_argument(
+        "--workers", type=command.at_least(1), default=processors.available(), help="threads"
+    )
+    parser.add_argument(
+        "--shard",
+        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the pseudo labels; returns the exit status."""
+    options = parse(arguments)
+    return command.run(lambda: label(options))
+
+
+def label(options: argparse.Namespace) -> None:
+    """Make the pseudo labels that the options say."""
+    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    store = RoomStore(options.rooms)
+    vocabulary = load_vocabulary(options.vocabulary or store.manifest.vocabulary)
+    store = RoomStore(options.rooms, vocabulary)  # refuses another vocabulary
+    features = FeatureFolder(options.features, vocabulary)
+    everything = rooms_of(store, options.split)
+    labeller = RoomLabeller(
+        store, features, vocabulary, options.output, LabelSettings(not options.no_filter)
+    )
+    own = shard.of(everything)
+    todo = labeller.check(own)
+    if shard.total > 1:
+        print(f"Shard {shard}: {len(own)} of {len(everything)} rooms.")
+    points = sum(store.facts(room).points for room in todo)
+    how = "any class" if options.no_filter else "the classes that their rooms have"
+    facts = features.manifest
+    print(
+        f"{len(todo)} of {len(own)} rooms to label with {how} by {facts.kind} features of "
+        f"{facts.teacher!r}: {points:,} points, {readable_bytes(BYTES_PER_POINT * points)} into "
+        f"{options.output}",
+        flush=True,
+    )
+    with tqdm(total=len(todo), unit="room") as bar:
+        for _ in labeller.label(todo, options.workers):
+            bar.update()
+    there = [room for room in everything if labeller.folder.has(room)]
+    report = report_of(store, labeller.folder, there)
+    say(report, options, len(everything))
+    if shard.total > 1 and len(there) < len(everything):
+        print("Next, once every shard is done, type the command without --shard for the report.")
+        return
+    command.say_next(training_command(options, shard))
+
+
+def rooms_of(store: RoomStore, splits: Sequence[str] | None) -> list[str]:
+    """The rooms of some splits, each once, or all of the store; InputError if there are none."""
+    rooms = store.names() if splits is None else [r for split in splits for r in store.split(split)]
+    if not rooms:
+        raise InputError(f"{store.root}: the store has no rooms: prepare some first")
+    return list(dict.fromkeys(rooms))
+
+
+def say(report: LabelReport, options: argparse.Namespace, rooms: int) -> None:
+    """Print the report, and write it beside the labels."""
+    written = report.write(options.output)
+    content = report.content()
+    of = "" if report.rooms == rooms else f" of {rooms}"
+    print(
+        f"{report.rooms}{of} rooms are labelled: {content['labelled']:,} of {report.points:,} "
+        f"points have a class."
+    )
+    if not options.no_filter:
+        print(f"The scene-level filter changed the class of {report.changed:,} points.")
+    print("In %, but for numbers of points:")
+    print(report.table())
+    if report.judged:
+        print(
+            f"{report.judged} rooms have true labels: {content['coverage']:.1%} of their points "
+            f"are labelled, {content['right']:.1%} of those right, mean IoU "
+            f"{content['mean_iou']:.1%}."
+        )
+    else:
+        print("The rooms have no true labels, so nothing is known of how many are right.")
+    print(f"Wrote {', '.join(map(str, written))}")
+
+
+def training_command(options: argparse.Namespace, shard: Shard) -> str:
+    """The command that specialises features by the labels."""
+    del shard
+    return next_steps.script(
+        "train",
+        "--config",
+        "configs/ess_scannet.py",
+        f"--config.data.root={options.rooms}",
+        f"--config.data.features={options.features}",
+        f"--config.data.labels={options.output}",
+    )

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from uov_jax.checkpoints.run import LATER_FIELDS, find_checkpoint
 from uov_jax.config import PATHS, flat_fields
 from uov_jax.errors import InputError
-from uov_jax.evaluation.scores import Scores, SubsetScores
+from uov_jax.evaluation.scores import Scores
 from uov_jax.files import UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
@@ -94,7 +94,7 @@ class EvaluationProgress:
             scores.agreement = {name: tuple(counts) for name, counts in agreement.items()}
             for column, counts in content.items():
                 name = column.removeprefix(COUNTS)
-                scores.columns[name] = subsets = SubsetScores(scores.names)
+                scores.columns[name] = subsets = scores.empty_column()
                 subsets.restore(counts)
         except (EvaluationProgressError, UnreadableFileError):
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ class TrainedNetwork:
     state: TrainState
     weights: LoadedWeights
 
-    def predict(self) -> Callable[[TrainState, Any, Any], jax.Array]:
-        """The output for state, features and plan, a pure function."""
+    def predict(self) -> Callable[[TrainState, Mapping[str, Any]], jax.Array]:
+        """The output for state and inputs, arguments by name; a pure function."""
         return state.prediction(self.skeleton)
 
 

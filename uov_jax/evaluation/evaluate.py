@@ -211,8 +211,8 @@ def _classes_of_rows(
 ) -> Callable[..., Any]:
     predict = network.predict()
 
-    def classes_of_rows(state: Any, features: Any, plan: Any) -> Any:
-        output = predict(state, features, plan)
+    def classes_of_rows(state: Any, inputs: Mapping[str, Any]) -> Any:
+        output = predict(state, inputs)
         classes = split.classify(output)
         return (classes, split.probabilities(output)) if weighed else classes
 
@@ -221,7 +221,7 @@ def _classes_of_rows(
 
 def _on_device(classify: Callable[..., Any], network: TrainedNetwork) -> ClassesOfRows:
     state = jax.device_put(network.state)
-    return lambda sample: classify(state, sample["features"], sample["plan"])
+    return lambda sample: classify(state, sample["inputs"])
 
 
 class _Run:
@@ -292,7 +292,7 @@ class _Run:
         return result
 
     def _estimate(self, sweep: JudgedSweep, left: int) -> None:
-        shapes = compilation.shapes((sweep.sample["features"], sweep.sample["plan"]))
+        shapes = compilation.shapes(sweep.sample["inputs"])
         if self.clock.sweep(shapes) == SWEEPS_BEFORE_ESTIMATE and left:
             seconds = left * self.clock.seconds_per_sweep
             tqdm.tqdm.write(f"About {duration(seconds)} to go.")

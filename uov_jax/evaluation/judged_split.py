@@ -50,9 +50,9 @@ class JudgedSplit(Protocol):
     def sample(self, index: int) -> dict[str, Any]:
         """One whole sweep; threads may ask for several at once.
 
-        `plan` and `features` for the network; `inverse` int32[N], its row of every point; `points`
-        float32[N, 4 or more]; `truth` uint8[N] or None; `seen` bool[N] or None; `teacher_label`
-        uint8[N] (0 for none) or None; `token`.
+        `inputs`, the network's arguments by name; `inverse` int32[N], its row of every point;
+        `points` float32[N, 4 or more]; `truth` uint8[N] or None; `seen` bool[N] or None;
+        `teacher_label` uint8[N] (0 for none) or None; `token`.
         """
         ...
 

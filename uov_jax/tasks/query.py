@@ -96,7 +96,7 @@ class QueriedNetwork:
 
         """
         sample = keyframe_sample(keyframe, vocabulary, self._plans, self.voxels)
-        rows = self._predict(self._state, sample["features"], sample["plan"])
+        rows = self._predict(self._state, sample["inputs"])
         features = np.asarray(rows, np.float32)[sample["inverse"]]
         if not np.isfinite(features).all():
             raise NotFiniteError(

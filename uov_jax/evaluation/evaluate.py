@@ -355,8 +355,9 @@ class _Run:
         drawn = len(list((self.directory / "pictures").glob("[!.]*.png")))
         if drawn < earlier * self.num_columns:
             print(
-                f"Of {earlier} {self.split.unit} that were judged before there are no pictures, or not all, "
-                f"and they are not drawn now: delete {self.directory / 'progress.npz'} for that.",
+                f"Of {earlier} {self.split.unit} that were judged before there are no pictures, or "
+                "not all, and they are not drawn now: delete "
+                f"{self.directory / 'progress.npz'} for that.",
                 flush=True,
             )
 
@@ -385,13 +386,13 @@ class _Run:
         if self.clock.sweeps:
             seconds = self.clock.seconds_per_sweep * form.benchmark_sweeps
             print(
-                f"At this pace the {form.benchmark_sweeps:,} {self.split.unit} of {form.benchmark}'s "
-                f"validation split take {duration(seconds)}."
+                f"At this pace the {form.benchmark_sweeps:,} {self.split.unit} of "
+                f"{form.benchmark}'s validation split take {duration(seconds)}."
             )
         if not result.finished:
             print(
-                f"Stopped after {result.sweeps:,} of {result.total_sweeps:,} {self.split.unit}; the "
-                "table is of these. Type the same command again to go on."
+                f"Stopped after {result.sweeps:,} of {result.total_sweeps:,} {self.split.unit}; "
+                "the table is of these. Type the same command again to go on."
             )
             return
         print("Wrote")

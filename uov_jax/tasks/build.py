@@ -10,6 +10,7 @@ from uov_jax.errors import InputError
 from uov_jax.evaluation.judged_split import JudgedSplit
 from uov_jax.tasks.annotation_free import AnnotationFree
 from uov_jax.tasks.finetune import FineTuning
+from uov_jax.tasks.room_evaluation import RoomSplit
 from uov_jax.tasks.segmentation_evaluation import SegmentationSplit
 from uov_jax.tasks.tri_modal import TriModalPretraining
 from uov_jax.tasks.tri_modal_evaluation import ZeroShotSplit
@@ -24,6 +25,7 @@ SPLITS: dict[str, Callable[[ConfigDict, str], JudgedSplit]] = {
     "tri_modal": ZeroShotSplit,
     "annotation_free": SegmentationSplit,
     "finetune": SegmentationSplit,
+    "esg": RoomSplit,
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
+from tests.datasets.test_room_labels import write_table
 from tests.tasks.room_recipe import VOXELS, Pointwise, PointwiseRooms, room_config
 from tests.tiny_rooms import write_features, write_rooms
 from uov_jax.checkpoints import state
@@ -333,6 +334,9 @@ def test_outputs_that_are_not_finite_end_it(tmp_path: Path, config: ConfigDict) 
 def test_a_submission_is_a_file_a_room_in_a_zip(
     tmp_path: Path, config: ConfigDict, network: Path
 ) -> None:
+    with pytest.raises(InputError, match="no benchmark takes labels that are numbers of these"):
+        judge(config, {NETWORK: network}, tmp_path, submission=True)
+    config.data.label_table = str(write_table(tmp_path / "table.tsv"))
     result = judge(config, {NETWORK: network}, tmp_path, submission=True)
     zips = [path.name for path in result.written if path.suffix == ".zip"]
     assert zips == ["net.zip", "net_fused_2D.zip", "fused_2D.zip"]

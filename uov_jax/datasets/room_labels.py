@@ -22,7 +22,6 @@ class RoomLabelFormat:
     which they are; without it the numbers are those of the vocabulary's classes.
     """
 
-    benchmark = "ScanNet"
     benchmark_sweeps = 312
     points_per_sweep = 150_000
     bytes_per_point = 3
@@ -42,7 +41,8 @@ class RoomLabelFormat:
             RoomError: it lacks a class, or has two numbers for one.
 
         """
-        self.rooms, self.nyu40 = list(rooms), label_table is not None
+        self.rooms = list(rooms)
+        self.benchmark = "ScanNet" if label_table is not None else ""
         self.official_classes = len(vocabulary.eval_classes)
         self._numbers = np.arange(self.official_classes)
         if label_table is not None:

@@ -144,6 +144,11 @@ def evaluate(
         raise InputError(f"AFI is of sweeps, not of {split.unit}: leave --afi out")
     if settings.keyframes is not None and settings.keyframes < 1:
         raise InputError(f"keyframes: at least 1, found {settings.keyframes}")
+    if settings.submission and not split.label_format.benchmark:
+        raise InputError(
+            "no benchmark takes labels that are numbers of these classes: name ScanNet's table of "
+            "labels with config.data.label_table, or leave --submission out"
+        )
     official = split.label_format.official_classes
     if settings.submission and len(split.classes) != official:
         raise InputError(
@@ -383,7 +388,7 @@ class _Run:
             print("There are no true labels, so there is no score.")
         print(self.clock)
         form = self.split.label_format
-        if self.clock.sweeps:
+        if self.clock.sweeps and form.benchmark:
             seconds = self.clock.seconds_per_sweep * form.benchmark_sweeps
             print(
                 f"At this pace the {form.benchmark_sweeps:,} {self.split.unit} of "

@@ -21,7 +21,7 @@ LENGTH_OFFSET = 1e-5
 Scorer = Callable[[jax.Array], jax.Array]
 
 
-def word_scorer(text: np.ndarray, half: bool = False) -> Scorer:
+def word_scorer(text: np.ndarray | jax.Array, half: bool = False) -> Scorer:
     """A function from features [N, D] to scores and lengths float32[N, W + 1]; it can be compiled.
 
     Args:

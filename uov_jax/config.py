@@ -14,7 +14,16 @@ from ml_collections import ConfigDict
 from uov_jax.errors import InputError, MissingFileError
 
 OVERRIDE = "--config."
-PATHS = ("data.root", "data.dumps", "data.labels", "init.checkpoint", "run.compilation_cache")
+PATHS = (
+    "data.root",
+    "data.dumps",
+    "data.labels",
+    "data.features",
+    "data.text",
+    "data.label_table",
+    "init.checkpoint",
+    "run.compilation_cache",
+)
 RECIPES = Path(__file__).resolve().parents[1] / "configs"  # of a checkout
 
 

@@ -27,6 +27,7 @@ FREE_FIELDS = (
     "data.root",
     "data.val_split",
     "data.dumps",
+    "data.features",
     "data.labels",
     # Sizes of padded arrays: padding influences nothing.
     "data.voxels",

@@ -18,7 +18,7 @@ import numpy as np
 
 from uov_jax.datasets.rooms import map_array, write_arrays
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import DAMAGE, ManifestFile, write_npz
+from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_npz
 from uov_jax.vocabulary import Vocabulary
 
 FEATURES_VERSION = 1
@@ -160,6 +160,23 @@ class FeatureFolder:
                 f"{self.root}: {len(missing)} of {len(rooms)} rooms have no features, the first "
                 f"is {missing[0]}: finish scripts/fuse_features.py"
             )
+
+    def num_seen(self, room: str) -> int:
+        """How many points of a room have a feature; no array is opened.
+
+        Raises:
+            MissingFileError: it was not fused.
+            FeatureError: the file does not say so.
+
+        """
+        self.check([room])
+        path = self.root / room / MANIFEST.name
+        try:
+            return int(json.loads(read_bytes(path).decode())["visible"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise FeatureError(
+                f"{path}: not the facts of a room's features ({error}): {FUSE_AGAIN}"
+            ) from error
 
     def room(self, name: str, points: int) -> RoomFeatures:
         """The features of a room of so many points.

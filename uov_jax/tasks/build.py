@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 from uov_jax.errors import InputError
 from uov_jax.evaluation.judged_split import JudgedSplit
 from uov_jax.tasks.annotation_free import AnnotationFree
+from uov_jax.tasks.esg import Distillation
+from uov_jax.tasks.ess import Specialisation
 from uov_jax.tasks.finetune import FineTuning
 from uov_jax.tasks.room_evaluation import RoomSplit
 from uov_jax.tasks.segmentation_evaluation import SegmentationSplit
@@ -20,6 +22,8 @@ TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "tri_modal": TriModalPretraining,
     "annotation_free": AnnotationFree,
     "finetune": FineTuning,
+    "ess": Specialisation,
+    "esg": Distillation,
 }
 SPLITS: dict[str, Callable[[ConfigDict, str], JudgedSplit]] = {
     "tri_modal": ZeroShotSplit,

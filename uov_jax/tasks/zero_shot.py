@@ -43,6 +43,26 @@ def word_classifier(
     return classify
 
 
+def nearest_words(
+    text_embeddings: np.ndarray, vocabulary: Vocabulary, rows: int = 16_384
+) -> Callable[[np.ndarray], np.ndarray]:
+    """As `word_classifier`, on the host: from features float[N, D] to classes uint8[N].
+
+    It takes so many rows at a time, and any number of threads may call it. Arguments and errors as
+    there.
+    """
+    text, classes = evaluated_words(text_embeddings, vocabulary)
+
+    def classify(features: np.ndarray) -> np.ndarray:
+        found = np.empty(len(features), np.uint8)
+        for start in range(0, len(features), rows):
+            part = features[start : start + rows].astype(np.float32)
+            found[start : start + rows] = classes[np.argmax(part @ text.T, axis=1)]
+        return found
+
+    return classify
+
+
 def word_probabilities(
     text_embeddings: np.ndarray,
     vocabulary: Vocabulary,

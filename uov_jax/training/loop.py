@@ -333,8 +333,8 @@ class _Run:
         print(
             f"{self.task.title}: {self.num_parameters:,} parameters{some}, "
             f"{self.total_steps:,} steps ({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
-            f"{self.steps_per_epoch:,}), {self.config.batch_size} {self.task.unit} a step on {number} {kind} "
-            f"device{'s' if number > 1 else ''}, into {self.directory}",
+            f"{self.steps_per_epoch:,}), {self.config.batch_size} {self.task.unit} a step on "
+            f"{number} {kind} device{'s' if number > 1 else ''}, into {self.directory}",
             flush=True,
         )
         if start >= self.total_steps:

@@ -21,27 +21,19 @@ VOXELS = {"voxel_size": 0.1, "cylindrical_coordinates": False}
 def room_config(folder: Path, cache: Path, **data: Any) -> ConfigDict:
     """The recipe for `rooms` and `features` in a folder."""
     sys.path.insert(0, str(ROOT))
-    config = load_config(str(ROOT / "configs" / "tmp_san.py"))
+    config = load_config(str(ROOT / "configs" / "esg_scannet.py"))
     sys.path.pop(0)
-    with config.unlocked():
-        config.task = "esg"
-        config.reference_quirks = ()
-        config.model.variant = "minkunet14a"
-        config.data.update(
-            root=str(folder / "rooms"),
-            features=str(folder / "features"),
-            text="",
-            label_table="",
-            vocabulary="scannet",
-            val_split="val",
-            voxel_size=(0.1, 0.1, 0.1),
-            cylindrical=False,
-            voxels=(2560, 2560),
-            workers=1,
-        )
-        config.data.update(data)
-        config.run.repeats = 2
-        config.run.compilation_cache = str(cache)
+    config.model.variant = "minkunet14a"
+    config.data.update(
+        root=str(folder / "rooms"),
+        features=str(folder / "features"),
+        voxel_size=(0.1, 0.1, 0.1),
+        voxels=(2560, 2560),
+        workers=1,
+        **data,
+    )
+    config.run.repeats = 2
+    config.run.compilation_cache = str(cache)
     return config
 
 

@@ -109,7 +109,7 @@ def test_every_column_is_what_its_definition_says(
     tmp_path: Path, config: ConfigDict, network: Path, folder: Path, capsys: Any
 ) -> None:
     # So that no two points share a voxel.
-    config.data.update(voxel_size=(0.0005,) * 3, voxels=(16384, 16384))
+    config.data.update(voxel_size=(0.0005,) * 3, voxels=(49_152, 49_152))
     voxels = dict(VOXELS, voxel_size=0.0005)
     same = save_state_dict_file(
         tmp_path / "net.npz", model_to_state_dict(Pointwise(nnx.Rngs(3))), voxels
@@ -273,7 +273,7 @@ def test_what_lies_in_another_space_is_refused_by_name(
 
 
 def test_mistakes_are_named(
-    tmp_path: Path, config: ConfigDict, network: Path, folder: Path
+    tmp_path: Path, config: ConfigDict, network: Path, folder: Path, capsys: Any
 ) -> None:
     vocabulary = load_vocabulary("scannet")
     store = RoomStore(config.data.root, vocabulary)
@@ -283,8 +283,10 @@ def test_mistakes_are_named(
     config.data.features = str(
         write_features(tmp_path / "few", store, vocabulary, rooms=["scene0000_00"]).root
     )
-    with pytest.raises(MissingFileError, match="1 of 1 rooms have no features"):
-        PointwiseRooms(config, "val")
+    with pytest.raises(MissingFileError, match="1 of 2 rooms have no features"):
+        PointwiseRooms(config, "train")
+    assert PointwiseRooms(config, "val").given == ()
+    assert "has no features of the rooms of 'val'" in capsys.readouterr().out
     small = write_features(tmp_path / "small", store, vocabulary, embedding_size=8)
     config.data.update(features=str(small.root), text=good)
     with pytest.raises(InputError, match="features of 8 numbers, the words of .* have 16"):

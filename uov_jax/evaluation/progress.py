@@ -21,6 +21,8 @@ from uov_jax.evaluation.scores import Scores
 from uov_jax.files import UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
+# Of `config.run`, which else decides nothing.
+DECISIVE = ("config.run.predict_ignored", "config.run.repeats")
 # Before the names of columns, which may be any, among the names of arrays.
 COUNTS = "counts of "
 
@@ -50,7 +52,9 @@ def evaluation_identity(
         "config.data.superpoints",
     )
     kept = {name: value for name, value in fields.items() if not name.startswith(free)}
-    kept["config.run.predict_ignored"] = config.run.predict_ignored
+    for name in DECISIVE:
+        if name in fields:
+            kept[name] = fields[name]
     versions = {f"checkpoint {name}": _version(Path(path)) for name, path in networks.items()}
     return {**versions, **settings, **kept}
 

@@ -9,39 +9,8 @@ import numpy as np
 
 from uov_jax import sparse
 from uov_jax.datasets.rooms import Room
-from uov_jax.input.batching import build_plans
-from uov_jax.input.room_voxels import random_rotation, room_voxels
-from uov_jax.input.voxels import merge_sweeps
-
-
-def room_inputs(
-    room: Room,
-    plans: Sequence[sparse.PlanSpec],
-    voxel_size: float,
-    rng: np.random.Generator | None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """One room as the network takes it.
-
-    Args:
-        room: its points and colours.
-        plans: shapes of growing size.
-        voxel_size: metres.
-        rng: turns and scales the room as in training; None leaves it as it is.
-
-    Returns:
-        `features` float32[rows, 3], colours from -1 to 1, and `plan`; int32[N], row of every point.
-
-    Raises:
-        BatchTooLargeError: the room has more voxels than the largest of the plans holds.
-
-    """
-    rotation = None if rng is None else random_rotation(rng)
-    voxels = room_voxels(room.coords, voxel_size, room.name, rotation)
-    merged = merge_sweeps([voxels.coords])
-    _, (plan,) = build_plans([merged.coords], plans, [room.name])
-    colors = room.colors[voxels.first].astype(np.float32) / np.float32(127.5) - np.float32(1)
-    inputs = {"features": merged.gather([colors], len(plan.coords[0])), "plan": plan}
-    return inputs, merged.row[0][voxels.inverse]
+from uov_jax.input.room_voxels import random_rotation
+from uov_jax.input.whole_room import judged_facts, room_input
 
 
 def room_sample(
@@ -71,15 +40,13 @@ def room_sample(
 
     """
     chances = [np.random.default_rng([*seed, repeat]) for repeat in range(repeats)]
-    made = [room_inputs(room, plans, voxel_size, rng) for rng in chances]
-    made = made or [room_inputs(room, plans, voxel_size, None)]
+    turns: list[np.ndarray | None] = [random_rotation(chance) for chance in chances]
+    made = [room_input(room, plans, voxel_size, turn) for turn in turns or [None]]
     return {
-        "inputs": [inputs for inputs, _ in made],
-        "inverse": [rows for _, rows in made],
-        "points": np.asarray(room.coords),
+        "inputs": [each["inputs"] for each in made],
+        "inverse": [each["inverse"] for each in made],
+        "points": made[0]["points"],
         "colors": np.asarray(room.colors),
-        "truth": None if room.labels is None else np.asarray(room.labels),
         "token": room.name,
-        "seen": None,
-        "teacher_label": None,
+        **judged_facts(room, None, None),
     }

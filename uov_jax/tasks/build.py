@@ -58,6 +58,12 @@ def build_judged_split(config: ConfigDict, split: str | None = None) -> JudgedSp
 
     """
     _check(config)
+    if config.task not in SPLITS:
+        raise InputError(
+            f"networks of the task {config.task!r} are not judged: export the features with "
+            "scripts/export_features.py and judge those, with configs/esg_scannet.py (or "
+            "esg_s3dis.py), --config.data.features= and no checkpoint"
+        )
     split = config.data.val_split if split is None else split
     if not split:
         raise InputError("there is no split to evaluate on: give one with --split")

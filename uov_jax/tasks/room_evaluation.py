@@ -22,6 +22,7 @@ from uov_jax.evaluation.scoring import ROOMS
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.input.repeated_room import room_sample
 from uov_jax.quirks import HALF_SCORES, quirks_of
+from uov_jax.tasks.esg import cube_side
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.room_words import require_network, room_words
@@ -68,18 +69,17 @@ class RoomSplit:
         self.store = RoomStore(data.root, self.vocabulary)
         self.rooms = self.store.split(split)
         self.words = room_words(data, self.vocabulary)
-        self.features = FeatureFolder(data.features) if data.features else None
+        self.features = self._open_features(data.features)
         self.endings: tuple[str, ...] = ("",)
         self.given: tuple[str, ...] = ()
         if self.features is not None:
-            self._check_features(self.features)
             self.given = (f"{self.features.manifest.kind} 2D",)
             self.endings = ("", f" + {self.given[0]}")
         table = Path(data.label_table) if data.label_table else None
         self.label_format: LabelFormat = RoomLabelFormat(self.rooms, self.vocabulary, table)
         if config.run.repeats < 0:
             raise InputError(f"config.run.repeats: at least 0, found {config.run.repeats}")
-        self.voxels = voxel_settings(data)
+        self.voxels, self._side = voxel_settings(data), cube_side(config)
         self.plans = recipe_capacities(config, 1).plans
         self._half = HALF_SCORES in quirks_of(config)
         self._text, self._word_class = evaluated_words(self.words.text, self.vocabulary)
@@ -103,7 +103,7 @@ class RoomSplit:
         sample = room_sample(
             room,
             self.plans,
-            self.voxels.size[0],
+            self._side,
             self.config.run.repeats,
             (self.config.seed, index),
         )
@@ -168,7 +168,11 @@ class RoomSplit:
         """Never asked for: AFI is not of rooms."""
         raise NotImplementedError
 
-    def _check_features(self, features: FeatureFolder) -> None:
+    def _open_features(self, folder: str) -> FeatureFolder | None:
+        """The features of the split's rooms, once they fit rooms and words; None without any."""
+        if not folder:
+            return None
+        features = FeatureFolder(folder)
         facts = features.manifest
         self.words.require_same_teacher(features.root, facts.teacher, facts.weights_hash)
         if facts.dataset != self.store.manifest.dataset:
@@ -181,7 +185,15 @@ class RoomSplit:
                 f"{features.root}: features of {facts.embedding_size} numbers, the words of "
                 f"{self.words.source} have {self.words.text.shape[1]}"
             )
+        if not any(map(features.has, self.rooms)):
+            print(
+                f"{folder} has no features of the rooms of {self.split!r}: the network is judged "
+                "alone.",
+                flush=True,
+            )
+            return None
         features.check(self.rooms)
+        return features
 
     def _fused(self, room: str, points: int) -> _Fused | None:
         if self.features is None:

@@ -17,8 +17,9 @@ from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_recor
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import NotFiniteError
 from uov_jax.fusion.features import FeatureFolder
-from uov_jax.input.repeated_room import room_inputs
+from uov_jax.input.whole_room import room_input
 from uov_jax.pictures.room_query import room_query_picture
+from uov_jax.tasks.esg import cube_side
 from uov_jax.tasks.query import QueryError, best_places, file_name
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.room_model import room_model
@@ -82,9 +83,9 @@ class QueriedRoomNetwork:
         self.source = find_checkpoint(run)
         self.config = run_config(run)
         require_network(words, self.source)
-        self._voxels = voxel_settings(self.config.data)
+        self._side = cube_side(self.config)
         build = functools.partial(room_model, self.config.model, words.text.shape[1])
-        network = load_network(build, self.source, self._voxels)
+        network = load_network(build, self.source, voxel_settings(self.config.data))
         predict, self._state = network.predict(), jax.device_put(network.state)
         self._plans = recipe_capacities(self.config, 1).plans
 
@@ -101,8 +102,9 @@ class QueriedRoomNetwork:
             NotFiniteError: outputs are not finite.
 
         """
-        inputs, rows = room_inputs(room, self._plans, self._voxels.size[0], None)
-        found = _cosines(np.asarray(self._scores(self._state, inputs, texts)))[rows].T
+        sample = room_input(room, self._plans, self._side)
+        rows = _cosines(np.asarray(self._scores(self._state, sample["inputs"], texts)))
+        found = rows[sample["inverse"]].T
         if not np.isfinite(found).all():
             raise NotFiniteError(
                 f"{self.source}: features of points of the room {room.name} are not finite: its "

@@ -21,6 +21,7 @@ WIDTH = 620  # pixels of a panel
 CEILING = 2.05  # metres above the floor, where a room is cut
 ELEVATION = 50.0  # degrees by which the camera looks down
 NEAR_WALL = 0.3  # metres of the walls between camera and room that are left out
+FACING = -0.3  # cosine to the camera's way below which a wall faces it
 ABOVE_FLOOR = 0.15  # metres of them that stay
 FIELD = 45.0  # degrees across
 _MARGIN = 1.06
@@ -153,8 +154,11 @@ def near_walls(points: np.ndarray, azimuth: float) -> np.ndarray:
     except (QhullError, ValueError):
         return found  # Fewer than three points, or all in one line.
     floor = np.percentile(points[:, 2], 1)
-    for x, y, offset in np.unique(hull.equations.round(9), axis=0):
-        if x * ahead[0] + y * ahead[1] < -0.1:  # it faces the camera
+    ends = points[hull.simplices, :2]
+    lengths = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1)
+    for (x, y, offset), length in zip(hull.equations, lengths, strict=True):
+        # Short sides are corners, which face anywhere.
+        if length > NEAR_WALL and x * ahead[0] + y * ahead[1] < FACING:
             found |= points[:, 0] * x + points[:, 1] * y + offset > -NEAR_WALL
     return found & (points[:, 2] > floor + ABOVE_FLOOR)
 
@@ -220,18 +224,17 @@ def _renamed(view: View, rows: np.ndarray) -> View:
 
 
 def _heading(name: str, panels: Mapping[str, np.ndarray]) -> str:
-    """A panel's name and what is known of it, such as "prediction: 71 % right"."""
+    """A column's name and what is known of it, such as "prediction: 71 % right"."""
+    errors = name not in panels
     reference = next((known for known in REFERENCES if known in panels), None)
-    if name in REFERENCES or reference is None:
+    if reference is None or name == reference or not (errors or reference == "truth"):
         return name
-    judged = np.asarray(panels[reference]) > 0
+    true = np.asarray(panels[reference])
+    judged = true > 0
     if not judged.any():
         return name
-    label = np.asarray(panels["prediction" if name not in panels else name])[judged]
-    right = np.mean(label == np.asarray(panels[reference])[judged])
-    if name not in panels:
-        return f"{name}: {100 * (1 - right):.0f} %"
-    return f"{name}: {100 * right:.0f} % right" if reference == "truth" else name
+    right = np.mean(np.asarray(panels["prediction" if errors else name])[judged] == true[judged])
+    return f"{name}: {100 * (1 - right):.0f} %" if errors else f"{name}: {100 * right:.0f} % right"
 
 
 def _legend(

@@ -18,6 +18,7 @@ from uov_jax.pictures.room import COLORS, compose, room_views
 from uov_jax.pictures.splatting import SUPERSAMPLING, View
 
 WIDTH = 860  # pixels of a column
+_PALE, _CONTRAST = 0.96, 0.35  # of white, where nothing fits
 RING = 11  # pixels, radius of the mark of a place
 _GAP = 4
 _MARK = tuple(int(MARK[start : start + 2], 16) for start in (1, 3, 5))
@@ -55,7 +56,7 @@ def room_query_picture(
         )
     low, high = heat_range(similarity)
     views = room_views(points, width)
-    shown = {COLORS: point_colors, "similarity": heat(similarity, low, high)}
+    shown = {COLORS: point_colors, "similarity": heat(similarity, low, high, point_colors)}
     rows = compose(views, shown)
     draw, top = ImageDraw.Draw(rows), 0
     for view in views:
@@ -76,10 +77,20 @@ def heat_range(similarity: np.ndarray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def heat(similarity: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8[N, 3]: colours of similarities, grey for NaN."""
-    share = np.clip((similarity - low) / (high - low), 0, 1)
-    shades = matplotlib.colormaps[COLOR_MAP](np.nan_to_num(share))[:, :3]
+def heat(
+    similarity: np.ndarray, low: float, high: float, point_colors: np.ndarray | None = None
+) -> np.ndarray:
+    """uint8[N, 3]: colours of similarities, grey for NaN.
+
+    What does not fit fades into pale greys of the room's own colours uint8[N, 3], where given.
+    """
+    share = np.nan_to_num(np.clip((similarity - low) / (high - low), 0, 1))[:, None]
+    ground = np.full((len(similarity), 3), _PALE)
+    if point_colors is not None:
+        grey = point_colors.astype(np.float64).mean(axis=1, keepdims=True) / 255
+        ground = np.broadcast_to(_PALE - _CONTRAST * (1 - grey), ground.shape)
+    weight = np.minimum(1, 2 * share)
+    shades = weight * matplotlib.colormaps[COLOR_MAP](share[:, 0])[:, :3] + (1 - weight) * ground
     shades[~np.isfinite(similarity)] = UNLABELLED
     return np.round(255 * shades).astype(np.uint8)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from ml_collections import ConfigDict
+from PIL import Image
 
 from tests.datasets.test_room_labels import write_table
 from tests.tasks.room_recipe import VOXELS, Pointwise, PointwiseRooms, room_config
@@ -316,6 +317,19 @@ def test_mistakes_are_named(
     config.run.repeats = 1
     with pytest.raises(InputError, match="AFI is of sweeps, not of rooms"):
         judge(config, {NETWORK: network}, tmp_path / "out", afi=(None,))
+
+
+def test_every_column_of_a_room_is_drawn(tmp_path: Path, config: ConfigDict, network: Path) -> None:
+    judge(config, {NETWORK: network}, tmp_path, pictures=1)
+    drawn = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert drawn == [
+        "scene0002_00_fused_2D.png",
+        "scene0002_00_net.png",
+        "scene0002_00_net_fused_2D.png",
+    ]
+    with Image.open(tmp_path / "pictures" / drawn[0]) as image:
+        assert image.width == 4 * 624 - 4  # colours, truth, prediction, errors
+    assert len(list((tmp_path / "confusion").glob("*.png"))) == 3
 
 
 def test_outputs_that_are_not_finite_end_it(tmp_path: Path, config: ConfigDict) -> None:

@@ -89,9 +89,7 @@ def batches(task: Any) -> list[Any]:
     labels = task.labels.labels(room, points)[fused.visible]
     third = len(labels) // BATCHES
     return [
-        collate_points(
-            [[PointSample(room, fused.features[i : i + third], labels[i : i + third])]]
-        )
+        collate_points([[PointSample(room, fused.features[i : i + third], labels[i : i + third])]])
         for i in range(0, BATCHES * third, third)
     ]
 
@@ -115,9 +113,7 @@ def trained(task: Any, measured: dict[str, np.ndarray]) -> tuple[Any, list[float
     )
     devices = parallel.Parallel(jax.local_devices()[:1])
     train = devices.spread(step.training_step(task, skeleton, optimizer, rate))
-    current = devices.replicate(
-        jax.device_get(state.create(parameters, statistics, optimizer))
-    )
+    current = devices.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))
     losses = []
     made = batches(task)
     for number in range(EPOCHS * BATCHES):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tiny_rooms import write_features, write_rooms
 from uov_jax.command_line import make_pseudo_labels as script
+from uov_jax.datasets.rooms import RoomStore
 from uov_jax.vocabulary import load_vocabulary
 
 
@@ -33,7 +35,9 @@ def test_it_reports_and_says_what_comes_next(rooms: Path, capsys: pytest.Capture
     assert "1,875 points, 5.6 kB into" in out
     assert "3 rooms are labelled" in out
     assert "The scene-level filter changed the class of" in out
+    assert "python scripts/train.py --config configs/ess_scannet.py --workdir" in out
     assert f"--config.data.labels={rooms / 'labels'}" in out
+    assert "split" not in out.partition("Next:")[2]
     content = json.loads((rooms / "labels" / "report.json").read_text("utf-8"))
     assert content["rooms"] == 3
     assert 0 < content["right"] <= 1
@@ -74,3 +78,30 @@ def test_mistakes_are_told_in_one_line(rooms: Path, capsys: pytest.CaptureFixtur
     (rooms / "features" / "scene0001_00" / "features.npy").write_bytes(b"")
     assert script.main(arguments(rooms)) == 1
     assert "scene0001_00/features.npy: damaged" in capsys.readouterr().err
+
+
+def test_points_take_the_feature_of_the_first_point_of_their_voxel(
+    rooms: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Of a voxel as large as the room all points have one label, that of the first."""
+    assert script.main(arguments(rooms, "--voxel-size", "50", "--seed", "3")) == 0
+    labels = np.load(rooms / "labels" / "scene0000_00" / "labels.npy")
+    assert len(np.unique(labels)) <= 8  # the room may lie across sides of voxels
+    capsys.readouterr()
+    assert script.main(arguments(rooms)) == 1
+    assert "voxel_size = 50.0, not of 0.0: give another folder" in capsys.readouterr().err
+    assert script.main(arguments(rooms, "--voxel-size", "-1")) == 1
+    assert "--voxel-size -1.0: expected metres, more than 0" in capsys.readouterr().err
+
+
+def test_the_first_point_of_a_voxel_depends_on_seed_and_name_alone(rooms: Path) -> None:
+    room = RoomStore(rooms / "rooms").room("scene0000_00")
+    first = script.first_of_voxel(0.3, 1)(room)
+    np.testing.assert_array_equal(first, script.first_of_voxel(0.3, 1)(room))
+    assert not np.array_equal(first, script.first_of_voxel(0.3, 2)(room))
+    assert (first <= np.arange(len(room))).all()
+    np.testing.assert_array_equal(first[first], first)
+    # 0.3 m, up to 11 % more by scale, along the diagonal.
+    away = np.linalg.norm(room.coords - room.coords[first], axis=1)
+    assert 0 < away.max() < 0.3 / 0.9 * np.sqrt(3)
+    assert len(np.unique(first)) > 100

@@ -17,21 +17,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from uov_jax import processors
 from uov_jax.command_line import command, next_steps
-from uov_jax.datasets.rooms import RoomStore
+from uov_jax.config import RECIPES
+from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.label_report import LabelReport, report_of
-from uov_jax.fusion.make_pseudo_labels import BYTES_PER_POINT, LabelSettings, RoomLabeller
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.fusion.make_pseudo_labels import (
+    BYTES_PER_POINT,
+    FeatureOfPoint,
+    LabelSettings,
+    RoomLabeller,
+)
+from uov_jax.input.room_voxels import random_rotation, room_voxels
+from uov_jax.job_array import parse_shard, shard_from_environment
 from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import load_vocabulary
+
+SIMULATED = "simulated"  # the simulator's teacher
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,6 +57,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-filter", action="store_true", help="let points have classes that their room lacks"
     )
+    parser.add_argument(
+        "--voxel-size",
+        type=float,
+        default=0.0,
+        help="metres; every point takes the feature of the first point of its voxel, in a room "
+        "turned and scaled by chance, as the published code does; each its own by default",
+    )
+    parser.add_argument("--seed", type=command.at_least(0), default=0, help="of that chance")
     parser.add_argument("--vocabulary", help="name or file of the dictionary; the store's else")
     parser.add_argument(
         "--workers", type=command.at_least(1), default=processors.available(), help="threads"
@@ -71,9 +90,11 @@ def label(options: argparse.Namespace) -> None:
     store = RoomStore(options.rooms, vocabulary)  # refuses another vocabulary
     features = FeatureFolder(options.features, vocabulary)
     everything = rooms_of(store, options.split)
-    labeller = RoomLabeller(
-        store, features, vocabulary, options.output, LabelSettings(not options.no_filter)
+    voxels = first_of_voxel(options.voxel_size, options.seed) if options.voxel_size else None
+    settings = LabelSettings(
+        not options.no_filter, options.voxel_size, options.seed if options.voxel_size else 0
     )
+    labeller = RoomLabeller(store, features, vocabulary, options.output, settings, voxels)
     own = shard.of(everything)
     todo = labeller.check(own)
     if shard.total > 1:
@@ -96,7 +117,23 @@ def label(options: argparse.Namespace) -> None:
     if shard.total > 1 and len(there) < len(everything):
         print("Next, once every shard is done, type the command without --shard for the report.")
         return
-    command.say_next(training_command(options, shard))
+    command.say_next(training_command(options, store, facts.teacher))
+
+
+def first_of_voxel(voxel_size: float, seed: int) -> FeatureOfPoint:
+    """The first point of every point's voxel, in a room that is turned and scaled by chance.
+
+    Chance depends on the seed and the room's name alone, not on which rooms a process labels.
+    """
+    if not 0 < voxel_size < np.inf:
+        raise InputError(f"--voxel-size {voxel_size}: expected metres, more than 0")
+
+    def first(room: Room) -> np.ndarray:
+        rng = np.random.default_rng([seed, zlib.crc32(room.name.encode())])
+        voxels = room_voxels(room.coords, voxel_size, room.name, random_rotation(rng))
+        return voxels.first[voxels.inverse]
+
+    return first
 
 
 def rooms_of(store: RoomStore, splits: Sequence[str] | None) -> list[str]:
@@ -131,14 +168,24 @@ def say(report: LabelReport, options: argparse.Namespace, rooms: int) -> None:
     print(f"Wrote {', '.join(map(str, written))}")
 
 
-def training_command(options: argparse.Namespace, shard: Shard) -> str:
-    """The command that specialises features by the labels."""
-    del shard
-    return next_steps.script(
-        "train",
-        "--config",
-        "configs/ess_scannet.py",
-        f"--config.data.root={options.rooms}",
-        f"--config.data.features={options.features}",
-        f"--config.data.labels={options.output}",
-    )
+def training_command(options: argparse.Namespace, store: RoomStore, teacher: str) -> str:
+    """The command that specialises features by the labels.
+
+    On the recipe's own splits where the store has them, else on those that were labelled.
+    """
+    recipe = f"configs/ess_{store.manifest.dataset}.py"
+    if not (RECIPES.parent / recipe).is_file():
+        recipe = "configs/ess_scannet.py"
+    recipe += ":sim" * (teacher == SIMULATED)
+    fields = {
+        "data.root": options.rooms,
+        "data.features": options.features,
+        "data.labels": options.output,
+        "data.vocabulary": options.vocabulary or store.manifest.vocabulary,
+    }
+    data, splits = next_steps.read(recipe).data, store.splits()
+    if splits and data.train_split not in splits:
+        fields["data.train_split"] = (options.split or splits)[0]
+    if data.val_split not in splits:
+        fields["data.val_split"] = ""
+    return next_steps.training(recipe, fields, options.output.resolve().name)[0]

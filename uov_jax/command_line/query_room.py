@@ -51,9 +51,7 @@ def ask_room(options: argparse.Namespace) -> None:
         teacher = options.teacher or facts.teacher
         rows = embedded_texts(teacher, texts, options.weights, options.device, require_weights)
     else:
-        vocabulary = load_vocabulary(
-            options.vocabulary or data.get("vocabulary", facts.vocabulary)
-        )
+        vocabulary = load_vocabulary(options.vocabulary or data.get("vocabulary", facts.vocabulary))
         FeatureFolder(folder.root, vocabulary)  # refuses another vocabulary
         rows = rows_of(texts, words.text, vocabulary)
     print(f"{queried.source}, teacher {facts.teacher!r}.", flush=True)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
+
+from uov_jax.datasets.image_file import read_image
+from uov_jax.errors import InputError
+from uov_jax.files import read_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,3 +54,28 @@ class FrameSource(Protocol):
 
         """
         ...
+
+
+def read_color(frame: Frame) -> np.ndarray:
+    """uint8[H, W, 3]: a frame's image; errors as `read_image`."""
+    return read_image(frame.color)
+
+
+def read_depth(frame: Frame) -> np.ndarray | None:
+    """uint16[H, W]: a frame's depth as it is stored, None for a recording without.
+
+    Raises:
+        MissingFileError: there is no such file.
+        InputError: it is no 16-bit image; names the file.
+
+    """
+    if frame.depth is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(read_bytes(frame.depth))) as image:
+            depth = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{frame.depth}: corrupt or truncated depth: {error}") from error
+    if depth.ndim != 2 or depth.dtype.kind not in "iu":
+        raise InputError(f"{frame.depth}: expected 16-bit depth, found {depth.dtype}")
+    return depth.astype(np.uint16)

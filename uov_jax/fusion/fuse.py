@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from uov_jax import processors
-from uov_jax.datasets.frames import Frame, read_depth
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.datasets.frames import Frame, stored_depth
+from uov_jax.datasets.image_file import image_size
+from uov_jax.errors import InputError
 from uov_jax.fusion.features import ROWS_AT_ONCE, WritingRoom
 from uov_jax.fusion.frame_features import read_features, write_features
 from uov_jax.fusion.image_features import (
@@ -115,23 +115,6 @@ def turns_of(points: int, embedding_size: int, memory: int = MEMORY) -> int:
     return -(-points // at_once)
 
 
-def image_size(frame: Frame) -> tuple[int, int]:
-    """Height and width of a frame's image, of which the first bytes are read.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is no image.
-
-    """
-    if not frame.color.is_file():
-        raise MissingFileError(f"{frame.color}: no such image of the frame {frame.name}")
-    try:
-        with Image.open(frame.color) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{frame.color}: no image, or a damaged one: {error}") from error
-
-
 def _add(sums: np.ndarray, counts: np.ndarray, look: _Look, teacher: ImageTeacher) -> bool:
     """Add what one frame says; whether it says anything of these points."""
     try:
@@ -157,8 +140,9 @@ def _look(
     points: np.ndarray, frame: Frame, teacher: ImageTeacher, views: ViewSettings
 ) -> _Look | None:
     """What a frame sees; None where that is nothing. Called by other threads."""
-    size = image_size(frame)
-    seen = seen_points(points, frame, size, read_depth(frame), views, threads=1)
+    depth = None if frame.depth is None else stored_depth(frame)
+    size = image_size(frame.color) if depth is None else depth.shape
+    seen = seen_points(points, frame, size, depth, views, threads=1)
     return _Look(frame, size, seen, teacher.load(frame)) if len(seen) else None
 
 

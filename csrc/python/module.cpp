@@ -208,7 +208,9 @@ bool is_half(const py::array& features) {
 void add_planes(Points sums, const Coordinates& target, const py::array& planes,
                 const Coordinates& row, const Coordinates& column, std::array<int64_t, 2> size,
                 bool bilinear, int64_t threads) {
-  if (planes.ndim() != 3) throw std::invalid_argument("planes must have shape [D, h, w]");
+  if (planes.ndim() != 3 || planes.size() == 0) {
+    throw std::invalid_argument("planes must have shape [D, h, w]");
+  }
   const int64_t channels = planes.shape(0), n = require_sums(sums, target, channels);
   require_below(row, "row", size[0]);
   require_below(column, "column", size[1]);

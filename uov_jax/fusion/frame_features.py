@@ -164,7 +164,8 @@ def read_text_embeddings(path: Path, words: int, embedding_size: int) -> np.ndar
 
 
 def _grid(path: Path, planes: np.ndarray, embedding_size: int, resize: Resize) -> FeatureGrid:
-    if planes.dtype not in (HALF, SINGLE) or planes.ndim != 3 or len(planes) != embedding_size:
+    fits = planes.dtype in (HALF, SINGLE) and planes.ndim == 3 and planes.size > 0
+    if not fits or len(planes) != embedding_size:
         raise InputError(
             f"{path}: expected float16 [{embedding_size}, h, w], found {planes.dtype} "
             f"{list(planes.shape)}"

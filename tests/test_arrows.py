@@ -22,7 +22,17 @@ ROWS = (
     ("superpoints", "fusion", "simulate", "teachers"),
     ("checkpoints", "dumps", "evaluation"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
-    ("config", "compilation", "files", "job_array", "pickled", "readable", "signals", "user_cache"),
+    (
+        "config",
+        "compilation",
+        "files",
+        "job_array",
+        "pickled",
+        "readable",
+        "signals",
+        "user_cache",
+        "workers",
+    ),
     ("sparse", "errors", "processors"),
 )
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}

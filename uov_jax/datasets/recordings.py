@@ -32,6 +32,7 @@ from uov_jax.vocabulary import Vocabulary
 ALL = "all"
 SCENE_LABELS = "scene_labels.txt"
 BYTES_PER_POINT = 15  # of an .npz
+SHOWN = 5
 
 
 class Recordings:
@@ -97,12 +98,13 @@ class Recordings:
 
     def _labels(self, numbers: np.ndarray, path: Path) -> np.ndarray:
         most = len(self._vocabulary.eval_classes) - 1
-        whole = numbers.dtype.kind in "iufb" and bool((numbers == np.floor(numbers)).all())
-        if numbers.ndim != 1 or not whole or not ((numbers >= 0) & (numbers <= most)).all():
+        right = numbers.ndim == 1 and numbers.dtype.kind in "iufb"
+        if not right or not np.isin(numbers, np.arange(most + 1)).all():
+            some = numbers.ravel()[:SHOWN].tolist()
             raise RoomError(
                 f"{path}: labels: expected a whole number from 0 (none) to {most} a point, the "
                 f"classes of {self._vocabulary.name!r}; found {numbers.dtype} "
-                f"{list(numbers.shape)} from {numbers.min(initial=0)} to {numbers.max(initial=0)}"
+                f"{list(numbers.shape)}, beginning with {some}"
             )
         return numbers.astype(np.uint8)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,17 @@ def test_a_room_may_come_in_parts(writer):
 
 def test_a_room_is_there_whole_or_not_at_all(writer):
     views, features = room()
-    with pytest.raises(KeyboardInterrupt), writer.open("a") as writing:
-        writing.append(views, features)
+
+    def stopped() -> Iterator[np.ndarray]:
+        yield features[:5]
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), writer.open("a") as writing:
+        writing.append(views, stopped())
     assert not writer.has("a")
     assert not list(writer.root.glob(".a*"))
+    writer.write("a", views, features)
     with pytest.raises(MissingFileError, match="1 of 2 rooms have no features, the first is b"):
-        writer.write("a", views, features)
         FeatureFolder(writer.root).check(["a", "b"])
     writer.write("a", views[:9], features[: np.count_nonzero(views[:9])])  # replaces
     assert len(FeatureFolder(writer.root).room("a", 9).views) == 9

@@ -13,8 +13,9 @@ from PIL import Image
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError
 from uov_jax.fusion.image_features import FeatureGrid, MaskFeatures
+from uov_jax.fusion.prompts import BARE_PROMPT, prompted
 from uov_jax.teachers import ImageMasks, create_teacher
-from uov_jax.teachers.dense import BARE_PROMPT, DenseTeacher, prompted
+from uov_jax.teachers.dense import DenseTeacher
 from uov_jax.teachers.maskclip import MaskClipTeacher
 from uov_jax.teachers.text import encode_prompts
 from uov_jax.vocabulary import load_vocabulary

@@ -1,7 +1,8 @@
 """Features that lie as files beside the frames: of the simulated teacher, or of one's own.
 
-    FRAMES/teacher.json                   name, embedding_size, vocabulary_hash; of grids resize
-                                          too, "bilinear" (if it does not say) or "nearest"
+    FRAMES/teacher.json                   name, embedding_size, vocabulary_hash; it may have
+                                          weights_hash, and of grids resize: "bilinear" (as where
+                                          it does not say) or "nearest"
     FRAMES/text_embeddings.npz            embeddings: float32 [W, D], of the vocabulary's words
     FRAMES/scene0000_00/color/20.jpg
                         features/20.npz   masks: uint16 [h, w], 0 = void, 1..M, of the image's size
@@ -34,7 +35,6 @@ class FileTeacher:
     """A teacher whose features of all frames were written before; see `ImageTeacher`."""
 
     quick = True
-    weights_hash = ""
 
     def __init__(self, root: Path) -> None:
         """Read who the teacher is.
@@ -59,6 +59,7 @@ class FileTeacher:
             self.name = str(content["name"])
             self.embedding_size = int(content["embedding_size"])
             self.vocabulary_hash = str(content["vocabulary_hash"])
+            self.weights_hash = str(content.get("weights_hash", ""))
             self._resize: Resize = content.get("resize", RESIZES[0])
             if self._resize not in RESIZES:
                 raise ValueError(f"resize is {self._resize!r}")

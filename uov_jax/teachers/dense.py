@@ -10,12 +10,9 @@ import numpy as np
 from uov_jax.datasets.frames import Frame, read_color
 from uov_jax.errors import InputError
 from uov_jax.fusion.image_features import FeatureGrid, ImageFeatures, MaskFeatures
+from uov_jax.fusion.prompts import BARE_PROMPT, OPENSCENE_PROMPT, prompted
 from uov_jax.teachers.teacher import Teacher
 from uov_jax.teachers.text import word_embeddings
-
-OPENSCENE_PROMPT = "a {} in a scene"
-BARE_PROMPT = "{}"
-UNPROMPTED = "other"  # of no class: OpenScene leaves it as it is, whatever the prompt
 
 
 class DenseTeacher:
@@ -41,6 +38,7 @@ class DenseTeacher:
         self.name, self.weights_hash = teacher.name, teacher.weights_hash
         self.embedding_size, self.settings = teacher.embedding_size, teacher.settings
         self._teacher = teacher
+        self._words: Any = teacher  # a teacher with words has its text tower too
         self._dense: Any = getattr(teacher, "dense_features", None)
 
     def load(self, frame: Frame) -> np.ndarray:
@@ -65,17 +63,5 @@ class DenseTeacher:
             InputError: a prompt without {}, or one that is too long.
 
         """
-        tower = getattr(self._teacher, "text_tower")  # noqa: B009: not every teacher has one
-        return word_embeddings(tower, prompted(words, prompt), (BARE_PROMPT,), self.weights_hash)
-
-
-def prompted(words: Sequence[str], prompt: str) -> list[str]:
-    """Words in a prompt, as OpenScene asks for them: "other" stays as it is.
-
-    Raises:
-        InputError: the prompt has no single {}.
-
-    """
-    if prompt.count("{}") != 1:
-        raise InputError(f"the prompt {prompt!r} must have one {{}} where the word goes")
-    return [word if word == UNPROMPTED else prompt.replace("{}", word) for word in words]
+        prompts = prompted(words, prompt)
+        return word_embeddings(self._words.text_tower, prompts, (BARE_PROMPT,), self.weights_hash)

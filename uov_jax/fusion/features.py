@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -22,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.rooms import map_array
-from uov_jax.errors import MissingFileError
-from uov_jax.files import DAMAGE, ManifestFile, flush, write_npz, write_text
+from uov_jax.errors import MissingFileError, UserError
+from uov_jax.files import DAMAGE, ManifestFile, flush, read_bytes, write_npz, write_text
 from uov_jax.fusion.feature_rows import FeatureError, RowReader, RowWriter, facts_of
 from uov_jax.vocabulary import Vocabulary
 
@@ -156,8 +157,10 @@ class FeatureFolder:
         if not path.is_file():
             raise MissingFileError(f"{path}: missing: {FUSE_AGAIN}")
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
                 text = np.asarray(stored["embeddings"], np.float32)
+        except UserError:
+            raise
         except DAMAGE as error:
             raise FeatureError(f"{path}: damaged ({error}): {FUSE_AGAIN}") from error
         if text.ndim != 2 or text.shape[1] != self.manifest.embedding_size:

@@ -14,6 +14,7 @@ A frame's features lie in the folder `features` beside the one that its image li
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from uov_jax.datasets.frames import Frame
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import DAMAGE, read_bytes, write_atomically, write_npz
 from uov_jax.fusion.image_features import FeatureGrid, ImageFeatures, MaskFeatures, Resize
 from uov_jax.vocabulary import Vocabulary
@@ -118,9 +119,9 @@ def read_features(path: Path, embedding_size: int, resize: Resize = "bilinear") 
         if path.suffix == ".npy":
             grid = np.load(path, mmap_mode="r", allow_pickle=False)
             return _grid(path, grid, embedding_size, resize)
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             masks, embeddings = stored["masks"], stored["embeddings"]
-    except InputError:
+    except UserError:
         raise
     except DAMAGE as error:
         raise InputError(f"{path}: damaged, or no features of an image: {error}") from error
@@ -150,8 +151,10 @@ def read_text_embeddings(path: Path, words: int, embedding_size: int) -> np.ndar
     if not path.is_file():
         raise MissingFileError(f"{path}: no embeddings of the vocabulary's words")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             rows = np.asarray(stored["embeddings"], np.float32)
+    except UserError:
+        raise
     except DAMAGE as error:
         raise InputError(f"{path}: damaged, or without the array 'embeddings': {error}") from error
     norms = np.linalg.norm(rows, axis=-1, keepdims=True)

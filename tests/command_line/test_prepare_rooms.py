@@ -17,7 +17,7 @@ from tests.datasets.indoor_files import (
     write_scannet,
 )
 from uov_jax.command_line import prepare_rooms as script
-from uov_jax.datasets.rooms import RoomStore
+from uov_jax.datasets.rooms import RoomStore, RoomWriter
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +123,29 @@ def test_many_notes_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert said.count("Note: ") == script.SHOWN_NOTES
     assert "... and 5 more notes of this kind." in said
+
+
+def test_interruption_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write_openscene(tmp_path / "data" / "train" / f"{name}.pth")
+    written = []
+
+    def interrupted(writer: RoomWriter, name: str, *arguments: object) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(writer, name, *arguments)  # type: ignore[arg-type]
+
+    write = RoomWriter.write
+    with monkeypatch.context() as patch:
+        patch.setattr(RoomWriter, "write", interrupted)
+        assert script.main(arguments("openscene", tmp_path)) == 130
+    assert "The same command goes on from here" in capsys.readouterr().err
+    assert RoomStore(tmp_path / "rooms").names() == ["a"]
+    assert script.main(arguments("openscene", tmp_path)) == 0
+    assert "1 of 2 rooms to prepare" in capsys.readouterr().out
 
 
 def test_another_folder_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,33 @@ def test_intrinsics_of_a_room_come_before_those_of_all(tmp_path: Path) -> None:
     assert frames.frames("other")[0].intrinsics[0, 0] == pytest.approx(0.9 * 32)
 
 
+def test_exports_of_scannets_own_reader(tmp_path: Path) -> None:
+    """Their intrinsics stand elsewhere, and depth may be smaller than the colours."""
+    write_frames(tmp_path, "room", intrinsics=False)
+    write_frames(tmp_path / "smaller", "room", size=(12, 16))
+    depth = tmp_path / "room" / "depth"
+    for path in depth.iterdir():
+        path.write_bytes((tmp_path / "smaller" / "room" / "depth" / path.name).read_bytes())
+    path = tmp_path / "room" / "intrinsic" / "intrinsic_color.txt"
+    write_matrix(path, intrinsics_of((24, 32)))
+    frame = ExtractedFrames(tmp_path).frames("room")[0]
+    np.testing.assert_allclose(frame.intrinsics, intrinsics_of((24, 32))[:3, :3], atol=1e-6)
+    assert read_depth(frame).shape == (24, 32)
+    write_matrix(path, intrinsics_of((12, 16)))
+    with pytest.raises(InputError, match=r"intrinsic_color\.txt: .*not of images of 32 x 24"):
+        ExtractedFrames(tmp_path).frames("room")
+
+
+def test_every_n_th_frame(tmp_path: Path) -> None:
+    write_frames(tmp_path, "room", range(10, 17))
+    write_matrix(tmp_path / "room" / "pose" / "13.txt", np.full((4, 4), np.inf))
+    write_matrix(tmp_path / "room" / "pose" / "14.txt", np.full((4, 4), np.inf))
+    said: list[str] = []
+    frames = ExtractedFrames(tmp_path, every=3, say=said.append)
+    assert [frame.name for frame in frames.frames("room")] == ["10", "16"]
+    assert said == ["room: 1 of 3 frames are left out: their poses are not finite"]
+
+
 def test_recordings_without_depth(tmp_path: Path) -> None:
     write_frames(tmp_path, "room", depth=False)
     assert [frame.depth for frame in ExtractedFrames(tmp_path).frames("room")] == [None] * 3

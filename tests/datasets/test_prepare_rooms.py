@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import real_root
 from tests.datasets.indoor_files import (
     cloud,
+    openscene_pickle,
     ply_fields,
     write_openscene,
     write_ply,
@@ -22,7 +24,7 @@ from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.datasets.s3dis import S3DISRooms
 from uov_jax.datasets.scannet import ScanNetRooms
 from uov_jax.datasets.scans import ScanSource
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import MissingFileError, UserError
 from uov_jax.vocabulary import load_vocabulary
 
 SCANNET = load_vocabulary("scannet")
@@ -101,6 +103,33 @@ def test_a_room_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     assert RoomStore(tmp_path / "store").names() == ["a"]
 
 
+@pytest.mark.parametrize("format", ["scannet", "s3dis", "openscene", "recording"])
+def test_damage_anywhere_is_one_clear_error_or_none(tmp_path: Path, format: str) -> None:
+    """Bytes are changed and cut off: a room is read, or a user's error names its file."""
+    source = source_of(format, tmp_path)
+    name = source.names()[0]
+    folder = Path(source.read(name).source)
+    path = next(folder.glob("*.txt")) if folder.is_dir() else folder
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    failures = []
+    for number in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged[: rng.integers(0, len(whole))] if number % 4 == 0 else damaged)
+        try:
+            scan = source.read(name)
+        except UserError as error:
+            failures.append(str(error))
+        else:
+            assert scan.coords.dtype == np.float32
+            assert scan.coords.shape == scan.colors.shape
+            assert source.expected_points(name) >= 0
+    assert all(str(path) in failure for failure in failures)
+    # A text file's damaged lines are left out or mended, whatever they are.
+    assert bool(failures) == (format != "s3dis")
+
+
 def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:
     source = source_of("recording", tmp_path / "data")
     path = tmp_path / "labels.txt"
@@ -117,3 +146,27 @@ def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:
     assert store.scene_classes("a") == (4, 13)
     with pytest.raises(RoomError, match="write a line 'b: wall, floor'"):
         store.scene_classes("b")
+
+
+def test_the_real_room_keeps_every_bit(tmp_path: Path) -> None:
+    """Through a file of one's own, OpenScene's and the store; halves would move its voxels."""
+    (path,) = real_root("scannet").glob("*.bin")
+    points = np.fromfile(path, np.float32).reshape(-1, 6)
+    coords, colors = points[:, :3], points[:, 3:].astype(np.uint8)
+    np.testing.assert_array_equal(colors, points[:, 3:])
+    data = tmp_path / "data"
+    write_ply(data / "ply" / "room.ply", ply_fields(coords, colors))
+    (data / "openscene").mkdir()
+    parts = coords, colors / np.float32(127.5) - np.float32(1)
+    (data / "openscene" / "room.pth").write_bytes(openscene_pickle(parts))
+    for source in (Recordings(data / "ply", SCANNET), OpenSceneRooms(data / "openscene", SCANNET)):
+        root = tmp_path / type(source).__name__
+        writer = open_store(root, "scannet", SCANNET, source, None)
+        (result,) = prepare_rooms(source, source.names(), writer)
+        room = RoomStore(root).room("room")
+        assert result.points == len(room) == len(points)
+        np.testing.assert_array_equal(room.coords, coords)
+        np.testing.assert_array_equal(room.colors, colors)
+    halved = coords.astype(np.float16).astype(np.float32)
+    moved = (np.floor(halved / 0.02) != np.floor(coords / 0.02)).any(axis=1)
+    assert 0.05 < moved.mean() < 0.25

@@ -64,10 +64,10 @@ from uov_jax.vocabulary import Vocabulary, load_vocabulary
 SHOWN_NOTES = 20
 # Name of the dataset, its vocabulary, and seconds for a million points on one core of a server.
 FORMATS = {
-    "scannet": ("scannet", "scannet", 0.5),
-    "openscene": ("scannet", "scannet", 0.5),
-    "s3dis": ("s3dis", "s3dis", 2.0),
-    "recording": ("recording", "scannet", 0.5),
+    "scannet": ("scannet", "scannet", 0.3),
+    "openscene": ("scannet", "scannet", 0.4),
+    "s3dis": ("s3dis", "s3dis", 1.0),
+    "recording": ("recording", "scannet", 0.4),
 }
 
 

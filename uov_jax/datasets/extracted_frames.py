@@ -6,6 +6,9 @@
                             intrinsics.txt             4 x 4 or 3 x 3, of the images as stored
     scannet_2d/intrinsics.txt                          for rooms without one of their own
 
+What ScanNet's own reader exports of a recording has the same folders and, for intrinsics, a file
+`intrinsic/intrinsic_color.txt`.
+
 Names are frame numbers. The camera looks along +z, with x to the right and y down.
 """
 
@@ -33,6 +36,7 @@ class ExtractedFrames:
         root: str | Path,
         depth_units: float = 1000.0,
         depth_missing: int = 0,
+        every: int = 1,
         say: Callable[[str], object] = print,
     ) -> None:
         """Only the folder is looked at.
@@ -41,6 +45,7 @@ class ExtractedFrames:
             root: holds a folder for every room.
             depth_units: of depth images per metre.
             depth_missing: their number where nothing was measured, beside 0.
+            every: of a room's frames the first, and every so many-th after it are taken.
             say: told once a room how many frames have no pose.
 
         Raises:
@@ -48,7 +53,8 @@ class ExtractedFrames:
 
         """
         self.root = Path(root)
-        self._units, self._missing, self._say = depth_units, depth_missing, say
+        self._units, self._missing = depth_units, depth_missing
+        self._every, self._say = every, say
         self._said: set[str] = set()
         if not self.root.is_dir():
             raise MissingFileError(f"{self.root}: no folder of frames: {HOW_TO_GET}")
@@ -70,7 +76,8 @@ class ExtractedFrames:
             _same_frames(colors, depths, folder / "depth", ".png")
         intrinsics = self._intrinsics(folder, next(iter(colors.values())))
         found = []
-        for number, color in colors.items():
+        taken = list(colors.items())[:: self._every]
+        for number, color in taken:
             pose = _matrix(poses[number], (4, 4))
             if not np.isfinite(pose).all():
                 continue
@@ -78,10 +85,10 @@ class ExtractedFrames:
             depth = None if depths is None else depths[number]
             name = str(number)
             found.append(Frame(name, color, depth, pose, intrinsics, self._units, self._missing))
-        self._tell(room, len(colors) - len(found), len(colors))
+        self._tell(room, len(taken) - len(found), len(taken))
         if not found:
             raise InputError(
-                f"{folder / 'pose'}: none of the {len(colors)} frames has a pose of finite numbers"
+                f"{folder / 'pose'}: none of the {len(taken)} frames has a pose of finite numbers"
             )
         return found
 
@@ -93,15 +100,16 @@ class ExtractedFrames:
             )
 
     def _intrinsics(self, folder: Path, image: Path) -> np.ndarray:
-        paths = (folder / "intrinsics.txt", self.root / "intrinsics.txt")
+        own, of_all = folder / "intrinsics.txt", self.root / "intrinsics.txt"
+        paths = (own, folder / "intrinsic" / "intrinsic_color.txt", of_all)
         for path in paths:
             if path.is_file():
                 intrinsics = _matrix(path, (4, 4), (3, 3))[:3, :3]
                 check_intrinsics(intrinsics, image_size(image), str(path))
                 return intrinsics
         raise MissingFileError(
-            f"{paths[0]}: no intrinsics of the room, nor {paths[1]} of all: a 4 x 4 matrix of the "
-            "images in their stored size"
+            f"{own}: no intrinsics of the room, nor {of_all} of all: a 4 x 4 matrix of the images "
+            "in their stored size"
         )
 
 

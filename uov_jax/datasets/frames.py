@@ -13,6 +13,7 @@ from uov_jax.datasets.image_file import image_size, read_depth_image, read_image
 from uov_jax.errors import InputError
 
 SAME_SHAPE = 0.01  # of width to height, that depth and colours may differ by
+NEAR = 0.3  # of a size: the centre of a camera is no farther from either side
 RIGID = 0.02  # that a rotation's products may differ from the unit matrix, from rounded texts
 
 
@@ -156,8 +157,8 @@ def check_intrinsics(intrinsics: np.ndarray, size: tuple[int, int], where: str) 
     """InputError unless float[3, 3] can be a camera of images of (height, width)."""
     (fx, _, cx), (_, fy, cy), _ = intrinsics
     height, width = size
-    finite = np.isfinite(intrinsics).all()
-    if not finite or min(fx, fy) <= 0 or not (0.2 < cx / width < 0.8 and 0.2 < cy / height < 0.8):
+    near = all(NEAR < c / size < 1 - NEAR for c, size in ((cx, width), (cy, height)))
+    if not np.isfinite(intrinsics).all() or min(fx, fy) <= 0 or not near:
         raise InputError(
             f"{where}: intrinsics with focal lengths {fx:g}, {fy:g} and the centre {cx:g}, {cy:g} "
             f"are not of images of {width} x {height}: adapt them to the size as it is stored"

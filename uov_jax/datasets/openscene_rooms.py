@@ -26,7 +26,7 @@ from uov_jax.vocabulary import Vocabulary
 SPLITS = ("train", "val", "test")
 ENDINGS = ("_vh_clean_2",)  # that names of files have beyond those of their rooms
 NO_CLASS = (255, -100)
-BYTES_PER_POINT = 32  # measured on ScanNet: float32 coordinates and colours, float64 labels
+BYTES_PER_POINT = 45  # float32 coordinates and colours, float64 labels; bytes as Latin-1 text
 BEYOND = 1e-3  # colours may be beyond -1 and 1 by so much, from rounding
 ALL = "all"  # the split of rooms that are in no folder of a split
 

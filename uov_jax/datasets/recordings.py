@@ -11,6 +11,7 @@ evaluation classes, 0 for none.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def _of_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
 
 def _of_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
             arrays = {
                 name: stored[name] for name in ("coords", "colors", "labels") if name in stored
             }

@@ -21,6 +21,7 @@ ALLOWED = b"0123456789+-.eE \t\r\n"
 COLUMNS = 6
 MOST_BAD = 20  # lines of a file; with more it is no file of points
 SHOWN = 60  # bytes of a line in a message
+_STRANGE = ~np.isin(np.arange(256), np.frombuffer(ALLOWED, np.uint8))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,14 +74,10 @@ def _bad_lines(content: bytes) -> tuple[list[bytes], np.ndarray]:
     data = np.frombuffer(content, np.uint8)
     space = data <= ord(" ")
     begins = ~space & np.concatenate([[True], space[:-1]])
-    ends = np.flatnonzero(data == ord("\n")) + 1
-    if not len(ends) or ends[-1] != len(data):
-        ends = np.append(ends, len(data))
-    before = np.concatenate([[0], np.cumsum(begins)])
-    words = np.diff(before[np.concatenate([[0], ends])])
-    bad = ~np.isin(words, (0, COLUMNS))
-    strange = np.isin(data, np.frombuffer(ALLOWED, np.uint8), invert=True)
-    bad[np.searchsorted(ends, np.flatnonzero(strange), "right")] = True
+    starts = np.concatenate([[0], np.flatnonzero(data[:-1] == ord("\n")) + 1])
+    words = np.add.reduceat(begins, starts, dtype=np.int32)
+    bad = (words != 0) & (words != COLUMNS)
+    bad[np.searchsorted(starts, np.flatnonzero(_STRANGE[data]), "right") - 1] = True
     return (content.split(b"\n") if bad.any() else []), bad
 
 

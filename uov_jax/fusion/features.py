@@ -165,7 +165,7 @@ class FeatureFolder:
             raise FeatureError(f"{path}: damaged ({error}): {FUSE_AGAIN}") from error
         if text.ndim != 2 or text.shape[1] != self.manifest.embedding_size:
             raise FeatureError(
-                f"{path}: expected words of {self.manifest.embedding_size} numbers each, found "
+                f"{path}: expected {self.manifest.embedding_size} numbers a word, found "
                 f"{list(text.shape)}: {FUSE_AGAIN}"
             )
         return text

@@ -13,7 +13,6 @@ from tests.tiny_rooms import BED, CHAIR, FLOOR, TABLE, WALL, write_features, wri
 from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.errors import InputError, MissingFileError, NotFiniteError
 from uov_jax.files import write_text
-from uov_jax.fusion import make_pseudo_labels
 from uov_jax.fusion.features import FeatureFolder, FeatureWriter
 from uov_jax.fusion.label_report import report_of
 from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller, best_words
@@ -80,31 +79,33 @@ def test_probabilities_are_exact_before_they_are_kept(words: Vocabulary) -> None
     fixture = np.load(DATA / "indoor_ess.npz", allow_pickle=False)
     seen = fixture["mask_full"]
     allowed = np.isin(np.arange(20), fixture["scene_classes"])
-    found = best_words(fixture["features"][seen], fixture["text"], allowed)
+    found = best_words([fixture["features"][seen]], fixture["text"], allowed)
     np.testing.assert_array_equal(found.word, fixture["pseudo"][seen])
     # Sums of 768 float32 products of up to 1.5 in another order.
     np.testing.assert_allclose(found.probability, fixture["probability"][seen], rtol=3e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 541, 542, 10_000])
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_parts_change_nothing(chunk: int) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(542, 24)).astype(np.float16)
     text = rng.normal(size=(9, 24)).astype(np.float32)
     allowed = np.arange(9) % 2 == 0
-    whole = best_words(features, text, allowed)
-    monkeypatch.setattr(make_pseudo_labels, "CHUNK", chunk)
-    parts = best_words(features, text, allowed)
+    whole = best_words([features], text, allowed)
+    starts = range(0, len(features), chunk)
+    parts = best_words((features[start : start + chunk] for start in starts), text, allowed)
     np.testing.assert_array_equal(parts.word, whole.word)
     np.testing.assert_array_equal(parts.unfiltered, whole.unfiltered)
     np.testing.assert_allclose(parts.probability, whole.probability, rtol=1e-5)
 
 
 def test_without_a_word_that_may_be_chosen_there_is_none() -> None:
-    found = best_words(np.ones((3, 2), np.float16), np.eye(2, dtype=np.float32), np.zeros(2, bool))
+    found = best_words(
+        [np.ones((3, 2), np.float16)], np.eye(2, dtype=np.float32), np.zeros(2, bool)
+    )
     np.testing.assert_array_equal(found.word, -1)
     assert not found.probability.any()
-    assert len(best_words(np.zeros((0, 2), np.float16), np.eye(2, dtype=np.float32)).word) == 0
+    assert len(best_words([], np.eye(2, dtype=np.float32)).word) == 0
 
 
 def test_the_filter_keeps_to_the_classes_of_the_room(

@@ -22,7 +22,7 @@ from uov_jax.command_line import command
 from uov_jax.datasets.room_labels import RoomLabelFormat
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.fusion.features import FeatureFolder
-from uov_jax.fusion.make_pseudo_labels import best_words
+from uov_jax.fusion.make_pseudo_labels import CHUNK, best_words
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.pictures.animation import Frame
 from uov_jax.pictures.rerun import require_rerun, write_recording
@@ -131,7 +131,7 @@ class DrawnRooms:
     def _words(self, name: str, points: int) -> np.ndarray:
         assert self._features is not None
         found = self._features.room(name, points)
-        best = best_words(found.features, self._features.text_embeddings).unfiltered
+        best = best_words(found.parts(CHUNK), self._features.text_embeddings).unfiltered
         classes = np.zeros(points, np.uint8)
         classes[found.visible] = self.vocabulary.word_eval_class[best]
         return classes

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from uov_jax import processors
 from uov_jax.command_line import command, next_steps
+from uov_jax.command_line.fuse_features import rooms_of
 from uov_jax.config import RECIPES
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
@@ -134,14 +135,6 @@ def first_of_voxel(voxel_size: float, seed: int) -> FeatureOfPoint:
         return voxels.first[voxels.inverse]
 
     return first
-
-
-def rooms_of(store: RoomStore, splits: Sequence[str] | None) -> list[str]:
-    """The rooms of some splits, each once, or all of the store; InputError if there are none."""
-    rooms = store.names() if splits is None else [r for split in splits for r in store.split(split)]
-    if not rooms:
-        raise InputError(f"{store.root}: the store has no rooms: prepare some first")
-    return list(dict.fromkeys(rooms))
 
 
 def say(report: LabelReport, options: argparse.Namespace, rooms: int) -> None:

@@ -17,7 +17,7 @@ def embedded_texts(
     device: str,
     require_weights: Callable[[str], None],
 ) -> np.ndarray:
-    """float32[texts, D]: unit rows by a teacher's text tower; the sha256 of its weights is checked."""
+    """float32[texts, D]: unit rows by a teacher's text tower, whose weights are checked."""
     # Late, because they need PyTorch.
     from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed
 

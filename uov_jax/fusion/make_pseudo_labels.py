@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class FittingWords(NamedTuple):
 
 
 def best_words(
-    features: np.ndarray, text: np.ndarray, allowed: np.ndarray | None = None
+    parts: Iterable[np.ndarray], text: np.ndarray, allowed: np.ndarray | None = None
 ) -> FittingWords:
     """The word that fits each feature best, by softmax over the products with all words.
 
@@ -50,7 +50,7 @@ def best_words(
     softmax in float32, and what is not allowed is left out after the softmax.
 
     Args:
-        features: float16 or float32[V, D].
+        parts: float16 or float32[n, D], V rows together; one part is worked on at a time.
         text: float32[W, D], a unit row for every word.
         allowed: bool[W], the words that may be chosen; None for all.
 
@@ -58,28 +58,31 @@ def best_words(
         NotFiniteError: a feature is not finite; names its row.
 
     """
-    count = len(features)
     words = text.astype(np.float16).astype(np.float32).T
-    found = FittingWords(
-        np.full(count, -1, np.int32), np.zeros(count, np.float32), np.zeros(count, np.int32)
-    )
-    for start in range(0, count, CHUNK):
-        part = slice(start, start + CHUNK)
-        products = np.asarray(features[part], np.float32) @ words
+    found = [_fitting(np.zeros((0, len(text)), np.float32), allowed)]
+    start = 0
+    for part in parts:
+        products = np.asarray(part, np.float32) @ words
         finite = np.isfinite(products).all(axis=1)
         if not finite.all():
             raise NotFiniteError(f"the feature in row {start + np.argmin(finite)} is not finite")
-        products -= products.max(axis=1, keepdims=True)
-        share = np.exp(products, out=products)
-        share /= share.sum(axis=1, keepdims=True)
-        found.unfiltered[part] = share.argmax(axis=1)
-        if allowed is not None:
-            share[:, ~allowed] = -1.0
-        best = share.argmax(axis=1)
-        value = np.take_along_axis(share, best[:, None], axis=1)[:, 0]
-        found.word[part] = np.where(value >= 0, best, -1)
-        found.probability[part] = np.maximum(value, 0)
-    return found
+        start += len(part)
+        found.append(_fitting(products, allowed))
+    return FittingWords(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+
+def _fitting(products: np.ndarray, allowed: np.ndarray | None) -> FittingWords:
+    """The best words of products float32[n, W], which are overwritten."""
+    products -= products.max(axis=1, keepdims=True)
+    share = np.exp(products, out=products)
+    share /= share.sum(axis=1, keepdims=True)
+    unfiltered = share.argmax(axis=1).astype(np.int32)
+    if allowed is not None:
+        share[:, ~allowed] = -1.0
+    best = share.argmax(axis=1).astype(np.int32)
+    value = np.take_along_axis(share, best[:, None], axis=1)[:, 0]
+    word = np.where(value >= 0, best, np.int32(-1))
+    return FittingWords(word, np.maximum(value, np.float32(0)), unfiltered)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +193,7 @@ class RoomLabeller:
         if self.settings.scene_filter:
             allowed = np.isin(self.vocabulary.word_eval_class, chosen)
         try:
-            found = best_words(features.features, self._text, allowed)
+            found = best_words(features.parts(CHUNK), self._text, allowed)
         except NotFiniteError as error:
             raise NotFiniteError(f"{self.features.root / name / 'features.npy'}: {error}") from None
         rows = features.rows()

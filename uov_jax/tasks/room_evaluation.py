@@ -26,7 +26,13 @@ from uov_jax.tasks.esg import cube_side
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.room_words import require_network, room_words
-from uov_jax.tasks.word_scores import best_classes, ensemble, scores_of_features, word_scorer
+from uov_jax.tasks.word_scores import (
+    CHUNK,
+    best_classes,
+    ensemble,
+    scores_of_features,
+    word_scorer,
+)
 from uov_jax.tasks.zero_shot import evaluated_words
 from uov_jax.vocabulary import load_vocabulary
 
@@ -200,5 +206,5 @@ class RoomSplit:
             return None
         found = self.features.room(room, points)
         scores = np.zeros((points, len(self._word_class) + 1), np.float32)
-        scores[found.visible] = scores_of_features(found.features, self._text, self._half)
+        scores[found.visible] = scores_of_features(found.parts(CHUNK), self._text, self._half)
         return _Fused(np.asarray(found.views), scores)

@@ -24,7 +24,7 @@ from uov_jax.tasks.query import QueryError, best_places, file_name
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.room_words import RoomWords, require_network
-from uov_jax.tasks.word_scores import LENGTH_OFFSET, scores_of_features, word_scorer
+from uov_jax.tasks.word_scores import CHUNK, LENGTH_OFFSET, scores_of_features, word_scorer
 
 SPACING = 0.6  # metres between two places of a room
 
@@ -55,7 +55,7 @@ class QueriedFeatures:
         """float32[T, N]: NaN for points that no view saw."""
         found = self._features.room(room.name, len(room))
         similarity = np.full((len(texts), len(room)), np.nan, np.float32)
-        similarity[:, found.visible] = _cosines(scores_of_features(found.features, texts)).T
+        similarity[:, found.visible] = _cosines(scores_of_features(found.parts(CHUNK), texts)).T
         return similarity
 
 

@@ -7,7 +7,7 @@ not be kept: a row of scores is float32[W + 1], the last number is the length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -48,20 +48,22 @@ def word_scorer(text: np.ndarray | jax.Array, half: bool = False) -> Scorer:
     return score
 
 
-def scores_of_features(features: np.ndarray, text: np.ndarray, half: bool = False) -> np.ndarray:
-    """What `word_scorer` gives, on the host: for float16[V, D] that are mapped into memory."""
+def scores_of_features(
+    parts: Iterable[np.ndarray], text: np.ndarray, half: bool = False
+) -> np.ndarray:
+    """What `word_scorer` gives, on the host, of parts float16[n, D] one after the other."""
     words = text.T.astype(np.float32)
-    found = np.empty((len(features), words.shape[1] + 1), np.float32)
     if half:
         words = words.astype(np.float16).astype(np.float32)
-    for start in range(0, len(features), CHUNK):
-        part = slice(start, start + CHUNK)
-        chunk = np.asarray(features[part], np.float32)
-        found[part, :-1] = chunk @ words
-        found[part, -1] = np.linalg.norm(chunk, axis=1)
-    if half:
-        found[:, :-1] = found[:, :-1].astype(np.float16)
-    return found
+    found = [np.zeros((0, len(text) + 1), np.float32)]
+    for part in parts:
+        chunk = np.asarray(part, np.float32)
+        scores = chunk @ words
+        if half:
+            scores = scores.astype(np.float16).astype(np.float32)
+        length = np.linalg.norm(chunk, axis=1, keepdims=True)
+        found.append(np.concatenate([scores, length], axis=1))
+    return np.concatenate(found)
 
 
 def ensemble(points: np.ndarray, images: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ class Own:
     def forward(self) -> jax.Array:
         """Scores of the voxels by the weights there are by now."""
         plan = sparse.build_plan(self.coords, self.spec)
-        return self._predict(self._state, self.features, plan)
+        return self._predict(self._state, {"features": self.features, "plan": plan})
 
     def step(self) -> Any:
         """One step further: (state, metrics)."""

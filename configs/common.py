@@ -257,3 +257,192 @@ def _use_adam(
     )
     config.optimizer.head_learning_rate = head_learning_rate
     config.schedule.update(per="step", warmup_epochs=0.2)
+
+
+def _rooms(task: str, dataset: str) -> ConfigDict:
+    """What both stages of rooms share; `dataset` names folders below data, and the vocabulary."""
+    return ConfigDict(
+        {
+            "task": task,
+            "seed": 0,
+            # Rooms a step over all devices together.
+            "batch_size": 4,
+            "total_epochs": 100.0,
+            # Overrides total_epochs.
+            "total_steps": placeholder(int),
+            # Mistakes of the released code to repeat, names of uov_jax/quirks.py:
+            # --config.reference_quirks="('first_step_rate',)".
+            "reference_quirks": (),
+            "data": {
+                # Folder of scripts/prepare_rooms.py.
+                "root": f"data/{dataset}/store",
+                # Of scripts/fuse_features.py, or of scripts/export_features.py.
+                "features": f"data/{dataset}/features",
+                "vocabulary": dataset,
+                "train_split": "train",
+                # "" for no validation.
+                "val_split": "val",
+                # They build batches ahead: threads, or processes for many devices.
+                "workers": 4,
+                "worker_processes": False,
+            },
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": 1e-3,
+                "betas": (0.9, 0.999),
+                # Added to the gradient, not decoupled.
+                "weight_decay": 0.0,
+            },
+            # Nothing here changes a parameter of the network.
+            "run": {
+                # The first and the last step are logged, and the last one is saved, in any case;
+                # 0: nothing else.
+                "log_every_steps": 50,
+                "checkpoint_every_steps": 500,
+                # 0 for none.
+                "evaluate_every_epochs": 1.0,
+                # None: all of the split with labels.
+                "validation_rooms": placeholder(int),
+                "tensorboard": True,
+                # "": uov_jax/xla in the user's cache directory.
+                "compilation_cache": "",
+            },
+        }
+    )
+
+
+def specialisation(dataset: str) -> ConfigDict:
+    """ESS with the released settings of 3DSS-VLG (arXiv 2407.09826)."""
+    config = _rooms("ess", dataset)
+    config.batch_size = 24
+    config.total_epochs = 150.0
+    # Folder of scripts/make_pseudo_labels.py, made of the same features.
+    config.data.labels = f"data/{dataset}/pseudo_labels"
+    # A room's share of a step, of the points that views saw; several times each where it has fewer.
+    # 24 rooms of 768 numbers a point are 1.5 GB, of which every worker holds one batch.
+    config.data.points = 40_000
+    config.data.workers = 2
+    config.model = ConfigDict(
+        {
+            # The inner layer has an embedding's size over this.
+            "reduction": 4,
+            # Of the feature that comes in.
+            "share_kept": 0.05,
+        }
+    )
+    config.optimizer.update(learning_rate=3e-3, weight_decay=4e-4)
+    config.schedule = ConfigDict(
+        {"name": "step", "per": "epoch", "warmup_epochs": 0.0, "step_epochs": 20, "gamma": 0.7}
+    )
+    return config
+
+
+def distillation(dataset: str) -> ConfigDict:
+    """ESG with the released settings of 3DSS-VLG, which are those of OpenScene's distillation."""
+    config = _rooms("esg", dataset)
+    config.data.features = f"data/{dataset}/specialised"
+    config.data.update(
+        # Metres; three times the same number.
+        voxel_size=(0.02, 0.02, 0.02),
+        cylindrical=False,
+        # How often every room comes in an epoch.
+        loop=5,
+        # Rotation, scale and a random offset; elastic distortion; flips; changes of colours.
+        rotate=True,
+        elastic=True,
+        flip=True,
+        colors=True,
+        # Smallest and largest size of a batch's arrays, a room, with a few sizes between. Each that
+        # occurs is a program to compile.
+        voxels=(40_000, 500_000),
+        # Where the rooms of a device have more voxels than so many a room on the average, the
+        # largest of them are cut to a part, another one in every epoch; None: never.
+        most_voxels=placeholder(int),
+    )
+    config.data.most_voxels = 250_000
+    # In scripts/evaluate.py: the words to judge by, a folder of features or a file of embeddings by
+    # the same teacher; "" for those of `features`, which may be "" then.
+    config.data.text = ""
+    # ScanNet's scannetv2-labels.combined.tsv, whose numbers a submission has.
+    config.data.label_table = ""
+    # In scripts/evaluate.py, how often a room is turned and scaled by chance and looked at; scores
+    # are summed. 0: once, as it is.
+    config.run.repeats = 5
+    config.model = ConfigDict(
+        {
+            "variant": "minkunet18a",
+            # None: the variant's own, 0.1.
+            "batch_norm_momentum": placeholder(float),
+            # Of the residual branches; None: as above.
+            "block_batch_norm_momentum": placeholder(float),
+            # "bfloat16" for activations and products; parameters and sums stay float32.
+            "dtype": "float32",
+        }
+    )
+    config.optimizer.learning_rate = 1e-3
+    config.schedule = ConfigDict(
+        {"name": "poly", "per": "step", "warmup_epochs": 0.0, "power": 0.9}
+    )
+    return config
+
+
+def simulated_rooms(config: ConfigDict, features: str) -> ConfigDict:
+    """A stage at the scale of the rooms of `scripts/simulate_rooms.py`, on two CPU cores.
+
+    They have ScanNet's classes. `features` is the name of their folder.
+    """
+    config.batch_size = 2
+    config.data.update(
+        root="data/sim-rooms/store",
+        features=f"data/sim-rooms/{features}",
+        vocabulary="scannet",
+        workers=1,
+    )
+    config.run.log_every_steps = 1
+    # Beyond the end: once, at the end.
+    config.run.evaluate_every_epochs = 1000.0
+    if config.task == "ess":
+        config.data.update(labels="data/sim-rooms/pseudo_labels", points=10_000)
+        config.total_steps = 300
+    else:
+        config.data.update(voxel_size=(0.05, 0.05, 0.05), loop=1, voxels=(16_384, 60_000))
+        config.data.most_voxels = 40_000
+        config.total_steps = 200
+    return config
+
+
+def apply_ess_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
+    """ESS as released for no argument, as the paper states it, or on simulated rooms.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    """
+    if arg == "paper":
+        config.batch_size = 16
+        config.total_epochs = 80.0
+    elif arg == "sim":
+        simulated_rooms(config, "features")
+    elif arg:
+        raise ValueError(f"no variant {arg!r} of this config, there are paper, sim")
+    return config
+
+
+def apply_esg_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
+    """ESG as released for no argument, of plain features, of the smaller network, or simulated.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    """
+    known = ("14a", "plain", "14a-plain", "sim", "sim-plain")
+    if arg and arg not in known:
+        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(known)}")
+    parts = arg.split("-") if arg else []
+    if "14a" in parts:
+        config.model.variant = "minkunet14a"
+    if "plain" in parts:
+        config.data.features = config.data.features.replace("specialised", "features")
+    if "sim" in parts:
+        simulated_rooms(config, config.data.features.rpartition("/")[2])
+    return config

@@ -28,6 +28,7 @@ ROWS = (
         "files",
         "job_array",
         "pickled",
+        "quirks",
         "readable",
         "signals",
         "user_cache",

@@ -15,7 +15,16 @@ from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import expand_home
 
 OVERRIDE = "--config."
-PATHS = ("data.root", "data.dumps", "data.labels", "init.checkpoint", "run.compilation_cache")
+PATHS = (
+    "data.root",
+    "data.dumps",
+    "data.labels",
+    "data.features",
+    "data.text",
+    "data.label_table",
+    "init.checkpoint",
+    "run.compilation_cache",
+)
 RECIPES = Path(__file__).resolve().parents[1] / "configs"  # of a checkout
 
 

@@ -371,7 +371,7 @@ def test_memory_does_not_grow_with_the_number_of_sweeps(
     # The first sweep is looked at once before, for the labels that there are.
     assert len(held) == 41
     sample = PointwiseEvaluation.sample(evaluation, 0)
-    arrays = jax.tree.leaves((sample["features"], sample["plan"])) + [sample["points"]]
+    arrays = jax.tree.leaves(sample["inputs"]) + [sample["points"]]
     # The first sweeps also fill caches. After that not even a fifth of one sweep may be kept.
     assert held[-1] < held[10] + sum(array.nbytes for array in arrays) / 5
 
@@ -536,7 +536,7 @@ def test_afi_is_weighed_beside_the_published_method(
     split = PointwiseEvaluation(config, "mini_val")
     sample = split.sample(0)
     network = load_network(split.build_model, networks["first"], split.voxels)
-    output = network.predict()(network.state, sample["features"], sample["plan"])
+    output = network.predict()(network.state, sample["inputs"])
     rows = np.asarray(split.probabilities(output))[sample["inverse"]]
     plain, weighed = (
         np.fromfile(next((tmp_path / "predictions" / name).rglob("*.bin")), np.uint8)

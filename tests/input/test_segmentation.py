@@ -149,7 +149,7 @@ def test_the_evaluation_sample_finds_row_truth_and_cameras_of_every_point(sweeps
     points = keyframe.points()
     np.testing.assert_array_equal(sample["points"], points)
     voxels = sparse.voxelize(points[:, :3].copy(), (0.1, 1.0, 0.1), True)
-    coords = sample["plan"].coords[0][sample["inverse"]]
+    coords = sample["inputs"]["plan"].coords[0][sample["inverse"]]
     np.testing.assert_array_equal(coords[:, 1:], voxels.coords[voxels.inverse])
     np.testing.assert_array_equal(sample["truth"], sweeps.labels(3, len(points)))
     seen = np.isin(np.arange(len(points)), pair_points(points, keyframe).point)

@@ -22,11 +22,12 @@ def test_points_rows_truth_and_teacher_agree(tiny_keyframes, tiny_dumps, vocabul
     np.testing.assert_array_equal(sample["points"], points)
     assert sample["token"] == keyframe.token
     voxels = sparse.voxelize(points[:, :3].copy(), (0.1, 1.0, 0.1), True)
-    coords = sample["plan"].coords[0][sample["inverse"]]
+    coords = sample["inputs"]["plan"].coords[0][sample["inverse"]]
     np.testing.assert_array_equal(coords[:, 1:], voxels.coords[voxels.inverse])
     assert (coords[:, 0] == 0).all()
     first = voxels.first[voxels.inverse]
-    np.testing.assert_array_equal(sample["features"][sample["inverse"], 0], points[first, 3])
+    features = sample["inputs"]["features"][sample["inverse"], 0]
+    np.testing.assert_array_equal(features, points[first, 3])
     raw = read_lidarseg(keyframe.lidarseg_path, len(points))
     np.testing.assert_array_equal(sample["truth"], vocabulary.raw_to_eval[raw])
 

@@ -95,9 +95,7 @@ def test_features_are_those_of_the_trained_network(network, keyframe, asked):
     config = tiny_config(Path(network.config["data"]["root"]), Path("unused"))
     model: Any = build_task(config).build_model(nnx.Rngs(0), None)
     model.eval()
-    rows = nnx.jit(lambda model, features, plan: model(features, plan))(
-        model, sample["features"], sample["plan"]
-    )
+    rows = nnx.jit(lambda model, inputs: model(**inputs))(model, sample["inputs"])
     expected = np.asarray(rows)[sample["inverse"]]
     np.testing.assert_allclose(features, expected, atol=1e-5)
 

@@ -202,7 +202,7 @@ def test_fine_tuning_needs_no_camera(configure: Any, tmp_path: Path) -> None:
     config = recipe(configure, "finetune_nuscenes", root, rig)
     task: Any = build_task(config)
     output = np.random.default_rng(0).standard_normal((CAPACITY, 17)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert "miou" in metrics
     assert "miou_seen" not in metrics
     split = build_judged_split(config)

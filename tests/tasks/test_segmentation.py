@@ -118,7 +118,8 @@ def test_linear_probing_keeps_no_memory_for_the_trunks_gradients(configure: Any)
         run: Any = one.spread(step.training_step(task, skeleton, optimizer, rate))
         compiled = run.lower(one.replicate(first), one.shard(batch)).compile()
         sweep = jax.tree.map(lambda array: array[0], batch)
-        predict = program_bytes(state.prediction(skeleton), first, sweep["features"], sweep["plan"])
+        inputs = {name: sweep[name] for name in ("features", "plan")}
+        predict = program_bytes(state.prediction(skeleton), first, inputs)
         return predict.temporaries, compiled.memory_analysis().temp_size_in_bytes
 
     predict, probing = bytes_of("linear_probing_nuscenes")
@@ -153,7 +154,7 @@ def test_points_are_judged_through_the_inverse_map(tmp_path: Path, configure: An
     task: Any = build_task(configure("annotation_free_san"))
     samples = [task._evaluation_sample(index) for index in range(2)]
     outputs = iter([one_hot_rows(task, sample) for sample in samples])
-    metrics = task.evaluate(lambda features, plan: next(outputs), tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: next(outputs), tmp_path, 1)
     # Points that share a voxel with another class are all that is left wrong.
     assert metrics["miou"] > 0.9
     assert metrics["miou"] > metrics["teacher_miou_seen"]
@@ -174,7 +175,7 @@ def test_without_true_labels_the_agreement_with_the_pseudo_labels_is_the_score(
     task: Any = build_task(config)
     assert "no true labels of 'mini_val', so there is no mIoU" in capsys.readouterr().out
     output = np.random.default_rng(0).standard_normal((CAPACITY, 17)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert set(metrics) == {"teacher_agreement"}
     assert task.score(metrics) == metrics["teacher_agreement"]
     assert task.score({}) is None
@@ -196,7 +197,7 @@ def test_of_partly_labelled_sweeps_the_labelled_ones_are_learned_from_and_judged
         "scene-0061-sample-2",
     ]
     output = np.random.default_rng(0).standard_normal((CAPACITY, 17)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert set(metrics) == METRICS
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert names == {"step_0000001_scene-0103-sample-0.png"}
@@ -216,7 +217,7 @@ def test_pseudo_labels_of_the_validation_split_are_not_needed(
     task: Any = build_task(configure("annotation_free_san", labels=str(tmp_path / "labels")))
     assert task.teacher_labels is None
     config = configure("annotation_free_san", labels=str(tmp_path / "labels"), val_split="")
-    assert build_task(config).evaluate(lambda features, plan: None, tmp_path, 1) == {}
+    assert build_task(config).evaluate(lambda inputs: None, tmp_path, 1) == {}
 
 
 def test_a_run_is_bound_to_its_sweeps_and_labels(tmp_path: Path, configure: Any) -> None:

@@ -227,7 +227,7 @@ def test_predictions_of_a_real_semantickitti_scan_pass_the_submission_format_and
     result = judge(config, network, tmp_path / "out", submission=True, afi=(None,))
     points = read_points(scan, SEMANTICKITTI_COLUMNS)
     sample = evaluation.sample(0)
-    output = Pointwise(20)(jnp.asarray(sample["features"]), None)
+    output = Pointwise(20)(jnp.asarray(sample["inputs"]["features"]), None)
     plain = np.asarray(evaluation.classify(output))[sample["inverse"]]
     assert len(np.unique(plain)) > 5
     for name, expected in {

@@ -130,7 +130,7 @@ def test_without_labels_and_words_only_the_loss_is_evaluated(
         config.loss.update(text_weight=0.0, image_weight=1.0)
     task: Any = build_task(config)
     output = np.random.default_rng(0).standard_normal((CAPACITY, 16)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert set(metrics) == {"validation_loss", "validation_image_loss"}
     assert task.score(metrics) == -metrics["validation_loss"]
     assert task.identity()["vocabulary"] == ""
@@ -147,7 +147,7 @@ def test_without_true_labels_there_is_no_zero_shot_score(
     task: Any = build_task(tiny_config(root, tmp_path / "cache"))
     assert "no true labels of 'mini_val'" in capsys.readouterr().out
     output = np.random.default_rng(0).standard_normal((CAPACITY, 16)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert "zero_shot_miou" not in metrics
     assert 0.0 <= metrics["teacher_agreement"] <= 1.0
     assert not (tmp_path / "tables").exists()
@@ -168,9 +168,9 @@ def test_pretraining_needs_no_labels_and_judges_the_labelled_sweeps(
         "though not of the loss.\n" in capsys.readouterr().out
     )
     output = np.random.default_rng(0).standard_normal((CAPACITY, 16)).astype(np.float32)
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     task.validation = task.validation[1:]
-    labelled = task.evaluate(lambda features, plan: output, tmp_path, 2)
+    labelled = task.evaluate(lambda inputs: output, tmp_path, 2)
     assert metrics["zero_shot_miou"] == labelled["zero_shot_miou"]
     assert metrics["validation_loss"] != labelled["validation_loss"]
 
@@ -183,7 +183,7 @@ def test_a_perfect_network_scores_one(tmp_path: Path, config: ConfigDict) -> Non
     word_of_class = [task.vocabulary.words_of_class(c)[0] for c in range(17)]
     output = np.zeros((CAPACITY, 16), np.float32)
     output[: len(truth)] = task.text[[word_of_class[c] for c in truth]]
-    metrics = task.evaluate(lambda features, plan: output, tmp_path, 1)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     # Points that share a voxel with another class are all that is left wrong.
     assert metrics["zero_shot_miou"] > 0.9
     assert metrics["zero_shot_miou"] > metrics["teacher_miou_seen"]
@@ -301,6 +301,6 @@ def test_validation_reads_and_projects_every_keyframe_once(
                 lambda points, k, pair=pair: (projected.append(k.token), pair(points, k))[1],
             )
     outputs = np.zeros((CAPACITY, task.dumps.embedding_size), np.float32)
-    task.evaluate(lambda features, plan: outputs, tmp_path, 1)
+    task.evaluate(lambda inputs: outputs, tmp_path, 1)
     tokens = [keyframe.token for keyframe in task.validation]
     assert sorted(read) == sorted(projected) == sorted(tokens)

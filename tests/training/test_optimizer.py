@@ -11,6 +11,8 @@ import numpy as np
 import optax
 import pytest
 
+from tests.conftest import DATA
+from uov_jax.quirks import FIRST_STEP_RATE, STEP_BEFORE_EPOCH
 from uov_jax.training import optimizer
 
 STEPS = 12
@@ -116,11 +118,53 @@ def test_schedules_per_step_with_warm_up() -> None:
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_step_per_epoch_decays_after_whole_epochs_or_one_early() -> None:
+    rate, early = (
+        optimizer.schedule(1.0, "step", 30, 3, step_epochs=4, gamma=0.5, quirks=quirks)
+        for quirks in ((), (STEP_BEFORE_EPOCH,))
+    )
+    steps = np.arange(30)
+    np.testing.assert_array_equal(rate(steps), 0.5 ** (steps // 3 // 4))
+    np.testing.assert_array_equal(early(steps), 0.5 ** ((steps // 3 + 1) // 4))
+
+
+def test_poly_is_the_published_one_of_esg_to_float64() -> None:
+    """Within 1e-12; its first step's rate is a quirk."""
+    with np.load(DATA / "indoor_esg.npz") as file:
+        expected = file["rates"]
+    steps = np.arange(len(expected))
+    quirk, right = (
+        optimizer.schedule(1e-3, "poly", len(steps), 7, per="step", quirks=quirks)
+        for quirks in ((FIRST_STEP_RATE,), ())
+    )
+    np.testing.assert_allclose(quirk(steps), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(right(steps)[1:], expected[1:], rtol=0, atol=1e-12)
+    assert right(0) == 1e-3
+
+
+@pytest.mark.parametrize("name", ["cosine", "poly", "step", "constant"])
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_rates_of_training_are_those_of_the_host_rounded(name: str, per: str) -> None:
+    """What a step is taken with is float32, by the same formula as the float64 of the host."""
+    rate = optimizer.schedule(
+        3e-3, name, 50, 5, per=per, warmup_epochs=0.7, step_epochs=2,
+        quirks=(STEP_BEFORE_EPOCH, FIRST_STEP_RATE),
+    )  # fmt: skip
+    steps = np.arange(50)
+    found = np.asarray(jax.vmap(rate)(jnp.asarray(steps, jnp.int32)))
+    assert found.dtype == np.float32
+    assert rate(steps).dtype == np.float64
+    # Near the end 1 - t has lost digits to the rounding of t.
+    np.testing.assert_allclose(found, rate(steps), rtol=3e-6, atol=1e-9)
+
+
 def test_schedule_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match=r"schedule.name: .*'cosine'.* found 'cosin'"):
         optimizer.schedule(1.0, "cosin", 10, 5)
     with pytest.raises(ValueError, match=r"schedule.per: .*found 'week'"):
         optimizer.schedule(1.0, "cosine", 10, 5, per="week")
+    with pytest.raises(ValueError, match=r"schedule.step_epochs = 0: expected at least 1"):
+        optimizer.schedule(1.0, "step", 10, 5, step_epochs=0)
     with pytest.raises(ValueError, match="at least one step"):
         optimizer.schedule(1.0, "cosine", 0, 5)
 

@@ -18,7 +18,7 @@ def test_compilation_and_pauses_do_not_slow_the_estimate(
 ) -> None:
     clock = iter([0.0, 100.0, 102.0, 1000.0, 1002.0, 1004.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    progress = Progress(0, 106, sweeps_per_step=4)
+    progress = Progress(0, 106, units_per_step=4)
     assert progress.step(1, 1.0, compiled=True) == 0.0
     assert progress.step(2, 1.0, compiled=True) == 0.0
     assert progress.step(3, 1.0, compiled=False) == 2.0

@@ -61,6 +61,7 @@ class TinyTask:
     """Regression onto a fixed function of the features."""
 
     title = "Tiny task"
+    unit = "sweeps"
 
     def __init__(self, poison: int = -1, pause: float = 0.0) -> None:
         self.poison = poison
@@ -89,7 +90,7 @@ class TinyTask:
     def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
         self.evaluated.append(step)
         features = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
-        output = np.asarray(predict(features, None))
+        output = np.asarray(predict({"features": features}))
         return {"score": float(np.mean(output)), "validation_loss": float(np.std(output))}
 
     def score(self, metrics: dict[str, float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import zipfile
@@ -17,8 +18,9 @@ from uov_jax.errors import InputError, MissingFileError, MissingPackageError
 from uov_jax.files import replacing
 from uov_jax.pickled import is_legacy_tar, is_pickled, read_pickled
 
-# Keys under which trainers keep the network: SLidR and UOV, Lightning, others.
-CONTAINERS = ("model_points", "state_dict", "model")
+# Keys under which trainers keep the network: SLidR and UOV, Lightning and OpenScene, the adapter of
+# 3DSS-VLG, others.
+CONTAINERS = ("model_points", "state_dict", "model_state_dict", "model")
 _CONFIG = "__config__"
 
 
@@ -141,11 +143,19 @@ def save_state_dict_file(
     path: str | os.PathLike[str],
     state_dict: Mapping[str, np.ndarray],
     config: Mapping[str, Any] | None = None,
+    container: str = CONTAINERS[0],
 ) -> Path:
     """Write a checkpoint that `load_state_dict_file` and the reference's own loaders read.
 
-    .pt / .pth hold `{"model_points": state_dict, "config": config}` as SLidR and UOV do; .npz and
-    .safetensors hold the tensors and the config as JSON. Written to a temporary name, then renamed.
+    .pt / .pth hold `{"model_points": state_dict, "config": config}` as SLidR and UOV do, .pth.tar
+    `{"state_dict": {"net3d.NAME": tensor}}` as OpenScene and 3DSS-VLG; .npz and .safetensors hold
+    the tensors and the config as JSON. Written to a temporary name, then renamed.
+
+    Args:
+        path: the file; its ending says which.
+        state_dict: tensors by name.
+        config: kept beside them.
+        container: the key of the tensors in .pt / .pth.
 
     Raises:
         InputError: unknown ending; a config that JSON cannot hold.
@@ -153,17 +163,20 @@ def save_state_dict_file(
 
     """
     path = Path(path)
-    writers = {
-        ".pt": _write_torch,
-        ".pth": _write_torch,
+    torch = functools.partial(_write_torch, container=container)
+    writers: dict[str, Callable[..., None]] = {
+        ".pth.tar": _write_openscene,
+        ".pt": torch,
+        ".pth": torch,
         ".safetensors": _write_safetensors,
         ".npz": _write_npz,
     }
-    if path.suffix not in writers:
+    ending = next((ending for ending in writers if path.name.endswith(ending)), None)
+    if ending is None:
         raise InputError(f"{path}: unknown ending {path.suffix!r}, expected {', '.join(writers)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        writers[path.suffix](temporary, dict(state_dict), config)
+        writers[ending](temporary, dict(state_dict), config)
     return path
 
 
@@ -191,12 +204,22 @@ def _read_pickled(path: Path) -> StoredNetwork:
     )
 
 
-def _write_torch(
+def _write_openscene(
     path: Path, state_dict: dict[str, np.ndarray], config: Mapping[str, Any] | None
+) -> None:
+    named = {f"net3d.{name}": value for name, value in state_dict.items()}
+    _write_torch(path, named, config, container="state_dict")
+
+
+def _write_torch(
+    path: Path,
+    state_dict: dict[str, np.ndarray],
+    config: Mapping[str, Any] | None,
+    container: str,
 ) -> None:
     torch = _import("torch", path)
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in state_dict.items()}
-    content: dict[str, Any] = {"model_points": tensors}
+    content: dict[str, Any] = {container: tensors}
     if config is not None:
         content["config"] = dict(config)
     torch.save(content, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ class TrainedNetwork:
     state: TrainState
     weights: LoadedWeights
 
-    def predict(self) -> Callable[[TrainState, Any, Any], jax.Array]:
-        """The output for state, features and plan, a pure function."""
+    def predict(self) -> Callable[[TrainState, Mapping[str, Any]], jax.Array]:
+        """The output for state and inputs, arguments by name; a pure function."""
         return state.prediction(self.skeleton)
 
 
@@ -107,7 +107,7 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
 def load_weights(
     model: nnx.Module,
     path: str | os.PathLike[str],
-    voxels: VoxelSettings,
+    voxels: VoxelSettings | None,
     *,
     other_head: bool = False,
 ) -> LoadedWeights:
@@ -116,7 +116,8 @@ def load_weights(
     Args:
         model: the network, also an abstract one (`nnx.eval_shape`).
         path: as for `read_network`.
-        voxels: of the run; the checkpoint's must agree, where it states them.
+        voxels: of the run; the checkpoint's must agree, where it states them. None for networks
+            that see no voxels.
         other_head: a last layer that is missing or of another width is left as it is, and reported,
           as in the reference. Everything else must be there in its shape.
 
@@ -127,7 +128,7 @@ def load_weights(
 
     """
     stored = read_network(path)
-    unstated = require_agreement(stored, voxels.as_reference())
+    unstated = () if voxels is None else require_agreement(stored, voxels.as_reference())
     try:
         report = state_dict_to_model(model, stored.state_dict)
     except ValueError as error:
@@ -150,14 +151,14 @@ def load_weights(
 def load_network(
     build: Callable[[nnx.Rngs, str | None], nnx.Module],
     path: str | os.PathLike[str],
-    voxels: VoxelSettings,
+    voxels: VoxelSettings | None,
 ) -> TrainedNetwork:
     """A trained network, whole.
 
     Args:
         build: makes the network, of random numbers and the name of the devices' axis.
         path: as for `read_network`.
-        voxels: of the run.
+        voxels: as for `load_weights`.
 
     Raises:
         as `load_weights`.

@@ -27,6 +27,7 @@ FREE_FIELDS = (
     "data.root",
     "data.val_split",
     "data.dumps",
+    "data.features",
     "data.labels",
     # Sizes of padded arrays: padding influences nothing.
     "data.voxels",
@@ -359,6 +360,30 @@ def find_checkpoint(path: str | Path) -> Path:
         f"{path}: {what}; expected a run directory (with `checkpoints` in it) or the folder of one "
         "checkpoint (with `arrays` in it)"
     )
+
+
+def find_best_checkpoint(path: str | Path) -> Path:
+    """The folder of a run's checkpoint with the best score, else what `find_checkpoint` gives.
+
+    That is: the last one of a run without a score, `path` itself where it is one checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or the scores cannot be read.
+
+    """
+    folder = find_checkpoint(path)
+    scores = folder.parent / "best.json"
+    if folder == Path(path) or not scores.is_file():
+        return folder
+    try:
+        step = json.loads(scores.read_text("utf-8"))["best_step"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{scores}: expected the scores of past evaluations, found {error!r}; name the folder "
+            "of one checkpoint instead"
+        ) from error
+    best = folder.parent / str(step)
+    return best if (best / "arrays").is_dir() else folder
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which network of the MinkUNet family a state_dict is of."""
+"""Which network a state_dict is of: one of the MinkUNet family, or the adapter of ESS."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from flax import nnx
 
 from uov_jax.checkpoints.state_dict import named_variables, strip_prefixes
 from uov_jax.errors import InputError
-from uov_jax.models import VARIANTS, MinkUNet
+from uov_jax.models import VARIANTS, MinkUNet, adapter, build_model
+
+ADAPTER = "adapter"
 
 
 class NetworkShape(NamedTuple):
-    """Which network of the family a state_dict is of.
+    """Which network a state_dict is of.
 
-    variant: key of `VARIANTS`. in_channels, out_channels: width of input and output. fitting: how
-    many of the file's tensors it takes.
+    variant: key of `VARIANTS`, or `ADAPTER`. in_channels, out_channels: width of input and output.
+    fitting: how many of the file's tensors it takes.
     """
 
     variant: str
@@ -28,17 +30,19 @@ class NetworkShape(NamedTuple):
 
 
 def find_shape(state_dict: Mapping[str, np.ndarray], variant: str | None = None) -> NetworkShape:
-    """The network of the family that takes the most of these tensors (prefixes are taken off).
+    """The network that takes the most of these tensors (prefixes are taken off).
 
     Args:
         state_dict: tensors by PyTorch's names.
-        variant: the only key of `VARIANTS` to be considered; None considers all.
+        variant: the only key of `VARIANTS` to be considered; None considers all, and the adapter.
 
     Raises:
-        InputError: no network of the family has these tensors.
+        InputError: no network has these tensors.
 
     """
     tensors = strip_prefixes(state_dict)
+    if variant is None and adapter.FIRST in tensors:
+        return _adapter_shape(tensors)
     for name in ("conv0p1s1.kernel", "final.kernel"):
         if name not in tensors or tensors[name].ndim < 2:
             found = ", ".join(sorted(tensors)[:3]) or "none"
@@ -57,6 +61,34 @@ def find_shape(state_dict: Mapping[str, np.ndarray], variant: str | None = None)
     shapes = [NetworkShape(v, in_channels, out_channels, fitting(v)) for v in candidates]
     # Among equals the smallest: a larger one would lack tensors.
     return max(shapes, key=lambda shape: shape.fitting)
+
+
+def build_network(shape: NetworkShape, state_dict: Mapping[str, np.ndarray]) -> nnx.Module:
+    """The network of a shape, with the first weights that seed 0 gives.
+
+    Args:
+        shape: `find_shape` of the tensors.
+        state_dict: says how wide the inner layer of an adapter is.
+
+    """
+    if shape.variant != ADAPTER:
+        return build_model(shape.variant, shape.in_channels, shape.out_channels, rngs=nnx.Rngs(0))
+    hidden = len(strip_prefixes(state_dict)[adapter.FIRST])
+    reduction = shape.in_channels // hidden
+    return adapter.FeatureAdapter(shape.in_channels, reduction=reduction, rngs=nnx.Rngs(0))
+
+
+def _adapter_shape(tensors: Mapping[str, np.ndarray]) -> NetworkShape:
+    first = tensors[adapter.FIRST]
+    hidden, size = first.shape if first.ndim == 2 else (0, 0)
+    if not 0 < hidden <= size or size // (size // hidden) != hidden:
+        raise InputError(
+            f"the tensor {adapter.FIRST!r} has the shape {first.shape}, that of an adapter of "
+            "embeddings is (D / reduction, D)"
+        )
+    shapes = {adapter.FIRST: (hidden, size), "fc.1.weight": (size, hidden), "fc.1.bias": (size,)}
+    fitting = sum(shapes.get(name) == value.shape for name, value in tensors.items())
+    return NetworkShape(ADAPTER, size, size, fitting)
 
 
 @functools.cache

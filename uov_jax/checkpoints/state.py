@@ -101,12 +101,12 @@ def count(arrays: Mapping[str, Any]) -> int:
     return sum(int(np.prod(np.shape(array))) for array in arrays.values())
 
 
-def prediction(skeleton: Skeleton) -> Callable[[TrainState, Any, Any], jax.Array]:
-    """The network in evaluation mode as a function of state, features and plan."""
+def prediction(skeleton: Skeleton) -> Callable[[TrainState, Mapping[str, Any]], jax.Array]:
+    """The network in evaluation mode as a function of state and inputs, its arguments by name."""
 
-    def predict(state: TrainState, features: Any, plan: Any) -> jax.Array:
+    def predict(state: TrainState, inputs: Mapping[str, Any]) -> jax.Array:
         model: Any = skeleton.model(state.parameters, state.statistics)
         model.eval()
-        return model(features, plan)
+        return model(**inputs)
 
     return predict

@@ -11,16 +11,17 @@ from flax import nnx
 
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.agreement import MUST_AGREE, voxel_sizes
-from uov_jax.checkpoints.files import StoredNetwork, save_state_dict_file
+from uov_jax.checkpoints.files import CONTAINERS, StoredNetwork, save_state_dict_file
 from uov_jax.checkpoints.load import read_network
 from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
-from uov_jax.checkpoints.shape import NetworkShape, find_shape
+from uov_jax.checkpoints.shape import NetworkShape, build_network, find_shape
 from uov_jax.checkpoints.state_dict import LoadReport, state_dict_to_model
 from uov_jax.errors import InputError
 from uov_jax.files import write_text
-from uov_jax.models import build_model
+from uov_jax.models import adapter
 
 REPORT = "import.txt"
+ADAPTER_CONTAINER = "model_state_dict"
 
 
 class Imported(NamedTuple):
@@ -74,7 +75,8 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
     """Write the network of a run, or of one of its checkpoints, to a PyTorch checkpoint file.
 
     Its config holds `voxel_size` and `cylindrical_coordinates`, which the reference's loaders
-    compare with theirs, and `model_n_out`.
+    compare with theirs, and `model_n_out`. The ending .pth.tar gives what the loaders of OpenScene
+    and 3DSS-VLG read; the adapter of ESS goes into .pt and .pth as 3DSS-VLG writes it.
 
     Returns:
         What was written.
@@ -87,15 +89,23 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
     config: dict[str, Any] = {
         key: (network.config or {})[key] for key in MUST_AGREE if key in (network.config or {})
     }
-    config["model_n_out"] = int(network.state_dict["final.kernel"].shape[-1])
-    save_state_dict_file(file, network.state_dict, config)
+    container = network_container(network)
+    if container == ADAPTER_CONTAINER and str(file).endswith(".pth.tar"):
+        raise InputError(f"{file}: .pth.tar is for networks of voxels; name it .pth for an adapter")
+    if container != ADAPTER_CONTAINER:
+        config["model_n_out"] = int(network.state_dict["final.kernel"].shape[-1])
+    save_state_dict_file(file, network.state_dict, config, container)
     return StoredNetwork(network.path, network.state_dict, config)
+
+
+def network_container(network: StoredNetwork) -> str:
+    """The key under which .pt and .pth files have the tensors of such a network."""
+    return ADAPTER_CONTAINER if adapter.FIRST in network.state_dict else CONTAINERS[0]
 
 
 def _filled_model(shape: NetworkShape, checkpoint: StoredNetwork) -> tuple[nnx.Module, LoadReport]:
     def build() -> nnx.Module:
-        size = (shape.in_channels, shape.out_channels)
-        return build_model(shape.variant, *size, rngs=nnx.Rngs(0))
+        return build_network(shape, checkpoint.state_dict)
 
     model = nnx.eval_shape(build)
     report = state_dict_to_model(model, checkpoint.state_dict)

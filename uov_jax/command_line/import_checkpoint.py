@@ -1,8 +1,9 @@
-"""Read a PyTorch checkpoint of SLidR, UOV, Seal, OpenScene or DepthContrast into an Orbax one.
+"""Read a PyTorch checkpoint of another trainer into an Orbax one.
 
     python scripts/import_checkpoint.py minkunet_slidr_1gpu.pt --output runs/slidr
 
-The network of the family that takes the most tensors is filled; every tensor that is loaded,
+Those of SLidR, UOV, Seal, OpenScene, 3DSS-VLG (its adapter too) and DepthContrast are known. The
+network that takes the most tensors is filled; every tensor that is loaded,
 missing or refused is listed in OUTPUT/import.txt. Nothing is unpickled beyond tensors and plain
 containers. With --config the voxels of the file's own config must be those of the recipe.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from uov_jax.checkpoints.agreement import reference_voxels, require_agreement
 from uov_jax.checkpoints.files import load_state_dict_file
-from uov_jax.checkpoints.shape import NetworkShape
+from uov_jax.checkpoints.shape import ADAPTER, NetworkShape
 from uov_jax.checkpoints.transfer import import_checkpoint
 from uov_jax.command_line import command, next_steps
 from uov_jax.config import load_config
@@ -24,6 +25,12 @@ from uov_jax.models import VARIANTS
 # A recipe for scores of so many classes, the ignored one included.
 RECIPE_OF_CLASSES = {17: "configs/annotation_free_san.py", 20: "configs/finetune_semantickitti.py"}
 EMBEDDING_SIZES = (512, 640, 768)  # of CLIP's text towers
+# Of rooms, whose networks have three channels in and an embedding out.
+ROOM_RECIPES = {
+    "minkunet18a": "configs/esg_scannet.py",
+    "minkunet14a": "configs/esg_scannet.py:14a",
+    ADAPTER: "configs/ess_scannet.py",
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,8 +56,10 @@ def import_file(options: argparse.Namespace) -> None:
     checkpoint = load_state_dict_file(options.file)
     if options.config:
         data = load_config(options.config).data
-        run = reference_voxels(data.voxel_size, data.cylindrical)
-        for setting in require_agreement(checkpoint, run):
+        run = None  # An adapter sees no voxels.
+        if "voxel_size" in data:
+            run = reference_voxels(data.voxel_size, data.cylindrical)
+        for setting in require_agreement(checkpoint, run) if run else ():
             print(f"{options.file} does not state {setting}: taken as the recipe's.")
     imported = import_checkpoint(checkpoint, options.output, options.variant)
     print(
@@ -63,10 +72,17 @@ def import_file(options: argparse.Namespace) -> None:
 
 def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
     """Evaluation of a network whose outputs the recipe knows, training from another one."""
+    if shape.variant == ADAPTER:
+        recipe = options.config or ROOM_RECIPES[ADAPTER]
+        words = ["--config", recipe, "--checkpoint", options.output]
+        return next_steps.script("export_features", *words)
     outputs = shape.out_channels
+    if shape.in_channels == 3 and outputs in EMBEDDING_SIZES and shape.variant in ROOM_RECIPES:
+        recipe = options.config or ROOM_RECIPES[shape.variant]
+        return next_steps.script("evaluate", "--config", recipe, "--checkpoint", options.output)
     recipe = options.config or RECIPE_OF_CLASSES.get(outputs, RECIPE_OF_CLASSES[17])
     config = next_steps.read(recipe)
-    # All recipes feed the one channel of LiDAR intensity.
+    # All recipes of sweeps feed the one channel of LiDAR intensity.
     if (shape.variant, shape.in_channels) != (config.model.variant, 1):
         return f"a recipe of your own: {recipe} trains {config.model.variant} with 1 input channel"
     if config.task == "tri_modal":

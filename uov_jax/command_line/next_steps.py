@@ -23,6 +23,9 @@ from uov_jax.config import (
 )
 from uov_jax.datasets.keyframe import NUSCENES_RIG, Rig, rig_of
 
+# A run is bound to what they hold, not to where they are.
+TEACHERS_DATA = ("data.dumps", "data.features", "data.labels")
+
 
 def script(name: str, *arguments: object) -> str:
     """A command as it is typed."""
@@ -81,8 +84,8 @@ def training(
     changed = {field: value for field, value in fields.items() if str(value) != str(known[field])}
     directory = default_directory(recipe)
     words = ["--config", recipe]
-    # Other dumps or labels may be of another teacher, or of other settings of the same.
-    own = own or any(not is_free(f) or f in ("data.dumps", "data.labels") for f in changed)
+    # Others may be of another teacher, or of other settings of the same.
+    own = own or any(not is_free(f) or f in TEACHERS_DATA for f in changed)
     if own:
         ending = "".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in name)
         directory = directory.with_name(f"{directory.name}-{ending.strip('-')}")
@@ -107,6 +110,8 @@ def after_training(
     pretrained = config.task == "tri_modal"
     if pretrained and not config.loss.text_weight:
         return []  # Without words there are no classes, so neither scores nor pseudo labels.
+    if config.task == "ess":
+        return [script("export_features", "--config", recipe, "--checkpoint", directory, *fields)]
     commands = []
     if data.val_split:
         judged = ["--config", recipe, "--checkpoint", directory, *fields]

@@ -71,6 +71,17 @@ def read_color(frame: Frame) -> np.ndarray:
 def read_depth(frame: Frame) -> np.ndarray:
     """float32[H, W]: metres along the camera's axis, 0 where nothing was measured.
 
+    Size and errors are those of `stored_depth`.
+    """
+    stored = stored_depth(frame)
+    metres = stored.astype(np.float32) / np.float32(frame.depth_units)
+    metres[stored == frame.depth_missing] = 0
+    return metres
+
+
+def stored_depth(frame: Frame) -> np.ndarray:
+    """uint16[H, W]: the numbers of a frame's depth image, in the frame's units.
+
     Of the size of the frame's image, whose pixels the intrinsics are of. Depth of another size but
     the same shape, as ScanNet's 640 x 480 beside colours of 1296 x 968, is taken at the nearest of
     its pixels: between two distances there need not be a surface.
@@ -84,18 +95,16 @@ def read_depth(frame: Frame) -> np.ndarray:
         raise InputError(f"{frame.color}: the frame has no depth, and it was asked for")
     stored = read_depth_image(frame.depth)
     height, width = image_size(frame.color)
-    if stored.shape != (height, width):
-        stretch = (width / height) / (stored.shape[1] / stored.shape[0])
-        if abs(stretch - 1) > SAME_SHAPE:
-            raise InputError(
-                f"{frame.depth}: depth of {stored.shape[1]} x {stored.shape[0]} pixels beside "
-                f"colours of {width} x {height} in {frame.color}: expected the same view, so the "
-                "same shape"
-            )
-        stored = resized_nearest(stored, (height, width))
-    metres = stored.astype(np.float32) / np.float32(frame.depth_units)
-    metres[stored == frame.depth_missing] = 0
-    return metres
+    if stored.shape == (height, width):
+        return stored
+    stretch = (width / height) / (stored.shape[1] / stored.shape[0])
+    if abs(stretch - 1) > SAME_SHAPE:
+        raise InputError(
+            f"{frame.depth}: depth of {stored.shape[1]} x {stored.shape[0]} pixels beside "
+            f"colours of {width} x {height} in {frame.color}: expected the same view, so the "
+            "same shape"
+        )
+    return resized_nearest(stored, (height, width))
 
 
 def resized_nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -32,7 +32,7 @@ class SampleSource(Protocol):
 # zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
 _ORDER, _AUGMENTATION = 1, 2
 
-Collate = Callable[[Sequence[Sequence[Any]], Capacities], Batch]
+Collate = Callable[[Sequence[Sequence[Any]], Any], Batch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Steps:
         sweeps: samples a device.
         devices: local devices.
         host, hosts: this host's number and how many there are; they read disjoint shares.
-        capacities: handed to `collate`.
+        capacities: handed to `collate`; None where batches have one shape alone.
         seed: of order and augmentation.
         epochs: length of the run, None for no end.
 
@@ -61,7 +61,7 @@ class Steps:
     devices: int
     host: int
     hosts: int
-    capacities: Capacities
+    capacities: Capacities | None
     seed: int
     epochs: int | None
 
@@ -91,7 +91,8 @@ class Steps:
 
     def largest(self, step: int) -> Batch:
         """The batch of a step in arrays of the largest size that a batch may have."""
-        return dataclasses.replace(self, capacities=self.capacities.largest()).batch(step)
+        largest = self.capacities and self.capacities.largest()
+        return dataclasses.replace(self, capacities=largest).batch(step)
 
     def batch(self, step: int) -> Batch:
         """Build the batch of a step."""
@@ -174,7 +175,7 @@ def train_batches(
     collate: Collate,
     batch_size_per_device: int,
     num_devices: int,
-    capacities: Capacities,
+    capacities: Capacities | None,
     seed: int,
     num_epochs: int | None = None,
     workers: int = 2,
@@ -188,7 +189,8 @@ def train_batches(
         source: the samples.
         batch_size_per_device: samples a device.
         num_devices: local devices; every array of a batch has them as its first axis.
-        capacities: shapes that batches may have; with several hosts the largest ones alone.
+        capacities: shapes that batches may have, with several hosts the largest ones alone; None
+            where they have one shape.
         seed: of order and augmentation.
         num_epochs: None goes on for ever.
         workers: threads that build batches ahead; 0 builds in the caller's thread.
@@ -201,7 +203,7 @@ def train_batches(
         InputError: the source does not fill a single batch.
 
     """
-    if num_hosts > 1:
+    if num_hosts > 1 and capacities is not None:
         capacities = capacities.largest()
     steps = Steps(
         source=source,

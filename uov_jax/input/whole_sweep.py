@@ -33,8 +33,8 @@ def network_input(
         token: of the sweep.
 
     Returns:
-        `plan` and `features` float32[N, 1] for the network, and for the host `inverse`
-        int32[points], row of every point; `points`; `token`.
+        `inputs` for the network, its `plan` and `features` float32[N, 1], and for the host
+        `inverse` int32[points], row of every point; `points`; `token`.
 
     Raises:
         BatchTooLargeError: the sweep has more voxels than the largest of the plans holds.
@@ -43,9 +43,9 @@ def network_input(
     voxelized = voxels_of(points, voxels, token)
     merged = merge_sweeps([voxelized.coords])
     _, (plan,) = build_plans([merged.coords], plans, [token])
+    features = merged.gather([points[voxelized.first, 3:4]], len(plan.coords[0]))
     return {
-        "plan": plan,
-        "features": merged.gather([points[voxelized.first, 3:4]], len(plan.coords[0])),
+        "inputs": {"features": features, "plan": plan},
         "inverse": merged.row[0][voxelized.inverse],
         "points": points,
         "token": token,

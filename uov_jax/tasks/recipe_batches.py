@@ -8,10 +8,12 @@ import jax
 from ml_collections import ConfigDict
 
 from uov_jax.errors import InputError
-from uov_jax.input.batching import Capacities
+from uov_jax.input.batching import ROOM_FRACTIONS, SWEEP_FRACTIONS, Capacities
 from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
 from uov_jax.models import VARIANTS
 
+# Whose networks see rooms, not sweeps.
+ROOM_TASKS = ("esg",)
 DTYPES = ("float32", "bfloat16")
 
 
@@ -28,7 +30,7 @@ def check_model(model: ConfigDict) -> None:
 
 
 def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
-    """Static shapes of so many sweeps, by the recipe's `voxels`, `pairs` and `superpoints`."""
+    """Static shapes of so many sweeps or rooms, by `voxels`, `pairs` and `superpoints`."""
     data = config.data
     sizes: dict[str, Any] = {
         name: tuple(data[name]) for name in ("voxels", "pairs", "superpoints") if name in data
@@ -41,11 +43,16 @@ def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
                 f"{size}"
             )
     first_kernel = VARIANTS[config.model.variant].first_kernel
-    return Capacities.for_sweeps(sweeps, first_kernel=first_kernel, **sizes)
+    fractions = ROOM_FRACTIONS if config.task in ROOM_TASKS else SWEEP_FRACTIONS
+    return Capacities.for_sweeps(sweeps, first_kernel=first_kernel, fractions=fractions, **sizes)
 
 
 def recipe_batches(
-    config: ConfigDict, source: SampleSource, collate: Collate, num_devices: int
+    config: ConfigDict,
+    source: SampleSource,
+    collate: Collate,
+    num_devices: int,
+    fixed_shape: bool = False,
 ) -> TrainBatches:
     """Endless training batches for this process's devices, of `config.batch_size` sweeps in all.
 
@@ -54,6 +61,7 @@ def recipe_batches(
         source: of the samples.
         collate: makes a batch of samples per device.
         num_devices: of this process.
+        fixed_shape: all batches have one shape, so that there are no capacities.
 
     Raises:
         InputError: the source does not fill a single batch.
@@ -65,7 +73,7 @@ def recipe_batches(
         source,
         batch_size_per_device=per_device,
         num_devices=num_devices,
-        capacities=recipe_capacities(config, per_device),
+        capacities=None if fixed_shape else recipe_capacities(config, per_device),
         seed=config.seed,
         workers=config.data.workers,
         processes=config.data.worker_processes,

@@ -45,6 +45,7 @@ class Segmentation:
     """
 
     title = "Segmentation"
+    unit = "sweeps"
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class Segmentation:
         scores = Scores(self.classes)
 
         def classes_of_rows(sample: Any) -> Any:
-            return _best_class(predict(sample["features"], sample["plan"]))
+            return _best_class(predict(sample["inputs"]))
 
         sweeps = judge(
             self._evaluation_sample,

@@ -48,6 +48,7 @@ class TriModalPretraining:
     """
 
     title = "Tri-modal pre-training"
+    unit = "sweeps"
 
     def __init__(self, config: ConfigDict) -> None:
         """Open dataset and dumps and check that every keyframe has what it needs.
@@ -145,7 +146,7 @@ class TriModalPretraining:
         sums: dict[str, float] = {}
 
         def classes_of_rows(sample: Any) -> Any:
-            output = predict(sample["features"], sample["plan"])
+            output = predict(sample["inputs"])
             row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(value)

@@ -34,11 +34,31 @@ def word_classifier(
         InputError: the text embeddings are not those of the vocabulary's words.
 
     """
-    text, classes = _evaluated_words(text_embeddings, vocabulary, predict_ignored)
+    text, classes = evaluated_words(text_embeddings, vocabulary, predict_ignored)
 
     def classify(features: jax.Array) -> jax.Array:
         similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
         return where_finite(features, jnp.asarray(classes)[jnp.argmax(similarity, axis=1)])
+
+    return classify
+
+
+def nearest_words(
+    text_embeddings: np.ndarray, vocabulary: Vocabulary, rows: int = 16_384
+) -> Callable[[np.ndarray], np.ndarray]:
+    """As `word_classifier`, on the host: from features float[N, D] to classes uint8[N].
+
+    It takes so many rows at a time, and any number of threads may call it. Arguments and errors as
+    there.
+    """
+    text, classes = evaluated_words(text_embeddings, vocabulary)
+
+    def classify(features: np.ndarray) -> np.ndarray:
+        found = np.empty(len(features), np.uint8)
+        for start in range(0, len(features), rows):
+            part = features[start : start + rows].astype(np.float32)
+            found[start : start + rows] = classes[np.argmax(part @ text.T, axis=1)]
+        return found
 
     return classify
 
@@ -54,7 +74,7 @@ def word_probabilities(
     Softmax over the classes, each at the similarity of its nearest word over the temperature, so
     that the most probable class is the one of `word_classifier`. Arguments and errors as there.
     """
-    text, classes = _evaluated_words(text_embeddings, vocabulary, predict_ignored)
+    text, classes = evaluated_words(text_embeddings, vocabulary, predict_ignored)
 
     def probabilities(features: jax.Array) -> jax.Array:
         similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
@@ -65,10 +85,13 @@ def word_probabilities(
     return probabilities
 
 
-def _evaluated_words(
-    text_embeddings: np.ndarray, vocabulary: Vocabulary, predict_ignored: bool
+def evaluated_words(
+    text_embeddings: np.ndarray, vocabulary: Vocabulary, predict_ignored: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """float32[W, D] unit rows of the words that take part, and uint8[W], their classes."""
+    """float32[W, D] unit rows of the words that take part, and uint8[W], their classes.
+
+    Arguments and errors as for `word_classifier`.
+    """
     if len(text_embeddings) != len(vocabulary):
         raise InputError(
             f"{len(text_embeddings)} text embeddings for the {len(vocabulary)} words of the "

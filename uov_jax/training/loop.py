@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from uov_jax.checkpoints import kernels, state
 from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
 from uov_jax.errors import InputError, NotFiniteError, UserError
 from uov_jax.files import write_text
+from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
 from uov_jax.training import step
 from uov_jax.training.logging import RunLog
@@ -133,6 +134,7 @@ class _Run:
             self.total_steps,
             self.steps_per_epoch,
             config.batch_size,
+            quirks_of(config),
         )
         first_state = state.create(parameters, statistics, optimizer, trained)
         self.host_state = jax.device_get(first_state)
@@ -161,7 +163,11 @@ class _Run:
         )
         self._greet(start)
         progress = self.progress = Progress(
-            start, self.total_steps, self.config.batch_size, on=self.parallel.is_main
+            start,
+            self.total_steps,
+            self.config.batch_size,
+            self.task.unit,
+            on=self.parallel.is_main,
         )
         makes_up = self._evaluation_is_due(start) and not self.checkpoints.is_evaluated(start)
         if makes_up:
@@ -265,7 +271,7 @@ class _Run:
         self.compiled_since_look = False
         if _is_due(now, self.config.run.log_every_steps) or now in (1, self.total_steps):
             if rate:
-                values["sweeps_per_second"] = rate
+                values[f"{self.task.unit}_per_second"] = rate
             self.log.add(now, epoch, values)
 
     def _non_finite(self, name: str, value: float, now: int, epoch: float) -> str:
@@ -307,10 +313,10 @@ class _Run:
         self.failed_evaluation = None
         if self.parallel.is_main:
 
-            def predict(features: Any, plan: Any) -> jax.Array:
+            def predict(inputs: Mapping[str, Any]) -> jax.Array:
                 if stop:
                     raise _EvaluationStopped
-                return self.predict(device_state, features, plan)
+                return self.predict(device_state, inputs)
 
             self.progress.say(f"Evaluating at step {now:,}.")
             try:
@@ -341,8 +347,8 @@ class _Run:
         print(
             f"{self.task.title}: {self.num_parameters:,} parameters{some}, "
             f"{self.total_steps:,} steps ({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
-            f"{self.steps_per_epoch:,}), {self.config.batch_size} sweeps a step on {number} {kind} "
-            f"device{'s' if number > 1 else ''}, into {self.directory}",
+            f"{self.steps_per_epoch:,}), {self.config.batch_size} {self.task.unit} a step on "
+            f"{number} {kind} device{'s' if number > 1 else ''}, into {self.directory}",
             flush=True,
         )
         if start >= self.total_steps:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from uov_jax.errors import InputError
+from uov_jax.quirks import FIRST_STEP_RATE, STEP_BEFORE_EPOCH
 from uov_jax.training.moving_average import moving_average
 
-Schedule = Callable[[jax.Array], jax.Array]
+# The rate of a step, of the number of steps done before. Of a jax array, as in training, it is
+# float32; of a number or an array of numpy it is float64, by the same formula.
+Schedule = Callable[[Any], Any]
 GROUPS = ("trunk", "head")
 # Parameters of this group are no part of the optimisation: they have no gradient and no state.
 FROZEN = "frozen"
@@ -131,21 +135,27 @@ def schedule(
     per: str = "epoch",
     warmup_epochs: float = 0.0,
     power: float = 0.9,
+    step_epochs: int = 20,
+    gamma: float = 0.7,
+    quirks: Collection[str] = (),
 ) -> Schedule:
     """Learning rate as a function of the number of steps done before.
 
     Args:
         base: the rate at the top.
         name: "cosine" (to zero, `torch.optim.lr_scheduler.CosineAnnealingLR`), "poly"
-          (`(1 - t)^power`) or "constant".
+          (`(1 - t)^power`), "step" (`torch.optim.lr_scheduler.StepLR`) or "constant".
         total_steps: length of the run.
         steps_per_epoch: steps after which "epoch" schedules change.
         per: "epoch": the rate is constant within an epoch; "step": it changes at every step.
         warmup_epochs: linear rise from zero, always per step; the decay's clock runs from step 0.
         power: of "poly".
+        step_epochs: whole epochs after which "step" multiplies the rate,
+        gamma: by this.
+        quirks: of `uov_jax.quirks`; those of schedules count here.
 
     Raises:
-        InputError: unknown name or `per`, or a run of no step.
+        InputError: unknown name or `per`, a run of no step, or steps of no epoch.
 
     """
     if total_steps < 1 or steps_per_epoch < 1:
@@ -155,24 +165,35 @@ def schedule(
         )
     if per not in ("epoch", "step"):
         raise InputError(f"config.schedule.per: expected 'epoch' or 'step', found {per!r}")
+    if step_epochs < 1:
+        raise InputError(f"config.schedule.step_epochs = {step_epochs}: expected at least 1")
     length = math.ceil(total_steps / steps_per_epoch) if per == "epoch" else total_steps
-    decay: dict[str, Callable[[jax.Array], jax.Array]] = {
-        "cosine": lambda t: 0.5 * (1.0 + jnp.cos(jnp.pi * t)),
-        "poly": lambda t: (1.0 - t) ** power,
-        "constant": jnp.ones_like,
+    decay: dict[str, Callable[[Any, Any], Any]] = {
+        "cosine": lambda xp, t: 0.5 * (1.0 + xp.cos(xp.pi * t)),
+        "poly": lambda xp, t: (1.0 - t) ** power,
+        "constant": lambda xp, t: xp.ones_like(t),
     }
-    if name not in decay:
-        raise InputError(f"config.schedule.name: expected one of {sorted(decay)}, found {name!r}")
+    if name not in (*decay, "step"):
+        known = sorted((*decay, "step"))
+        raise InputError(f"config.schedule.name: expected one of {known}, found {name!r}")
     warmup_steps = warmup_epochs * steps_per_epoch
+    early = int(STEP_BEFORE_EPOCH in quirks)
 
-    def rate(count: jax.Array) -> jax.Array:
-        count = jnp.asarray(count, jnp.int32)
-        clock = count // steps_per_epoch if per == "epoch" else count
-        progress = jnp.minimum(clock.astype(jnp.float32) / length, 1.0)
-        value = base * decay[name](progress)
+    def rate(count: Any) -> Any:
+        xp: Any = jnp if isinstance(count, jax.Array) else np
+        real = xp.float32 if xp is jnp else xp.float64
+        count = xp.asarray(count, xp.int32)
+        if name == "step":
+            decays = (count // steps_per_epoch + early) // step_epochs
+            value = base * xp.asarray(gamma, real) ** decays.astype(real)
+        else:
+            clock = count // steps_per_epoch if per == "epoch" else count
+            value = base * decay[name](xp, xp.minimum(clock.astype(real) / length, 1.0))
+        if name == "poly" and FIRST_STEP_RATE in quirks:
+            value = xp.where(count == 0, base / 10, value)
         if warmup_steps > 0:
-            rise = (count.astype(jnp.float32) + 1.0) / warmup_steps
-            value = value * jnp.minimum(rise, 1.0)
+            rise = (count.astype(real) + 1.0) / warmup_steps
+            value = value * xp.minimum(rise, 1.0)
         return value
 
     return rate
@@ -185,6 +206,7 @@ def build_optimizer(
     total_steps: int,
     steps_per_epoch: int,
     batch_size: int,
+    quirks: Collection[str] = (),
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """The optimiser that a config's `optimizer` and `schedule` sections describe.
 
@@ -197,6 +219,7 @@ def build_optimizer(
         total_steps: length of the run.
         steps_per_epoch: batches of one epoch.
         batch_size: sweeps a step.
+        quirks: as of `schedule`.
 
     Returns:
         The optimiser over a dict of the same names, and the trunk's schedule.
@@ -222,6 +245,7 @@ def build_optimizer(
             scale * value,
             total_steps=total_steps,
             steps_per_epoch=steps_per_epoch,
+            quirks=quirks,
             **schedule_config,
         )
         for group, value in {"trunk": base, "head": base if head is None else head}.items()

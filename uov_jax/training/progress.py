@@ -13,12 +13,15 @@ STEPS_BEFORE_ESTIMATE = 3
 
 
 class Progress:
-    """Progress bar with loss, sweeps/s and the time to go; silent where `on` is False."""
+    """Progress bar with loss, units/s and the time to go; silent where `on` is False."""
 
-    def __init__(self, start: int, total: int, sweeps_per_step: int, on: bool = True) -> None:
-        """Begin at a step of a run of `total` steps."""
+    def __init__(
+        self, start: int, total: int, units_per_step: int, unit: str = "sweeps", on: bool = True
+    ) -> None:
+        """Begin at a step of a run of `total` steps, each of so many units, "sweeps" or "rooms"."""
         self._on = on
-        self._sweeps = sweeps_per_step
+        self._units = units_per_step
+        self._unit = unit
         self._total = total
         self._bar = tqdm.tqdm(
             total=total,
@@ -40,7 +43,7 @@ class Progress:
             tqdm.tqdm.write(line)
 
     def step(self, step: int, loss: float, compiled: bool) -> float:
-        """One step is done; says the expected duration once; returns sweeps per second so far."""
+        """One step is done; says the expected duration once; returns units per second so far."""
         now = time.perf_counter()
         if compiled or self._mark is None:
             self._mark = now
@@ -48,21 +51,21 @@ class Progress:
             self._steady_steps += 1
             self._steady_seconds += now - self._mark
             self._mark = now
-        rate = self.sweeps_per_second
+        rate = self.units_per_second
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.2f} sweeps/s", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.2f} {self._unit}/s", refresh=False)
         if not self._announced and self._steady_steps >= STEPS_BEFORE_ESTIMATE:
             self._announced = True
             remaining = (self._total - step) * self._steady_seconds / self._steady_steps
-            self.say(f"{rate:.2f} sweeps/s: about {duration(remaining)} of training to go.")
+            self.say(f"{rate:.2f} {self._unit}/s: about {duration(remaining)} of training to go.")
         return rate
 
     @property
-    def sweeps_per_second(self) -> float:
+    def units_per_second(self) -> float:
         """Mean over the steps that compiled nothing; 0 before there is one."""
         if not self._steady_seconds:
             return 0.0
-        return self._sweeps * self._steady_steps / self._steady_seconds
+        return self._units * self._steady_steps / self._steady_seconds
 
     def pause(self) -> None:
         """Leave the time until the next step out of the estimate."""

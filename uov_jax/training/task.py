@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 from flax import nnx
 
-# Maps level-0 features [N, C] and their plan to the network's output [N, D], in evaluation mode.
-Predict = Callable[[Any, Any], jax.Array]
+# Maps what a network is asked with (arguments by name, such as `features` float32[N, C] of level 0
+# and their `plan`) to its output [N, D], in evaluation mode.
+Predict = Callable[[Mapping[str, Any]], jax.Array]
 
 
 class Batches(Protocol):
@@ -30,9 +31,16 @@ class Batches(Protocol):
 
 
 class Task(Protocol):
-    """What the training loop asks of a stage."""
+    """What the training loop asks of a stage.
+
+    Attributes:
+        title: what is trained.
+        unit: what a batch is counted in, in the plural: "sweeps" or "rooms".
+
+    """
 
     title: str
+    unit: str
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have been trained on to fit: teacher, vocabulary and the like."""

@@ -1,0 +1,75 @@
+"""Samples of evaluation: one whole room, its true labels and what fused features say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from uov_jax import sparse
+from uov_jax.datasets.rooms import Room
+from uov_jax.fusion.features import RoomFeatures
+from uov_jax.input.batching import build_plans
+from uov_jax.input.room_distillation import network_colors
+from uov_jax.input.room_voxels import room_voxels
+from uov_jax.input.voxels import merge_sweeps
+
+# Classes uint8[n] of features float16[n, D], on the host.
+Classify = Callable[[np.ndarray], np.ndarray]
+
+
+def room_input(
+    room: Room,
+    plans: Sequence[sparse.PlanSpec],
+    voxel_size: float,
+    rotation: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """One whole room as the network takes it.
+
+    Args:
+        room: the room.
+        plans: shapes of growing size.
+        voxel_size: metres.
+        rotation: as of `room_voxels`.
+
+    Returns:
+        `inputs` for the network, its `plan` and `features` float32[N, 3], and for the host
+        `inverse` int32[points], row of every point; `points` float32[points, 3]; `token`, the
+        room's name.
+
+    Raises:
+        BatchTooLargeError: the room has more voxels than the largest of the plans holds.
+
+    """
+    voxels = room_voxels(room.coords, voxel_size, room.name, rotation)
+    merged = merge_sweeps([voxels.coords])
+    _, (plan,) = build_plans([merged.coords], plans, [room.name])
+    colors = network_colors(room.colors[voxels.first])
+    return {
+        "inputs": {"features": merged.gather([colors], len(plan.coords[0])), "plan": plan},
+        "inverse": merged.row[0][voxels.inverse],
+        "points": np.asarray(room.coords),
+        "token": room.name,
+    }
+
+
+def judged_facts(
+    room: Room, fused: RoomFeatures | None, classify: Classify | None
+) -> dict[str, Any]:
+    """What a room's points are judged by.
+
+    Returns:
+        `truth` uint8[points] or None without labels; `seen` bool[points], whether a view saw the
+        point, and `teacher_label` uint8[points], the class of its fused feature, 0 for none: both
+        None without features.
+
+    """
+    seen = teacher_label = None
+    if fused is not None:
+        seen = np.asarray(fused.visible)
+        if classify is not None:
+            teacher_label = np.zeros(len(room), np.uint8)
+            teacher_label[seen] = classify(fused.features)
+    truth = None if room.labels is None else np.asarray(room.labels)
+    return {"truth": truth, "seen": seen, "teacher_label": teacher_label}

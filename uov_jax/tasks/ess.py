@@ -1,0 +1,144 @@
+"""Embeddings semantic specialisation (ESS): features moved towards the words of pseudo labels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+
+from uov_jax import losses
+from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
+from uov_jax.input.batching import pad
+from uov_jax.input.loader import TrainBatches
+from uov_jax.input.room_points import PointSource, collate_points
+from uov_jax.input.whole_room import judged_facts
+from uov_jax.models.adapter import FeatureAdapter
+from uov_jax.tasks.recipe_batches import recipe_batches
+from uov_jax.tasks.rooms import open_rooms, validate_rooms
+from uov_jax.tasks.zero_shot import evaluated_words, nearest_words, word_classifier
+from uov_jax.training.task import Predict, fingerprint
+
+# Rows of features that are float32 at a time.
+CHUNK = 16_384
+
+
+class Specialisation:
+    """The task of `configs/ess_*.py`: 3DSS-VLG's first stage (arXiv 2407.09826).
+
+    An adapter learns to bring the fused feature of every point near the word of its pseudo label.
+    Scores are of the points that views saw, beside those of the fused features themselves.
+    """
+
+    title = "Embeddings semantic specialisation"
+    unit = "rooms"
+
+    def __init__(self, config: ConfigDict) -> None:
+        """Open rooms, features and pseudo labels, and check that they fit each other.
+
+        Raises:
+            MissingFileError: rooms, features or pseudo labels are missing.
+            InputError: they do not fit each other or the config.
+
+        """
+        self.config = config
+        self.data = open_rooms(config)
+        features, vocabulary = self.data.features, self.data.vocabulary
+        self.labels = PseudoLabelFolder(config.data.labels, vocabulary)
+        self.labels.check_features(features)
+        self.labels.check(self.data.train)
+        features.check(list(self.data.validation))
+        text = features.text_embeddings
+        words, classes = evaluated_words(text, vocabulary)
+        self.text, self.word_class = words, classes.astype(np.int32)
+        self._classify = jax.jit(word_classifier(text, vocabulary))
+        self._nearest_words = nearest_words(text, vocabulary)
+        self.source = PointSource(
+            self.data.store, features, self.labels, self.data.train, config.data.points
+        )
+
+    def identity(self) -> dict[str, str]:
+        """Rooms, features and pseudo labels, which a checkpoint is bound to."""
+        labels = json.dumps(dataclasses.asdict(self.labels.manifest), sort_keys=True)
+        return self.data.identity() | {"pseudo_labels": fingerprint(labels.encode())}
+
+    def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
+        """The adapter."""
+        del axis_name
+        return adapter(self.config.model, self.data.features.manifest.embedding_size, rngs)
+
+    def initialize(self, model: nnx.Module) -> None:
+        """Nothing to do: the adapter starts from the seed's weights."""
+
+    def train_batches(self, num_devices: int) -> TrainBatches:
+        """Endless batches for this process's devices."""
+        return recipe_batches(
+            self.config, self.source, collate_points, num_devices, fixed_shape=True
+        )
+
+    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Cross-entropy of one device's points against the words, those without a label left out.
+
+        A batch of 24 rooms in float32 would be 2.9 GB: it stays in half precision, and a chunk of
+        it at a time is worked on.
+        """
+        text, word_class = jnp.asarray(self.text), jnp.asarray(self.word_class)
+
+        def terms(features: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return losses.word_likelihoods(model.logits(features, text), labels, word_class)
+
+        loss, count = losses.mean_in_chunks(terms, CHUNK, batch["features"], batch["labels"])
+        return loss, {"labelled_points": count}
+
+    def parameter_group(self, path: str) -> str:
+        """All of it is the trunk."""
+        del path
+        return "trunk"
+
+    def score(self, metrics: dict[str, float]) -> float | None:
+        """The mean IoU over the points that views saw."""
+        return metrics.get("miou")
+
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+        """Scores over the points that views saw, beside the fused features; a table."""
+
+        def classes_of_rows(sample: Any) -> np.ndarray:
+            features = sample["inputs"]["features"]
+            found = np.empty(len(features), np.uint8)
+            for start in range(0, len(features), CHUNK):
+                part = features[start : start + CHUNK]
+                output = predict({"features": pad(part, CHUNK, 0)})
+                found[start : start + CHUNK] = np.asarray(self._classify(output))[: len(part)]
+            return found
+
+        workers = self.config.data.workers
+        return validate_rooms(
+            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step
+        )
+
+    def _evaluation_sample(self, name: str) -> dict[str, Any]:
+        """The points of a room that views saw; their features stay in the file until asked for."""
+        room = self.data.store.room(name)
+        fused = self.data.features.room(name, len(room))
+        facts = judged_facts(room, fused, self._nearest_words)
+        seen = facts["seen"]
+        return {
+            "inputs": {"features": fused.features},
+            "inverse": np.arange(len(fused.features), dtype=np.int32),
+            "points": room.coords[seen],
+            "token": name,
+            **{key: None if value is None else value[seen] for key, value in facts.items()},
+        }
+
+
+def adapter(model: ConfigDict, embedding_size: int, rngs: nnx.Rngs) -> FeatureAdapter:
+    """The adapter that `config.model` describes, for embeddings of a size."""
+    return FeatureAdapter(
+        embedding_size, reduction=model.reduction, share_kept=model.share_kept, rngs=rngs
+    )

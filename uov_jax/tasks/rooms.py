@@ -1,0 +1,145 @@
+"""What the stages of rooms share: opening their data, and judging them in training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import tqdm
+from ml_collections import ConfigDict
+
+from uov_jax.datasets.rooms import RoomStore
+from uov_jax.errors import InputError
+from uov_jax.evaluation import tables
+from uov_jax.evaluation.judging import evenly_spaced, judge
+from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.validation import NETWORK, ValidationScores
+from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.pseudo_labels import features_identity
+from uov_jax.training.task import fingerprint
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class RoomData:
+    """The rooms of a recipe and their features.
+
+    Attributes:
+        vocabulary: of the labels and the words.
+        store: of the rooms.
+        features: of their points.
+        train: names of the training rooms, of those with a point that a view saw.
+        validation: names of the rooms to be judged on: those of the split with labels.
+
+    """
+
+    vocabulary: Vocabulary
+    store: RoomStore
+    features: FeatureFolder
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    def identity(self) -> dict[str, str]:
+        """Rooms, classes and features, which a checkpoint is bound to.
+
+        The rooms in their order, because the order of the batches follows from it.
+        """
+        facts = self.features.manifest
+        return {
+            "dataset": self.store.manifest.dataset,
+            "vocabulary": self.vocabulary.hash,
+            "teacher": facts.teacher,
+            "teacher_weights": facts.weights_hash,
+            "features": features_identity(self.features),
+            "text_embeddings": fingerprint(self.features.text_embeddings.tobytes()),
+            "embedding_size": str(facts.embedding_size),
+            "training_rooms": fingerprint("\n".join(self.train).encode()),
+        }
+
+
+def open_rooms(config: ConfigDict) -> RoomData:
+    """Open store and features of a recipe; what is left out is said.
+
+    Args:
+        config: its `data`: `root`, `features`, `vocabulary`, `train_split`, `val_split` ("" for no
+            validation); `run.validation_rooms`, how many are judged, None for all.
+
+    Raises:
+        MissingFileError: the store, features, or rooms of a split are missing.
+        InputError: they do not fit each other, or no training room has a point that a view saw.
+
+    """
+    data = config.data
+    vocabulary = load_vocabulary(data.vocabulary)
+    store = RoomStore(data.root, vocabulary)
+    features = FeatureFolder(data.features, vocabulary)
+    if features.manifest.dataset != store.manifest.dataset:
+        raise InputError(
+            f"{features.root}: features of rooms of {features.manifest.dataset!r}, but "
+            f"{store.root} holds rooms of {store.manifest.dataset!r}"
+        )
+    rooms = store.split(data.train_split)
+    features.check(rooms)
+    train = [room for room in rooms if features.num_seen(room)]
+    if not train:
+        raise InputError(
+            f"{features.root}: of {len(rooms)} rooms of {data.train_split!r} none has a point that "
+            "a view saw, so there is nothing to learn from"
+        )
+    _say_left_out(len(rooms) - len(train), f"{data.train_split!r} have no point that a view saw")
+    validation: list[str] = []
+    if data.val_split:
+        judged = store.split(data.val_split)
+        validation = [room for room in judged if store.has_labels(room)]
+        _say_left_out(len(judged) - len(validation), f"{data.val_split!r} have no true labels")
+    validation = evenly_spaced(validation, config.run.validation_rooms)
+    return RoomData(vocabulary, store, features, tuple(train), tuple(validation))
+
+
+def _say_left_out(number: int, why: str) -> None:
+    if number and not jax.process_index():
+        print(f"{number:,} rooms of {why}: left out.", flush=True)
+
+
+def validate_rooms(
+    data: RoomData,
+    sample: Callable[[str], Mapping[str, Any]],
+    classes_of_rows: Callable[[Mapping[str, Any]], Any],
+    workers: int,
+    directory: Path,
+    step: int,
+) -> dict[str, float]:
+    """Judge the validation rooms, beside their features; writes and prints the table.
+
+    Args:
+        data: of the recipe.
+        sample: of a room's name; as `Scores.add` and `judge` take it.
+        classes_of_rows: as `judge` takes it.
+        workers: threads that build samples ahead.
+        directory: takes the tables.
+        step: of the run.
+
+    Returns:
+        The metrics of `ValidationScores`, `miou` the network's; nothing without a room.
+
+    """
+    if not data.validation:
+        return {}
+    scores = Scores(data.vocabulary.eval_classes)
+    rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
+    for room in tqdm.tqdm(rooms, total=len(data.validation), desc="validation", leave=False):
+        scores.add(room.sample, room.columns)
+    found = ValidationScores(scores, "miou")
+    lines = [tables.format_table(found.columns)]
+    if found.teacher.points:
+        lines += found.summary()
+    tqdm.tqdm.write("\n".join(lines))
+    found.write_tables(directory, step)
+    matrix = found.everywhere
+    return found.metrics() | {
+        "miou_absent_one": matrix.mean_iou("one"),
+        "accuracy": matrix.accuracy(),
+    }

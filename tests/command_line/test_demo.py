@@ -62,29 +62,6 @@ def test_wrong_arguments_get_one_message(
     assert "no simulated drive there: python scripts/simulate.py" in capsys.readouterr().err
 
 
-def test_a_table_without_the_number_is_named(tmp_path: Path) -> None:
-    table = tmp_path / "scores.csv"
-    table.write_text("class,network\ncar,0.5\nmean IoU,0.25\n")
-    assert script.mean_iou(table, "network") == 0.25
-    with pytest.raises(ValueError, match=r"scores.csv: no number in column 'teacher, seen'"):
-        script.mean_iou(table, "teacher, seen")
-    (tmp_path / "metrics.csv").write_text("step,miou\n1,\n2,0.5\n3,0.75\n4,\n")
-    assert script.last_metric(tmp_path, "miou") == 0.75
-    with pytest.raises(ValueError, match=r"metrics.csv: no value of 'zero_shot_miou'"):
-        script.last_metric(tmp_path, "zero_shot_miou")
-
-
-def test_a_failed_stage_ends_the_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stages = [
-        script.Stage("First", "train", ("--config",), tmp_path / "nothing", 5.0),
-        script.Stage("Second", "train", (), tmp_path / "nothing", 5.0),
-    ]
-    assert script.run(stages) == 2
-    captured = capsys.readouterr()
-    assert "Stopped in stage 1 of 2, First. Type the same command again" in captured.err
-    assert "[2/2]" not in captured.out
-
-
 @pytest.mark.slow
 def test_the_whole_chain_in_two_steps_a_stage(tmp_path: Path) -> None:
     """Stopped once; then to its table."""

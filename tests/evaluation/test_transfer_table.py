@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
+from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.transfer_table import (
     ORDERINGS,
     ChainScores,
     besides,
-    orderings,
     transfer_table,
 )
 
@@ -65,13 +65,13 @@ def test_of_several_seeds_mean_and_standard_deviation() -> None:
 
 @pytest.mark.parametrize("index", range(len(ORDERINGS)))
 def test_an_ordering_that_does_not_hold_is_told(index: int) -> None:
-    assert all(line.startswith("holds: ") for line in orderings([CHAIN]))
+    assert all(line.startswith("holds: ") for line in verdicts(ORDERINGS, [CHAIN]))
     spoilt = dataclasses.replace(CHAIN, **SPOILT[index])
-    lines = orderings([spoilt])
+    lines = verdicts(ORDERINGS, [spoilt])
     assert [line.startswith("DOES NOT HOLD: ") for line in lines] == [
         number == index for number in range(len(ORDERINGS))
     ]
-    of_two = orderings([CHAIN, spoilt])[index]
+    of_two = verdicts(ORDERINGS, [CHAIN, spoilt])[index]
     assert of_two.startswith("DOES NOT HOLD with 1 of 2 seeds: ")
 
 

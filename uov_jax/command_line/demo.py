@@ -16,68 +16,36 @@ Stop it at any time: the same command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import csv
-import dataclasses
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from uov_jax.command_line import command
+from uov_jax.command_line.chain import Stage, last_metric, mean_iou, run
 from uov_jax.command_line.recipe import parse_fields
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
-from uov_jax.errors import InputError, MissingFileError
+from uov_jax.errors import MissingFileError
+from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.transfer_table import (
     ANNOTATION_FREE,
+    ORDERINGS,
     PRETRAINED,
     RANDOM,
     STARTS,
     ChainScores,
     besides,
-    orderings,
     transfer_table,
 )
 from uov_jax.files import write_text
-from uov_jax.readable import duration
-from uov_jax.signals import StopRequest
 
 DATA = Path("data/sim")
 # Where `make train` puts it, which is the chain's first stage.
 FIRST_PRETRAINING = Path("runs/tmp_san-sim")
 VERSION = "v1.0-sim"
 DUMPS, PSEUDO_LABELS = Path("dumps", "simulated"), Path("superpoints", "simulated")
-SECONDS_TO_SAY_DONE = 8.0  # of a stage that is finished already
 CHECKPOINT_GIGABYTES = 0.4
 # The published 4,096 are too few for narrow strips of pavement; docs/demo.md has the numbers.
 AFI_POINTS = 65_536
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One command of the chain.
-
-    Attributes:
-        title: what it does.
-        command: its name.
-        arguments: of the command.
-        result: exists once the stage is finished.
-        seconds: that it takes on two cores at 1.1 s a training step of one sweep.
-
-    """
-
-    title: str
-    command: str
-    arguments: tuple[str, ...]
-    result: Path
-    seconds: float
-
-    @property
-    def words(self) -> str:
-        """The command as it is typed."""
-        return shlex.join(["python", f"scripts/{self.command}.py", *self.arguments])
 
 
 class Chain:
@@ -156,7 +124,14 @@ class Chain:
         arguments += ["--devices=1", f"--config.seed={self.seed}"]
         arguments += [f"--config.{name}={value}" for name, value in fields.items()]
         arguments += self.fields
-        return Stage(title, "train", tuple(arguments), directory / "tables", seconds)
+        return Stage(
+            title,
+            "train",
+            tuple(arguments),
+            directory / "tables",
+            seconds,
+            CHECKPOINT_GIGABYTES,
+        )
 
     def _pretraining(self) -> Stage:
         fields = {}
@@ -243,61 +218,6 @@ def demo(options: argparse.Namespace) -> int:
     return status
 
 
-def run(stages: Sequence[Stage]) -> int:
-    """Run stages one after the other; returns the exit status of the first that fails, or 0."""
-    expected = [SECONDS_TO_SAY_DONE if s.result.exists() else s.seconds for s in stages]
-    trainings = sum(not s.result.exists() and s.command == "train" for s in stages)
-    print(
-        f"{len(stages)} stages: about {duration(sum(expected))} at 1.1 s a training step, and "
-        f"{trainings * CHECKPOINT_GIGABYTES:.1f} GB of checkpoints.",
-        flush=True,
-    )
-    begin = time.monotonic()
-    trained = planned = 0.0
-    for index, stage in enumerate(stages):
-        # Only trainings are long enough to tell how fast this machine is.
-        pace = trained / planned if planned else 1.0
-        left = duration(pace * sum(expected[index:]))
-        print(f"\n[{index + 1}/{len(stages)}] {stage.title} (about {left} to go)", flush=True)
-        print(stage.words, flush=True)
-        tells = stage.command == "train" and not stage.result.exists()
-        start = time.monotonic()
-        status = run_stage(stage)
-        if status:
-            print(
-                f"\nStopped in stage {index + 1} of {len(stages)}, {stage.title}. "
-                "Type the same command again to go on.",
-                file=sys.stderr,
-            )
-            return status
-        if tells:
-            trained += time.monotonic() - start
-            planned += expected[index]
-    print(f"\nAll stages took {duration(time.monotonic() - begin)}.")
-    return 0
-
-
-def run_stage(stage: Stage) -> int:
-    """Run the command of a stage; a stop that is asked for reaches it, and it saves its state."""
-    module = f"uov_jax.command_line.{stage.command}"
-    code = f"import sys; from {module} import main; sys.exit(main())"
-    process = subprocess.Popen([sys.executable, "-c", code, *stage.arguments])
-    with StopRequest() as stop:
-        passed_on = False
-        while True:
-            try:
-                status = process.wait(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                # Ctrl-C reaches the whole foreground group by itself.
-                if stop.signal == signal.SIGTERM and not passed_on:
-                    process.terminate()
-                    passed_on = True
-    if stop.signal is not None and not status:
-        return 128 + stop.signal
-    return status if status >= 0 else 128 - status
-
-
 def report(output: Path, chains: Sequence[Chain]) -> None:
     """Print the table of all chains and what to look at next; write it as text and markdown."""
     scores = [chain.scores() for chain in chains]
@@ -306,7 +226,7 @@ def report(output: Path, chains: Sequence[Chain]) -> None:
         f"SIMULATED drive, mean IoU of 16 classes on all points of the validation scenes, "
         f"seed {seeds}"
     )
-    lines = [*besides(scores), "", *(f"- {line}" for line in orderings(scores))]
+    lines = [*besides(scores), "", *(f"- {line}" for line in verdicts(ORDERINGS, scores))]
     texts = {
         style: "\n".join([title, "", transfer_table(scores, style), "", *lines])
         for style in ("text", "markdown")
@@ -328,34 +248,3 @@ def drawing(chain: Chain, output: Path) -> list[str]:
     command += ["--scene", scene, "--dumps", str(chain.data / DUMPS)]
     predictions = chain.evaluation / "predictions" / f"annotation_free-tri_modal_AFI_{AFI_POINTS}"
     return [*command, "--predictions", str(predictions), "--output", str(output)]
-
-
-def mean_iou(table: Path, column: str) -> float:
-    """The mean IoU of a column of one of `evaluate`'s tables."""
-    for row in read_rows(table):
-        if row["class"] == "mean IoU":
-            return number(row, column, table)
-    raise InputError(f"{table}: no row 'mean IoU'")
-
-
-def last_metric(directory: Path, name: str) -> float:
-    """A metric of the last evaluation of a run."""
-    file = directory / "metrics.csv"
-    rows = [row for row in read_rows(file) if row.get(name)]
-    if not rows:
-        raise InputError(f"{file}: no value of {name!r}")
-    return number(rows[-1], name, file)
-
-
-def read_rows(file: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by the names of its columns."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def number(row: dict[str, str], column: str, file: Path) -> float:
-    """A number of a row (ValueError naming file and column where there is none)."""
-    try:
-        return float(row[column])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{file}: no number in column {column!r}") from error

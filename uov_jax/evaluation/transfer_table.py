@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from uov_jax.errors import InputError
+from uov_jax.evaluation.orderings import Ordering, cell
 from uov_jax.evaluation.tables import Style, markdown_table, text_table
 
 RANDOM, PRETRAINED, ANNOTATION_FREE = "random", "tri_modal", "annotation_free"
@@ -45,29 +44,7 @@ class ChainScores:
     finetuning: Mapping[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Ordering:
-    """What the paper finds: one score is above another (or, where `equal` is allowed, not below).
-
-    Attributes:
-        claim: in words.
-        better, worse: how both scores are read off a chain.
-        equal: whether equality will do.
-
-    """
-
-    claim: str
-    better: Callable[[ChainScores], float]
-    worse: Callable[[ChainScores], float]
-    equal: bool = False
-
-    def holds(self, scores: ChainScores) -> bool:
-        """Whether a chain shows it."""
-        better, worse = self.better(scores), self.worse(scores)
-        return better >= worse if self.equal else better > worse
-
-
-ORDERINGS = (
+ORDERINGS: tuple[Ordering[ChainScores], ...] = (
     Ordering(
         "annotation-free training: after pre-training > from random weights",
         lambda scores: scores.annotation_free[PRETRAINED],
@@ -120,7 +97,7 @@ def transfer_table(chains: Sequence[ChainScores], style: Style = "text") -> str:
     rows = [
         [
             name,
-            *(_cell([read(scores).get(start) for scores in chains]) for read in columns.values()),
+            *(cell([read(scores).get(start) for scores in chains]) for read in columns.values()),
         ]
         for start, name in STARTS.items()
     ]
@@ -136,38 +113,15 @@ def besides(chains: Sequence[ChainScores]) -> list[str]:
 
     def both(read: Callable[[ChainScores], Mapping[str, float]]) -> str:
         return ", ".join(
-            f"{_cell([read(s).get(start) for s in chains])} from {STARTS[start]}"
+            f"{cell([read(s).get(start) for s in chains])} from {STARTS[start]}"
             for start in (RANDOM, PRETRAINED)
         )
 
     return [
         f"The pre-trained network by words, without any training for classes: "
-        f"{_cell([s.zero_shot for s in chains])} %.",
-        f"On points that a camera sees: the pseudo labels {_cell([s.teacher_seen for s in chains])}"
+        f"{cell([s.zero_shot for s in chains])} %.",
+        f"On points that a camera sees: the pseudo labels {cell([s.teacher_seen for s in chains])}"
         f" %, the annotation-free networks {both(lambda s: s.annotation_free_seen)} %.",
         f"AFI is that of {chains[0].afi_points:,} sampled points. With the published number, which "
         f"is for nuScenes: {both(lambda s: s.smoothed_as_published)} %.",
     ]
-
-
-def orderings(chains: Sequence[ChainScores]) -> list[str]:
-    """A line for each of the paper's orderings: whether it holds, and both scores."""
-    lines = []
-    for ordering in ORDERINGS:
-        holds = sum(map(ordering.holds, chains))
-        verdict = "holds" if holds == len(chains) else "DOES NOT HOLD"
-        if len(chains) > 1:
-            verdict += f" with {holds} of {len(chains)} seeds"
-        better = _cell([ordering.better(scores) for scores in chains])
-        worse = _cell([ordering.worse(scores) for scores in chains])
-        lines.append(f"{verdict}: {ordering.claim} ({better} and {worse} %)")
-    return lines
-
-
-def _cell(values: Sequence[float | None]) -> str:
-    known = [100 * value for value in values if value is not None]
-    if not known:
-        return "-"
-    if len(known) == 1:
-        return f"{known[0]:.2f}"
-    return f"{np.mean(known):.2f} ± {np.std(known, ddof=1):.2f}"

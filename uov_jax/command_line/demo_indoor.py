@@ -4,9 +4,9 @@ r"""3DSS-VLG as a whole on simulated rooms, and one table like its ablation: `ma
     python scripts/demo_indoor.py --seeds 3
 
 It types the commands of the stages one after the other and says each of them: simulated rooms,
-fusion of their images' features, pseudo labels with and without the scene-level filter, ESS, export
-of specialised features, ESG from specialised and from fused features, evaluation. Every seed has its
-own rooms. Fields of the recipes can be changed for all trainings alike, as in training:
+fusion of their images' features, pseudo labels with and without the scene-level filter, ESS,
+export of specialised features, ESG from specialised and from fused features, evaluation. Every
+seed has its own rooms. Fields of the recipes can be changed for all trainings alike, as in training:
 
     python scripts/demo_indoor.py --output runs/brief-indoor --config.total_steps=20
 
@@ -109,7 +109,9 @@ class RoomChain:
         arguments = [*self._rooms(), "--frames", str(self.data / "frames")]
         arguments += ["--teacher", "simulated", "--output", str(self.data / "features")]
         result = self.data / "features" / "done"
-        return Stage("Fusion of the images' features", "fuse_features", tuple(arguments), result, 60, 1)
+        return Stage(
+            "Fusion of the images' features", "fuse_features", tuple(arguments), result, 60, 1
+        )
 
     def _labels(self, *, filtered: bool) -> Stage:
         output = self.data / ("pseudo_labels" if filtered else "pseudo_labels-unfiltered")

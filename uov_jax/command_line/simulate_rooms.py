@@ -99,4 +99,4 @@ def simulate(options: argparse.Namespace) -> None:
 def fusion_command(output: Path) -> str:
     """The command that fuses the teacher's features onto the points."""
     words = ["--teacher", "simulated", "--rooms", output / "store", "--frames", output / "frames"]
-    return next_steps.script("fuse_features", *words, "--output", output / "fused")
+    return next_steps.script("fuse_features", *words, "--output", output / "features")

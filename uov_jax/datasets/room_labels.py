@@ -11,7 +11,7 @@ from uov_jax.datasets.rooms import RoomError
 from uov_jax.datasets.scannet import read_label_table
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import read_bytes
-from uov_jax.vocabulary import Vocabulary
+from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 
 class RoomLabelFormat:
@@ -43,11 +43,15 @@ class RoomLabelFormat:
         """
         self.rooms = list(rooms)
         self.benchmark = "ScanNet" if label_table is not None else ""
-        self.official_classes = len(vocabulary.eval_classes)
-        self._numbers = np.arange(self.official_classes)
+        self._numbers = np.arange(len(vocabulary.eval_classes))
         if label_table is not None:
             self._numbers = _nyu40_numbers(label_table, vocabulary)
         self._lines = np.array([f"{number}\n" for number in self._numbers], dtype=bytes)
+
+    @property
+    def official_classes(self) -> tuple[str, ...]:
+        """Names of ScanNet's classes, the first one ignored."""
+        return load_vocabulary("scannet").eval_classes
 
     def path(self, index: int) -> Path:
         """The file of a room."""

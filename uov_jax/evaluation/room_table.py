@@ -15,10 +15,10 @@ class RoomScores:
     """Mean IoU 0..1 of every stage of one chain of 3DSS-VLG.
 
     Attributes:
-        labels_unfiltered, labels: of the pseudo labels, on the points of the training rooms, without
-            and with the scene-level filter; no label is a miss.
-        fused, specialised: of the features of images by words, before and after ESS, on the points
-            of the validation rooms that a view sees.
+        labels_unfiltered, labels: of the pseudo labels, on the points of the training rooms,
+            without and with the scene-level filter; no label is a miss.
+        fused, specialised: of the features of images by words, before and after ESS, on the
+            points of the validation rooms that a view sees.
         fused_everywhere, fused_by_few: of fused features on all points, on those that at most one
             view sees; no feature is a miss.
         student_of_fused, student: of ESG's networks on all points, distilled from fused and from

@@ -34,7 +34,7 @@ from uov_jax.tasks.word_scores import (
     word_scorer,
 )
 from uov_jax.tasks.zero_shot import evaluated_words
-from uov_jax.vocabulary import load_vocabulary
+from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
 
 
 class _Fused(NamedTuple):
@@ -94,6 +94,10 @@ class RoomSplit:
     def __len__(self) -> int:
         """Number of rooms."""
         return len(self.rooms)
+
+    def identity(self) -> dict[str, str]:
+        """The words and their classes."""
+        return vocabulary_identity(self.vocabulary)
 
     def token(self, index: int) -> str:
         """The room's name."""

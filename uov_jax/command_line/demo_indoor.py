@@ -6,7 +6,8 @@ r"""3DSS-VLG as a whole on simulated rooms, and one table like its ablation: `ma
 It types the commands of the stages one after the other and says each of them: simulated rooms,
 fusion of their images' features, pseudo labels with and without the scene-level filter, ESS,
 export of specialised features, ESG from specialised and from fused features, evaluation. Every
-seed has its own rooms. Fields of the recipes can be changed for all trainings alike, as in training:
+seed has its own rooms. Fields of the recipes can be changed for all trainings alike, as in
+training:
 
     python scripts/demo_indoor.py --output runs/brief-indoor --config.total_steps=20
 
@@ -28,6 +29,7 @@ from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.room_table import ORDERINGS, RoomScores, room_table
 from uov_jax.evaluation.scoring import BY_FEW, SEEN
 from uov_jax.files import DAMAGE, read_bytes, write_text
+from uov_jax.fusion.features import MANIFEST
 
 DATA = Path("data/sim-rooms")
 SPECIALISED, PLAIN = "configs/esg_scannet.py:sim", "configs/esg_scannet.py:sim-plain"
@@ -108,7 +110,7 @@ class RoomChain:
     def _fusion(self) -> Stage:
         arguments = [*self._rooms(), "--frames", str(self.data / "frames")]
         arguments += ["--teacher", "simulated", "--output", str(self.data / "features")]
-        result = self.data / "features" / "done"
+        result = self.data / "features" / MANIFEST.name
         return Stage(
             "Fusion of the images' features", "fuse_features", tuple(arguments), result, 60, 1
         )
@@ -138,7 +140,7 @@ class RoomChain:
         arguments = ["--config", ADAPTER, "--checkpoint", str(self.directory / "ess")]
         output = self.data / "specialised"
         arguments += ["--output", str(output), *self._places("features"), *self.fields]
-        result = output / "done"
+        result = output / MANIFEST.name
         return Stage("Specialised features", "export_features", tuple(arguments), result, 30, 1)
 
     def _evaluation(

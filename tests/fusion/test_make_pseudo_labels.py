@@ -250,31 +250,35 @@ def test_rooms_without_labels_need_a_line_each(
     assert [path.name for path in report.write(tmp_path)] == ["report.json", "report.txt"]
 
 
-def test_a_room_that_no_view_sees_has_no_label(
+def test_points_that_no_view_sees_have_no_label(
     tmp_path: Path, store: RoomStore, features: FeatureFolder, words: Vocabulary
 ) -> None:
+    """Here all but one."""
     name = store.names()[0]
     points = store.facts(name).points
     writer = FeatureWriter(tmp_path / "features", features.manifest, features.text_embeddings)
-    writer.write(name, np.zeros(points, np.uint16), np.zeros((0, 16), np.float16))
+    views = np.zeros(points, np.uint16)
+    views[7] = 3
+    writer.write(name, views, features.text_embeddings[[4]].astype(np.float16))
     unseen = FeatureFolder(tmp_path / "features", words)
     labeller = RoomLabeller(store, unseen, words, tmp_path / "labels", LabelSettings())
     list(labeller.label([name]))
-    assert not labeller.folder.labels(name, points).any()
+    labels = labeller.folder.labels(name, points)
+    assert np.flatnonzero(labels).tolist() == [7]
+    assert labels[7] == CHAIR
     content = report_of(store, labeller.folder, [name]).content()
-    assert content["labelled"] == 0
-    assert content["coverage"] == 0
+    assert content["labelled"] == 1
+    assert content["coverage"] == (store.room(name).labels[7] > 0) / np.count_nonzero(
+        store.room(name).labels
+    )
 
 
 def test_damaged_files_are_named(tmp_path: Path, store: RoomStore, words: Vocabulary) -> None:
     name = store.names()[0]
-    points = store.facts(name).points
     features = write_features(tmp_path / "features", store, words)
-    broken = np.array(features.room(name, points).features)
+    broken = np.load(features.root / name / "features.npy")
     broken[5] = np.nan
-    FeatureWriter(features.root, features.manifest, features.text_embeddings).write(
-        name, np.array(features.room(name, points).views), broken
-    )
+    np.save(features.root / name / "features.npy", broken)
     labeller = RoomLabeller(store, features, words, tmp_path / "labels", LabelSettings())
     with pytest.raises(NotFiniteError, match=rf"{name}/features.npy: the feature in row 5 is not"):
         list(labeller.label([name]))

@@ -276,7 +276,7 @@ class _Run:
             self.networks[name] = _on_device(classify, network, split)
         self.drawn = set(evenly_spaced(indices, settings.pictures))
         self.scores = Scores(split.classes, split.scoring)
-        self.clock = SweepClock()
+        self.clock = SweepClock(split.unit)
         self.num_columns = len(_columns(split, networks, settings))
 
     def go(self, progress: EvaluationProgress, stop: StopRequest) -> EvaluationResult:
@@ -337,7 +337,7 @@ class _Run:
                 write_labels(self.split.label_format, folder, index, classes)
         self.clock.note("files")
         if index in self.drawn:
-            with decoration(f"The picture of sweep {sweep.sample['token']}", tqdm.tqdm.write):
+            with decoration(f"The picture of {sweep.sample['token']}", tqdm.tqdm.write):
                 self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
             self.clock.note("pictures")
         self.scores.add(sweep.sample, sweep.columns)

@@ -199,15 +199,18 @@ def bath(placer: Placer, generator: Generator) -> None:
 
 
 def _bath_in(placer: Placer, generator: Generator, zone: int) -> None:
-    placer.somewhere_on_wall(bathroom.toilet, zone=zone)
-    if generator.random() < 0.85:
-        length = generator.uniform(1.45, 1.7)
-        tub = placer.somewhere_on_wall(
-            lambda g: bathroom.bathtub(length, g), zone=zone, corner=True
-        )
-        if tub and tub.wall and generator.random() < 0.8:
+    if zone or generator.random() < 0.85:
+        length = generator.uniform(1.35, 1.6)
+
+        def tub_of_length(generator: Generator) -> Mesh:
+            return bathroom.bathtub(length, generator)
+
+        tub = placer.somewhere_on_wall(tub_of_length, zone=zone, corner=True)
+        tub = tub or placer.somewhere_on_wall(tub_of_length, zone=zone)
+        if tub and tub.wall and generator.random() < 0.9:
             mesh = bathroom.shower_curtain(length - 0.02, tub.high[1], generator)
             placer.on_wall(mesh, tub.wall, tub.along)
+    placer.somewhere_on_wall(bathroom.toilet, zone=zone)
     place = placer.somewhere_on_wall(bathroom.washbasin, zone=zone)
     if place and place.wall and generator.random() < 0.7:
         placer.on_wall(bathroom.mirror(generator), place.wall, place.along, 1.15)
@@ -299,11 +302,11 @@ def hotel_room(placer: Placer, generator: Generator) -> None:
 
 ROOM_TYPES: tuple[RoomType, ...] = (
     RoomType("bedroom", ((3.2, 4.6), (3.0, 4.4)), (1, 2), ("", "", "corner"), 0.7, bedroom),
-    RoomType("kitchen", ((3.2, 4.6), (2.8, 4.2)), (0.6, 2), ("", "", "corner"), 0.3, kitchen),
+    RoomType("kitchen", ((3.2, 4.6), (2.8, 4.2)), (0.2, 1.8), ("", "", "corner"), 0.3, kitchen),
     RoomType("office", ((3.4, 5.2), (3.2, 4.8)), (1, 2.4), ("", "", "corner"), 0.3, office),
-    RoomType("bathroom", ((2.3, 3.2), (2.2, 3.0)), (0, 1), ("",), 0.2, bath),
+    RoomType("bathroom", ((2.5, 3.3), (2.3, 3.0)), (0, 0.9), ("",), 0.2, bath),
     RoomType("living room", ((4.0, 5.4), (3.6, 4.8)), (1, 2.4), ("", "corner"), 0.7, living_room),
     RoomType("meeting room", ((4.0, 5.6), (3.8, 4.8)), (1, 2.4), ("", ""), 0.35, meeting_room),
     RoomType("studio", ((4.2, 5.2), (3.8, 4.6)), (1, 2), ("corner", ""), 0.6, studio),
-    RoomType("hotel room", ((3.4, 4.4), (3.2, 4.2)), (1, 2), ("room",), 0.7, hotel_room),
+    RoomType("hotel room", ((3.4, 4.4), (3.2, 4.2)), (0.2, 1.8), ("room",), 0.7, hotel_room),
 )

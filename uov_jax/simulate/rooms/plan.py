@@ -115,7 +115,9 @@ def make_plan(size: tuple[Pair, Pair], annexe: str, windows: Pair, generator: Ge
         a, b = np.array(corners[number]), np.array(corners[(number + 1) % len(corners)])
         length = float(np.linalg.norm(b - a))
         walls.append(WallLine(a, (b - a) / length, length, zone))
-    _open(walls, height, round(generator.uniform(*windows)), generator)
+    # A second room has its passage.
+    entered = (0,) if inner else (0, 1)
+    _open(walls, height, round(generator.uniform(*windows)), entered, generator)
     return Plan(tuple(zones), height, tuple(walls + inner), bool(inner))
 
 
@@ -132,14 +134,25 @@ def _passage(width: float, deep: float, generator: Generator) -> list[WallLine]:
     return [near, far]
 
 
-def _open(walls: list[WallLine], height: float, windows: int, generator: Generator) -> None:
-    """Put a door, and so many windows where there is room, into the outer walls."""
+def _open(
+    walls: list[WallLine],
+    height: float,
+    windows: int,
+    entered: tuple[int, ...],
+    generator: Generator,
+) -> None:
+    """Put a door, and so many windows where there is room, into the outer walls.
+
+    Doors are in the walls of the zones `entered` alone.
+    """
     wished = ["door"] + ["window"] * windows
     if generator.random() < 0.3:
         wished.append("door")
     for number, what in enumerate(wished, start=1):
         for _ in range(30):
             wall = walls[generator.integers(len(walls))]
+            if what == "door" and wall.zone not in entered:
+                continue
             wide = generator.uniform(0.8, 0.95) if what == "door" else generator.uniform(0.8, 2.0)
             spare = wall.length - wide - 2 * CORNER
             if spare <= 0:

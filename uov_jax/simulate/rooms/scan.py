@@ -13,7 +13,7 @@ from uov_jax.simulate.rooms.views import depth_of, developed, intrinsics, light_
 
 Float32 = NDArray[np.float32]
 Generator = np.random.Generator
-DRAWN = 2.5  # candidates for every point that is wished for
+CHOICE = 1.8  # seen points to choose one from
 NOISE = 0.003  # metres
 CANNOT_BE_SEEN = 0.03  # metres behind what a camera sees, and the same per 3 m of distance
 DEPTH_WIDTH, DEPTH_HEIGHT = 160, 120
@@ -54,12 +54,22 @@ def scan_room(
         generator: of all that varies.
 
     """
-    points, face = _surface_points(room, round(DRAWN * density), generator)
-    seen = np.zeros(len(points), bool)
-    for pose in poses:
-        rest = np.flatnonzero(~seen)
-        seen[rest] = visible(room, pose, points[rest], room.normals[face[rest]])
-    points, face = points[seen], face[seen]
+    depths = [depth_of(room, pose, DEPTH_WIDTH, DEPTH_HEIGHT) for pose in poses]
+
+    def drawn(count: int) -> tuple[Float32, NDArray[np.int32]]:
+        points, face = _surface_points(room, count, generator)
+        seen = np.zeros(count, bool)
+        for pose, depth in zip(poses, depths, strict=True):
+            rest = np.flatnonzero(~seen)
+            seen[rest] = visible(pose, depth, points[rest], room.normals[face[rest]])
+        return points[seen], face[seen]
+
+    # Most of all surfaces is inside of walls and furniture: how much, the first draw tells.
+    wanted = round(CHOICE * density)
+    points, face = drawn(2 * wanted)
+    if 0 < len(points) < wanted:
+        more = drawn(2 * wanted * (wanted - len(points)) // len(points))
+        points, face = np.concatenate([points, more[0]]), np.concatenate([face, more[1]])
     kept = _evenly(points, density, generator)
     points, face = points[kept], face[kept]
     light = light_of(room, face, points)
@@ -77,9 +87,9 @@ def scan_room(
 
 
 def visible(
-    room: SimulatedRoom, pose: NDArray[np.float64], points: Float32, normals: Float32
+    pose: NDArray[np.float64], depth: Float32, points: Float32, normals: Float32
 ) -> NDArray[np.bool_]:
-    """bool[N]: the points [N, 3] that a camera sees, by the true depth under each."""
+    """bool[N]: the points [N, 3] that a camera sees, by the true depth [h, w] under each."""
     matrix = intrinsics(DEPTH_WIDTH, DEPTH_HEIGHT)
     offset = points - pose[:3, 3].astype(np.float32)
     away = np.sqrt(np.einsum("ij,ij->i", offset, offset))
@@ -92,7 +102,6 @@ def visible(
     v = np.rint(matrix[1, 1] * beside[:, 1] / z + matrix[1, 2])
     inside = (u >= 0) & (u < DEPTH_WIDTH) & (v >= 0) & (v < DEPTH_HEIGHT)
     found, z = found[inside], z[inside]
-    depth = depth_of(room, pose, DEPTH_WIDTH, DEPTH_HEIGHT)
     before = depth[v[inside].astype(np.intp), u[inside].astype(np.intp)]
     result = np.zeros(len(points), bool)
     result[found] = z - before < CANNOT_BE_SEEN * (1 + z / 3)
@@ -106,9 +115,8 @@ def _surface_points(
     mesh = room.mesh
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
     area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1)
-    # Much of it is inside of walls and furniture, or outside of the room: twice as many.
     cumulative = np.cumsum(area)
-    drawn = np.sort(generator.random(2 * count)) * cumulative[-1]
+    drawn = np.sort(generator.random(count)) * cumulative[-1]
     face = np.minimum(np.searchsorted(cumulative, drawn), len(area) - 1).astype(np.int32)
     first, second = np.sqrt(generator.random(len(face))), generator.random(len(face))
     weights = np.stack([1 - first, first * (1 - second), first * second], axis=1)

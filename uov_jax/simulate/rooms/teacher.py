@@ -205,19 +205,17 @@ def _blurred(
     codes = (first * count + second) * 4 + quarter
     mixtures, cells, sizes = np.unique(codes, return_inverse=True, return_counts=True)
     cells = cells.reshape(number.shape)
-    if len(mixtures) > MOST_MASKS:
-        # The rarest are taken for what they have most of.
-        rare = np.argsort(sizes, kind="stable")[: len(mixtures) - MOST_MASKS // 2]
-        rare = rare[mixtures[rare] % 4 > 0]
-        own = mixtures // 4 // count
-        mixtures[rare] = (own[rare] * count + own[rare]) * 4
-        mixtures, cells = np.unique(mixtures[cells], return_inverse=True)
-        cells = cells.reshape(number.shape)
     parts = np.zeros((len(mixtures), count), np.float32)
     row = np.arange(len(mixtures))
     share = (mixtures % 4).astype(np.float32) / 4
     parts[row, mixtures // 4 // count] += 1 - share
     parts[row, mixtures // 4 % count] += share
+    if len(mixtures) > MOST_MASKS:
+        # The rarest are taken for what is most like them.
+        kept = np.sort(np.argsort(-sizes, kind="stable")[:MOST_MASKS])
+        taken_for = (parts @ parts[kept].T).argmax(axis=1)
+        taken_for[kept] = np.arange(len(kept))
+        cells, parts = taken_for[cells], parts[kept]
     return (cells + 1).astype(np.uint16), parts
 
 

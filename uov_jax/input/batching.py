@@ -147,8 +147,8 @@ def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, token
 
 def _remedy(field: str, tokens: object) -> str:
     return (
-        f"raise the second number of config.data.{field}, which a run may do and go on (keyframes "
-        f"on this device: {tokens})"
+        f"raise the second number of config.data.{field}, which a run may do and go on (on this "
+        f"device: {tokens})"
     )
 
 

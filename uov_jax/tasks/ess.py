@@ -14,6 +14,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
+from uov_jax.errors import InputError
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.input.batching import pad
 from uov_jax.input.loader import TrainBatches
@@ -49,6 +50,7 @@ class Specialisation:
         """
         self.config = config
         self.data = open_rooms(config)
+        check_adapter(config.model, self.data.features.manifest.embedding_size)
         features, vocabulary = self.data.features, self.data.vocabulary
         self.labels = PseudoLabelFolder(config.data.labels, vocabulary)
         self.labels.check_features(features)
@@ -135,6 +137,17 @@ class Specialisation:
             "token": name,
             **{key: None if value is None else value[seen] for key, value in facts.items()},
         }
+
+
+def check_adapter(model: ConfigDict, embedding_size: int) -> None:
+    """InputError unless `config.model` describes an adapter for embeddings of a size."""
+    if not 1 <= model.reduction <= embedding_size:
+        raise InputError(
+            f"config.model.reduction = {model.reduction}: expected 1 to {embedding_size}, the size "
+            "of the embeddings"
+        )
+    if not 0 <= model.share_kept <= 1:
+        raise InputError(f"config.model.share_kept = {model.share_kept}: expected 0 to 1")
 
 
 def adapter(model: ConfigDict, embedding_size: int, rngs: nnx.Rngs) -> FeatureAdapter:

@@ -14,6 +14,8 @@ from benchmarks import __main__ as command
 from benchmarks import (
     dense,
     first_step,
+    fusion,
+    installed,
     kernels,
     network,
     ops,
@@ -328,3 +330,26 @@ def test_rooms_are_opened_from_the_store_and_from_the_file(tmp_path, monkeypatch
     room = RoomStore(tmp_path / "rooms").room(rooms.NAME)
     np.testing.assert_array_equal(room.coords, coords)
     np.testing.assert_array_equal(room.labels, labels + 1)
+
+
+def test_fusion_equals_the_loops_over_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(fusion, "PATCHES", (3, 4))
+    small = {"points": 2000, "channels": 40, "size": (60, 80), "poses": 2, "repeats": 1}
+    for torch in (True, False):
+        if not torch:
+            monkeypatch.setattr(installed, "usable", lambda _: False)
+        elif not installed.usable("torch"):
+            continue
+        rows = list(fusion.speed(**small))  # compares the results
+        assert [row.what.partition(",")[0] for row in rows] == [
+            "features of every pixel", "patches", "masks",
+        ]  # fmt: skip
+        peers = {"torch, +=", "torch, index_add_"} if torch else {"numpy"}
+        assert all(set(row.against) == peers for row in rows)
+
+
+def test_memory_of_a_long_recording_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(fusion, "PATCHES", (3, 4))
+    speed, early, late = fusion.recording(tmp_path, 6, 2000, 40, (60, 80))
+    assert "6 frames" in speed.what
+    assert late.rate >= early.rate > 0

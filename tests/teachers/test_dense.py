@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -10,13 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.fusion.rooms import SIZE, pixels_by_definition, poses, wall, write_frames
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError
+from uov_jax.fusion.features import FeatureFolder, FeatureManifest, FeatureWriter
+from uov_jax.fusion.fuse import fuse_room
 from uov_jax.fusion.image_features import FeatureGrid, MaskFeatures
 from uov_jax.fusion.prompts import BARE_PROMPT, prompted
+from uov_jax.fusion.views import ViewSettings
 from uov_jax.teachers import ImageMasks, create_teacher
+from uov_jax.teachers.catseg import CatSegTeacher
 from uov_jax.teachers.dense import DenseTeacher
+from uov_jax.teachers.fcclip import FcClipTeacher
 from uov_jax.teachers.maskclip import MaskClipTeacher
+from uov_jax.teachers.san import SanTeacher
 from uov_jax.teachers.text import encode_prompts
 from uov_jax.vocabulary import load_vocabulary
 
@@ -101,6 +109,51 @@ def test_words_are_embedded_in_their_prompts(clip, options, prompts):
 def test_a_prompt_without_place_for_the_word_is_refused(prompt):
     with pytest.raises(InputError, match="must have one {} where the word goes"):
         prompted(WORDS, prompt)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        (SanTeacher, "ov_classifier"),
+        (CatSegTeacher, "clip"),
+        (FcClipTeacher, "backbone.clip_model"),
+    ],
+)
+def test_every_teacher_of_masks_has_its_text_tower(kind, place):
+    network = tower = object()
+    for name in reversed(place.split(".")):
+        network = SimpleNamespace(**{name: network})
+    teacher = object.__new__(kind)
+    teacher._network = network
+    assert teacher.text_tower is tower
+
+
+def test_fusion_averages_the_patches_resized_to_the_image(clip, tmp_path):
+    frames = write_frames(tmp_path / "room", poses(3))
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *SIZE, 3)).astype(np.uint8)
+    for frame, image in zip(frames, pixels, strict=True):
+        Image.fromarray(image).save(frame.color)
+    inner = MaskClipTeacher(clip, np.eye(12, dtype=np.float32), short_side=42)
+    inner.embedding_size = 12
+    facts = FeatureManifest("maskclip", "", 12, "scannet", "w", "h")
+    writer = FeatureWriter(tmp_path / "out", facts, np.eye(12))
+    views, coords = ViewSettings(cut=2), wall()
+    with writer.open("room") as writing:
+        fuse_room(coords, frames, DenseTeacher(inner), writing, views=views)
+    sums, counts = np.zeros((len(coords), 12)), np.zeros(len(coords), int)
+    for frame, image in zip(frames, pixels, strict=True):
+        depth = np.asarray(Image.open(frame.depth))
+        seen, rows, columns = pixels_by_definition(coords, frame, depth, 2, 0.25)
+        dense = torch.from_numpy(inner.dense_features(image)).half().float()
+        full = torch.nn.functional.interpolate(dense[None], size=SIZE, mode="bilinear")[0].numpy()
+        sums[seen] += full[:, rows[seen], columns[seen]].T
+        counts += seen
+    found = FeatureFolder(tmp_path / "out").room("room", len(coords))
+    np.testing.assert_array_equal(found.views, counts)
+    assert counts.max() == 3
+    # Rounded to half precision: 2^-11 of numbers up to 1, and float32's own rounding.
+    means = sums[counts > 0] / counts[counts > 0, None]
+    np.testing.assert_allclose(found.features, means, rtol=2**-11, atol=2e-6)
 
 
 def test_a_teacher_without_words_is_refused():

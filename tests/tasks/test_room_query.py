@@ -13,7 +13,7 @@ from tests.tasks.room_recipe import room_config
 from tests.tiny_rooms import BED, write_features, write_rooms
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
-from uov_jax.datasets.rooms import RoomStore
+from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.tasks.query import QueryError, rows_of
@@ -117,11 +117,13 @@ def test_mistakes_are_named(tmp_path: Path, folder: Path, monkeypatch: pytest.Mo
     write_run(tmp_path / "ess", config, {"teacher": "tiny"})
     with pytest.raises(CheckpointError, match=r"of the task 'ess'; of rooms, only distillation"):
         QueriedRoomNetwork(tmp_path / "ess", words)
-    vocabulary = load_vocabulary("scannet")
-    blind = write_features(tmp_path / "blind", store, vocabulary, rooms=["scene0000_00"])
-    room = store.room("scene0000_00")
-    views, rows = np.zeros(len(room), np.uint16), np.zeros((0, 16), np.float16)
-    np.save(blind.root / room.name / "views.npy", views)
-    np.save(blind.root / room.name / "features.npy", rows)
-    with pytest.raises(QueryError, match="nothing is known of any point of scene0000_00"):
-        list(answer_room(QueriedFeatures(blind), store, room, {"bed": words.text[3]}, tmp_path))
+
+    class Blind:
+        source = Path("blind")
+
+        def similarities(self, room: Room, texts: np.ndarray) -> np.ndarray:
+            return np.full((len(texts), len(room)), np.nan, np.float32)
+
+    room, queries = store.room("scene0000_00"), {"bed": words.text[3]}
+    with pytest.raises(QueryError, match="blind: nothing is known of any point of scene0000_00"):
+        list(answer_room(Blind(), store, room, queries, tmp_path))

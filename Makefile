@@ -18,7 +18,7 @@ INSTALL := $(RUN) -m pip --python= --disable-pip-version-check install --quiet \
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/*/*.cpp csrc/*/*.h)
 
-.PHONY: help env build simulate simulate-long train train-long demo demo-seeds bench test test-slow compilers lint format clean
+.PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
@@ -26,6 +26,8 @@ help:
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
 	@echo "make demo        the whole method on the simulated drive, in one table (half an hour; what make train did is used)"
 	@echo "make demo-seeds  the same with three seeds (an hour and a half)"
+	@echo "make demo-indoor the whole of 3DSS-VLG on simulated rooms, in one table (TODO minutes on two cores)"
+	@echo "make demo-indoor-seeds  the same with three seeds, each with rooms of its own"
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside dense products and, where installed, other libraries"
@@ -73,6 +75,15 @@ demo: simulate
 
 demo-seeds: simulate
 	$(RUN) scripts/demo.py --seeds 3
+
+simulate-rooms: build
+	$(RUN) scripts/simulate_rooms.py --output data/sim-rooms
+
+demo-indoor: build
+	$(RUN) scripts/demo_indoor.py
+
+demo-indoor-seeds: build
+	$(RUN) scripts/demo_indoor.py --seeds 3
 
 bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json

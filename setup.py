@@ -60,9 +60,11 @@ KERNELS = {
         """,
     ),
 }
-# The reference rounds each product: a fused multiply-add could move a point over a voxel face,
-# or make another of two equally far points the farther one.
-EXACT = {name: ["-ffp-contract=off"] for name in ("voxelize.cpp", "farthest_points.cpp")}
+# The reference rounds each product: a fused multiply-add could move a point over a voxel's face or
+# a pixel's edge, or make another of two equally far points the farther one.
+EXACT = {
+    name: ["-ffp-contract=off"] for name in ("farthest_points.cpp", "view.cpp", "voxelize.cpp")
+}
 
 
 def jax_include_directory() -> str:

@@ -360,6 +360,14 @@ def distillation(dataset: str) -> ConfigDict:
         most_voxels=placeholder(int),
     )
     config.data.most_voxels = 250_000
+    # In scripts/evaluate.py: the words to judge by, a folder of features or a file of embeddings by
+    # the same teacher; "" for those of `features`, which may be "" then.
+    config.data.text = ""
+    # ScanNet's scannetv2-labels.combined.tsv, whose numbers a submission has.
+    config.data.label_table = ""
+    # In scripts/evaluate.py, how often a room is turned and scaled by chance and looked at; scores
+    # are summed. 0: once, as it is.
+    config.run.repeats = 5
     config.model = ConfigDict(
         {
             "variant": "minkunet18a",

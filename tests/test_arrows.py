@@ -32,6 +32,7 @@ ROWS = (
         "readable",
         "signals",
         "user_cache",
+        "workers",
     ),
     ("sparse", "errors", "processors"),
 )

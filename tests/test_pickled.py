@@ -124,6 +124,7 @@ CONTENT = {
     "reversed": np.arange(6)[::-1],
     "big": np.arange(3, dtype=">i4"),
     "half": np.ones((2, 2), np.float16),
+    "empty": np.zeros((0, 3), np.float32),
     "texts": np.array(["a", "bcd"]),
     "none": None,
     "bytes": b"\x00\xff",
@@ -146,7 +147,7 @@ def test_what_trainers_keep_comes_back(tmp_path: Path, protocol: str) -> None:
     assert sorted(content["set"]) == [1, 2]
     for name in ("number", "small", "whole", "truth", "none", "bytes", "tuple", "complex", "long"):
         assert content[name] == CONTENT[name], name
-    for name in ("array", "fortran", "reversed", "big", "half", "texts"):
+    for name in ("array", "fortran", "reversed", "big", "half", "empty", "texts"):
         np.testing.assert_array_equal(content[name], CONTENT[name], err_msg=name)
         assert content[name].dtype == CONTENT[name].dtype.newbyteorder("="), name
 

@@ -16,6 +16,35 @@ def use_processors(count: int) -> None: ...
 def voxelize(
     points: NDArray[np.float32], voxel_size: tuple[float, ...], cylindrical: bool, threads: int
 ) -> tuple[Int32, Int32, Int32]: ...
+def seen_points(
+    points: NDArray[np.float32],
+    world_to_camera: NDArray[np.float64],
+    pinhole: tuple[float, ...],
+    size: tuple[int, int],
+    cut: int,
+    depth: NDArray[np.uint16] | NDArray[np.float32] | None,
+    units: float,
+    missing: float,
+    tolerance: float,
+    threads: int,
+) -> tuple[Int32, Int32, Int32]: ...
+def add_planes(
+    sums: NDArray[np.float32],
+    target: Int32,
+    planes: NDArray[np.float16] | NDArray[np.float32],
+    row: Int32,
+    column: Int32,
+    size: tuple[int, int],
+    bilinear: bool,
+    threads: int,
+) -> None: ...
+def add_rows(
+    sums: NDArray[np.float32],
+    target: Int32,
+    table: NDArray[np.float16] | NDArray[np.float32],
+    index: Int32,
+    threads: int,
+) -> None: ...
 def farthest_points(points: NDArray[np.float32], count: int) -> Int32: ...
 def sorted_order(coords: Int32) -> Int32: ...
 def level_counts(coords: Int32, levels: int) -> list[int]: ...

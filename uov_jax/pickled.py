@@ -260,6 +260,13 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: object) -> bytes:
+    """Python 3's way of writing b"" in protocol 2, as the numbers of an empty array."""
+    if arguments:
+        raise PickleError("bytes that are not written as Python writes them")
+    return b""
+
+
 def _rebuild_tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, *_: object
 ) -> _Tensor | _LeftOut:
@@ -331,6 +338,7 @@ KNOWN: dict[tuple[str, str], Any] = {
     ("easydict", "EasyDict"): _Namespace,
     ("builtins", "set"): _collection(set),
     ("builtins", "frozenset"): _collection(frozenset),
+    ("builtins", "bytes"): _no_bytes,
     ("builtins", "complex"): _number(complex),
     ("builtins", "slice"): _number(slice),
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
@@ -345,13 +353,14 @@ KNOWN: dict[tuple[str, str], Any] = {
     **{("torch", name): dtype for name, dtype in DTYPES.items()},
 }
 KNOWN |= {
-    ("__builtin__", name): KNOWN["builtins", name] for name in ("set", "frozenset", "complex")
+    ("__builtin__", name): KNOWN["builtins", name]
+    for name in ("set", "frozenset", "complex", "bytes")
 }
 # Types that may stand as values, such as the factory of a defaultdict: their name is all there is.
 TYPES = {
     (module, name)
     for module in ("builtins", "__builtin__")
-    for name in ("list", "dict", "int", "float", "str", "bool", "tuple", "bytes")
+    for name in ("list", "dict", "int", "float", "str", "bool", "tuple")
 }
 
 

@@ -10,9 +10,11 @@ from uov_jax.errors import InputError
 STEP_BEFORE_EPOCH = "step_before_epoch"
 FIRST_STEP_RATE = "first_step_rate"
 UNDISTORTED_ROOMS = "undistorted_rooms"
+HALF_SCORES = "half_scores"
 QUIRKS = {
     STEP_BEFORE_EPOCH: "the step schedule is stepped before an epoch, so that it decays one early",
     FIRST_STEP_RATE: "the poly schedule has a tenth of its rate in the first step",
+    HALF_SCORES: "rooms are judged by scores, and sums of them, in half precision",
     UNDISTORTED_ROOMS: "elastic distortion is computed and not used: rooms are left as they are",
 }
 

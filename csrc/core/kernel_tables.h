@@ -6,6 +6,7 @@
 
 #include "core/microkernel.h"
 #include "core/norm_rows.h"
+#include "core/view_rows.h"
 
 namespace uov {
 namespace UOV_KERNEL_NAMESPACE {
@@ -38,6 +39,14 @@ constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>(copy_factor);
 #else
 constexpr RowKernels<float> float_rows = row_table<float>(copy_factor);
 constexpr RowKernels<bfloat16> bfloat16_rows = row_table<bfloat16>(nullptr);
+
+constexpr Kernels::View view_table() {
+  Kernels::View table{};
+  table.widen_halves = widen_halves;
+  table.add_cells = add_cells;
+  table.add_mixtures = add_mixtures;
+  return table;
+}
 #endif
 
 }  // namespace UOV_KERNEL_NAMESPACE

@@ -30,7 +30,8 @@ const Kernels& table([[maybe_unused]] const std::string& name) {
 #ifdef UOV_AVX512_BF16
   if (name == "avx512_bf16") {
     static const Kernels joined{"avx512_bf16", avx512::kernels.existing_pairs,
-                                avx512::kernels.of_float, &avx512_bf16::bfloat16_rows};
+                                avx512::kernels.of_float, &avx512_bf16::bfloat16_rows,
+                                avx512::kernels.view};
     return joined;
   }
 #endif

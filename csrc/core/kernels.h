@@ -118,6 +118,18 @@ struct Kernels {
 
   const RowKernels<float>* of_float;
   const RowKernels<bfloat16>* of_bfloat16;
+
+  // What view_features.h adds; see view_rows.h.
+  struct View {
+    // y = the numbers of n halves, given by their bits; whether all are finite.
+    bool (*widen_halves)(const unsigned short* x, long n, float* y);
+    // sums[target[i]] += x[cell[i]], i < n: rows of `channels` numbers, `stride` from row to row.
+    void (*add_cells)(const float* x, long x_stride, const int* cell, long n, long channels,
+                      float* sums, long stride, const int* target);
+    // The same of the sum of four cells by their weights; `cell` and `weight` are [n, 4].
+    void (*add_mixtures)(const float* x, long x_stride, const int* cell, const float* weight,
+                         long n, long channels, float* sums, long stride, const int* target);
+  } view;
 };
 
 namespace generic {

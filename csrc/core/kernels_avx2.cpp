@@ -57,6 +57,6 @@ int existing_pairs(const int* entries, int count, int rows, int* target, int* so
   return refused ? -1 : found;
 }
 
-const Kernels kernels = {"avx2", existing_pairs, &float_rows, &bfloat16_rows};
+const Kernels kernels = {"avx2", existing_pairs, &float_rows, &bfloat16_rows, view_table()};
 }  // namespace avx2
 }  // namespace uov

@@ -31,6 +31,6 @@ int existing_pairs(const int* entries, int count, int rows, int* target, int* so
   return beyond ? -1 : found;
 }
 
-const Kernels kernels = {"avx512", existing_pairs, &float_rows, &bfloat16_rows};
+const Kernels kernels = {"avx512", existing_pairs, &float_rows, &bfloat16_rows, view_table()};
 }  // namespace avx512
 }  // namespace uov

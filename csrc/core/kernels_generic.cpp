@@ -22,6 +22,6 @@ int existing_pairs(const int* entries, int count, int rows, int* target, int* so
   return beyond ? -1 : found;
 }
 
-const Kernels kernels = {"generic", existing_pairs, &float_rows, &bfloat16_rows};
+const Kernels kernels = {"generic", existing_pairs, &float_rows, &bfloat16_rows, view_table()};
 }  // namespace generic
 }  // namespace uov

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #ifdef __GLIBC__
@@ -15,6 +16,8 @@
 #include "core/own_threads.h"
 #include "core/plan.h"
 #include "core/product.h"
+#include "core/view.h"
+#include "core/view_features.h"
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
@@ -25,6 +28,7 @@ namespace {
 
 using Coordinates = py::array_t<int32_t, py::array::c_style>;
 using Points = py::array_t<float, py::array::c_style>;
+using Matrix = py::array_t<double, py::array::c_style>;
 
 py::dict handlers() {
   py::dict result;
@@ -140,6 +144,118 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
                         to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
 }
 
+// A view's numbers as Python gives them: fx, fy, cx, cy; height, width.
+template <typename T>
+uov::SeenPoints look(const Points& points, const uov::PinholeView& view, const py::object& depth,
+                     double units, double missing, double tolerance, int64_t threads) {
+  const T* values = nullptr;
+  if (!depth.is_none()) {
+    const auto image = depth.cast<py::array_t<T, py::array::c_style>>();
+    if (image.ndim() != 2 || image.shape(0) != view.height || image.shape(1) != view.width) {
+      throw std::invalid_argument("depth must have the size of the view");
+    }
+    values = image.data();
+  }
+  const uov::DepthImage<T> image{values, units, missing, tolerance};
+  py::gil_scoped_release release;
+  return uov::seen_points(points.data(), points.shape(0), view, image,
+                          for_rows(points.shape(0), threads));
+}
+
+py::tuple seen_points(const Points& points, const Matrix& world_to_camera,
+                      std::array<double, 4> pinhole, std::array<int64_t, 2> size, int64_t cut,
+                      const py::object& depth, double units, double missing, double tolerance,
+                      int64_t threads) {
+  require_shape(points, "points", 3);
+  require_shape(world_to_camera, "world_to_camera", 4);
+  if (world_to_camera.shape(0) < 3) throw std::invalid_argument("world_to_camera needs 3 rows");
+  uov::PinholeView view{{}, pinhole[0], pinhole[1], pinhole[2], pinhole[3], size[0], size[1], cut};
+  std::copy_n(world_to_camera.data(), 12, view.world_to_camera);
+  const bool coarse = !depth.is_none() && depth.cast<py::array>().dtype().itemsize() == 2;
+  const uov::SeenPoints seen =
+      coarse ? look<uint16_t>(points, view, depth, units, missing, tolerance, threads)
+             : look<float>(points, view, depth, units, missing, tolerance, threads);
+  const auto count = static_cast<py::ssize_t>(seen.point.size());
+  return py::make_tuple(to_numpy(seen.point, {count}), to_numpy(seen.row, {count}),
+                        to_numpy(seen.column, {count}));
+}
+
+void require_below(const Coordinates& numbers, const char* name, int64_t end) {
+  if (numbers.ndim() != 1) throw std::invalid_argument(std::string(name) + " must be one row");
+  const int32_t* first = numbers.data();
+  if (!std::all_of(first, first + numbers.size(), [&](int32_t i) { return i >= 0 && i < end; })) {
+    throw std::invalid_argument(std::string(name) + " must be 0 up to " + std::to_string(end - 1));
+  }
+}
+
+int64_t require_sums(const Points& sums, const Coordinates& target, int64_t channels) {
+  require_shape(sums, "sums", channels);
+  require_below(target, "target", sums.shape(0));
+  return target.shape(0);
+}
+
+bool is_half(const py::array& features) {
+  const bool half = features.dtype().kind() == 'f' && features.dtype().itemsize() == 2;
+  if (!half && !py::isinstance<Points>(features)) {
+    throw std::invalid_argument("features must be float16 or float32, row after row");
+  }
+  if (!(features.flags() & py::array::c_style)) {
+    throw std::invalid_argument("features must lie row after row");
+  }
+  return half;
+}
+
+void add_planes(Points sums, const Coordinates& target, const py::array& planes,
+                const Coordinates& row, const Coordinates& column, std::array<int64_t, 2> size,
+                bool bilinear, int64_t threads) {
+  if (planes.ndim() != 3 || planes.size() == 0) {
+    throw std::invalid_argument("planes must have shape [D, h, w]");
+  }
+  const int64_t channels = planes.shape(0), n = require_sums(sums, target, channels);
+  require_below(row, "row", size[0]);
+  require_below(column, "column", size[1]);
+  if (row.size() != n || column.size() != n) {
+    throw std::invalid_argument("there must be a pixel for every target");
+  }
+  const bool half = is_half(planes);
+  const uov::GridSize grid{planes.shape(1), planes.shape(2)}, image{size[0], size[1]};
+  const void* values = planes.data();
+  float* to = sums.mutable_data();
+  py::gil_scoped_release release;
+  const auto cells = bilinear ? &uov::bilinear_cells : &uov::nearest_cells;
+  const uov::Taps taps = cells(grid, image, row.data(), column.data(), n);
+  const uov::ParallelFor parallel_for = for_rows(n, threads);
+  const int64_t count = grid.height * grid.width;
+  if (half) {
+    uov::add_planes(static_cast<const uint16_t*>(values), channels, count, taps, target.data(), to,
+                    parallel_for);
+  } else {
+    uov::add_planes(static_cast<const float*>(values), channels, count, taps, target.data(), to,
+                    parallel_for);
+  }
+}
+
+void add_table_rows(Points sums, const Coordinates& target, const py::array& table,
+                    const Coordinates& index, int64_t threads) {
+  if (table.ndim() != 2) throw std::invalid_argument("table must have shape [T, D]");
+  const int64_t rows = table.shape(0), channels = table.shape(1);
+  const int64_t n = require_sums(sums, target, channels);
+  require_below(index, "index", rows);
+  if (index.size() != n) throw std::invalid_argument("there must be an index for every target");
+  const bool half = is_half(table);
+  const void* values = table.data();
+  float* to = sums.mutable_data();
+  py::gil_scoped_release release;
+  const uov::ParallelFor parallel_for = for_rows(n, threads);
+  if (half) {
+    uov::add_rows(static_cast<const uint16_t*>(values), rows, channels, index.data(), target.data(),
+                  n, to, parallel_for);
+  } else {
+    uov::add_rows(static_cast<const float*>(values), rows, channels, index.data(), target.data(), n,
+                  to, parallel_for);
+  }
+}
+
 int64_t product_tasks(const Coordinates& map, int64_t channels_out, int64_t threads) {
   if (map.ndim() != 2) throw std::invalid_argument("map must have shape [K, N]");
   const int64_t rows = map.shape(1);
@@ -193,6 +309,14 @@ PYBIND11_MODULE(_engine, m) {
         py::arg("threads"), "Into how many tasks a float32 gather_gemm is cut for its threads.");
   m.def("voxelize", &voxelize, py::arg("points"), py::arg("voxel_size"), py::arg("cylindrical"),
         py::arg("threads"));
+  m.def("seen_points", &seen_points, py::arg("points"), py::arg("world_to_camera"),
+        py::arg("pinhole"), py::arg("size"), py::arg("cut"), py::arg("depth").none(true),
+        py::arg("units"), py::arg("missing"), py::arg("tolerance"), py::arg("threads"));
+  m.def("add_planes", &add_planes, py::arg("sums").noconvert(), py::arg("target"),
+        py::arg("planes"), py::arg("row"), py::arg("column"), py::arg("size"), py::arg("bilinear"),
+        py::arg("threads"));
+  m.def("add_rows", &add_table_rows, py::arg("sums").noconvert(), py::arg("target"),
+        py::arg("table"), py::arg("index"), py::arg("threads"));
   m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));

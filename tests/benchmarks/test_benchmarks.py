@@ -11,9 +11,21 @@ import pytest
 from flax import nnx
 
 from benchmarks import __main__ as command
-from benchmarks import dense, first_step, kernels, network, ops, peers, report, sweeps, teachers
+from benchmarks import (
+    dense,
+    first_step,
+    kernels,
+    network,
+    ops,
+    peers,
+    report,
+    rooms,
+    sweeps,
+    teachers,
+)
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
+from uov_jax.datasets.rooms import RoomStore
 from uov_jax.models import layers, minkunet
 from uov_jax.sparse.backends import engine
 
@@ -304,3 +316,15 @@ def test_an_unknown_teacher_is_refused(capsys):
         teachers.main(["sann"])
     expected = "no teacher sann: expected san, fcclip, catseg, maskclip, slic"
     assert expected in capsys.readouterr().err
+
+
+def test_rooms_are_opened_from_the_store_and_from_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.timing.REST", 0)
+    rows = rooms.opening(tmp_path, points=500, repeats=2)
+    assert [row.what for row in rows] == ["open", "open and read 500 points", "open and read all"]
+    assert all(rooms.PEER in row.against for row in rows)
+    path = tmp_path / "scannet_3d" / "train" / "scene0000_00_vh_clean_2.pth"
+    coords, _, labels = rooms.load(path)
+    room = RoomStore(tmp_path / "rooms").room(rooms.NAME)
+    np.testing.assert_array_equal(room.coords, coords)
+    np.testing.assert_array_equal(room.labels, labels + 1)

@@ -19,8 +19,10 @@ MISTAKES = {
         "--config.data.root=nowhere",
     ),
     "export_checkpoint": ("nowhere", "--output", "out.pt"),
+    "extract_frames": ("--data", "nowhere", "--output", "out"),
     "import_checkpoint": ("nowhere.pt", "--output", "out"),
     "make_superpoints": (*DATASET, "--dumps", "nowhere", "--output", "out"),
+    "prepare_rooms": ("--format", "recording", *DATASET, "--output", "out"),
     "query": ("--checkpoint", "nowhere", "--text", "a tree"),
     "report_dump": (*DATASET, "--dumps", "nowhere", "--output", "out"),
     "train": ("--config", "configs/tmp_san.py", "--config.data.root=nowhere", "--workdir=out"),
@@ -56,7 +58,9 @@ def test_what_is_missing_is_one_line(
     assert {path.name for path in empty_folder.iterdir()} == {"configs"}
 
 
-@pytest.mark.parametrize("name", ["make_superpoints", "simulate"])
+@pytest.mark.parametrize(
+    "name", ["extract_frames", "make_superpoints", "prepare_rooms", "simulate"]
+)
 def test_work_needs_a_worker(
     name: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

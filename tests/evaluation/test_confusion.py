@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.conftest import DATA
 from uov_jax.evaluation.confusion import ConfusionMatrix
 
 
@@ -115,8 +116,8 @@ def test_refusals_name_the_point() -> None:
         ConfusionMatrix(4, ("a", "b"))
     with pytest.raises(ValueError, match="at least 2, not 1"):
         ConfusionMatrix(1)
-    with pytest.raises(ValueError, match="'exclude' or 'one', not 'zero'"):
-        matrix.mean_iou("zero")
+    with pytest.raises(ValueError, match="'zero' or 'untrue', not 'two'"):
+        matrix.mean_iou("two")
     assert matrix.points == 0
 
 
@@ -128,3 +129,36 @@ def test_csv_is_read_back_whatever_the_names() -> None:
     assert rows[0] == ["truth", *names]
     assert [row[0] for row in rows[1:]] == list(names[1:])
     assert {len(row) for row in rows} == {5}
+
+
+def test_the_metric_of_rooms_is_that_of_the_published_code() -> None:
+    """There classes count from 0, 255 is no truth, and 256 is no prediction."""
+    fixture = np.load(DATA / "indoor_esg.npz", allow_pickle=False)
+    truth, prediction = fixture["metric_truth"], fixture["metric_prediction"]
+    matrix = ConfusionMatrix(21)
+    matrix.add(np.where(truth == 255, 0, truth + 1), np.where(prediction == 256, 0, prediction + 1))
+    np.testing.assert_array_equal(matrix.counts[1:, 1:].T, fixture["confusion_pred_by_truth"])
+    assert matrix.mean_iou("zero", void="drop") == fixture["miou_over_20"]
+
+
+def test_conventions_for_absent_classes_and_points_without_a_prediction() -> None:
+    """Classes 1, 2 are in the truth, 3 is predicted alone, 4 is nowhere."""
+    matrix = ConfusionMatrix(5)
+    matrix.add(np.array([1, 1, 1, 1, 2, 2]), np.array([1, 1, 0, 3, 2, 0]))
+    assert matrix.mean_iou("zero", void="drop") == pytest.approx((2 / 3 + 1 + 0 + 0) / 4)
+    assert matrix.mean_iou("zero") == pytest.approx((2 / 4 + 1 / 2 + 0 + 0) / 4)
+    assert matrix.mean_iou("untrue") == pytest.approx((2 / 4 + 1 / 2) / 2)
+    assert matrix.mean_iou("untrue", void="drop") == pytest.approx((2 / 3 + 1) / 2)
+    assert matrix.mean_iou("exclude", void="drop") == pytest.approx((2 / 3 + 1 + 0) / 3)
+    np.testing.assert_allclose(matrix.recall(), [2 / 4, 1 / 2, np.nan, np.nan])
+    assert matrix.mean_accuracy() == pytest.approx((2 / 4 + 1 / 2) / 2)
+    assert matrix.mean_accuracy("zero") == pytest.approx((2 / 4 + 1 / 2) / 4)
+    empty = ConfusionMatrix(5)
+    assert math.isnan(empty.mean_iou("untrue"))
+    assert math.isnan(empty.mean_accuracy())
+    assert empty.mean_accuracy("zero") == empty.mean_iou("zero") == 0
+    for wrong in ("void", "absent"):
+        with pytest.raises(ValueError, match=f"{wrong} must be"):
+            matrix.mean_iou(**{wrong: "two"})
+    with pytest.raises(ValueError, match="absent must be"):
+        matrix.mean_accuracy("one")

@@ -620,7 +620,7 @@ def test_what_cannot_be_evaluated_is_refused(config: ConfigDict) -> None:
         config.task = "tpm"
     with pytest.raises(
         ValueError,
-        match="expected one of .*'annotation_free', 'finetune', 'tri_modal'.*, found 'tpm'",
+        match="expected one of .*'esg', 'ess', 'finetune', 'tri_modal'.*, found 'tpm'",
     ):
         build_judged_split(config, "mini_val")
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
-import psutil
 import pytest
 
 from tests.tiny_dataset import write_dumps
@@ -52,54 +45,6 @@ def test_workers_change_nothing(tmp_path, results, tiny_keyframes, tiny_dumps, v
         assert ours.bytes == theirs.bytes
         np.testing.assert_array_equal(ours.counts, theirs.counts)
         assert folder.path(keyframe).read_bytes() == results[0].path(keyframe).read_bytes()
-
-
-ORPHAN = """
-import multiprocessing, time
-from uov_jax.superpoints import make as make_superpoints
-
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    lives = context.Event()
-    worker = context.Process(target=work, args=(lives,))
-    worker.start()
-    lives.wait()
-    print(worker.pid, flush=True)
-    time.sleep(60)
-"""
-WORK = """
-import time
-from uov_jax.superpoints import make as make_superpoints
-
-def work(lives):
-    make_superpoints._start_worker(None)
-    lives.set()
-    time.sleep(60)
-"""
-
-
-def lives(process: int) -> bool:
-    """Whether a process is there and not merely waiting to be looked at."""
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_workers_leave_when_their_parent_is_killed(tmp_path):
-    (tmp_path / "work.py").write_text(WORK)
-    script = tmp_path / "parent.py"
-    script.write_text("from work import work\n" + ORPHAN)
-    search = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
-    environment = {**os.environ, "PYTHONPATH": search}
-    command = [sys.executable, str(script)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
-        worker = int(parent.stdout.readline())
-        parent.kill()
-    deadline = time.monotonic() + 20
-    while lives(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not lives(worker)
 
 
 def test_a_stopped_run_goes_on_and_reports_on_all(tmp_path, tiny_keyframes, tiny_dumps, vocabulary):

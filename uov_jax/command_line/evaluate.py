@@ -9,6 +9,15 @@ A checkpoint is a run directory (its last one is taken), the folder of one check
 is changed as in training: `--config.data.root=...`; --config.run.predict_ignored=True counts
 predictions of class 0 as misses, as the reference's final script does. Stop it at any time: the
 same command goes on where it stopped.
+
+Rooms are judged by words: the network, what was fused of images (config.data.features), and the
+ensemble of both; without a checkpoint the features alone. Other words, such as those of another
+dataset, are named with --config.data.vocabulary= and --config.data.text=, a folder of features or a
+file of embeddings by the same teacher:
+
+    python scripts/evaluate.py --config configs/esg_scannet.py --checkpoint runs/esg_scannet \
+        --config.data.root=data/s3dis --config.data.vocabulary=s3dis --split area_5 \
+        --config.data.features= --config.data.text=data/s3dis-words --output runs/transfer
 """
 
 from __future__ import annotations
@@ -72,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate what the options say; returns the exit status."""
     config = read_recipe(options)
-    if not options.checkpoint:
+    if not options.checkpoint and not config.data.get("features"):
         raise InputError("give a checkpoint: --checkpoint runs/tmp_san, or --checkpoint FILE.pt")
     # Late, so that wrong arguments are answered at once.
     from absl import logging
@@ -86,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> int:
     result = evaluate(
         build_judged_split(config, options.split),
         column_names(options.checkpoint),
-        options.output or _directory(options.checkpoint, split),
+        options.output or _directory(options.checkpoint or [config.data.features], split),
         EvaluationSettings(
             keyframes=options.keyframes,
             afi=(*[None] * options.afi, *options.afi_points),

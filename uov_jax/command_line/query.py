@@ -1,4 +1,4 @@
-"""Ask a pre-trained network where something is: the points of a sweep that fit a text best.
+r"""Ask a trained network where something is: the points of a sweep, or of a room, that fit best.
 
 Example, words of the vocabulary on the simulated drive, without any weights:
 
@@ -8,6 +8,12 @@ Any text, with the text tower of the teacher that the network was trained with:
 
     python scripts/query.py --checkpoint runs/tmp_san --weights san_vit_large_14.pth \
         --text "an overturned shopping cart"
+
+Rooms, by a network that configs/esg_*.py trained, or by fused features without any network:
+
+    python scripts/query.py --checkpoint runs/esg_scannet-sim --room 0 --text bed "a desk"
+    python scripts/query.py --features data/sim-rooms/features --data data/sim-rooms/store \
+        --room 0 --text bed
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ from absl import logging
 
 from uov_jax import compilation
 from uov_jax.command_line import command
+from uov_jax.command_line.query_room import ask_room, is_of_rooms, run_directory
+from uov_jax.command_line.text_tower import embedded_texts
 from uov_jax.datasets.keyframe import Keyframe, rig_of
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.reference import open_dumps
@@ -29,28 +37,41 @@ from uov_jax.tasks.query import QueriedNetwork, QueryError, answer, rows_of
 from uov_jax.vocabulary import (
     Vocabulary,
     load_vocabulary,
-    vocabulary_of_words,
 )
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run, or one checkpoint")
+    parser.add_argument("--checkpoint", type=Path, help="a run, or one checkpoint")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        help="of rooms: folder of fused features with the words; the run's by default",
+    )
     parser.add_argument("--text", required=True, nargs="+", help="what to look for")
     parser.add_argument("--weights", nargs="+", type=Path, help="the teacher's official files")
     parser.add_argument(
         "--teacher",
         help="whose weights these are, where the run's dumps do not say (the reference's)",
     )
-    parser.add_argument("--data", type=Path, help="root of the dataset; the run's by default")
+    parser.add_argument(
+        "--data", type=Path, help="root of the dataset, or the store of rooms; the run's by default"
+    )
     parser.add_argument("--dumps", type=Path, help="the teacher's dumps; the run's by default")
     parser.add_argument("--split", help="the run's validation split by default")
     parser.add_argument("--keyframe", help="token or number in the split", default="0")
+    parser.add_argument("--room", help="name or number in the split", default="0")
+    parser.add_argument(
+        "--vocabulary", help="of rooms: name or file of the words; the run's or the features' else"
+    )
     parser.add_argument("--top", type=int, default=10, help="places to list")
     parser.add_argument("--device", default="auto", help="of the text tower")
     parser.add_argument("--output", type=Path, help="folder of the pictures; RUN/query by default")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.checkpoint is None and (options.features is None or options.data is None):
+        parser.error("give --checkpoint; or, for rooms without a network, --features and --data")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +84,9 @@ def ask(options: argparse.Namespace) -> None:
     """Answer the query that the options say."""
     logging.set_verbosity(logging.ERROR)
     compilation.use_cache()
+    if options.checkpoint is None or is_of_rooms(options.checkpoint):
+        ask_room(options)
+        return
     network = QueriedNetwork(options.checkpoint)
     data = network.config["data"]
     vocabulary = load_vocabulary(data["vocabulary"])
@@ -104,24 +128,9 @@ def embed(
     if folder.is_dir() or not options.weights:
         words = network.words(open_dumps(folder, vocabulary))
     if options.weights:
-        # Late, because they need PyTorch.
-        from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed
-
         name = options.teacher or network.identity["teacher"]
-        with packages_needed(name):
-            from uov_jax.teachers.weights import weights_hash
-
-        network.require_weights(weights_hash(options.weights))
-        settings = TeacherOptions(tuple(options.weights), options.device)
-        teacher = create_teacher(name, vocabulary_of_words(texts), settings)
-        assert teacher.text_embeddings is not None
-        rows = teacher.text_embeddings
+        rows = embedded_texts(name, texts, options.weights, options.device, network.require_weights)
     else:
         assert words is not None
         rows = rows_of(texts, words, vocabulary)
     return dict(zip(texts, rows, strict=True)), words
-
-
-def run_directory(folder: Path) -> Path:
-    """The run that a checkpoint's folder belongs to."""
-    return folder.parents[1] if folder.parent.name == "checkpoints" else folder

@@ -235,17 +235,22 @@ class RoomFacts:
         points: their number.
         classes: evaluation classes that its labels have, None where there are no labels.
         source: the file that it was made from, for people.
+        world_to_room: 16 numbers, row by row, of the matrix from the coordinates that a dataset's
+            camera poses are in to those of the points; () where they are the same, or where nothing
+            is known of it.
 
     """
 
     points: int
     classes: tuple[int, ...] | None
     source: str = ""
+    world_to_room: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
         if self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "world_to_room", tuple(self.world_to_room))
 
 
 class RoomWriter:
@@ -276,6 +281,7 @@ class RoomWriter:
         colors: np.ndarray,
         labels: np.ndarray | None,
         source: str = "",
+        world_to_room: np.ndarray | None = None,
     ) -> None:
         """Write one room, whole or not at all.
 
@@ -285,6 +291,7 @@ class RoomWriter:
             colors: uint8[N, 3].
             labels: uint8[N], 0 for none, or None.
             source: the file it was read from.
+            world_to_room: float64[4, 4], see `RoomFacts`; None for nothing to say.
 
         Raises:
             RoomError: the arrays are none of that; names the room.
@@ -296,7 +303,8 @@ class RoomWriter:
         if labels is not None:
             arrays["labels"] = labels
             classes = tuple(int(c) for c in np.unique(labels) if c)
-        facts = RoomFacts(len(coords), classes, source)
+        matrix = () if world_to_room is None else tuple(map(float, np.ravel(world_to_room)))
+        facts = RoomFacts(len(coords), classes, source, matrix)
         text = json.dumps(dataclasses.asdict(facts), indent=1)
         write_arrays(self.root / "rooms" / name, arrays, {"room.json": text})
 
@@ -401,6 +409,14 @@ def write_arrays(
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_unfinished_rooms(root: Path, names: Sequence[str]) -> None:
+    """Remove what killed writers left in a store of rooms that are this process's to write."""
+    wanted = set(names)
+    for folder in (root / "rooms").glob(".*.tmp"):
+        if folder.name[1:].removesuffix(".tmp").rpartition(".")[0] in wanted:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_room(

@@ -16,7 +16,7 @@ class LabelFormat(Protocol):
     """The label format of a dataset, for the sweeps of one of its splits.
 
     Attributes:
-        benchmark: name of the benchmark and its server.
+        benchmark: name of the benchmark and its server; "" where none takes these labels.
         benchmark_sweeps: sweeps of the benchmark's validation split.
         points_per_sweep: about.
         bytes_per_point: of the labels.

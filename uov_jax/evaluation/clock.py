@@ -14,8 +14,9 @@ SWEEPS_BEFORE_ESTIMATE = 3
 class SweepClock:
     """Wall time by part of the work; sweeps that compile a program are left out."""
 
-    def __init__(self) -> None:
-        """Nothing counted yet."""
+    def __init__(self, unit: str = "sweeps") -> None:
+        """Nothing counted yet; `unit` is what scans are called, in the plural."""
+        self.unit = unit
         self.sweeps = 0
         self.seconds: dict[str, float] = {}
         self._parts: dict[str, float] = {}
@@ -53,13 +54,14 @@ class SweepClock:
 
     def __str__(self) -> str:
         """Two lines: seconds a sweep by part, and the memory."""
+        one = self.unit.removesuffix("s")
         if not self.sweeps:
-            return "No sweep was timed: each compiled a program."
+            return f"No {one} was timed: each compiled a program."
         parts = ", ".join(
             f"{part} {seconds / self.sweeps:.3f}" for part, seconds in self.seconds.items()
         )
         return (
-            f"{self.seconds_per_sweep:.3f} s a sweep over {self.sweeps} sweeps ({parts}).\n"
+            f"{self.seconds_per_sweep:.3f} s a {one} over {self.sweeps} {self.unit} ({parts}).\n"
             f"Peak memory {self._first_peak:.2f} GiB after the first of them, "
             f"{peak_gib():.2f} GiB at the end."
         )

@@ -9,6 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+Absent = Literal["exclude", "one", "zero", "untrue"]
+Void = Literal["miss", "drop"]
+
 
 class ConfusionMatrix:
     """Counts of (truth, prediction) over points; class 0 is the ignored one.
@@ -66,32 +69,69 @@ class ConfusionMatrix:
         """Number of points with a truth."""
         return int(self.counts.sum())
 
-    def iou(self) -> np.ndarray:
-        """Intersection over union of classes 1.., float64 [C - 1]; NaN where the union is empty."""
-        intersection = np.diagonal(self.counts)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - intersection
-        with np.errstate(invalid="ignore"):
-            return (intersection / union)[1:]
+    def iou(self, void: Void = "miss") -> np.ndarray:
+        """Intersection over union of classes 1.., float64 [C - 1]; NaN where the union is empty.
 
-    def mean_iou(self, absent: Literal["exclude", "one"] = "exclude") -> float:
+        Args:
+            void: what a prediction of class 0 is: a "miss" of the true class, or a reason to "drop"
+                the point.
+
+        """
+        if void not in ("miss", "drop"):
+            raise ValueError(f"void must be 'miss' or 'drop', not {void!r}")
+        counts = self.counts if void == "miss" else self.counts[1:, 1:]
+        intersection = np.diagonal(counts)
+        union = counts.sum(axis=0) + counts.sum(axis=1) - intersection
+        with np.errstate(invalid="ignore"):
+            return (intersection / union)[1 if void == "miss" else 0 :]
+
+    def mean_iou(self, absent: Absent = "exclude", void: Void = "miss") -> float:
         """Mean over classes of the IoU.
 
         Args:
             absent: what a class is worth that is neither in the truth nor predicted: "exclude"
-                leaves it out; "one" counts it as right, as the reference does (it lifts the score
-                on small sets).
+                leaves it out; "one" counts it as right, as UOV's code does (it lifts the score on
+                small sets); "zero" counts it as wrong, as OpenScene's and 3DSS-VLG's do; "untrue"
+                leaves out every class that is not in the truth, also one that is predicted.
+            void: as for `iou`.
+
+        Returns:
+            NaN if no class is left.
+
+        """
+        if absent not in ("exclude", "one", "zero", "untrue"):
+            raise ValueError(f"absent must be 'exclude', 'one', 'zero' or 'untrue', not {absent!r}")
+        iou = self.iou(void)
+        if absent in ("one", "zero"):
+            return _mean(np.nan_to_num(iou, nan=float(absent == "one")))
+        chosen = ~np.isnan(iou)
+        if absent == "untrue":
+            chosen &= self.counts[1:].sum(axis=1) > 0
+        return float(iou[chosen].mean()) if chosen.any() else float("nan")
+
+    def recall(self) -> np.ndarray:
+        """Share of the points of classes 1.. predicted right, float64 [C - 1]; NaN without any."""
+        with np.errstate(invalid="ignore"):
+            return (np.diagonal(self.counts) / self.counts.sum(axis=1))[1:]
+
+    def mean_accuracy(self, absent: Literal["exclude", "zero"] = "exclude") -> float:
+        """Mean over classes of `recall`; a prediction of class 0 is a miss.
+
+        Args:
+            absent: what a class is worth that is not in the truth: "exclude" leaves it out, "zero"
+                counts it as wrong, as OpenScene's and 3DSS-VLG's code does.
 
         Returns:
             NaN if "exclude" leaves no class.
 
         """
-        if absent not in ("exclude", "one"):
-            raise ValueError(f"absent must be 'exclude' or 'one', not {absent!r}")
-        iou = self.iou()
-        if absent == "one":
-            return float(np.nan_to_num(iou, nan=1.0).mean())
-        present = iou[~np.isnan(iou)]
-        return float(present.mean()) if len(present) else float("nan")
+        if absent not in ("exclude", "zero"):
+            raise ValueError(f"absent must be 'exclude' or 'zero', not {absent!r}")
+        recall = self.recall()
+        if absent == "zero":
+            return _mean(np.nan_to_num(recall, nan=0.0))
+        there = recall[~np.isnan(recall)]
+        return float(there.mean()) if len(there) else float("nan")
 
     def frequency_weighted_iou(self) -> float:
         """Sum of intersections over sum of unions, the reference's "fwIoU"; NaN without points."""
@@ -119,6 +159,11 @@ def class_names(num_classes: int, names: Sequence[str] | None) -> tuple[str, ...
     if len(names) != num_classes:
         raise ValueError(f"{len(names)} names for {num_classes} classes (the ignored one included)")
     return tuple(names)
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean, summed one after the other as the references do, to the last bit."""
+    return float(np.cumsum(values)[-1] / len(values))
 
 
 def _require_classes(what: str, labels: np.ndarray, num_classes: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,8 +140,15 @@ def evaluate(
             raise InputError(f"AFI of {number or 'its own number of'} points is asked for twice")
         if number is not None:
             FlatInteraction(points=number)  # refuses too few
+    if settings.afi and not split.smooths:
+        raise InputError(f"AFI is of sweeps, not of {split.unit}: leave --afi out")
     if settings.keyframes is not None and settings.keyframes < 1:
         raise InputError(f"keyframes: at least 1, found {settings.keyframes}")
+    if settings.submission and not split.label_format.benchmark:
+        raise InputError(
+            "no benchmark takes labels that are numbers of these classes: name ScanNet's table of "
+            "labels with config.data.label_table, or leave --submission out"
+        )
     official = split.label_format.official_classes
     if settings.submission and len(split.classes) != official:
         raise InputError(
@@ -154,12 +162,14 @@ def evaluate(
     predicts = settings.predictions or settings.submission
     chosen = range(len(split)) if predicts or not labelled else labelled
     indices = evenly_spaced(chosen, settings.keyframes)
-    columns = [name + end for name in networks for end in ["", *_smoothings(settings)]]
+    columns = _columns(split, networks, settings)
+    if not columns:
+        raise InputError("there is nothing to judge: give a checkpoint with --checkpoint")
     if len({file_name(name) for name in columns}) < len(columns):
         raise InputError(f"columns {columns} would share files: rename a checkpoint's folder")
     if settings.submission and len(indices) < len(split):
         raise InputError(
-            f"a submission needs all {len(split):,} sweeps of the split, not {len(indices):,}"
+            f"a submission needs all {len(split):,} {split.unit} of the split, not {len(indices):,}"
         )
     run = _Run(split, networks, Path(directory), settings, indices, pictures)
     identity = evaluation_identity(
@@ -175,6 +185,14 @@ def evaluate(
     )
     with StopRequest() as stop:
         return run.go(EvaluationProgress(Path(directory), identity), stop)
+
+
+def _columns(
+    split: JudgedSplit, networks: Mapping[str, str | Path], settings: EvaluationSettings
+) -> list[str]:
+    """Names of all columns but the teacher's."""
+    endings = [*split.endings, *_smoothings(settings)]
+    return [*(name + end for name in networks for end in endings), *split.given]
 
 
 def _labels_there(split: JudgedSplit, labelled: int, sample: Mapping[str, Any]) -> list[str]:
@@ -219,9 +237,11 @@ def _classes_of_rows(
     return classes_of_rows
 
 
-def _on_device(classify: Callable[..., Any], network: TrainedNetwork) -> ClassesOfRows:
-    state = jax.device_put(network.state)
-    return lambda sample: classify(state, sample["inputs"])
+def _on_device(
+    classify: Callable[..., Any], network: TrainedNetwork, split: JudgedSplit
+) -> ClassesOfRows:
+    ask = functools.partial(classify, jax.device_put(network.state))
+    return lambda sample: split.judge(ask, sample)
 
 
 class _Run:
@@ -241,6 +261,7 @@ class _Run:
         self.networks: dict[str, ClassesOfRows] = {}
         classify: Callable[..., Any] | None = None
         for name, path in networks.items():
+            split.require_network(path)
             network = load_network(split.build_model, path, split.voxels)
             for setting in network.weights.unstated:
                 print(
@@ -250,10 +271,11 @@ class _Run:
             if classify is None:
                 # One program for all: networks of one recipe differ in their arrays alone.
                 classify = jax.jit(_classes_of_rows(network, split, settings.afi_weighed))
-            self.networks[name] = _on_device(classify, network)
+            self.networks[name] = _on_device(classify, network, split)
         self.drawn = set(evenly_spaced(indices, settings.pictures))
-        self.scores = Scores(split.classes)
-        self.clock = SweepClock()
+        self.scores = Scores(split.classes, split.scoring)
+        self.clock = SweepClock(split.unit)
+        self.num_columns = len(_columns(split, networks, settings))
 
     def go(self, progress: EvaluationProgress, stop: StopRequest) -> EvaluationResult:
         """Judge the sweeps that are left, and write everything."""
@@ -271,7 +293,10 @@ class _Run:
             clock=self.clock,
         )
         with tqdm.tqdm(
-            total=len(self.indices), initial=done, unit="sweep", dynamic_ncols=True
+            total=len(self.indices),
+            initial=done,
+            unit=self.split.unit.removesuffix("s"),
+            dynamic_ncols=True,
         ) as bar:
             try:
                 for sweep in sweeps:
@@ -310,7 +335,7 @@ class _Run:
                 write_labels(self.split.label_format, folder, index, classes)
         self.clock.note("files")
         if index in self.drawn:
-            with decoration(f"The picture of sweep {sweep.sample['token']}", tqdm.tqdm.write):
+            with decoration(f"The picture of {sweep.sample['token']}", tqdm.tqdm.write):
                 self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
             self.clock.note("pictures")
         self.scores.add(sweep.sample, sweep.columns)
@@ -320,25 +345,24 @@ class _Run:
         number = len(self.indices)
         print(
             f"{self.split.title}: {len(self.networks)} network(s) on {number:,} of "
-            f"{len(self.split):,} sweeps, into {self.directory}",
+            f"{len(self.split):,} {self.split.unit}, into {self.directory}",
             flush=True,
         )
         self._say_what_is_unlabelled()
         if self.settings.predictions or self.settings.submission:
-            columns = len(self.networks) * (1 + len(_smoothings(self.settings)))
-            size = columns * expected_bytes(self.split.label_format, number)
+            size = self.num_columns * expected_bytes(self.split.label_format, number)
             print(f"Predicted labels take about {readable_bytes(size)}.", flush=True)
         if done == number:
             print("All of them are judged already; the tables are written again.", flush=True)
         elif done:
-            print(f"Going on after {done:,} sweeps.", flush=True)
+            print(f"Going on after {done:,} {self.split.unit}.", flush=True)
         earlier = len(self.drawn.intersection(self.indices[:done]))
-        columns = len(self.networks) * (1 + len(_smoothings(self.settings)))
         drawn = len(list((self.directory / "pictures").glob("[!.]*.png")))
-        if drawn < earlier * columns:
+        if drawn < earlier * self.num_columns:
             print(
-                f"Of {earlier} sweeps that were judged before there are no pictures, or not all, "
-                f"and they are not drawn now: delete {self.directory / 'progress.npz'} for that.",
+                f"Of {earlier} {self.split.unit} that were judged before there are no pictures, or "
+                "not all, and they are not drawn now: delete "
+                f"{self.directory / 'progress.npz'} for that.",
                 flush=True,
             )
 
@@ -350,26 +374,30 @@ class _Run:
             what = "their labels are predicted, the scores are of the others"
         else:
             what = "left out"
-        print(f"{total - labelled:,} of {total:,} sweeps have no true labels: {what}.", flush=True)
+        print(
+            f"{total - labelled:,} of {total:,} {self.split.unit} have no true labels: {what}.",
+            flush=True,
+        )
 
     def _farewell(self, result: EvaluationResult) -> None:
         judged = self.scores.judged
         if judged:
-            print(format_table({name: subsets.everywhere for name, subsets in judged.items()}))
+            columns = {name: subsets.everywhere for name, subsets in judged.items()}
+            print(format_table(columns, scoring=self.split.scoring))
         else:
             print("There are no true labels, so there is no score.")
         print(self.clock)
         form = self.split.label_format
-        if self.clock.sweeps:
+        if self.clock.sweeps and form.benchmark:
             seconds = self.clock.seconds_per_sweep * form.benchmark_sweeps
             print(
-                f"At this pace the {form.benchmark_sweeps:,} sweeps of {form.benchmark}'s "
-                f"validation split take {duration(seconds)}."
+                f"At this pace the {form.benchmark_sweeps:,} {self.split.unit} of "
+                f"{form.benchmark}'s validation split take {duration(seconds)}."
             )
         if not result.finished:
             print(
-                f"Stopped after {result.sweeps:,} of {result.total_sweeps:,} sweeps; the table is "
-                "of these. Type the same command again to go on."
+                f"Stopped after {result.sweeps:,} of {result.total_sweeps:,} {self.split.unit}; "
+                "the table is of these. Type the same command again to go on."
             )
             return
         print("Wrote")
@@ -382,7 +410,7 @@ class _Run:
         written = []
         judged = self.scores.judged
         if judged:
-            written += write_scores(judged, self.directory)
+            written += write_scores(judged, self.directory, self.split.scoring)
             with decoration("The picture of the confusion matrices", print):
                 written += self.pictures.scores(judged, self.directory / "confusion")
         if self.settings.submission and finished:

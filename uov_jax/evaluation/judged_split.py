@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
@@ -11,6 +13,7 @@ from flax import nnx
 from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.submission import LabelFormat
+from uov_jax.evaluation.scoring import SWEEPS, Scoring
 
 
 class JudgedSplit(Protocol):
@@ -24,6 +27,11 @@ class JudgedSplit(Protocol):
         ahead: the axis of the points along which the vehicle goes, "x" or "y".
         voxels: what the networks were trained on.
         label_format: the dataset's.
+        scoring: how its scans are scored.
+        endings: of the columns that `judge` gives for a network, each appended to its name.
+        given: names of the labellings that samples bring along, judged without any network.
+        smooths: whether AFI is of such scans.
+        unit: what a scan is called, in the plural: "sweeps" or "rooms".
 
     """
 
@@ -34,6 +42,11 @@ class JudgedSplit(Protocol):
     ahead: str
     voxels: VoxelSettings
     label_format: LabelFormat
+    scoring: Scoring
+    endings: tuple[str, ...]
+    given: tuple[str, ...]
+    smooths: bool
+    unit: str
 
     def __len__(self) -> int:
         """Number of sweeps."""
@@ -52,7 +65,8 @@ class JudgedSplit(Protocol):
 
         `inputs`, the network's arguments by name; `inverse` int32[N], its row of every point;
         `points` float32[N, 4 or more]; `truth` uint8[N] or None; `seen` bool[N] or None;
-        `teacher_label` uint8[N] (0 for none) or None; `token`.
+        `teacher_label` uint8[N] (0 for none) or None; `token`; `given` uint8[N] by name, for each
+        of `given`; what the scoring asks for.
         """
         ...
 
@@ -64,8 +78,22 @@ class JudgedSplit(Protocol):
         """The network."""
         ...
 
+    def require_network(self, path: str | Path) -> None:
+        """InputError if a checkpoint's network cannot be judged here, though it fits the recipe."""
+        ...
+
     def classify(self, output: jax.Array) -> jax.Array:
-        """uint8[rows]: the class of every row of the network's output; it is compiled."""
+        """uint8[rows]: the class of every row of the network's output; it is compiled.
+
+        Or whatever `judge` makes classes of.
+        """
+        ...
+
+    def judge(self, ask: Callable[[Any], Any], sample: Mapping[str, Any]) -> Any:
+        """What a network says of a sample, as `judging.ClassesOfRows` gives it.
+
+        `ask` gives, for a network's inputs, what `classify` makes of its output.
+        """
         ...
 
     def probabilities(self, output: jax.Array) -> jax.Array:
@@ -85,3 +113,21 @@ class JudgedSplit(Protocol):
         float32[N, C] as `smooth_labels` takes them, None for the published method.
         """
         ...
+
+
+class OneClassARow:
+    """What splits have in common whose networks give one class a row, and are scored as sweeps."""
+
+    scoring = SWEEPS
+    endings: tuple[str, ...] = ("",)
+    unit = "sweeps"
+    given: tuple[str, ...] = ()
+    smooths = True
+
+    def require_network(self, path: str | Path) -> None:
+        """Nothing is asked of a network but that it fits the recipe."""
+        del path
+
+    def judge(self, ask: Callable[[Any], Any], sample: Mapping[str, Any]) -> Any:
+        """The class of every row."""
+        return ask(sample["inputs"])

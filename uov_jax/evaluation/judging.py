@@ -20,11 +20,24 @@ Sample = Mapping[str, Any]
 # The "class" of a row of outputs that are not all finite; there are fewer classes than this.
 NOT_FINITE = 255
 # The class of every row of a network's output, uint8[rows], or that and the probabilities of all
-# classes, float32[rows, C]; None where it gives no classes.
+# classes, float32[rows, C]; `PointColumns`; None where it gives no classes.
 ClassesOfRows = Callable[[Sample], Any]
 # uint8[N] classes of the N points float32[N, 3 or more], made from others of the same shape and,
 # where the network gives some, float32[N, C] probabilities.
 Smoothing = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PointColumns:
+    """What is made of a network's outputs where that is more than one class a row.
+
+    Attributes:
+        columns: uint8[N], the class of every point, by the end of the column's name, which begins
+            with the network's: "" for its own classes.
+
+    """
+
+    columns: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +47,7 @@ class JudgedSweep:
     Attributes:
         sample: as it was built.
         columns: uint8[N], the class of every point, by the names of networks; those of smoothed
-            labels have the smoothing's name appended.
+            labels have the smoothing's name appended. What the sample was given stands last.
 
     """
 
@@ -54,8 +67,9 @@ def judge(
     """Judge sweeps in order; memory does not grow with their number.
 
     Args:
-        build: makes the sample of an item: with `inverse` int32[N], the row of every point, and
-            `points`; threads call it for several items at once.
+        build: makes the sample of an item: with `inverse` int32[N], the row of every point,
+            `points` and, where there are some, `given`: uint8[N] by name, labellings to be judged
+            beside the networks. Threads call it for several items at once.
         items: one a sweep.
         networks: by name.
         workers: threads that build samples ahead.
@@ -74,6 +88,9 @@ def judge(
         columns: dict[str, np.ndarray] = {}
         probabilities: dict[str, np.ndarray] = {}
         for name, found in rows.items():
+            if isinstance(found, PointColumns):
+                columns |= {name + end: classes for end, classes in found.columns.items()}
+                continue
             if isinstance(found, tuple):
                 probabilities[name] = np.asarray(found[1])[sample["inverse"]]
                 found = found[0]
@@ -87,7 +104,7 @@ def judge(
                 given = probabilities.get(name)
                 columns[name + end] = smooth(sample["points"], columns[name], given)
             clock.note("AFI")
-        yield JudgedSweep(sample, columns)
+        yield JudgedSweep(sample, columns | sample.get("given", {}))
 
 
 def _require_finite(name: str, classes: np.ndarray, sample: Sample) -> None:

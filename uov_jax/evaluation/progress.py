@@ -17,10 +17,12 @@ from ml_collections import ConfigDict
 from uov_jax.checkpoints.run import LATER_FIELDS, find_checkpoint
 from uov_jax.config import PATHS, flat_fields
 from uov_jax.errors import InputError
-from uov_jax.evaluation.scores import Scores, SubsetScores
+from uov_jax.evaluation.scores import Scores
 from uov_jax.files import UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
+# Of `config.run`, which else decides nothing.
+DECISIVE = ("config.run.predict_ignored", "config.run.repeats")
 # Before the names of columns, which may be any, among the names of arrays.
 COUNTS = "counts of "
 
@@ -50,7 +52,9 @@ def evaluation_identity(
         "config.data.superpoints",
     )
     kept = {name: value for name, value in fields.items() if not name.startswith(free)}
-    kept["config.run.predict_ignored"] = config.run.predict_ignored
+    for name in DECISIVE:
+        if name in fields:
+            kept[name] = fields[name]
     versions = {f"checkpoint {name}": _version(Path(path)) for name, path in networks.items()}
     return {**versions, **settings, **kept}
 
@@ -94,7 +98,7 @@ class EvaluationProgress:
             scores.agreement = {name: tuple(counts) for name, counts in agreement.items()}
             for column, counts in content.items():
                 name = column.removeprefix(COUNTS)
-                scores.columns[name] = subsets = SubsetScores(scores.names)
+                scores.columns[name] = subsets = scores.empty_column()
                 subsets.restore(counts)
         except (EvaluationProgressError, UnreadableFileError):
             raise

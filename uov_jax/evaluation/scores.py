@@ -8,16 +8,8 @@ from typing import Any
 import numpy as np
 
 from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.evaluation.scoring import EVERYWHERE, SWEEPS, Scoring
 
-EVERYWHERE, SEEN, UNSEEN = "all points", "seen", "unseen"
-# Metres in the plane of the ground; the upper end belongs to the next band.
-RANGES = {
-    "0-10 m": (0.0, 10.0),
-    "10-20 m": (10.0, 20.0),
-    "20-40 m": (20.0, 40.0),
-    "40+ m": (40.0, np.inf),
-}
-SUBSETS = (EVERYWHERE, *RANGES, SEEN, UNSEEN)
 # The column of the teacher's own labels, on the points that a camera sees; void is a miss.
 TEACHER = "teacher, seen"
 
@@ -25,9 +17,9 @@ TEACHER = "teacher, seen"
 class SubsetScores:
     """One confusion matrix for all points and for each subset of them."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        """Start empty, over classes of which the first is ignored."""
-        self.matrices = {subset: ConfusionMatrix(len(names), names) for subset in SUBSETS}
+    def __init__(self, names: Sequence[str], scoring: Scoring = SWEEPS) -> None:
+        """Start empty, over classes of which the first is ignored; `scoring` has the subsets."""
+        self.matrices = {subset: ConfusionMatrix(len(names), names) for subset in scoring.subsets}
 
     @property
     def everywhere(self) -> ConfusionMatrix:
@@ -44,29 +36,18 @@ class SubsetScores:
         }
 
     def add(
-        self,
-        truth: np.ndarray,
-        prediction: np.ndarray,
-        points: np.ndarray,
-        seen: np.ndarray | None = None,
+        self, truth: np.ndarray, prediction: np.ndarray, masks: Mapping[str, np.ndarray]
     ) -> None:
         """Count the points of a sweep.
 
         Args:
             truth: uint8[N], classes, 0 for none.
             prediction: uint8[N]; 0 counts as a miss.
-            points: float32[N, 2 or more], x and y in metres in the sensor's frame.
-            seen: bool[N], whether a camera sees each point; None where that is not known.
+            masks: bool[N] by name, those of `Scoring.masks`.
 
         """
         self.everywhere.add(truth, prediction)
-        distance = np.hypot(points[:, 0], points[:, 1])
-        chosen = {
-            name: (distance >= near) & (distance < far) for name, (near, far) in RANGES.items()
-        }
-        if seen is not None:
-            chosen |= {SEEN: seen, UNSEEN: ~seen}
-        for name, mask in chosen.items():
+        for name, mask in masks.items():
             self.matrices[name].add(truth[mask], prediction[mask])
 
     def counts(self) -> np.ndarray:
@@ -75,7 +56,7 @@ class SubsetScores:
 
     def restore(self, counts: np.ndarray) -> None:
         """Go on from what `counts` gave (ValueError for other classes)."""
-        expected = (len(SUBSETS), *self.everywhere.counts.shape)
+        expected = (len(self.matrices), *self.everywhere.counts.shape)
         if counts.shape != expected:
             raise ValueError(f"counts of shape {counts.shape}, expected {expected}")
         for matrix, counted in zip(self.matrices.values(), counts, strict=True):
@@ -87,6 +68,7 @@ class Scores:
 
     Attributes:
         names: of the classes, the first one ignored.
+        scoring: which subsets of points there are, and which means.
         columns: subsets of points by the names of the columns, `TEACHER` among them where a
             teacher's labels were judged.
         agreement: by column, the points with a teacher's label on which both agree, and all.
@@ -94,9 +76,9 @@ class Scores:
 
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], scoring: Scoring = SWEEPS) -> None:
         """No sweep yet."""
-        self.names = tuple(names)
+        self.names, self.scoring = tuple(names), scoring
         self.columns: dict[str, SubsetScores] = {}
         self.agreement: dict[str, tuple[int, int]] = {}
         self.labelled_sweeps = 0
@@ -105,13 +87,14 @@ class Scores:
         """Count a sweep.
 
         Args:
-            sample: `points` float32[N, 2 or more], `truth` uint8[N] or None, `seen` bool[N] or
-                None, `teacher_label` uint8[N] (0 for none) or None.
+            sample: `truth` uint8[N] or None, `seen` bool[N] or None, `teacher_label` uint8[N] (0
+                for none) or None, and what `Scoring.masks` asks for.
             columns: uint8[N], the classes of each labelling.
 
         """
         truth, teacher = sample["truth"], sample["teacher_label"]
-        points, seen = sample["points"], sample["seen"]
+        seen = sample["seen"]
+        masks = {} if truth is None else self.scoring.masks(sample)
         for name, classes in columns.items():
             self._column(name)
             if teacher is not None:
@@ -123,18 +106,22 @@ class Scores:
                     before[1] + int(np.count_nonzero(labelled)),
                 )
             if truth is not None:
-                self._column(name).add(truth, classes, points, seen)
+                self._column(name).add(truth, classes, masks)
         if truth is None:
             return
         self.labelled_sweeps += 1
         if seen is not None and teacher is not None:
-            column = self._column(TEACHER)
-            column.add(truth[seen], teacher[seen], points[seen], seen[seen])
+            own = {name: mask[seen] for name, mask in masks.items()}
+            self._column(TEACHER).add(truth[seen], teacher[seen], own)
 
     @property
     def judged(self) -> dict[str, SubsetScores]:
         """The columns with any point of a true class."""
         return {name: s for name, s in self.columns.items() if s.everywhere.points}
 
+    def empty_column(self) -> SubsetScores:
+        """A column that nothing was counted in."""
+        return SubsetScores(self.names, self.scoring)
+
     def _column(self, name: str) -> SubsetScores:
-        return self.columns.setdefault(name, SubsetScores(self.names))
+        return self.columns.setdefault(name, self.empty_column())

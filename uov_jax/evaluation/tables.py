@@ -10,23 +10,20 @@ from typing import Literal
 import numpy as np
 
 from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.evaluation.scoring import SWEEPS, Scoring
 
 Style = Literal["text", "markdown", "csv"]
-# Summary rows below the classes: their names and how they are read off a matrix.
-_SUMMARY = (
-    ("mean IoU", lambda matrix: matrix.mean_iou()),
-    ("mean IoU, absent = 1", lambda matrix: matrix.mean_iou("one")),
-    ("frequency-weighted IoU", lambda matrix: matrix.frequency_weighted_iou()),
-    ("accuracy", lambda matrix: matrix.accuracy()),
-)
 
 
-def format_table(columns: Mapping[str, ConfusionMatrix], style: Style = "text") -> str:
+def format_table(
+    columns: Mapping[str, ConfusionMatrix], style: Style = "text", scoring: Scoring = SWEEPS
+) -> str:
     """Per-class IoU and its means in percent, one column per matrix, points counted below.
 
     Args:
         columns: matrices over the same classes by the names that head their columns.
         style: aligned plain text, markdown, or CSV (full precision; empty where undefined).
+        scoring: says which means there are.
 
     Returns:
         The table without a newline at its end.
@@ -45,7 +42,7 @@ def format_table(columns: Mapping[str, ConfusionMatrix], style: Style = "text") 
             )
     ious = np.stack([matrix.iou() for matrix in columns.values()], axis=1)
     classes = list(zip(first.names[1:], ious.tolist(), strict=True))
-    means = [(name, [read(m) for m in columns.values()]) for name, read in _SUMMARY]
+    means = [(name, [read(m) for m in columns.values()]) for name, read in scoring.summary]
     points = [matrix.points for matrix in columns.values()]
     if style == "csv":
         return _csv(columns, classes + means, points)

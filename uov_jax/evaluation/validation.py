@@ -6,7 +6,8 @@ from pathlib import Path
 
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.score_files import write_table
-from uov_jax.evaluation.scores import SEEN, TEACHER, UNSEEN, Scores, SubsetScores
+from uov_jax.evaluation.scores import TEACHER, Scores
+from uov_jax.evaluation.scoring import SEEN, UNSEEN
 
 NETWORK = "network"  # the column that is judged
 
@@ -16,7 +17,7 @@ class ValidationScores:
 
     def __init__(self, scores: Scores, metric: str) -> None:
         """Read them; `metric` is what the network's mean IoU on all points is called."""
-        empty = SubsetScores(scores.names)
+        empty = scores.empty_column()
         network = scores.columns.get(NETWORK, empty)
         self._agreement = scores.agreement.get(NETWORK, (0, 0))
         self._labelled = bool(scores.labelled_sweeps)

@@ -3,32 +3,37 @@
 fused.json                   teacher, size and kind of all features
 text_embeddings.npz          the vocabulary's words in the teacher's space
 scene0000_00/views.npy       uint16 [N], how many views saw each point
-             features.npy    float16 [V, D], of the points that at least one view saw, in order
+             features.npy    float16 [V, D], of the points that at least one view saw, in order;
+                             how they are kept small: `feature_rows.py`
              fused.json      what is known of the room; it counts as made with it
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from uov_jax.datasets.rooms import map_array, write_arrays
-from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_npz
+from uov_jax.datasets.rooms import map_array
+from uov_jax.errors import MissingFileError, UserError
+from uov_jax.files import DAMAGE, ManifestFile, flush, read_bytes, write_npz, write_text
+from uov_jax.fusion.feature_rows import FeatureError, RowReader, RowWriter, facts_of
 from uov_jax.vocabulary import Vocabulary
 
 FEATURES_VERSION = 1
 FUSE_AGAIN = "fuse again with scripts/fuse_features.py into another folder"
 FUSED, SPECIALISED = "fused", "specialised"
 TEXT_EMBEDDINGS = "text_embeddings.npz"
-
-
-class FeatureError(InputError):
-    """Features of a room cannot be used; names the file and what was expected."""
+_UNFINISHED = ".tmp"
+ROWS_AT_ONCE = 4096  # of features that are written: 6 MB of 768 numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +87,12 @@ class RoomFeatures:
         room: its name.
         views: uint16[N], how many views saw each point; published features do not say how many,
             there it is 1.
-        features: float16[V, D], rows of the points with views > 0, in their order; mapped.
 
     """
 
     room: str
     views: np.ndarray
-    features: np.ndarray
+    stored: RowReader
 
     @property
     def visible(self) -> np.ndarray:
@@ -96,9 +100,30 @@ class RoomFeatures:
         return self.views > 0
 
     def rows(self) -> np.ndarray:
-        """int32[N]: the row of `features` of every point, -1 for none."""
+        """int32[N]: the row of every point's feature, -1 for none."""
         visible = self.visible
         return np.where(visible, np.cumsum(visible, dtype=np.int32) - np.int32(1), np.int32(-1))
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """float16[n, D]: the features of some rows, by their numbers in 0..V-1, in any order.
+
+        Only these are read from the disk, or the blocks of 64 that they are in.
+
+        Raises:
+            FeatureError: a file is damaged; names the folder.
+
+        """
+        return self.stored.read(rows)
+
+    def parts(self, size: int) -> Iterator[np.ndarray]:
+        """float16[n, D]: the features of all visible points in order, at most so many at a time."""
+        for start in range(0, self.stored.rows, size):
+            yield self.read(np.arange(start, min(start + size, self.stored.rows)))
+
+    @property
+    def features(self) -> np.ndarray:
+        """float16[V, D]: the features of all visible points in their order, read into memory."""
+        return self.stored.read(np.arange(self.stored.rows))
 
 
 class FeatureFolder:
@@ -137,8 +162,10 @@ class FeatureFolder:
         if not path.is_file():
             raise MissingFileError(f"{path}: missing: {FUSE_AGAIN}")
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
                 text = np.asarray(stored["embeddings"], np.float32)
+        except UserError:
+            raise
         except DAMAGE as error:
             raise FeatureError(f"{path}: damaged ({error}): {FUSE_AGAIN}") from error
         if text.ndim != 2 or text.shape[1] != self.manifest.embedding_size:
@@ -188,22 +215,33 @@ class FeatureFolder:
         """
         self.check([name])
         folder = self.root / name
+        facts = facts_of(folder, MANIFEST.name)
+        if facts["points"] != points:
+            raise FeatureError(
+                f"{folder}: features of a room of {facts['points']} points, not of {points}: "
+                f"{FUSE_AGAIN}"
+            )
         views = map_array(folder / "views.npy", np.dtype(np.uint16), (points,), FUSE_AGAIN)
         visible = int(np.count_nonzero(views))
-        features = map_array(
-            folder / "features.npy",
-            np.dtype(np.float16),
-            (visible, self.manifest.embedding_size),
-            FUSE_AGAIN,
-        )
-        return RoomFeatures(name, views, features)
+        if visible != facts["visible"]:
+            raise FeatureError(
+                f"{folder / 'views.npy'}: {visible} points are seen, expected {facts['visible']}: "
+                f"{FUSE_AGAIN}"
+            )
+        stored = RowReader(folder, visible, self.manifest.embedding_size, FUSE_AGAIN)
+        return RoomFeatures(name, views, stored)
 
 
 class FeatureWriter:
     """Makes a folder of features, or goes on with one of the same facts; several processes may."""
 
     def __init__(
-        self, root: str | os.PathLike[str], manifest: FeatureManifest, text_embeddings: np.ndarray
+        self,
+        root: str | os.PathLike[str],
+        manifest: FeatureManifest,
+        text_embeddings: np.ndarray,
+        *,
+        compress: bool = False,
     ) -> None:
         """Write words and manifest, or check the manifest that is there.
 
@@ -211,12 +249,14 @@ class FeatureWriter:
             root: the folder.
             manifest: of all features.
             text_embeddings: float32[W, D], a unit row for every word of the vocabulary.
+            compress: rooms in blocks, see `feature_rows.py`: a seventh smaller where features are
+                all different, but slower to read at random. A folder may have rooms of both kinds.
 
         Raises:
             FeatureError: the folder holds other features.
 
         """
-        self.root, self.manifest = Path(root), manifest
+        self.root, self.manifest, self.compress = Path(root), manifest, compress
         if not MANIFEST.check(self.root, manifest):
             self.root.mkdir(parents=True, exist_ok=True)
             write_npz(
@@ -236,9 +276,107 @@ class FeatureWriter:
                 f"room {room}: {visible} points are seen, expected as many features of "
                 f"{self.manifest.embedding_size} numbers, found {list(features.shape)}"
             )
-        facts = json.dumps({"points": len(views), "visible": visible}, indent=1)
-        write_arrays(
-            self.root / room,
-            {"views": views.astype(np.uint16), "features": features.astype(np.float16)},
-            {MANIFEST.name: facts},
-        )
+        with self.open(room) as writing:
+            writing.append(views, features)
+
+    @contextlib.contextmanager
+    def open(self, room: str, about: Mapping[str, object] | None = None) -> Iterator[WritingRoom]:
+        """A room that is written part by part; it is there, whole, when the block ends.
+
+        After an error nothing of it is. A room of that name is replaced.
+
+        Args:
+            room: its name.
+            about: more to keep of it, by name, for people.
+
+        Raises:
+            FeatureError: there is no point, or none with a feature.
+
+        """
+        folder = self.root / room
+        temporary = self.root / f".{room}.{uuid.uuid4().hex}{_UNFINISHED}"
+        temporary.mkdir()
+        rows = RowWriter(temporary, self.manifest.embedding_size, compress=self.compress)
+        try:
+            writing = WritingRoom(room, rows)
+            yield writing
+            facts = writing.close(temporary)
+            write_text(temporary / MANIFEST.name, json.dumps({**(about or {}), **facts}, indent=1))
+            for path in temporary.iterdir():
+                flush(path)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(temporary, folder)
+            flush(self.root)
+        finally:
+            rows.abandon()
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def remove_unfinished(self, rooms: Iterable[str]) -> None:
+        """Remove what killed writers left of these rooms, which are this process's to write."""
+        for room in rooms:
+            for folder in self.root.glob(f".{room}.*{_UNFINISHED}"):
+                if folder.name.removeprefix(f".{room}.").count(".") == 1:  # else of a longer name
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+class WritingRoom:
+    """A room of `FeatureWriter.open`, its points in order, some at a time."""
+
+    def __init__(self, room: str, rows: RowWriter) -> None:
+        """Begin without points."""
+        self._room, self._rows = room, rows
+        self._views: list[np.ndarray] = []
+        self._visible = 0
+
+    def append(self, views: np.ndarray, features: Iterable[np.ndarray] | np.ndarray) -> None:
+        """The next points.
+
+        Args:
+            views: uint16[n], how many views saw each.
+            features: float16[v, D] of those with views > 0, in their order; in one array, or in
+                several that follow each other.
+
+        Raises:
+            FeatureError: more or fewer features than points that are seen, or not finite.
+
+        """
+        self._visible += int(np.count_nonzero(views))
+        self._views.append(np.asarray(views, np.uint16))
+        for part in _parts(features):
+            if not np.isfinite(part).all():
+                raise FeatureError(
+                    f"room {self._room}: a feature is not finite in half precision, which ends at "
+                    "65,504: is the teacher's output scaled?"
+                )
+            self._rows.append(part)
+        if self._rows.rows != self._visible:
+            raise FeatureError(
+                f"room {self._room}: {self._visible} points are seen, expected as many features, "
+                f"found {self._rows.rows}"
+            )
+
+    def close(self, folder: Path) -> dict[str, int]:
+        """Finish the files; the facts of the room."""
+        if not self._visible:
+            raise FeatureError(
+                f"room {self._room}: no view sees any of its points: are the poses from camera to "
+                "world, in metres, and of this room?"
+            )
+        np.save(folder / "views.npy", np.concatenate(self._views), allow_pickle=False)
+        rows = self._rows.close()
+        points = sum(map(len, self._views))
+        return {"points": points, "visible": rows["rows"], "different": rows["different"]}
+
+
+def expected_bytes(points: int, embedding_size: int) -> int:
+    """What the features of so many points take at most, where all are seen and none is equal."""
+    return points * (2 * embedding_size + 2)
+
+
+def _parts(features: Iterable[np.ndarray] | np.ndarray) -> Iterator[np.ndarray]:
+    if not isinstance(features, np.ndarray):
+        yield from features
+        return
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        yield features[start : start + ROWS_AT_ONCE].astype(np.float16)

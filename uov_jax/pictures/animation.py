@@ -22,11 +22,15 @@ _WIDTH, _GAP = 480, 4
 
 
 class Frame(NamedTuple):
-    """One moment: a sweep float32[N, 3 or more], classes [N] by name, its cameras if there are."""
+    """One moment: a sweep float32[N, 3 or more], classes [N] by name, its cameras if there are.
+
+    Or a room, which has `colors` uint8[N, 3].
+    """
 
     points: np.ndarray
     panels: Mapping[str, np.ndarray]
-    keyframe: Keyframe | None
+    keyframe: Keyframe | None = None
+    colors: np.ndarray | None = None
 
 
 def animate(

@@ -1,4 +1,4 @@
-"""Pictures of judged sweeps: from above, over the camera images, and confusion matrices."""
+"""Pictures of judged scans: from above, over the camera images, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -15,19 +15,29 @@ from uov_jax.evaluation.scores import SubsetScores
 from uov_jax.pictures.bird_eye import bird_eye
 from uov_jax.pictures.cameras import camera_picture
 from uov_jax.pictures.confusion import confusion_picture
+from uov_jax.pictures.room import room_picture
 
 
 class JudgedPictures:
     """Draws what an evaluation judged (`evaluation.evaluate.Pictures`)."""
 
     def sweep(self, split: JudgedSplit, index: int, sweep: JudgedSweep, folder: Path) -> None:
-        """Draw a sweep once for each column, from above and, where it has images, over them."""
+        """Draw a scan once for each column, from above and, where it has images, over them.
+
+        Rooms are drawn in perspective too.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         sample, keyframe = sweep.sample, split.keyframe(index)
         for name, classes in sweep.columns.items():
             panels = labellings(sample, classes)
             stem = f"{sample['token']}_{file_name(name)}"
             title = f"{sample['token']}, {name}"
+            if split.unit == "rooms":
+                room_picture(
+                    sample["points"], panels, split.colors, folder / f"{stem}.png",
+                    point_colors=sample["colors"], names=split.classes, title=title,
+                )  # fmt: skip
+                continue
             bird_eye(
                 sample["points"], panels, split.colors, folder / f"{stem}.png",
                 names=split.classes, title=title, ahead=split.ahead,

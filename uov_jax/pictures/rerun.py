@@ -1,4 +1,4 @@
-"""Recordings for the Rerun viewer: sweeps, camera images and labels over the time of a scene."""
+"""Recordings for the Rerun viewer: scans, camera images and labels, one after the other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from uov_jax.files import replacing
 from uov_jax.pictures import canvas
 from uov_jax.pictures.animation import Frame
 
-TIMELINE = "keyframe"
+TIMELINE, ROOMS = "keyframe", "room"
+SWEEP_RADIUS, ROOM_RADIUS = 0.04, 0.012  # metres
 
 
 def write_recording(
@@ -30,11 +31,11 @@ def write_recording(
     """Write a `.rrd` file: `rerun FILE` shows it.
 
     Everything is in the LiDAR's frame: `world/truth`, `world/teacher`, `world/prediction` and
-    `world/errors` are the points with their classes, `world/CAM_FRONT` and so on the cameras at
-    their places with their images, as JPEGs.
+    `world/errors` are the points with their classes, `world/colours` what a room looks like,
+    `world/CAM_FRONT` and so on the cameras at their places with their images, as JPEGs.
 
     Args:
-        frames: of one scene, in the order of time.
+        frames: of one scene, in the order of time; or rooms.
         colors: uint8[C, 3], RGB of every class.
         path: the file; written to a temporary name and renamed.
         names: of all C classes; None numbers them.
@@ -62,7 +63,7 @@ def write_recording(
             rr.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
             count = 0
             for count, frame in enumerate(frames, start=1):
-                rr.set_time(TIMELINE, sequence=count)
+                rr.set_time(TIMELINE if frame.colors is None else ROOMS, sequence=count)
                 _log_points(rr, frame, colors)
                 if frame.keyframe is not None:
                     for view in frame.keyframe.cameras:
@@ -87,13 +88,18 @@ def require_rerun() -> Any:
 
 
 def _log_points(rr: Any, frame: Frame, colors: np.ndarray) -> None:
+    radii = SWEEP_RADIUS if frame.colors is None else ROOM_RADIUS
+    if frame.colors is not None:
+        rr.log("world/colours", rr.Points3D(frame.points, colors=frame.colors, radii=radii))
+        if not frame.panels:
+            return
     for name, (shades, drawn) in canvas.panel_colors(frame.points, frame.panels, colors).items():
         points = frame.points[drawn, :3]
         if name in frame.panels:
             classes = np.asarray(frame.panels[name])[drawn].astype(np.uint16)
-            rr.log(f"world/{name}", rr.Points3D(points, class_ids=classes, radii=0.04))
+            rr.log(f"world/{name}", rr.Points3D(points, class_ids=classes, radii=radii))
         else:
-            rr.log(f"world/{name}", rr.Points3D(points, colors=shades[drawn], radii=0.04))
+            rr.log(f"world/{name}", rr.Points3D(points, colors=shades[drawn], radii=radii))
 
 
 def _log_camera(rr: Any, keyframe: Keyframe, view: CameraView) -> None:

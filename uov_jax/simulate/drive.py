@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import multiprocessing
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
-from uov_jax import processors
 from uov_jax.dumps.file import DumpError
 from uov_jax.dumps.folder import DumpFolder
 from uov_jax.errors import InputError
@@ -24,6 +18,7 @@ from uov_jax.simulate.keyframe import DriveSettings, facts_path, make_world, wri
 from uov_jax.simulate.tables import map_name, write_map, write_tables
 from uov_jax.simulate.teacher import NAME, SimulatedTeacher
 from uov_jax.simulate.triangles import WITHOUT_EMBREE
+from uov_jax.simulate.workers import share_out
 from uov_jax.vocabulary import load_vocabulary
 
 MANIFEST = "simulation.json"
@@ -105,12 +100,7 @@ def simulate_drive(
     )
     report = progress or (lambda count: None)
     report(finished)
-    if workers == 1 or len(todo) <= 1:
-        for piece in todo:
-            for _ in _write_piece(root, settings, piece):
-                report(1)
-    else:
-        _share_out(root, settings, todo, workers, report)
+    share_out(functools.partial(_write_piece, root, settings), todo, workers, report)
     write_tables(root, settings)
     total = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     return DriveReport(
@@ -187,74 +177,3 @@ def _write_piece(root: Path, settings: DriveSettings, piece: Piece) -> Iterator[
         if not facts_path(root, settings, scene, keyframe).is_file():
             write_keyframe(root, settings, world, scene, keyframe, teacher, dumps)
             yield keyframe
-
-
-# In a worker process: where finished keyframes are told of, and whether to stop.
-_told: Any = None
-_stop: Any = None
-
-
-def _start_worker(told: Any, stop: Any) -> None:
-    global _told, _stop
-    _told, _stop = told, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-
-
-def _work(root: Path, settings: DriveSettings, piece: Piece) -> None:
-    if _stop.is_set():
-        return
-    for _ in _write_piece(root, settings, piece):
-        _told.put(1)
-        if _stop.is_set():
-            return
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Started processes get single-threaded linear algebra: they share the cores as it is."""
-    names = processors.ALGEBRA_VARIABLES
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _share_out(
-    root: Path,
-    settings: DriveSettings,
-    todo: list[Piece],
-    workers: int,
-    report: Callable[[int], None],
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    told, stop = context.Queue(), context.Event()
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(workers, context, _start_worker, (told, stop)) as pool,
-    ):
-        futures = [pool.submit(_work, root, settings, piece) for piece in todo]
-        try:
-            while not all(future.done() for future in futures):
-                try:
-                    report(told.get(timeout=0.2))
-                except Empty:
-                    continue
-                if any(future.done() and future.exception() for future in futures):
-                    break
-        finally:
-            if not all(future.done() for future in futures):
-                stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-        for future in futures:
-            future.result()
-        while True:
-            try:
-                report(told.get(timeout=0.05))
-            except Empty:
-                break

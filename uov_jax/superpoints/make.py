@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +24,7 @@ from uov_jax.superpoints.labels import (
     PseudoLabelManifest,
 )
 from uov_jax.vocabulary import Vocabulary
+from uov_jax.workers import spread
 
 # Of one keyframe of 34,700 points; native files measured on the simulated teacher's masks.
 NATIVE_BYTES, NPY_BYTES = 6_500, 139_000
@@ -56,6 +52,9 @@ class _Job:
     dumps: DumpSource
     folder: PseudoLabelFolder
     vocabulary: Vocabulary
+
+    def __call__(self, number: int) -> KeyframeResult:
+        return _label(self, self.keyframes[number])
 
 
 def prepare(
@@ -109,43 +108,10 @@ def make_superpoints(
         InputError: fewer than one worker; a dump, a sweep or an earlier file that is corrupt.
 
     """
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, found {workers}")
     waiting = [keyframe for keyframe in keyframes if keyframe not in folder]
     remove_unfinished(folder.root, {folder.path(keyframe).name for keyframe in waiting})
     job = _Job(keyframes, dumps, folder, vocabulary)
-    if workers == 1:
-        yield from (_label(job, keyframe) for keyframe in keyframes)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (job,))
-    try:
-        yield from pool.map(_work, range(len(keyframes)), chunksize=4)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-_job: _Job | None = None  # in a worker process
-
-
-def _start_worker(job: _Job) -> None:
-    global _job
-    _job = job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    # It was killed: nobody is there to wait for more work from. Files are renamed when whole.
-    os._exit(1)
-
-
-def _work(number: int) -> KeyframeResult:
-    assert _job is not None
-    return _label(_job, _job.keyframes[number])
+    yield from spread(job, range(len(keyframes)), workers, chunk=4)
 
 
 def _label(job: _Job, keyframe: Keyframe) -> KeyframeResult:

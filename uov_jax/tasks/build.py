@@ -12,6 +12,7 @@ from uov_jax.tasks.annotation_free import AnnotationFree
 from uov_jax.tasks.esg import Distillation
 from uov_jax.tasks.ess import Specialisation
 from uov_jax.tasks.finetune import FineTuning
+from uov_jax.tasks.room_evaluation import RoomSplit
 from uov_jax.tasks.segmentation_evaluation import SegmentationSplit
 from uov_jax.tasks.tri_modal import TriModalPretraining
 from uov_jax.tasks.tri_modal_evaluation import ZeroShotSplit
@@ -28,6 +29,7 @@ SPLITS: dict[str, Callable[[ConfigDict, str], JudgedSplit]] = {
     "tri_modal": ZeroShotSplit,
     "annotation_free": SegmentationSplit,
     "finetune": SegmentationSplit,
+    "esg": RoomSplit,
 }
 
 
@@ -56,6 +58,12 @@ def build_judged_split(config: ConfigDict, split: str | None = None) -> JudgedSp
 
     """
     _check(config)
+    if config.task not in SPLITS:
+        raise InputError(
+            f"networks of the task {config.task!r} are not judged: export the features with "
+            "scripts/export_features.py and judge those, with configs/esg_scannet.py (or "
+            "esg_s3dis.py), --config.data.features= and no checkpoint"
+        )
     split = config.data.val_split if split is None else split
     if not split:
         raise InputError("there is no split to evaluate on: give one with --split")

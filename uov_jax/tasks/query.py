@@ -229,24 +229,28 @@ def file_name(text: str) -> str:
 
 
 def best_places(
-    points: np.ndarray, similarity: np.ndarray, number: int, spacing: float = 2.0
+    points: np.ndarray,
+    similarity: np.ndarray,
+    number: int,
+    spacing: float = 2.0,
+    nearest: float = MIN_RANGE,
 ) -> np.ndarray:
     """The most similar points that are not next to each other.
-
-    Points within `MIN_RANGE` of the sensor are the vehicle itself, and none of them is taken.
 
     Args:
         points: float[N, 3 or more], metres.
         similarity: float[N].
         number: how many at most.
         spacing: smallest distance between two of them, in metres.
+        nearest: metres from the sensor within which none is taken: there is the vehicle itself. 0
+            for rooms, which have no sensor.
 
     Returns:
         int64[at most number], the most similar first.
 
     """
     tree = cKDTree(points[:, :3])
-    free = np.hypot(points[:, 0], points[:, 1]) > MIN_RANGE
+    free = np.hypot(points[:, 0], points[:, 1]) >= nearest
     chosen: list[int] = []
     for point in np.argsort(-similarity, kind="stable"):
         if len(chosen) == number:

@@ -17,6 +17,7 @@ from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.split import NUSCENES, Split, open_split
 from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.errors import MissingFileError
+from uov_jax.evaluation.judged_split import OneClassARow
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.superpoints.labels import open_pseudo_labels
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
@@ -27,7 +28,7 @@ from uov_jax.vocabulary import load_vocabulary
 SEMANTICKITTI_AFI = FlatInteraction(points=65_536)
 
 
-class SegmentationSplit:
+class SegmentationSplit(OneClassARow):
     """Sweeps judged by the largest output of every voxel.
 
     Where the recipe names pseudo labels and the split has some, they are judged beside the network.

@@ -19,6 +19,7 @@ from uov_jax.datasets.split import open_split
 from uov_jax.dumps.folder import MissingDumpError
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.errors import InputError
+from uov_jax.evaluation.judged_split import OneClassARow
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.tri_modal import pretraining_model
@@ -26,7 +27,7 @@ from uov_jax.tasks.zero_shot import word_classifier, word_probabilities
 from uov_jax.vocabulary import load_vocabulary
 
 
-class ZeroShotSplit:
+class ZeroShotSplit(OneClassARow):
     """Keyframes judged by the word that is most similar to each voxel's feature.
 
     Of the dumps the words' embeddings are needed, and where the split was dumped too the teacher's

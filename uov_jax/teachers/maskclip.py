@@ -7,6 +7,7 @@ CLIP ViT-L/14@336.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,9 +76,15 @@ class MaskClipTeacher:
         self._device = device or torch.device("cpu")
         self._autocast = autocast
         self.settings = unusual(autocast=autocast and autocast_setting(self._device))
-        self._visual = clip.to(self._device).visual
+        self._clip = clip.to(self._device)
+        self._visual = self._clip.visual
         self._first_of = first_of_equal_rows(text)
         self._text = torch.from_numpy(text).to(self._device)
+
+    @property
+    def text_tower(self) -> Any:
+        """CLIP's text tower, in whose space the embeddings are; see `text.encode_prompts`."""
+        return self._clip
 
     def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.

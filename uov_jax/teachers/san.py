@@ -8,6 +8,7 @@ probability; a mask is all pixels of one word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,11 @@ class SanTeacher:
         # Words with the same vector tie; the first one wins, whatever the rounding of the sums.
         first = first_of_equal_rows(text_embeddings)
         self._first_of = torch.from_numpy(first).to(self._device)
+
+    @property
+    def text_tower(self) -> Any:
+        """CLIP's text tower, in whose space the embeddings are; see `text.encode_prompts`."""
+        return self._network.ov_classifier
 
     def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel belongs to a mask.

@@ -84,6 +84,11 @@ class CatSegTeacher:
         self._text = rows.to(self._device)
         self.text_embeddings: np.ndarray = F.normalize(rows.mean(1), dim=-1).numpy()
 
+    @property
+    def text_tower(self) -> Any:
+        """CLIP's text tower, in whose space the embeddings are; see `text.encode_prompts`."""
+        return self._network.clip
+
     def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3] of one size; every pixel gets a word.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,6 +98,11 @@ class FcClipTeacher:
         # Words with the same vector tie; the first one wins. Void is the last word.
         first = np.append(first_of_equal_rows(text_embeddings), len(vocabulary))
         self._first_of = torch.from_numpy(first).to(self._device)
+
+    @property
+    def text_tower(self) -> Any:
+        """CLIP's text tower, in whose space the embeddings are; see `text.encode_prompts`."""
+        return self._network.backbone.clip_model
 
     def segment(self, images: Sequence[np.ndarray]) -> list[ImageMasks]:
         """Segment RGB images uint8[H, W, 3], one after the other; each fills a device.

@@ -111,3 +111,30 @@ def test_nothing_seen_and_zero_outputs_are_finite() -> None:
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
     assert value == 1
+
+
+def test_a_chunk_at_a_time_is_all_that_is_float32() -> None:
+    """Temporaries do not grow with the batch, gradient included."""
+    size, rows = 64, 1024
+    classes = jnp.arange(1, 9, dtype=jnp.int32)
+
+    def loss(weight: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+        def terms(part: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return word_likelihoods(part.astype(jnp.float32) @ weight, labels, classes)
+
+        return mean_in_chunks(terms, rows, x, y)[0]
+
+    def temporaries(number: int) -> int:
+        shapes = (
+            jax.ShapeDtypeStruct((size, 8), jnp.float32),
+            jax.ShapeDtypeStruct((number, size), jnp.float16),
+            jax.ShapeDtypeStruct((number,), jnp.uint8),
+        )
+        compiled = jax.jit(jax.value_and_grad(loss)).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    few, many = temporaries(4 * rows), temporaries(64 * rows)
+    assert few > rows * size * 4 / 2
+    # The starts of the chunks are all that comes with more of them.
+    assert many < few + 64 * 1024
+    assert many < 64 * rows * size * 4 / 8

@@ -19,7 +19,7 @@ from uov_jax.checkpoints.run import find_checkpoint, read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.fusion.features import FeatureFolder, FeatureManifest, FeatureWriter
+from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import (
     PseudoLabelError,
     PseudoLabelManifest,
@@ -182,34 +182,23 @@ def test_the_loss_of_ess_is_of_labelled_points_alone(configure: Any) -> None:
     assert float(metrics["labelled_points"]) == np.count_nonzero(labels)
 
 
-def test_rooms_that_no_view_saw_are_left_out_and_counted(
+def test_rooms_without_features_or_labels_are_named(
     configure: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vocabulary = load_vocabulary("scannet")
     store = write_rooms(tmp_path / "store", vocabulary, splits=ROOMS)
-    write_features(tmp_path / "features", store, vocabulary, embedding_size=SIZE)
-    blind = "scene0001_00"
-    facts = FeatureWriter(tmp_path / "features", *_manifest(tmp_path / "features"))
-    facts.write(blind, np.zeros(store.facts(blind).points, np.uint16), np.zeros((0, SIZE)))
-    task = build_task(
-        configure("esg_scannet", root=str(tmp_path / "store"), features=str(tmp_path / "features"))
+    write_features(
+        tmp_path / "features", store, vocabulary, embedding_size=SIZE, rooms=ROOMS["train"][:2]
     )
-    assert blind not in task.data.train
-    assert "1 rooms of 'train' have no point that a view saw: left out." in capsys.readouterr().out
-    for name in ROOMS["train"]:
-        number = store.facts(name).points
-        facts.write(name, np.zeros(number, np.uint16), np.zeros((0, SIZE)))
-    with pytest.raises(InputError, match="of 3 rooms of 'train' none has a point that a view saw"):
-        build_task(
-            configure(
-                "esg_scannet", root=str(tmp_path / "store"), features=str(tmp_path / "features")
-            )
-        )
-
-
-def _manifest(root: Path) -> tuple[FeatureManifest, np.ndarray]:
-    folder = FeatureFolder(root)
-    return folder.manifest, folder.text_embeddings
+    own = {"root": str(tmp_path / "store"), "features": str(tmp_path / "features")}
+    with pytest.raises(MissingFileError, match="1 of 3 rooms have no features, the first is scene"):
+        build_task(configure("esg_scannet", **own))
+    unlabelled = write_rooms(tmp_path / "bare", vocabulary, splits=ROOMS, labels=False)
+    assert not unlabelled.has_labels(ROOMS["val"][0])
+    task = build_task(configure("esg_scannet", root=str(tmp_path / "bare")))
+    assert "1 rooms of 'val' have no true labels: left out." in capsys.readouterr().out
+    assert task.evaluate(lambda inputs: None, tmp_path, 1) == {}
+    assert task.score({}) is None
 
 
 def test_what_does_not_fit_is_refused(configure: Any, tmp_path: Path) -> None:

@@ -197,13 +197,7 @@ class FeatureFolder:
 
         """
         self.check([room])
-        path = self.root / room / MANIFEST.name
-        try:
-            return int(json.loads(read_bytes(path).decode())["visible"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise FeatureError(
-                f"{path}: not the facts of a room's features ({error}): {FUSE_AGAIN}"
-            ) from error
+        return facts_of(self.root / room, MANIFEST.name)["visible"]
 
     def room(self, name: str, points: int) -> RoomFeatures:
         """The features of a room of so many points.

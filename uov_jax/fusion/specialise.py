@@ -66,7 +66,7 @@ def specialise_rooms(
 ) -> Iterator[RoomExport]:
     """Write the rooms that are not there yet, one after the other.
 
-    Memory: the features of one room in half precision, and a chunk of them in float32.
+    Memory: a chunk of the features, however many points a room has.
 
     Raises:
         NotFiniteError: features of a room do not fit half precision; nothing of it is written.
@@ -76,23 +76,25 @@ def specialise_rooms(
     for name in rooms:
         points = store.facts(name).points
         fused = features.room(name, points)
+        seen = int(np.count_nonzero(fused.views))
         if writer.has(name):
-            yield RoomExport(name, len(fused.features), False)
+            yield RoomExport(name, seen, False)
             continue
-        size = features.manifest.embedding_size
-        found = np.empty((len(fused.features), size), np.float16)
-        for start in range(0, len(found), CHUNK):
-            part = np.zeros((CHUNK, size), np.float16)
-            rows = fused.features[start : start + CHUNK]
-            part[: len(rows)] = rows
-            with np.errstate(over="ignore"):
-                found[start : start + CHUNK] = adapt(part)[: len(rows)]
-        wrong = int(np.count_nonzero(~np.isfinite(found).all(axis=1)))
-        if wrong:
-            raise NotFiniteError(
-                f"room {name}: specialised features of {wrong:,} of {len(found):,} points are too "
-                "large for half precision or no numbers: the adapter's training had broken down, "
-                "or the fused features of the room are damaged"
-            )
-        writer.write(name, fused.views, found)
-        yield RoomExport(name, len(found), True)
+        with writer.open(name) as writing:
+            writing.append(fused.views, (_specialised(name, p, adapt) for p in fused.parts(CHUNK)))
+        yield RoomExport(name, seen, True)
+
+
+def _specialised(room: str, part: np.ndarray, adapt: Adapt) -> np.ndarray:
+    padded = np.zeros((CHUNK, part.shape[1]), np.float16)
+    padded[: len(part)] = part
+    with np.errstate(over="ignore"):
+        found = adapt(padded)[: len(part)].astype(np.float16)
+    wrong = int(np.count_nonzero(~np.isfinite(found).all(axis=1)))
+    if wrong:
+        raise NotFiniteError(
+            f"room {room}: specialised features of {wrong:,} of {len(found):,} points are too "
+            "large for half precision or no numbers: the adapter's training had broken down, or "
+            "the fused features of the room are damaged"
+        )
+    return found

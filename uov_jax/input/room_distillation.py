@@ -128,7 +128,7 @@ def distillation_sample(
         coords=coords,
         colors=network_colors(colors),
         seen=seen,
-        embedding=fused.features[rows[seen]],
+        embedding=fused.read(rows[seen]),
         offset=random_offset(rng) if augmentation.rotate else np.zeros(3, np.int32),
         focus=int(rng.integers(len(coords))),
     )

@@ -76,7 +76,7 @@ class PointSource:
         # Their order is nothing to the loss, and rows of a file are read faster one after another.
         rows.sort()
         labels = self.labels.labels(name, number)
-        return PointSample(name, fused.features[rows], labels[seen[rows]])
+        return PointSample(name, fused.read(rows), labels[seen[rows]])
 
 
 def collate_points(samples: Sequence[Sequence[PointSample]], capacities: Any = None) -> Batch:

@@ -15,6 +15,8 @@ from uov_jax.input.room_distillation import network_colors
 from uov_jax.input.room_voxels import room_voxels
 from uov_jax.input.voxels import merge_sweeps
 
+# Rows of features that are in memory at a time.
+CHUNK = 16_384
 # Classes uint8[n] of features float16[n, D], on the host.
 Classify = Callable[[np.ndarray], np.ndarray]
 
@@ -70,6 +72,6 @@ def judged_facts(
         seen = np.asarray(fused.visible)
         if classify is not None:
             teacher_label = np.zeros(len(room), np.uint8)
-            teacher_label[seen] = classify(fused.features)
+            teacher_label[seen] = np.concatenate([classify(part) for part in fused.parts(CHUNK)])
     truth = None if room.labels is None else np.asarray(room.labels)
     return {"truth": truth, "seen": seen, "teacher_label": teacher_label}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,18 +57,21 @@ def mean_in_chunks(
 
     """
     whole = len(arrays[0]) // rows
-    body = jax.checkpoint(terms)
 
-    def add(sums: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, ...]) -> tuple:
-        found = body(*chunk)
-        return (sums[0] + found[0], sums[1] + found[1]), None
+    def chunk(first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # Cut where it is used: cutting all chunks first would copy the arrays.
+        return terms(*(jax.lax.dynamic_slice_in_dim(a, first, rows) for a in arrays))
+
+    def add(sums: tuple[jax.Array, jax.Array], first: jax.Array) -> tuple[Any, None]:
+        total, count = jax.checkpoint(chunk)(first)
+        return (sums[0] + total, sums[1] + count), None
 
     sums = (jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32))
     if whole:
-        stacked = tuple(a[: whole * rows].reshape(whole, rows, *a.shape[1:]) for a in arrays)
-        sums, _ = jax.lax.scan(add, sums, stacked)
+        sums, _ = jax.lax.scan(add, sums, rows * jnp.arange(whole, dtype=jnp.int32))
     if len(arrays[0]) % rows:
-        sums, _ = add(sums, tuple(a[whole * rows :] for a in arrays))
+        total, count = terms(*(a[whole * rows :] for a in arrays))
+        sums = (sums[0] + total, sums[1] + count)
     total, count = sums
     return total / jnp.maximum(count, 1.0), count
 

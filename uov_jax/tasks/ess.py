@@ -19,15 +19,12 @@ from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.input.batching import pad
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_points import PointSource, collate_points
-from uov_jax.input.whole_room import judged_facts
+from uov_jax.input.whole_room import CHUNK, judged_facts
 from uov_jax.models.adapter import FeatureAdapter
 from uov_jax.tasks.recipe_batches import recipe_batches
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_words, word_classifier
 from uov_jax.training.task import Predict, fingerprint
-
-# Rows of features that are float32 at a time.
-CHUNK = 16_384
 
 
 class Specialisation:
@@ -111,13 +108,11 @@ class Specialisation:
         """Scores over the points that views saw, beside the fused features; a table."""
 
         def classes_of_rows(sample: Any) -> np.ndarray:
-            features = sample["inputs"]["features"]
-            found = np.empty(len(features), np.uint8)
-            for start in range(0, len(features), CHUNK):
-                part = features[start : start + CHUNK]
+            found = []
+            for part in sample["fused"].parts(CHUNK):
                 output = predict({"features": pad(part, CHUNK, 0)})
-                found[start : start + CHUNK] = np.asarray(self._classify(output))[: len(part)]
-            return found
+                found.append(np.asarray(self._classify(output))[: len(part)])
+            return np.concatenate(found)
 
         workers = self.config.data.workers
         return validate_rooms(
@@ -131,8 +126,8 @@ class Specialisation:
         facts = judged_facts(room, fused, self._nearest_words)
         seen = facts["seen"]
         return {
-            "inputs": {"features": fused.features},
-            "inverse": np.arange(len(fused.features), dtype=np.int32),
+            "fused": fused,
+            "inverse": np.arange(np.count_nonzero(seen), dtype=np.int32),
             "points": room.coords[seen],
             "token": name,
             **{key: None if value is None else value[seen] for key, value in facts.items()},

@@ -31,7 +31,7 @@ class RoomData:
         vocabulary: of the labels and the words.
         store: of the rooms.
         features: of their points.
-        train: names of the training rooms, of those with a point that a view saw.
+        train: names of the training rooms, each of which has a point that a view saw.
         validation: names of the rooms to be judged on: those of the split with labels.
 
     """
@@ -69,7 +69,7 @@ def open_rooms(config: ConfigDict) -> RoomData:
 
     Raises:
         MissingFileError: the store, features, or rooms of a split are missing.
-        InputError: they do not fit each other, or no training room has a point that a view saw.
+        InputError: they do not fit each other.
 
     """
     data = config.data
@@ -81,27 +81,20 @@ def open_rooms(config: ConfigDict) -> RoomData:
             f"{features.root}: features of rooms of {features.manifest.dataset!r}, but "
             f"{store.root} holds rooms of {store.manifest.dataset!r}"
         )
-    rooms = store.split(data.train_split)
-    features.check(rooms)
-    train = [room for room in rooms if features.num_seen(room)]
-    if not train:
-        raise InputError(
-            f"{features.root}: of {len(rooms)} rooms of {data.train_split!r} none has a point that "
-            "a view saw, so there is nothing to learn from"
-        )
-    _say_left_out(len(rooms) - len(train), f"{data.train_split!r} have no point that a view saw")
+    train = store.split(data.train_split)
+    features.check(train)
     validation: list[str] = []
     if data.val_split:
         judged = store.split(data.val_split)
         validation = [room for room in judged if store.has_labels(room)]
-        _say_left_out(len(judged) - len(validation), f"{data.val_split!r} have no true labels")
+        if len(validation) < len(judged) and not jax.process_index():
+            print(
+                f"{len(judged) - len(validation):,} rooms of {data.val_split!r} have no true "
+                "labels: left out.",
+                flush=True,
+            )
     validation = evenly_spaced(validation, config.run.validation_rooms)
     return RoomData(vocabulary, store, features, tuple(train), tuple(validation))
-
-
-def _say_left_out(number: int, why: str) -> None:
-    if number and not jax.process_index():
-        print(f"{number:,} rooms of {why}: left out.", flush=True)
 
 
 def validate_rooms(

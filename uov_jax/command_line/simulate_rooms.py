@@ -40,7 +40,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--density",
         type=int,
         default=40_000,
-        help="points of a room; 400000 for ScanNet's own density (voxels of 2 cm)",
+        help="points of a room; 400000 fills some 200000 voxels of 2 cm",
     )
     parser.add_argument("--frames", type=int, default=24, help="of each room, 320 x 240 pixels")
     parser.add_argument(
@@ -81,7 +81,7 @@ def simulate(options: argparse.Namespace) -> None:
     if WITHOUT_EMBREE:
         print(
             f"Embree cannot be imported ({WITHOUT_EMBREE}): rays are cast in numpy, and all takes "
-            "three times as long. `pip install embreex` helps where it has wheels."
+            "six times as long. `pip install embreex` helps where it has wheels."
         )
     with tqdm(total=settings.rooms, unit="room") as bar:
         report = simulate_rooms(

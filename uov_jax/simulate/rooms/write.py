@@ -210,7 +210,7 @@ def _matrix_text(matrix: NDArray[np.float64]) -> str:
 
 # Bytes of a point in the store and in each format; of a frame; of a frame in a recording.
 _POINT = {"store": 16, RAW: 34, SENS: 0, OPENSCENE: 32}
-_FRAME, _SENS_FRAME = 245_000, 75_000
+_FRAME, _SENS_FRAME = 325_000, 95_000
 
 
 def expected_bytes(settings: RoomSettings) -> int:

@@ -192,11 +192,12 @@ def features_of_kinds(
     yield "features of every pixel", FeatureGrid(full), full
     grid = half(channels, *PATCHES)
     rows, columns = (np.arange(n) * m // n for n, m in zip(size, PATCHES, strict=True))
-    yield "patches", FeatureGrid(grid, "nearest"), grid[:, rows[:, None], columns]
+    spread = np.ascontiguousarray(grid[:, rows[:, None], columns])
+    yield "patches", FeatureGrid(grid, "nearest"), spread
     v, u = np.mgrid[: size[0], : size[1]]
     masks = (1 + v * 5 // size[0] * (MASKS // 5) + u * (MASKS // 5) // size[1]).astype(np.uint16)
     embeddings = half(MASKS, channels)
-    spread = np.ascontiguousarray(embeddings.T)[:, masks - 1]
+    spread = np.ascontiguousarray(embeddings.T[:, masks - 1])
     yield "masks", MaskFeatures(masks, embeddings), spread
 
 

@@ -162,3 +162,15 @@ def test_the_script_runs(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Wrote 1 rooms of 40 points" in done.stdout
+
+
+def test_a_batch_script_that_does_everything_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_openscene(tmp_path / "data" / "train" / "a.pth")
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    assert script.main(arguments("openscene", tmp_path)) == 0
+    assert (
+        "The job has 8 tasks, but this process was not started by srun" in capsys.readouterr().out
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from uov_jax import processors
 from uov_jax.errors import UserError
+from uov_jax.job_array import unproven_tasks
 
 STOPPED = 130  # as a shell says it of Ctrl-C
 GOES_ON = "The same command goes on from here."
@@ -38,6 +39,15 @@ def at_least(smallest: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def say_unproven_tasks(environment: Mapping[str, str]) -> None:
+    """Say so where a Slurm job has tasks of which nothing tells that this process is one."""
+    if tasks := unproven_tasks(environment):
+        print(
+            f"The job has {tasks} tasks, but this process was not started by srun as one of them, "
+            "so it does everything: `srun python ...` gives each its share."
+        )
 
 
 def say_next(*commands: str) -> None:

@@ -29,7 +29,7 @@ from uov_jax.dumps.check import find_problems
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.dumps.write import DumpResult, dump_keyframes
 from uov_jax.errors import InputError
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
@@ -125,11 +125,8 @@ def dump(options: argparse.Namespace) -> int:
     keyframes = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
-    elif unproven_tasks(environment):
-        print(
-            f"The job has {unproven_tasks(environment)} tasks, but this process was not started by "
-            "srun as one of them, so it does everything: `srun python ...` gives each its share."
-        )
+    else:
+        command.say_unproven_tasks(environment)
     if options.check:
         return check(options, keyframes, vocabulary, tables)
     print(f"Loading the teacher {options.teacher!r}.", flush=True)

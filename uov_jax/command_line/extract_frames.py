@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def extract(options: argparse.Namespace) -> int:
     """Extract what the options say; returns the exit status."""
     shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    if shard.total == 1:
+        command.say_unproven_tasks(os.environ)
     everything = recordings(options.data)
     if not everything:
         raise MissingFileError(

@@ -127,6 +127,8 @@ def open_source(options: argparse.Namespace, vocabulary: Vocabulary) -> ScanSour
 def prepare(options: argparse.Namespace) -> int:
     """Prepare what the options say; returns the exit status."""
     shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    if shard.total == 1:
+        command.say_unproven_tasks(os.environ)
     dataset, words, seconds = FORMATS[options.format]
     vocabulary = load_vocabulary(options.vocabulary or words)
     source = open_source(options, vocabulary)

@@ -33,6 +33,7 @@ FOLDERS = {"Area_5": ("area_5a", "area_5b")}
 AREA_5B = np.array(
     [[0, 1, 0, -4.09703582], [-1, 0, 0, 6.22617759], [0, 0, 1, 0], [0, 0, 0, 1]], np.float64
 )
+POSES = "area_*/data/pose"
 POSE_FILE = re.compile(r"camera_[^_]+_(?P<room>.+)_frame_(?P<frame>[^_]+)_domain_pose\.json")
 ROOM = re.compile(r"(Area_\d)_(.+)")
 OFF = 0.01  # metres, that the camera may be away from where its matrix puts it
@@ -41,20 +42,22 @@ OFF = 0.01  # metres, that the camera may be away from where its matrix puts it
 class S3DISFrames:
     """The frames of a store of S3DIS's rooms."""
 
-    def __init__(self, root: str | Path, store: RoomStore) -> None:
+    def __init__(self, root: str | Path, store: RoomStore, every: int = 1) -> None:
         """Look for the images' folders.
 
         Args:
             root: holds area_1, ..., area_5a, area_5b, area_6.
             store: of the rooms, prepared of S3DIS; it knows how each is turned.
+            every: of a room's frames in a part of its area the first, and every so many-th after it
+                are taken.
 
         Raises:
             MissingFileError: there are none.
 
         """
-        self.root, self._store = Path(root), store
+        self.root, self._store, self._every = Path(root), store, every
         self._by_room: dict[str, dict[str, list[Path]]] = {}
-        if not any(self.root.glob("area_*/data/pose")):
+        if not any(self.root.glob(POSES)):
             raise MissingFileError(
                 f"{self.root}: no 2D-3D-S here, expected area_1/data/pose with rgb and depth "
                 "beside it, and the like"
@@ -70,7 +73,8 @@ class S3DISFrames:
         found = []
         for folder in FOLDERS.get(area, (area.lower(),)):
             part = AREA_5B if folder == "area_5b" else np.eye(4)
-            found += [self._frame(path, name, to_room @ part) for path in self._poses(folder, name)]
+            paths = self._poses(folder, name)[:: self._every]
+            found += [self._frame(path, name, to_room @ part) for path in paths]
         if not found:
             raise MissingFileError(
                 f"{self.root}: no images of {room} in {' or '.join(FOLDERS.get(area, (area,)))}"

@@ -5,8 +5,8 @@ have 768 numbers. A frame is: project all points, test their depth, add the feat
 that see one to the points' sums. The loop does that in PyTorch on all cores (in numpy where there
 is none): features [C, H, W] in half precision, rows gathered for visible points alone. Its quickest
 way of adding, `index_add_`, stands beside the plain `sums[rows] += ...` of published code. Results
-are compared before anything is timed. Of grids of patches and of masks the loop first makes
-[C, H, W], as it must.
+are compared before anything is timed. The engine takes patches and masks as they are; the loop's
+[C, H, W] is made of them beforehand, which is not timed.
 
 Then a recording of 1,000 frames is fused from files, depth images decoded, and the memory of the
 process is looked at after each.
@@ -111,8 +111,8 @@ class NumpyLoop:
         self.sums = np.zeros((len(points), channels), np.float32)
         self.counts = np.zeros(len(points), np.int64)
 
-    def add(self, views: Sequence[View], full: Callable[[], np.ndarray]) -> None:
-        """Add what frames say; `full` makes a frame's features float16 [C, H, W]."""
+    def add(self, views: Sequence[View], features: np.ndarray) -> None:
+        """Add what frames say: float16 [C, H, W], of each the same."""
         for view in views:
             matrix = np.linalg.inv(view.frame.camera_to_world)
             x, y, z = matrix[:3, :3] @ self.points.T + matrix[:3, 3:]
@@ -123,7 +123,7 @@ class NumpyLoop:
             depth = view.depth[v, u] / view.frame.depth_units
             near = np.abs(depth - z[rows]) <= SEEN.depth_tolerance * depth
             rows, v, u = rows[near], v[near], u[near]
-            self.sums[rows] += full()[:, v, u].T
+            self.sums[rows] += features[:, v, u].T
             self.counts[rows] += 1
 
 
@@ -151,9 +151,10 @@ class TorchLoop:
         """int64[N]."""
         return self._counts.numpy()
 
-    def add(self, views: Sequence[View], full: Callable[[], Any]) -> None:
-        """Add what frames say; `full` makes a frame's features, half [C, H, W]."""
+    def add(self, views: Sequence[View], features: np.ndarray) -> None:
+        """Add what frames say: float16 [C, H, W], of each the same."""
         torch = self._torch
+        planes = torch.from_numpy(features)
         for view in views:
             matrix = torch.from_numpy(np.linalg.inv(view.frame.camera_to_world))
             x, y, z = matrix[:3, :3] @ self.points + matrix[:3, 3:]
@@ -165,7 +166,7 @@ class TorchLoop:
             depth = stored[v, u] / view.frame.depth_units
             near = torch.abs(depth - z[rows]) <= SEEN.depth_tolerance * depth
             rows, v, u = rows[near], v[near], u[near]
-            found = full()[:, v, u].T
+            found = planes[:, v, u].T
             if self.quick:
                 self._sums.index_add_(0, rows, found.float())
             else:
@@ -180,56 +181,24 @@ def _inside(row: Any, column: Any, size: tuple[int, ...]) -> Any:
 
 def features_of_kinds(
     channels: int, size: tuple[int, int]
-) -> Iterator[tuple[str, ImageFeatures, Callable[[], np.ndarray], Callable[[], Any]]]:
-    """Kinds of features: for the engine, and made [C, H, W] by numpy and by PyTorch."""
+) -> Iterator[tuple[str, ImageFeatures, np.ndarray]]:
+    """Kinds of features: as the engine takes them, and the same as float16 [C, H, W]."""
     rng = np.random.default_rng(1)
 
     def half(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, np.float32).astype(np.float16)
 
     full = half(channels, *size)
-    yield "features of every pixel", FeatureGrid(full), lambda: full, _tensor(full)
+    yield "features of every pixel", FeatureGrid(full), full
     grid = half(channels, *PATCHES)
-    across = [np.arange(n) * cells // n for n, cells in zip(size, PATCHES, strict=True)]
-
-    def repeated() -> np.ndarray:
-        return grid[:, across[0][:, None], across[1]]
-
-    yield "patches, nearest", FeatureGrid(grid, "nearest"), repeated, _indexed(grid, across)
-    masks = np.kron(np.arange(1, MASKS + 1).reshape(5, -1), np.ones((size[0] // 5, 1), int))
-    masks = np.repeat(masks, -(-size[1] // masks.shape[1]), axis=1)[:, : size[1]].astype(np.uint16)
-    rows = half(MASKS, channels)
-    spread = MaskFeatures(masks, rows)
-    yield "masks", spread, lambda: rows[masks - 1].transpose(2, 0, 1), _looked_up(rows, masks)
-
-
-def _tensor(full: np.ndarray) -> Callable[[], Any]:
-    def make() -> Any:
-        import torch
-
-        return torch.from_numpy(full)
-
-    return make
-
-
-def _indexed(grid: np.ndarray, across: Sequence[np.ndarray]) -> Callable[[], Any]:
-    def make() -> Any:
-        import torch
-
-        size = (len(across[0]), len(across[1]))
-        return torch.nn.functional.interpolate(torch.from_numpy(grid)[None], size)[0]
-
-    return make
-
-
-def _looked_up(rows: np.ndarray, masks: np.ndarray) -> Callable[[], Any]:
-    def make() -> Any:
-        import torch
-
-        number = torch.from_numpy(masks.astype(np.int64) - 1)
-        return torch.from_numpy(rows).T.contiguous()[:, number]
-
-    return make
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, PATCHES, strict=True))
+    spread = np.ascontiguousarray(grid[:, rows[:, None], columns])
+    yield "patches", FeatureGrid(grid, "nearest"), spread
+    v, u = np.mgrid[: size[0], : size[1]]
+    masks = (1 + v * 5 // size[0] * (MASKS // 5) + u * (MASKS // 5) // size[1]).astype(np.uint16)
+    embeddings = half(MASKS, channels)
+    spread = np.ascontiguousarray(embeddings.T[:, masks - 1])
+    yield "masks", MaskFeatures(masks, embeddings), spread
 
 
 def speed(
@@ -242,13 +211,13 @@ def speed(
     """Frames per second of every kind of features."""
     coords, views = room_points(points), cameras(poses, size)
     torch = installed.usable("torch")
-    for kind, features, by_numpy, by_torch in features_of_kinds(channels, size):
+    for kind, features, full in features_of_kinds(channels, size):
         loops: dict[str, tuple[Any, Any]] = {report.OURS: (Ours(coords, channels), features)}
         if torch:
-            loops["torch, +="] = TorchLoop(coords, channels, quick=False), by_torch
-            loops["torch, index_add_"] = TorchLoop(coords, channels, quick=True), by_torch
+            loops["torch, +="] = TorchLoop(coords, channels, quick=False), full
+            loops["torch, index_add_"] = TorchLoop(coords, channels, quick=True), full
         else:
-            loops["numpy"] = NumpyLoop(coords, channels), by_numpy
+            loops["numpy"] = NumpyLoop(coords, channels), full
         for loop, given in loops.values():
             loop.add(views, given)
         _require_equal({name: loop for name, (loop, _) in loops.items()})

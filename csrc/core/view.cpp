@@ -15,10 +15,18 @@ int64_t pixel(double place, int64_t first, int64_t end) {
   return rounded >= first && rounded < end ? rounded : -1;
 }
 
+// One of a point's coordinates in the camera.
+double along(const PinholeView& view, int axis, const float* p) {
+  const double* r = view.world_to_camera + 4 * axis;
+  return r[0] * static_cast<double>(p[0]) + r[1] * static_cast<double>(p[1]) +
+         r[2] * static_cast<double>(p[2]) + r[3];
+}
+
+// Of a point with z > 0.
 template <typename T>
 bool seen(double z, int64_t row, int64_t column, const PinholeView& view,
           const DepthImage<T>& depth) {
-  if (depth.values == nullptr) return z > 0;
+  if (depth.values == nullptr) return true;
   const double value = depth.values[row * view.width + column];
   if (!(value > 0) || value == depth.missing) return false;
   const double metres = value / depth.units;
@@ -28,18 +36,18 @@ bool seen(double z, int64_t row, int64_t column, const PinholeView& view,
 template <typename T>
 void look(const float* points, int64_t begin, int64_t end, const PinholeView& view,
           const DepthImage<T>& depth, SeenPoints& found) {
-  const double* m = view.world_to_camera;
   for (int64_t i = begin; i < end; ++i) {
-    const double p[3] = {points[3 * i], points[3 * i + 1], points[3 * i + 2]};
-    double c[3];
-    for (int axis = 0; axis < 3; ++axis) {
-      const double* r = m + 4 * axis;
-      c[axis] = r[0] * p[0] + r[1] * p[1] + r[2] * p[2] + r[3];
-    }
-    const int64_t column = pixel(c[0] * view.fx / c[2] + view.cx, view.cut, view.width - view.cut);
+    const float* p = points + 3 * i;
+    const double z = along(view, 2, p);
+    // What is not before the camera is not seen: without depth by definition, with it because no
+    // tolerance below 1 lets it pass.
+    if (!(z > 0)) continue;
+    const int64_t column =
+        pixel(along(view, 0, p) * view.fx / z + view.cx, view.cut, view.width - view.cut);
     if (column < 0) continue;
-    const int64_t row = pixel(c[1] * view.fy / c[2] + view.cy, view.cut, view.height - view.cut);
-    if (row < 0 || !seen(c[2], row, column, view, depth)) continue;
+    const int64_t row =
+        pixel(along(view, 1, p) * view.fy / z + view.cy, view.cut, view.height - view.cut);
+    if (row < 0 || !seen(z, row, column, view, depth)) continue;
     found.point.push_back(static_cast<int32_t>(i));
     found.row.push_back(static_cast<int32_t>(row));
     found.column.push_back(static_cast<int32_t>(column));

@@ -22,7 +22,7 @@ struct DepthImage {
   const T* values;   // [height, width], null for a view without: there z > 0 is seen
   double units;      // of the values per metre
   double missing;    // the value, beside 0, where nothing was measured
-  double tolerance;  // a share of the depth
+  double tolerance;  // a share of the depth, below 1
 };
 
 struct SeenPoints {

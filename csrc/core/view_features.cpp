@@ -13,13 +13,13 @@ namespace {
 
 // Places whose numbers are gathered from planes together: neighbours in each plane, whose sums of
 // 768 channels stay in the second-level cache.
-constexpr int64_t kPlaces = 128;
+constexpr int64_t kPlaces = 64;
 // Cells up to which `add_planes` makes rows of all of them first: those of a grid of patches.
 constexpr int64_t kCellsOfTable = 4096;
-// Planes that become columns of rows together: a cache line of halves, two of float32 numbers.
-constexpr int64_t kPlanes = 32;
+// Planes that become columns of rows together: two cache lines of halves, four of float32 numbers.
+constexpr int64_t kPlanes = 64;
 // Planes between the one that is read and the one whose numbers are sent for.
-constexpr int64_t kPlanesAhead = 4;
+constexpr int64_t kPlanesAhead = 8;
 
 [[noreturn]] void refuse() { throw std::invalid_argument("the features are not finite"); }
 

@@ -31,10 +31,8 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.command_line import command, next_steps
-from uov_jax.datasets.extracted_frames import ExtractedFrames
-from uov_jax.datasets.frames import FrameSource
+from uov_jax.datasets.open_frames import open_frames
 from uov_jax.datasets.rooms import RoomStore
-from uov_jax.datasets.s3dis_frames import S3DISFrames
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureManifest, FeatureWriter
 from uov_jax.fusion.frame_features import FileTeacher, read_text_embeddings
@@ -130,6 +128,8 @@ def fuse(options: argparse.Namespace) -> int:
     rooms = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(rooms)} of {len(everything)} rooms.")
+    else:
+        command.say_unproven_tasks(os.environ)
     if options.openscene is None:
         result = from_frames(options, store, vocabulary, rooms)
     else:
@@ -142,7 +142,7 @@ def from_frames(
 ) -> FusionResult:
     """Fuse what a teacher says of frames."""
     views = ViewSettings(options.cut, options.depth_tolerance)
-    source = frame_source(options, store)
+    source = open_frames(options.frames, store, options.every, depth_units=options.depth_units)
     teacher, text, prompt = teacher_of(options, vocabulary)
     settings = {
         **teacher.settings,
@@ -167,7 +167,6 @@ def from_frames(
         teacher,
         FeatureWriter(options.output, manifest, text, compress=options.compress),
         views=views,
-        every=options.every,
         memory=round(options.memory * GIGABYTE),
     )
 
@@ -203,13 +202,6 @@ def from_openscene(
     )
     writer = FeatureWriter(options.output, manifest, text, compress=options.compress)
     return import_rooms(store, rooms, published, writer)
-
-
-def frame_source(options: argparse.Namespace, store: RoomStore) -> FrameSource:
-    """The frames that the options name: of 2D-3D-S, or in OpenScene's folders."""
-    if store.manifest.dataset == "s3dis" and any(options.frames.glob("area_*/data/pose")):
-        return S3DISFrames(options.frames, store)
-    return ExtractedFrames(options.frames, options.depth_units)
 
 
 def teacher_of(

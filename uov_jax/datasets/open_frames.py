@@ -13,7 +13,11 @@ from uov_jax.errors import InputError
 
 
 def open_frames(
-    root: str | Path, store: RoomStore, every: int = 1, say: Callable[[str], object] = print
+    root: str | Path,
+    store: RoomStore,
+    every: int = 1,
+    say: Callable[[str], object] = print,
+    depth_units: float = 1000.0,
 ) -> FrameSource:
     """The frames below a folder: 2D-3D-S where there is `area_1/data/pose`, else folders of images.
 
@@ -22,6 +26,7 @@ def open_frames(
         store: of the rooms that the frames show.
         every: of a room's frames the first, and every so many-th after it are taken.
         say: told of a room's frames that have no pose.
+        depth_units: of depth images per metre; those of 2D-3D-S are known.
 
     Raises:
         MissingFileError: there is no such folder.
@@ -32,4 +37,4 @@ def open_frames(
         raise InputError(f"every {every}-th frame: expected at least 1")
     if any(Path(root).glob(POSES)):
         return S3DISFrames(root, store, every)
-    return ExtractedFrames(root, every=every, say=say)
+    return ExtractedFrames(root, depth_units, every=every, say=say)

@@ -52,7 +52,6 @@ def fuse_rooms(
     writer: FeatureWriter,
     *,
     views: ViewSettings = OPENSCENE_VIEWS,
-    every: int = 1,
     memory: int = MEMORY,
     say: Callable[[str], None] = print,
 ) -> FusionResult:
@@ -65,7 +64,6 @@ def fuse_rooms(
         teacher: of the images.
         writer: of the folder.
         views: when a point is seen.
-        every: n, to take every n-th frame.
         memory: bytes that sums may take.
         say: takes a line of what is about to happen, or went wrong.
 
@@ -75,7 +73,7 @@ def fuse_rooms(
     """
 
     def fuse(name: str, writing: WritingRoom) -> FusedRoom:
-        room, frames = store.room(name), source.frames(name)[::every]
+        room, frames = store.room(name), source.frames(name)
         turns = turns_of(len(room), teacher.embedding_size, memory)
         with tqdm(total=turns * len(frames), unit="frame", desc=name, leave=False, delay=2) as bar:
             return fuse_room(

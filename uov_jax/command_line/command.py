@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from uov_jax import processors
 from uov_jax.errors import UserError
 from uov_jax.files import expand_home
-from uov_jax.job_array import unproven_tasks
+from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
 
 STOPPED = 130  # as a shell says it of Ctrl-C
 GOES_ON = "The same command goes on from here."
@@ -61,13 +62,28 @@ def at_least(smallest: int) -> Callable[[str], int]:
     return number
 
 
-def say_unproven_tasks(environment: Mapping[str, str]) -> None:
-    """Say so where a Slurm job has tasks of which nothing tells that this process is one."""
-    if tasks := unproven_tasks(environment):
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """The option that names a share of the work."""
+    parser.add_argument(
+        "--shard",
+        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
+    )
+
+
+def shard_of(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Shard:
+    """The share that `--shard` or a scheduler's variables say, the whole where neither does.
+
+    Where a Slurm job has tasks of which nothing tells that this process is one, it says so.
+    """
+    if options.shard:
+        return parse_shard(options.shard)
+    shard = shard_from_environment(environment)
+    if shard.total == 1 and (tasks := unproven_tasks(environment)):
         print(
             f"The job has {tasks} tasks, but this process was not started by srun as one of them, "
             "so it does everything: `srun python ...` gives each its share."
         )
+    return shard
 
 
 def say_next(*commands: str) -> None:

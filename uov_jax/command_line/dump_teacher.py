@@ -29,7 +29,7 @@ from uov_jax.dumps.check import find_problems
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.dumps.write import DumpResult, dump_keyframes
 from uov_jax.errors import InputError
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, teacher_names
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
@@ -62,10 +62,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         type=command.at_least(1),
         help="images of a keyframe at a time; all 6 of nuScenes fill a GPU better",
     )
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     parser.add_argument("--check", action="store_true", help="verify the dump, write nothing")
     options = parser.parse_args(arguments)
     if not options.check and options.teacher is None:
@@ -117,16 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dump(options: argparse.Namespace) -> int:
     """Dump or check what the options say; returns the exit status."""
     # What a scheduler says is of the work: a dump is verified as a whole.
-    environment = {} if options.check else os.environ
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(environment)
+    shard = command.shard_of(options, {} if options.check else os.environ)
     vocabulary = load_vocabulary(options.vocabulary)
     tables = open_tables(options)
     everything = tables.keyframes(options.split)
     keyframes = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(keyframes)} of {len(everything)} keyframes.")
-    else:
-        command.say_unproven_tasks(environment)
     if options.check:
         return check(options, keyframes, vocabulary, tables)
     print(f"Loading the teacher {options.teacher!r}.", flush=True)

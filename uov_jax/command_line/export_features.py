@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.fusion.features import FeatureFolder, FeatureWriter
 from uov_jax.fusion.pseudo_labels import features_identity
-from uov_jax.job_array import parse_shard, shard_from_environment
 from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import load_vocabulary
 
@@ -52,10 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--split", action="append", help="several times for several; by default the recipe's"
     )
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     return parse_fields(parser, arguments)
 
 
@@ -83,7 +78,7 @@ def export(options: argparse.Namespace) -> None:
     splits = options.split or [split for split in (data.train_split, data.val_split) if split]
     everything = list(dict.fromkeys(room for split in splits for room in store.split(split)))
     features.check(everything)
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    shard = command.shard_of(options)
     rooms = shard.of(everything)
     checkpoint = options.checkpoint or default_directory(options.config)
     tensors, adapt = load_adapter(config, checkpoint, features)

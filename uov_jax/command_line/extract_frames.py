@@ -11,7 +11,6 @@ its share of the rooms.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from uov_jax.datasets.extract_frames import (
     recordings,
 )
 from uov_jax.errors import MissingFileError
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.workers import spread
 
@@ -47,10 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--width", type=command.at_least(2), default=320, help="of the images")
     parser.add_argument("--height", type=command.at_least(2), default=240, help="of the images")
     parser.add_argument("--workers", type=command.at_least(1), default=2, help="processes")
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     return parser.parse_args(arguments)
 
 
@@ -62,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def extract(options: argparse.Namespace) -> int:
     """Extract what the options say; returns the exit status."""
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
-    if shard.total == 1:
-        command.say_unproven_tasks(os.environ)
+    shard = command.shard_of(options)
     everything = recordings(options.data)
     if not everything:
         raise MissingFileError(

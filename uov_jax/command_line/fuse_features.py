@@ -22,7 +22,6 @@ the same folder.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -41,7 +40,7 @@ from uov_jax.fusion.image_features import ImageTeacher
 from uov_jax.fusion.openscene import OpenSceneFeatures
 from uov_jax.fusion.prompts import OPENSCENE_PROMPT
 from uov_jax.fusion.views import OPENSCENE_VIEWS, ViewSettings
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed, teacher_names
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
@@ -98,10 +97,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; CUDA where there is")
     parser.add_argument("--autocast", action="store_true", help="half precision where it is enough")
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     options = parser.parse_args(arguments)
     if (options.teacher is None) == (options.openscene is None):
         parser.error(f"give either --teacher ({', '.join(_dense())}, ...) or --openscene")
@@ -120,16 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fuse(options: argparse.Namespace) -> int:
     """Fuse what the options say; returns the exit status."""
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    shard = command.shard_of(options)
     store = RoomStore(options.rooms)
     vocabulary = load_vocabulary(options.vocabulary or store.manifest.vocabulary)
     store = RoomStore(options.rooms, vocabulary)  # refuses another vocabulary
-    everything = rooms_of(store, options.split)
+    everything = store.chosen(options.split)
     rooms = shard.of(everything)
     if shard.total > 1:
         print(f"Shard {shard}: {len(rooms)} of {len(everything)} rooms.")
-    else:
-        command.say_unproven_tasks(os.environ)
     if options.openscene is None:
         result = from_frames(options, store, vocabulary, rooms)
     else:
@@ -239,14 +233,6 @@ def clip_words(options: argparse.Namespace, vocabulary: Vocabulary) -> np.ndarra
     print("Loading CLIP for the words.", flush=True)
     made = create_teacher(CLIP, vocabulary, TeacherOptions(tuple(options.weights), options.device))
     return DenseTeacher(made).text_embeddings(vocabulary.words, options.prompt)
-
-
-def rooms_of(store: RoomStore, splits: Sequence[str] | None) -> list[str]:
-    """The rooms of some splits, each once, or all of the store; InputError if there are none."""
-    rooms = store.names() if splits is None else [r for split in splits for r in store.split(split)]
-    if not rooms:
-        raise InputError(f"{store.root}: the store has no rooms: prepare some first")
-    return list(dict.fromkeys(rooms))
 
 
 def finish(options: argparse.Namespace, shard: Shard, result: FusionResult, rooms: int) -> int:

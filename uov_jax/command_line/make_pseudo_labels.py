@@ -16,7 +16,6 @@ the same folder.
 from __future__ import annotations
 
 import argparse
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,6 @@ from tqdm import tqdm
 
 from uov_jax import processors
 from uov_jax.command_line import command, next_steps
-from uov_jax.command_line.fuse_features import rooms_of
 from uov_jax.config import RECIPES
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
@@ -39,7 +37,6 @@ from uov_jax.fusion.make_pseudo_labels import (
     RoomLabeller,
 )
 from uov_jax.input.room_voxels import random_rotation, room_voxels
-from uov_jax.job_array import parse_shard, shard_from_environment
 from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import load_vocabulary
 
@@ -70,10 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=command.at_least(1), default=processors.available(), help="threads"
     )
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     return parser.parse_args(arguments)
 
 
@@ -85,12 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def label(options: argparse.Namespace) -> None:
     """Make the pseudo labels that the options say."""
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
+    shard = command.shard_of(options)
     store = RoomStore(options.rooms)
     vocabulary = load_vocabulary(options.vocabulary or store.manifest.vocabulary)
     store = RoomStore(options.rooms, vocabulary)  # refuses another vocabulary
     features = FeatureFolder(options.features, vocabulary)
-    everything = rooms_of(store, options.split)
+    everything = store.chosen(options.split)
     voxels = first_of_voxel(options.voxel_size, options.seed) if options.voxel_size else None
     settings = LabelSettings(
         not options.no_filter, options.voxel_size, options.seed if options.voxel_size else 0

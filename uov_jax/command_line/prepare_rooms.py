@@ -37,7 +37,6 @@ the same folder.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +56,7 @@ from uov_jax.datasets.recordings import SCENE_LABELS, Recordings
 from uov_jax.datasets.s3dis import ALIGNED, HELD_OUT, UNALIGNED, S3DISRooms
 from uov_jax.datasets.scannet import ScanNetRooms
 from uov_jax.datasets.scans import ScanSource
-from uov_jax.job_array import Shard, parse_shard, shard_from_environment
+from uov_jax.job_array import Shard
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
@@ -96,10 +95,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--angles", type=Path, help="s3dis: root of the unaligned release, for its angles"
     )
     parser.add_argument("--workers", type=command.at_least(1), default=2, help="processes")
-    parser.add_argument(
-        "--shard",
-        help="3/16: the third of 16 shares; by default what the scheduler's variables say",
-    )
+    command.add_shard(parser)
     return parser.parse_args(arguments)
 
 
@@ -126,9 +122,7 @@ def open_source(options: argparse.Namespace, vocabulary: Vocabulary) -> ScanSour
 
 def prepare(options: argparse.Namespace) -> int:
     """Prepare what the options say; returns the exit status."""
-    shard = parse_shard(options.shard) if options.shard else shard_from_environment(os.environ)
-    if shard.total == 1:
-        command.say_unproven_tasks(os.environ)
+    shard = command.shard_of(options)
     dataset, words, seconds = FORMATS[options.format]
     vocabulary = load_vocabulary(options.vocabulary or words)
     source = open_source(options, vocabulary)

@@ -162,6 +162,19 @@ class RoomStore:
         found = (self.root / "rooms").glob("[!.]*/room.json")
         return sorted(path.parent.name for path in found)
 
+    def chosen(self, splits: Sequence[str] | None) -> list[str]:
+        """The rooms of some splits, each once, or all of the store for None.
+
+        Raises:
+            InputError: there are none, or no such split.
+            MissingFileError: as `split`.
+
+        """
+        rooms = self.names() if splits is None else [r for name in splits for r in self.split(name)]
+        if not rooms:
+            raise InputError(f"{self.root}: the store has no rooms: prepare some first")
+        return list(dict.fromkeys(rooms))
+
     def has(self, name: str) -> bool:
         """Whether a room was prepared."""
         return self._facts_path(name).is_file()

@@ -356,10 +356,9 @@ def distillation(dataset: str) -> ConfigDict:
         # occurs is a program to compile.
         voxels=(40_000, 500_000),
         # Where the rooms of a device have more voxels than so many a room on the average, the
-        # largest of them are cut to a part, another one in every epoch; None: never.
-        most_voxels=placeholder(int),
+        # largest of them are cut to a part, another one in every epoch; 0: never.
+        most_voxels=250_000,
     )
-    config.data.most_voxels = 250_000
     # In scripts/evaluate.py: the words to judge by, a folder of features or a file of embeddings by
     # the same teacher; "" for those of `features`, which may be "" then.
     config.data.text = ""

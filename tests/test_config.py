@@ -221,3 +221,63 @@ def test_the_home_of_nobody_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         parser.parse_args(["--data=~no-such-user/x"])
     assert "~no-such-user/x: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dataset", ["scannet", "s3dis"])
+@pytest.mark.parametrize(("variant", "batch", "epochs"), [("", 24, 150), (":paper", 16, 80)])
+def test_the_published_recipes_of_ess(dataset: str, variant: str, batch: int, epochs: int) -> None:
+    config = load_config(f"configs/ess_{dataset}.py{variant}")
+    assert (config.batch_size, config.total_epochs, config.data.points) == (batch, epochs, 40_000)
+    assert config.optimizer.to_dict() == {
+        "name": "adam", "learning_rate": 3e-3, "betas": (0.9, 0.999), "weight_decay": 4e-4,
+    }  # fmt: skip
+    assert (config.schedule.name, config.schedule.step_epochs, config.schedule.gamma) == (
+        "step", 20, 0.7,
+    )  # fmt: skip
+    assert (config.model.reduction, config.model.share_kept) == (4, 0.05)
+    assert config.reference_quirks == ()
+    assert config.data.vocabulary == dataset
+    assert config.data.labels == f"data/{dataset}/pseudo_labels"
+
+
+@pytest.mark.parametrize("dataset", ["scannet", "s3dis"])
+@pytest.mark.parametrize(
+    ("variant", "network", "features"),
+    [
+        ("", "minkunet18a", "specialised"),
+        (":14a", "minkunet14a", "specialised"),
+        (":plain", "minkunet18a", "features"),
+        (":14a-plain", "minkunet14a", "features"),
+    ],
+)
+def test_the_published_recipes_of_esg(
+    dataset: str, variant: str, network: str, features: str
+) -> None:
+    config = load_config(f"configs/esg_{dataset}.py{variant}")
+    assert (config.batch_size, config.total_epochs, config.data.loop) == (4, 100, 5)
+    assert tuple(config.data.voxel_size) == (0.02,) * 3
+    # Ten times the 1e-4 of the published file, as its steps have it.
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("adam", 1e-3)
+    assert (config.schedule.name, config.schedule.per, config.schedule.power) == (
+        "poly", "step", 0.9,
+    )  # fmt: skip
+    assert config.model.variant == network
+    assert config.data.features == f"data/{dataset}/{features}"
+    assert config.reference_quirks == ()
+    assert all(config.data[name] for name in ("rotate", "elastic", "flip", "colors"))
+
+
+@pytest.mark.parametrize("dataset", ["scannet", "s3dis"])
+def test_simulated_rooms_go_from_stage_to_stage(dataset: str) -> None:
+    first = load_config(f"configs/ess_{dataset}.py:sim")
+    second = load_config(f"configs/esg_{dataset}.py:sim")
+    plain = load_config(f"configs/esg_{dataset}.py:sim-plain")
+    for config in (first, second, plain):
+        assert (config.data.root, config.data.vocabulary) == ("data/sim-rooms/store", "scannet")
+    assert first.data.features == plain.data.features == "data/sim-rooms/features"
+    assert first.data.labels == "data/sim-rooms/pseudo_labels"
+    assert second.data.features == "data/sim-rooms/specialised"
+    with pytest.raises(ValueError, match="no variant 'simm' .*there are paper, sim"):
+        load_config(f"configs/ess_{dataset}.py:simm")
+    with pytest.raises(ValueError, match="no variant 'sim-14a' .*there are 14a, plain"):
+        load_config(f"configs/esg_{dataset}.py:sim-14a")

@@ -14,6 +14,7 @@ from uov_jax import sparse
 from uov_jax.checkpoints.run import (
     CheckpointError,
     RunCheckpoints,
+    find_best_checkpoint,
     find_checkpoint,
     has_checkpoint,
     read_arrays,
@@ -122,6 +123,26 @@ def test_the_best_is_kept_even_over_a_restart(tmp_path: Path) -> None:
     checkpoints.close()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["2", "6", "best.json"]
+
+
+def test_the_best_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    folder = tmp_path / "checkpoints"
+    checkpoints.save(1, make_state())
+    checkpoints.wait()
+    assert find_best_checkpoint(tmp_path) == folder / "1"  # without a score the last
+    for step, score in ((2, 0.5), (3, 0.2)):
+        checkpoints.save(step, make_state())
+        checkpoints.record_evaluation(step, score)
+    checkpoints.close()
+    for place in (tmp_path, folder):
+        assert find_best_checkpoint(place) == folder / "2"
+    assert find_best_checkpoint(folder / "3") == folder / "3"
+    shutil.rmtree(folder / "2")
+    assert find_best_checkpoint(tmp_path) == folder / "3"
+    (folder / "best.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="name the folder of one checkpoint instead"):
+        find_best_checkpoint(tmp_path)
 
 
 def test_evaluations_of_steps_to_come_are_forgotten(tmp_path: Path) -> None:

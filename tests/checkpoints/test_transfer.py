@@ -323,3 +323,57 @@ def test_a_variant_recognises_its_own_tensors(variant: str) -> None:
         for name, var in named_variables(model)
     }
     assert find_shape(tensors) == (variant, 3, 768, len(tensors))
+
+
+def test_a_network_of_rooms_goes_to_openscenes_form_and_back(tmp_path: Path) -> None:
+    """MinkUNet18A: {"state_dict": {"net3d.NAME": ...}}, which OpenScene's loader takes strictly."""
+    weights = recipe_weights("minkunet18a")
+    tensors = {f"module.net3d.{n}": torch.from_numpy(np.array(v)) for n, v in weights.items()}
+    # As its training saves it, on several devices.
+    published = {
+        "epoch": 99,
+        "state_dict": tensors,
+        "optimizer": {"state": {}, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999)}]},
+        "best_iou": np.float64(0.47),
+    }
+    torch.save(published, tmp_path / "model_best.pth.tar")
+    done = script("import_checkpoint.py", tmp_path / "model_best.pth.tar", "--output",
+                  tmp_path / "run", "--config", "configs/esg_scannet.py")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "minkunet18a, 3 input channel(s), 768 outputs: loaded" in done.stdout
+    assert "does not state voxel_size: taken as the recipe's" in done.stdout
+    evaluation = f"evaluate.py --config configs/esg_scannet.py --checkpoint {tmp_path / 'run'}"
+    assert evaluation in done.stdout
+    done = script("export_checkpoint.py", tmp_path / "run", "--output", tmp_path / "out.pth.tar")
+    assert done.returncode == 0, done.stderr
+    assert "['state_dict']" in done.stdout
+    assert f"import_checkpoint.py {tmp_path / 'out.pth.tar'} --output {tmp_path / 'out'}" in (
+        done.stdout
+    )
+    content = torch.load(tmp_path / "out.pth.tar", weights_only=True)
+    module = torch.nn.Module()
+    module.net3d = ReferenceLayout(reference_shapes("minkunet18a"))
+    module.load_state_dict(content["state_dict"], strict=True)
+    for name, tensor in module.net3d.state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), weights[name], err_msg=name)
+    again = load_state_dict_file(tmp_path / "out.pth.tar")
+    assert import_checkpoint(again, tmp_path / "again").shape.variant == "minkunet18a"
+
+
+def test_networks_of_rooms_are_sent_to_their_recipe(tmp_path: Path) -> None:
+    path = save_state_dict_file(tmp_path / "adapter.npz", adapter_tensors(64, 16))
+    done = script("import_checkpoint.py", path, "--output", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "adapter, 64 input channel(s), 64 outputs: loaded 3 tensors" in done.stdout
+    command = f"export_features.py --config configs/ess_scannet.py --checkpoint {tmp_path / 'run'}"
+    assert command in done.stdout
+    with pytest.raises(ValueError, match=r"adapter of embeddings is \(D / reduction, D\)"):
+        find_shape(adapter_tensors(64, 50))
+    with pytest.raises(ValueError, match=r"\.pth\.tar is for networks of voxels"):
+        export_checkpoint(tmp_path / "run", tmp_path / "adapter.pth.tar")
+
+
+def adapter_tensors(size: int, hidden: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {"fc.0.weight": (hidden, size), "fc.1.weight": (size, hidden), "fc.1.bias": (size,)}
+    return {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}

@@ -29,6 +29,9 @@ FREE_FIELDS = (
     "data.dumps",
     "data.features",
     "data.labels",
+    # Of judging alone.
+    "data.text",
+    "data.label_table",
     # Sizes of padded arrays: padding influences nothing.
     "data.voxels",
     "data.pairs",

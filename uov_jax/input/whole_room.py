@@ -62,16 +62,16 @@ def judged_facts(
     """What a room's points are judged by.
 
     Returns:
-        `truth` uint8[points] or None without labels; `seen` bool[points], whether a view saw the
-        point, and `teacher_label` uint8[points], the class of its fused feature, 0 for none: both
-        None without features.
+        `truth` uint8[points] or None without labels; `views` uint16[points], how many saw each,
+        `seen` bool[points], whether any did, and `teacher_label` uint8[points], the class of its
+        fused feature, 0 for none: None without features.
 
     """
-    seen = teacher_label = None
+    views = seen = teacher_label = None
     if fused is not None:
-        seen = np.asarray(fused.visible)
+        views, seen = np.asarray(fused.views), np.asarray(fused.visible)
         if classify is not None:
             teacher_label = np.zeros(len(room), np.uint8)
             teacher_label[seen] = np.concatenate([classify(part) for part in fused.parts(CHUNK)])
     truth = None if room.labels is None else np.asarray(room.labels)
-    return {"truth": truth, "seen": seen, "teacher_label": teacher_label}
+    return {"truth": truth, "views": views, "seen": seen, "teacher_label": teacher_label}

@@ -49,9 +49,9 @@ class Distillation:
         check_model(config.model)
         self.voxels = voxel_settings(settings)
         self.voxel_size = cube_side(config)
-        if settings.most_voxels is not None and settings.most_voxels < 1:
+        if settings.most_voxels < 0:
             raise InputError(
-                f"config.data.most_voxels = {settings.most_voxels}: expected at least 1, or None"
+                f"config.data.most_voxels = {settings.most_voxels}: expected 0, for never, or more"
             )
         self.data = open_rooms(config)
         features = self.data.features
@@ -84,7 +84,7 @@ class Distillation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        collate = CollateRooms(self.config.data.most_voxels)
+        collate = CollateRooms(self.config.data.most_voxels or None)
         return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

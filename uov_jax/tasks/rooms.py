@@ -15,12 +15,22 @@ from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
-from uov_jax.evaluation.scores import Scores
-from uov_jax.evaluation.validation import NETWORK, ValidationScores
+from uov_jax.evaluation.score_files import write_table
+from uov_jax.evaluation.scores import TEACHER, Scores
+from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN
+from uov_jax.evaluation.validation import NETWORK
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import features_identity
 from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
+
+# What the mean IoUs of a validation are called, by the points that they are of.
+METRICS = {
+    EVERYWHERE: "miou",
+    SEEN: "miou_seen",
+    BY_FEW: "miou_few_views",
+    BY_NONE: "miou_unseen",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,23 +126,30 @@ def validate_rooms(
         step: of the run.
 
     Returns:
-        The metrics of `ValidationScores`, `miou` the network's; nothing without a room.
+        Means as `ROOMS` has them: `miou` of all points, which decides what is best, and of those
+        that views saw, at most one, or none; the features' own; how far the network agrees with
+        them. Nothing without a room.
 
     """
     if not data.validation:
         return {}
-    scores = Scores(data.vocabulary.eval_classes)
+    scores = Scores(data.vocabulary.eval_classes, ROOMS)
     rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
     for room in tqdm.tqdm(rooms, total=len(data.validation), desc="validation", leave=False):
         scores.add(room.sample, room.columns)
-    found = ValidationScores(scores, "miou")
-    lines = [tables.format_table(found.columns)]
-    if found.teacher.points:
-        lines += found.summary()
-    tqdm.tqdm.write("\n".join(lines))
-    found.write_tables(directory, step)
-    matrix = found.everywhere
-    return found.metrics() | {
-        "miou_absent_one": matrix.mean_iou("one"),
-        "accuracy": matrix.accuracy(),
-    }
+    network = scores.columns[NETWORK].matrices
+    teacher = scores.columns.get(TEACHER, scores.empty_column()).everywhere
+    columns = {f"network, {subset}": network[subset] for subset in METRICS} | {TEACHER: teacher}
+    columns = {name: matrix for name, matrix in columns.items() if matrix.points}
+    tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
+    write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
+    found = {name: network[subset].mean_iou("untrue") for subset, name in METRICS.items()
+             if network[subset].points}  # fmt: skip
+    everywhere = network[EVERYWHERE]
+    found["miou_as_published"] = everywhere.mean_iou("zero", void="drop")
+    found["mean_accuracy"], found["accuracy"] = everywhere.mean_accuracy(), everywhere.accuracy()
+    if teacher.points:
+        equal, labelled = scores.agreement[NETWORK]
+        found["teacher_miou_seen"] = teacher.mean_iou("untrue")
+        found["teacher_agreement"] = equal / labelled
+    return found

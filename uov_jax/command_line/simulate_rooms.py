@@ -33,13 +33,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder for all of it")
-    parser.add_argument("--rooms", type=int, default=40, help="the last fifth is for validation")
+    parser.add_argument("--rooms", type=int, default=100, help="the last fifth is for validation")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it")
     parser.add_argument("--workers", type=command.at_least(1), default=2, help="processes")
     parser.add_argument(
         "--density",
         type=int,
-        default=40_000,
+        default=20_000,
         help="points of a room; 400000 fills some 200000 voxels of 2 cm",
     )
     parser.add_argument("--frames", type=int, default=24, help="of each room, 320 x 240 pixels")

@@ -18,8 +18,8 @@ rate is a tenth of the others', and the elastic distortion is computed and not u
 
 Expected: ScanNet's published score was not at hand, and nothing was measured here on ScanNet.
 
-":sim" differs in more than the data: MinkUNet14A, voxels of 10 cm (4,000 to 7,000 a room), 2 rooms a
-step, 1,500 steps at three times the rate, no distortion and no change of colours.
+":sim" differs in more than the data: MinkUNet14A, voxels of 10 cm (4,000 to 7,000 a room), 2
+rooms a step, 1,500 steps at three times the rate, no distortion and no change of colours.
 """
 
 from __future__ import annotations

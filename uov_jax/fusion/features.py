@@ -292,7 +292,7 @@ class FeatureWriter:
         temporary.mkdir()
         rows = RowWriter(temporary, self.manifest.embedding_size, compress=self.compress)
         try:
-            writing = WritingRoom(room, rows)
+            writing = WritingRoom(room, rows, temporary)
             yield writing
             facts = writing.close(temporary)
             write_text(temporary / MANIFEST.name, json.dumps({**(about or {}), **facts}, indent=1))
@@ -315,11 +315,17 @@ class FeatureWriter:
 
 
 class WritingRoom:
-    """A room of `FeatureWriter.open`, its points in order, some at a time."""
+    """A room of `FeatureWriter.open`, its points in order, some at a time.
 
-    def __init__(self, room: str, rows: RowWriter) -> None:
+    Attributes:
+        scratch: a folder for what is needed until the room is whole. What a killed process leaves
+            there is removed by `FeatureWriter.remove_unfinished`.
+
+    """
+
+    def __init__(self, room: str, rows: RowWriter, scratch: Path) -> None:
         """Begin without points."""
-        self._room, self._rows = room, rows
+        self._room, self._rows, self.scratch = room, rows, scratch
         self._views: list[np.ndarray] = []
         self._visible = 0
 

@@ -83,7 +83,6 @@ def fuse_rooms(
                 writing,
                 views=views,
                 memory=memory,
-                scratch=writer.root,
                 step=bar.update,
             )
 

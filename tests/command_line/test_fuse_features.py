@@ -126,6 +126,16 @@ def test_settings_change_what_is_seen_and_are_kept(made, tmp_path, capsys):
     assert "the folder holds fused features of settings = " in capsys.readouterr().err
 
 
+def test_other_words_are_refused(made, tmp_path, capsys):
+    root = tmp_path / "made"
+    shutil.copytree(made, root)
+    assert script.main(arguments(root, tmp_path / "features")) == 0
+    other = np.random.default_rng(9).normal(size=(len(VOCABULARY), SIZE))
+    np.savez(root / "frames" / "text_embeddings.npz", embeddings=other)
+    assert script.main(arguments(root, tmp_path / "features")) == 1
+    assert "text_embeddings.npz: the folder holds other embeddings" in capsys.readouterr().err
+
+
 def test_compressed_features_are_the_same(made, tmp_path):
     found = []
     for name, flags in (("plain", []), ("packed", ["--compress"])):
@@ -278,6 +288,11 @@ def test_published_features_become_a_folder(made, tmp_path, capsys):
     assert folder.manifest.teacher == "openscene"
     for room, mask in masks.items():
         np.testing.assert_array_equal(folder.room(room, len(mask)).views, mask)
+    # Other words are not dropped without a word.
+    other = np.random.default_rng(9).normal(size=(len(VOCABULARY), SIZE))
+    np.savez(tmp_path / "other.npz", embeddings=other)
+    assert script.main(arguments(made, output, **(options | {"text": tmp_path / "other.npz"}))) == 1
+    assert "text_embeddings.npz: the folder holds other embeddings" in capsys.readouterr().err
     # The third room has none.
     assert script.main(arguments(made, output, **(options | {"split": None}))) == 1
     assert f"{ROOMS[2]}.pt: no features of the scene" in capsys.readouterr().err

@@ -143,6 +143,20 @@ def test_a_folder_is_bound_to_its_teacher_and_words(writer):
         FeatureFolder(writer.root, load_vocabulary("s3dis"))
 
 
+def test_a_folder_is_bound_to_the_embeddings_of_its_words(writer):
+    close = TEXT + np.random.default_rng(1).uniform(-9e-4, 9e-4, TEXT.shape).astype(np.float32)
+    FeatureWriter(writer.root, FACTS, close)  # the same words on another device
+    np.testing.assert_array_equal(FeatureFolder(writer.root).text_embeddings, TEXT)
+    other = TEXT.copy()
+    other[3] = other[3, ::-1]
+    with pytest.raises(FeatureError, match=r"other embeddings of the words .* the first in row 3"):
+        FeatureWriter(writer.root, FACTS, other)
+    with pytest.raises(FeatureError, match=f"holds {len(TEXT)} words, not {len(TEXT) - 1}: give"):
+        FeatureWriter(writer.root, FACTS, TEXT[:-1])
+    with pytest.raises(FeatureError, match="other embeddings of the words"):
+        FeatureWriter(writer.root, FACTS, np.full_like(TEXT, np.nan))
+
+
 def test_files_that_do_not_fit_the_room_are_named(writer):
     views, features = room()
     writer.write("a", views, features)

@@ -34,6 +34,9 @@ FUSED, SPECIALISED = "fused", "specialised"
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 _UNFINISHED = ".tmp"
 ROWS_AT_ONCE = 4096  # of features that are written: 6 MB of 768 numbers
+# That numbers of unit rows may differ by where processes embed the same words on different devices,
+# in half precision too; other prompts or weights move some by a hundredth and more.
+SAME_WORDS = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +250,7 @@ class FeatureWriter:
                 all different, but slower to read at random. A folder may have rooms of both kinds.
 
         Raises:
-            FeatureError: the folder holds other features.
+            FeatureError: the folder holds other features, or other embeddings of the words.
 
         """
         self.root, self.manifest, self.compress = Path(root), manifest, compress
@@ -257,6 +260,24 @@ class FeatureWriter:
                 self.root / TEXT_EMBEDDINGS, {"embeddings": text_embeddings.astype(np.float32)}
             )
         MANIFEST.create(self.root, manifest)
+        self._check_words(np.asarray(text_embeddings, np.float32))
+
+    def _check_words(self, text: np.ndarray) -> None:
+        """FeatureError unless the folder's words are these."""
+        there = FeatureFolder(self.root).text_embeddings
+        if there.shape != text.shape:
+            raise FeatureError(
+                f"{self.root / TEXT_EMBEDDINGS}: the folder holds {len(there)} words, not "
+                f"{len(text)}: give another folder"
+            )
+        apart = np.abs(there - text).max(axis=1)
+        if not (apart <= SAME_WORDS).all():
+            raise FeatureError(
+                f"{self.root / TEXT_EMBEDDINGS}: the folder holds other embeddings of the words "
+                f"(they are up to {apart.max():.3g} apart, the first in row "
+                f"{np.argmin(apart <= SAME_WORDS)}): give the weights or --text that it was made "
+                "with, or another folder"
+            )
 
     def has(self, room: str) -> bool:
         """Whether a room is there already, whole."""

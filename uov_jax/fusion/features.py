@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,26 @@ class FeatureFolder:
                 f"is {missing[0]}: finish scripts/fuse_features.py"
             )
 
+    def identity(self, rooms: Sequence[str]) -> str:
+        """sha256 of manifest, words and the facts of some rooms, in hexadecimal.
+
+        Among the facts is what the features' content comes to, so no array but the words is read.
+
+        Raises:
+            MissingFileError: a room was not fused, or there are no words.
+            FeatureError: a file cannot be used.
+
+        """
+        self.check(list(rooms))
+        found = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self.manifest), sort_keys=True).encode()
+        )
+        found.update(self.text_embeddings.tobytes())
+        for room in rooms:
+            facts = facts_of(self.root / room, MANIFEST.name)
+            found.update(f"\n{room}: {json.dumps(facts, sort_keys=True)}".encode())
+        return found.hexdigest()
+
     def num_seen(self, room: str) -> int:
         """How many points of a room have a feature; no array is opened.
 
@@ -200,7 +221,7 @@ class FeatureFolder:
 
         """
         self.check([room])
-        return facts_of(self.root / room, MANIFEST.name)["visible"]
+        return int(facts_of(self.root / room, MANIFEST.name)["visible"])
 
     def room(self, name: str, points: int) -> RoomFeatures:
         """The features of a room of so many points.
@@ -377,17 +398,23 @@ class WritingRoom:
                 f"found {self._rows.rows}"
             )
 
-    def close(self, folder: Path) -> dict[str, int]:
+    def close(self, folder: Path) -> dict[str, object]:
         """Finish the files; the facts of the room."""
         if not self._visible:
             raise FeatureError(
                 f"room {self._room}: no view sees any of its points: are the poses from camera to "
                 "world, in metres, and of this room?"
             )
-        np.save(folder / "views.npy", np.concatenate(self._views), allow_pickle=False)
+        views = np.concatenate(self._views)
+        np.save(folder / "views.npy", views, allow_pickle=False)
         rows = self._rows.close()
-        points = sum(map(len, self._views))
-        return {"points": points, "visible": rows["rows"], "different": rows["different"]}
+        content = hashlib.sha256(views.tobytes() + self._rows.content.encode()).hexdigest()
+        return {
+            "points": len(views),
+            "visible": rows["rows"],
+            "different": rows["different"],
+            "content": content,
+        }
 
 
 def expected_bytes(points: int, embedding_size: int) -> int:

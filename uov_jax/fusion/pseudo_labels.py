@@ -227,7 +227,9 @@ class PseudoLabelFolder:
         The facts tell labels apart that were made anew: which classes they were chosen from, and
         how many points have which. No array is read. Errors as `facts`.
         """
-        found = hashlib.sha256(json.dumps(dataclasses.asdict(self.manifest), sort_keys=True).encode())
+        found = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self.manifest), sort_keys=True).encode()
+        )
         for room in rooms:
             found.update(f"\n{room}: {self.facts(room).to_json()}".encode())
         return found.hexdigest()

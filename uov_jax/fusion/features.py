@@ -304,6 +304,20 @@ class FeatureWriter:
         """Whether a room is there already, whole."""
         return (self.root / room / MANIFEST.name).is_file()
 
+    def rooms(self) -> list[str]:
+        """All rooms that are there, whole, sorted."""
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST.name}"))
+
+    def source(self, room: str) -> str | None:
+        """The `source` that a room was written with; None where it does not say.
+
+        Raises:
+            FeatureError: the file of its facts cannot be read.
+
+        """
+        found = facts_of(self.root / room, MANIFEST.name).get("source")
+        return None if found is None else str(found)
+
     def write(self, room: str, views: np.ndarray, features: np.ndarray) -> None:
         """Write one room, whole or not at all: uint16[N] and float16[V, D] of `RoomFeatures`."""
         visible = int(np.count_nonzero(views))
@@ -323,7 +337,8 @@ class FeatureWriter:
 
         Args:
             room: its name.
-            about: more to keep of it, by name, for people.
+            about: more to keep of it, by name: `source`, what it is made of as one short word, and
+                what is for people.
 
         Raises:
             FeatureError: there is no point, or none with a feature.

@@ -21,7 +21,7 @@ from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
-from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.features import FeatureFolder, FeatureWriter
 from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller
 from uov_jax.fusion.pseudo_labels import (
     PseudoLabelError,
@@ -196,6 +196,24 @@ def test_ess_does_not_go_on_with_labels_that_were_made_anew(
     label()
     with pytest.raises(CheckpointError, match="was written with pseudo_labels ="):
         go_on()
+
+
+@pytest.mark.parametrize("recipe", ["ess_scannet", "esg_scannet"])
+def test_a_run_is_bound_to_what_the_features_of_its_rooms_are(
+    configure: Any, folder: Path, tmp_path: Path, recipe: str
+) -> None:
+    """Other features of a room under the same manifest are another run's; of others, not."""
+    shutil.copytree(folder / "features", tmp_path / "features")
+    config = configure(recipe, features=str(tmp_path / "features"))
+    features = FeatureFolder(tmp_path / "features")
+    writer = FeatureWriter(features.root, features.manifest, features.text_embeddings)
+    before = build_task(config).identity()
+    for name in (*ROOMS["val"], ROOMS["train"][1]):
+        assert build_task(config).identity() == before
+        found = features.room(name, RoomStore(folder / "store").facts(name).points)
+        writer.write(name, np.array(found.views), found.features * np.float16(2))
+    after = build_task(config).identity()
+    assert {key for key in before if before[key] != after[key]} == {"features_of_rooms"}
 
 
 def test_the_loss_of_ess_is_of_labelled_points_alone(configure: Any) -> None:

@@ -220,7 +220,7 @@ class RoomStore:
         """
         found = hashlib.sha256(json.dumps(dataclasses.asdict(self.manifest)).encode())
         for name in rooms:
-            facts = self.facts(name)
+            facts = dataclasses.replace(self.facts(name), source="")  # which is a path
             found.update(f"\n{name}: {json.dumps(dataclasses.asdict(facts))}".encode())
             if self.has_labels(name):
                 labels = self._array(name, "labels", np.dtype(np.uint8), (facts.points,))

@@ -126,6 +126,98 @@ def test_settings_change_what_is_seen_and_are_kept(made, tmp_path, capsys):
     assert "the folder holds fused features of settings = " in capsys.readouterr().err
 
 
+def test_other_words_are_refused(made, tmp_path, capsys):
+    root = tmp_path / "made"
+    shutil.copytree(made, root)
+    assert script.main(arguments(root, tmp_path / "features")) == 0
+    other = np.random.default_rng(9).normal(size=(len(VOCABULARY), SIZE))
+    np.savez(root / "frames" / "text_embeddings.npz", embeddings=other)
+    assert script.main(arguments(root, tmp_path / "features")) == 1
+    assert "text_embeddings.npz: the folder holds other embeddings" in capsys.readouterr().err
+
+
+def resumed(root: Path, output: Path, capsys, **changes: object) -> str:
+    """What is said against going on with `output`."""
+    capsys.readouterr()
+    assert script.main(arguments(root, output, **changes)) == 1
+    assert sorted(path.name for path in output.glob("scene*")) == list(ROOMS[:2])
+    return capsys.readouterr().err
+
+
+def turn(frames: Path) -> None:
+    """Another pose of one frame."""
+    path = frames / ROOMS[0] / "pose" / "2.txt"
+    pose = np.loadtxt(path)
+    pose[2, 3] += 0.01
+    np.savetxt(path, pose)
+
+
+def cut_intrinsics(frames: Path) -> None:
+    """Another camera of one room."""
+    np.savetxt(frames / ROOMS[1] / "intrinsics.txt", INTRINSICS + np.diag([1.0, 0, 0]))
+
+
+def leave_out(frames: Path) -> None:
+    """One frame fewer."""
+    for path in (frames / ROOMS[0]).glob("*/4.*"):
+        path.unlink()
+
+
+def more_masks(frames: Path) -> None:
+    """Other features of the same teacher beside the same frames."""
+    masks, embeddings = np.ones((9, 12), np.uint16), np.ones((1, SIZE), np.float16)
+    np.savez(frames / ROOMS[0] / "features" / "1.npz", masks=masks, embeddings=embeddings)
+
+
+@pytest.mark.parametrize("change", [turn, cut_intrinsics, leave_out, more_masks])
+def test_a_folder_holds_one_fusion(made, tmp_path, capsys, change):
+    output, other = tmp_path / "features", tmp_path / "other" / "frames"
+    assert script.main(arguments(made, output, split="train")) == 0
+    shutil.copytree(made / "frames", other)
+    change(other)
+    error = resumed(made, output, capsys, frames=other)
+    assert "the room was made of other frames than it has now" in error
+    # A share of which nothing is there yet is compared by the rooms of others.
+    error = resumed(made, output, capsys, frames=other, split="val")
+    assert "the room was made of other frames than it has now" in error
+    # Copied frames are the same; and rooms that are made need theirs no more.
+    shutil.rmtree(other)
+    shutil.copytree(made / "frames", other)
+    shutil.rmtree(other / ROOMS[0])
+    assert script.main(arguments(made, output, frames=other)) == 0
+
+
+def test_units_of_depth_are_of_all_rooms(made, tmp_path, capsys):
+    output = tmp_path / "features"
+    assert script.main(arguments(made, output, split="train")) == 0
+    error = resumed(made, output, capsys, depth_units=1001)
+    assert "the folder holds fused features of settings = " in error
+    assert "'depth_units': 1001.0}: give another folder" in error
+
+
+def test_the_resize_of_a_teachers_grids_is_of_all_rooms(made, tmp_path, capsys):
+    root, output = tmp_path / "made", tmp_path / "features"
+    shutil.copytree(made, root)
+    assert script.main(arguments(root, output, split="train")) == 0
+    facts = json.loads((root / "frames" / "teacher.json").read_text()) | {"resize": "nearest"}
+    (root / "frames" / "teacher.json").write_text(json.dumps(facts))
+    assert "not of {'resize': 'nearest', " in resumed(root, output, capsys)
+
+
+def test_rooms_that_do_not_say_what_they_are_of_are_counted(made, tmp_path, capsys):
+    output = tmp_path / "features"
+    assert script.main(arguments(made, output)) == 0
+    path = output / ROOMS[0] / "fused.json"
+    facts = json.loads(path.read_text())
+    del facts["source"]
+    path.write_text(json.dumps(facts))
+    capsys.readouterr()
+    assert script.main(arguments(made, output)) == 0
+    assert "1 rooms were there before it was kept which frames they are of" in (
+        capsys.readouterr().out
+    )
+
+
 def test_compressed_features_are_the_same(made, tmp_path):
     found = []
     for name, flags in (("plain", []), ("packed", ["--compress"])):
@@ -278,6 +370,20 @@ def test_published_features_become_a_folder(made, tmp_path, capsys):
     assert folder.manifest.teacher == "openscene"
     for room, mask in masks.items():
         np.testing.assert_array_equal(folder.room(room, len(mask)).views, mask)
+    # Other words are not dropped without a word.
+    other = np.random.default_rng(9).normal(size=(len(VOCABULARY), SIZE))
+    np.savez(tmp_path / "other.npz", embeddings=other)
+    assert script.main(arguments(made, output, **(options | {"text": tmp_path / "other.npz"}))) == 1
+    assert "text_embeddings.npz: the folder holds other embeddings" in capsys.readouterr().err
+    # Neither are other features.
+    shutil.copytree(tmp_path / "published", tmp_path / "second")
+    torch = pytest.importorskip("torch")
+    content = torch.load(tmp_path / "second" / f"{ROOMS[1]}.pt", weights_only=False)
+    torch.save(content | {"feat": content["feat"] * 2}, tmp_path / "second" / f"{ROOMS[1]}.pt")
+    second = options | {"openscene": tmp_path / "second"}
+    assert script.main(arguments(made, output, **second)) == 1
+    error = capsys.readouterr().err
+    assert f"{ROOMS[1]}: the room was made of other published files than it has now" in error
     # The third room has none.
     assert script.main(arguments(made, output, **(options | {"split": None}))) == 1
     assert f"{ROOMS[2]}.pt: no features of the scene" in capsys.readouterr().err

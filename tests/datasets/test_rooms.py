@@ -319,3 +319,18 @@ def test_scene_labels_of_another_encoding_are_refused(tmp_path: Path) -> None:
     path.write_bytes("küche: bed".encode("latin1"))
     with pytest.raises(RoomError, match="not UTF-8 text"):
         read_scene_labels(path, CLASSES)
+
+
+def test_rooms_are_told_apart_by_facts_and_labels(store: Path) -> None:
+    opened = RoomStore(store)
+    first, both = opened.identity(["b-2"]), opened.identity(["b-2", "c.3"])
+    assert first != both
+    coords, colors = cloud(21, 1)
+    writer = RoomWriter(store, "scannet", SCANNET)
+    writer.write("b-2", coords, colors, labels_of(21), source="elsewhere/b-2.ply")
+    assert opened.identity(["b-2"]) == first
+    writer.write("b-2", coords, colors, labels_of(21)[::-1])
+    assert opened.identity(["b-2"]) != first
+    assert opened.identity(["b-2", "c.3"]) != both
+    writer.write("b-2", coords, colors, None)
+    assert opened.identity(["b-2"]) != first

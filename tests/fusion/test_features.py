@@ -69,6 +69,7 @@ def test_a_room_may_come_in_parts(writer):
             writing.append(part, iter([rows[:3], rows[3:]]))
     np.testing.assert_array_equal(FeatureFolder(writer.root).room("a", 90).features, features)
     facts = json.loads((writer.root / "a" / "fused.json").read_text())
+    assert len(facts.pop("content")) == 64
     assert facts == {
         "frames": 3,
         "points": 90,
@@ -141,6 +142,45 @@ def test_a_folder_is_bound_to_its_teacher_and_words(writer):
     FeatureWriter(writer.root, FACTS, TEXT)
     with pytest.raises(FeatureError, match="words of the vocabulary 'scannet', not of 's3dis'"):
         FeatureFolder(writer.root, load_vocabulary("s3dis"))
+
+
+def test_a_folder_is_bound_to_the_embeddings_of_its_words(writer):
+    close = TEXT + np.random.default_rng(1).uniform(-9e-4, 9e-4, TEXT.shape).astype(np.float32)
+    FeatureWriter(writer.root, FACTS, close)  # the same words on another device
+    np.testing.assert_array_equal(FeatureFolder(writer.root).text_embeddings, TEXT)
+    other = TEXT.copy()
+    other[3] = other[3, ::-1]
+    with pytest.raises(FeatureError, match=r"other embeddings of the words .* the first in row 3"):
+        FeatureWriter(writer.root, FACTS, other)
+    with pytest.raises(FeatureError, match=f"holds {len(TEXT)} words, not {len(TEXT) - 1}: give"):
+        FeatureWriter(writer.root, FACTS, TEXT[:-1])
+    with pytest.raises(FeatureError, match="other embeddings of the words"):
+        FeatureWriter(writer.root, FACTS, np.full_like(TEXT, np.nan))
+
+
+def test_features_are_told_apart_by_their_content(tmp_path):
+    """However they are kept, and in whatever parts they came."""
+    views, features = room(90)
+
+    def identity(name: str, views: np.ndarray, rows: np.ndarray, **options: bool) -> str:
+        writer = FeatureWriter(tmp_path / name, FACTS, TEXT, **options)
+        half = 40, np.count_nonzero(views[:40])
+        with writer.open("a") as writing:
+            writing.append(views[: half[0]], rows[: half[1]])
+            writing.append(views[half[0] :], rows[half[1] :])
+        writer.write("b", *room(20, seed=1))
+        return FeatureFolder(writer.root).identity(["a"])
+
+    one = identity("one", views, features)
+    assert identity("packed", views, features, compress=True) == one
+    turned, other = views.copy(), features.copy()
+    turned[np.flatnonzero(views)[0]] += 1
+    other[3, 2] += 1
+    assert len({one, identity("views", turned, features), identity("rows", views, other)}) == 3
+    folder = FeatureFolder(tmp_path / "one")
+    assert folder.identity(["a", "b"]) not in (one, folder.identity(["b"]))
+    with pytest.raises(MissingFileError, match="1 of 2 rooms have no features, the first is c"):
+        folder.identity(["a", "c"])
 
 
 def test_files_that_do_not_fit_the_room_are_named(writer):

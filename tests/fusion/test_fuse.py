@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def fused(
     facts = FeatureManifest(teacher.name, "", teacher.embedding_size, "scannet", "w", "h")
     writer = FeatureWriter(root, facts, np.eye(teacher.embedding_size))
     with writer.open("room") as writing:
-        result = fuse_room(coords, frames, teacher, writing, scratch=root, **options)
+        result = fuse_room(coords, frames, teacher, writing, **options)
     assert sorted(path.name for path in root.iterdir()) == [
         "fused.json", "room", "text_embeddings.npz",
     ]  # fmt: skip
@@ -236,6 +237,21 @@ def test_progress_is_told_of_every_frame(tmp_path):
     fused(tmp_path / "out", coords, frames, teacher_of(frames), views=VIEWS,
           memory=4 * 8 * 200, step=lambda: steps.append(1))  # fmt: skip
     assert len(steps) == 2 * len(frames)
+
+
+def test_what_a_killed_process_kept_of_frames_is_removed_with_its_room(tmp_path):
+    coords, frames = wall(), write_frames(tmp_path / "room", poses())
+    root, killed = tmp_path / "out", tmp_path / "killed"
+
+    def step() -> None:
+        if not killed.exists() and list(root.rglob("frames-*/*")):
+            shutil.copytree(root, killed)  # as the disk is at this moment
+
+    fused(root, coords, frames, teacher_of(frames), views=VIEWS, memory=4 * 8 * 200, step=step)
+    assert list(killed.rglob("frames-*/*"))
+    facts = FeatureFolder(killed).manifest
+    FeatureWriter(killed, facts, np.eye(8)).remove_unfinished(["room"])
+    assert sorted(path.name for path in killed.iterdir()) == ["fused.json", "text_embeddings.npz"]
 
 
 def test_the_resize_of_a_grid_is_the_teachers(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.errors import InputError, MissingFileError, NotFiniteError
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
+from uov_jax.evaluation.progress import EvaluationProgressError
 from uov_jax.evaluation.scoring import BY_FEW, BY_MANY, BY_NONE
-from uov_jax.fusion.features import SPECIALISED, FeatureFolder
+from uov_jax.fusion.features import SPECIALISED, FeatureFolder, FeatureWriter
 from uov_jax.pictures.judged import JudgedPictures
 from uov_jax.quirks import HALF_SCORES
 from uov_jax.vocabulary import load_vocabulary
@@ -227,6 +229,52 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, config: ConfigDict, network
     assert again.clock.sweeps < 2
     for name, column in whole.scores.columns.items():
         np.testing.assert_array_equal(column.counts(), again.scores.columns[name].counts())
+
+
+def test_a_finished_evaluation_is_of_its_words_rooms_and_features_alone(
+    tmp_path: Path, config: ConfigDict, network: Path, folder: Path
+) -> None:
+    """What lies at the same paths may be other data; the same data may be written again."""
+    mine = tmp_path / "mine"
+    shutil.copytree(folder, mine)
+    config.data.update(root=str(mine / "rooms"), features=str(mine / "features"))
+    config.data.text = str(mine / "words.npz")
+    text_file, room = mine / "features" / "text_embeddings.npz", "scene0002_00"
+    shutil.copy(text_file, mine / "words.npz")
+    labels = mine / "rooms" / "rooms" / room / "labels.npy"
+    judge(config, {NETWORK: network}, tmp_path / "out")
+    for path in (mine / "words.npz", labels):
+        path.write_bytes(path.read_bytes())
+
+    def given_again() -> bool:
+        split = PointwiseRooms(config, config.data.val_split)
+        split.judge = lambda *arguments: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+        networks = {NETWORK: network}
+        return evaluate(split, networks, tmp_path / "out", QUIET, config, JudgedPictures()).finished
+
+    assert given_again()
+
+    def refused(name: str) -> None:
+        with pytest.raises(EvaluationProgressError, match=f"an evaluation with {name} = "):
+            judge(config, {NETWORK: network}, tmp_path / "out")
+
+    words = np.load(mine / "words.npz")["embeddings"]
+    np.savez(mine / "words.npz", embeddings=words[::-1])
+    refused("words")
+    shutil.copy(text_file, mine / "words.npz")
+    before = labels.read_bytes()
+    np.save(labels, np.load(labels)[::-1])
+    refused("rooms")
+    labels.write_bytes(before)
+    assert given_again()
+    store = RoomStore(mine / "rooms")
+    points = store.facts(room).points
+    features = FeatureFolder(mine / "features")
+    found = features.room(room, points)
+    views, rows = np.array(found.views), np.array(found.features)
+    rows[5] += 1
+    FeatureWriter(features.root, features.manifest, words).write(room, views, rows)
+    refused("features")
 
 
 def test_the_words_of_another_dataset_judge_the_same_network(

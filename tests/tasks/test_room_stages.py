@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.tiny_rooms import write_features, write_rooms
-from uov_jax.checkpoints.run import find_checkpoint, read_arrays
+from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.fusion.features import FeatureFolder
+from uov_jax.files import write_text
+from uov_jax.fusion.features import FeatureFolder, FeatureWriter
+from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller
 from uov_jax.fusion.pseudo_labels import (
     PseudoLabelError,
     PseudoLabelManifest,
@@ -165,6 +168,52 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     assert whole.step == 4
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name])
+
+
+def test_ess_does_not_go_on_with_labels_that_were_made_anew(
+    configure: Any, folder: Path, tmp_path: Path
+) -> None:
+    """At the same place, of the same features, but from other classes of the rooms."""
+    vocabulary = load_vocabulary("scannet")
+    features = FeatureFolder(folder / "features", vocabulary)
+    shutil.copytree(folder / "store", tmp_path / "store")
+
+    def label() -> None:
+        shutil.rmtree(tmp_path / "labels", ignore_errors=True)
+        store = RoomStore(tmp_path / "store", vocabulary)
+        made = RoomLabeller(store, features, vocabulary, tmp_path / "labels", LabelSettings())
+        list(made.label(made.check(store.names())))
+
+    def go_on() -> None:
+        config = configure("ess_scannet", val_split="", labels=str(tmp_path / "labels"))
+        train(build_task(config), config, tmp_path / "run", jax.devices()[:1])
+
+    label()
+    go_on()
+    label()
+    go_on()  # the same labels
+    write_text(tmp_path / "store" / "scene_labels.txt", "scene0003_00: wall, floor")
+    label()
+    with pytest.raises(CheckpointError, match="was written with pseudo_labels ="):
+        go_on()
+
+
+@pytest.mark.parametrize("recipe", ["ess_scannet", "esg_scannet"])
+def test_a_run_is_bound_to_what_the_features_of_its_rooms_are(
+    configure: Any, folder: Path, tmp_path: Path, recipe: str
+) -> None:
+    """Other features of a room under the same manifest are another run's; of others, not."""
+    shutil.copytree(folder / "features", tmp_path / "features")
+    config = configure(recipe, features=str(tmp_path / "features"))
+    features = FeatureFolder(tmp_path / "features")
+    writer = FeatureWriter(features.root, features.manifest, features.text_embeddings)
+    before = build_task(config).identity()
+    for name in (*ROOMS["val"], ROOMS["train"][1]):
+        assert build_task(config).identity() == before
+        found = features.room(name, RoomStore(folder / "store").facts(name).points)
+        writer.write(name, np.array(found.views), found.features * np.float16(2))
+    after = build_task(config).identity()
+    assert {key for key in before if before[key] != after[key]} == {"features_of_rooms"}
 
 
 def test_the_loss_of_ess_is_of_labelled_points_alone(configure: Any) -> None:

@@ -46,6 +46,7 @@ from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed, te
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 GIGABYTE = 10**9
+DEPTH_UNITS = 1000.0  # per metre, where nothing else is said
 OPENSCENE = "openscene"
 CLIP = "maskclip"  # whose file has the words of OpenScene's features
 
@@ -87,7 +88,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="share of the measured depth that a seen point may be away",
     )
     parser.add_argument(
-        "--depth-units", type=float, default=1000.0, help="of depth images per metre"
+        "--depth-units", type=float, default=DEPTH_UNITS, help="of depth images per metre"
     )
     parser.add_argument(
         "--memory", type=float, default=2.0, help="gigabytes for sums of features of one room"
@@ -145,6 +146,8 @@ def from_frames(
         "every": options.every,
         "prompt": prompt,
     }
+    if options.depth_units != DEPTH_UNITS:
+        settings["depth_units"] = options.depth_units
     manifest = FeatureManifest(
         teacher.name,
         teacher.weights_hash,

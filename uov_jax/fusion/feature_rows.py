@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
@@ -51,6 +51,7 @@ class RowWriter:
         self._folder, self._columns = folder, columns
         self._number: dict[bytes, int] = {}
         self._same: list[np.ndarray] = []
+        self._content = hashlib.blake2b(digest_size=16)
         self._file: _PlainFile | _PackedFile = (
             _PackedFile(folder, columns) if compress else _PlainFile(folder, columns)
         )
@@ -64,6 +65,7 @@ class RowWriter:
         for i, row in enumerate(rows):
             # Of 128 bits: that two different rows share one will not happen.
             digest = hashlib.blake2b(row.data, digest_size=16).digest()
+            self._content.update(digest)
             same[i] = self._number.setdefault(digest, len(self._number))
             if len(self._number) > known:
                 known += 1
@@ -71,6 +73,11 @@ class RowWriter:
         self.rows += len(rows)
         self._same.append(same)
         self._file.append(rows if len(new) == len(rows) else rows[new])
+
+    @property
+    def content(self) -> str:
+        """Of all rows in their order, in hexadecimal, however they are kept."""
+        return self._content.hexdigest()
 
     def close(self) -> dict[str, int]:
         """Finish the files; how many rows there are, and how many different ones."""
@@ -221,8 +228,8 @@ def _unpack(packed: bytes) -> np.ndarray:
     return from_byte_planes(np.stack([lower, upper])).view(HALF)
 
 
-def facts_of(folder: Path, name: str) -> dict[str, int]:
-    """What a room's JSON file says of its rows.
+def facts_of(folder: Path, name: str) -> dict[str, Any]:
+    """What a room's JSON file says: `points` and `visible`, numbers, and whatever else there is.
 
     Raises:
         FeatureError: it cannot be read.
@@ -231,6 +238,6 @@ def facts_of(folder: Path, name: str) -> dict[str, int]:
     path = folder / name
     try:
         content = json.loads(read_bytes(path).decode())
-        return {key: int(content[key]) for key in ("points", "visible")}
+        return {**content, **{key: int(content[key]) for key in ("points", "visible")}}
     except (ValueError, KeyError, TypeError) as error:
         raise FeatureError(f"{path}: not the facts of a room's features: {error}") from error

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,9 @@ FUSED, SPECIALISED = "fused", "specialised"
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 _UNFINISHED = ".tmp"
 ROWS_AT_ONCE = 4096  # of features that are written: 6 MB of 768 numbers
+# That numbers of unit rows may differ by where processes embed the same words on different devices,
+# in half precision too; other prompts or weights move some by a hundredth and more.
+SAME_WORDS = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,26 @@ class FeatureFolder:
                 f"is {missing[0]}: finish scripts/fuse_features.py"
             )
 
+    def identity(self, rooms: Sequence[str]) -> str:
+        """sha256 of manifest, words and the facts of some rooms, in hexadecimal.
+
+        Among the facts is what the features' content comes to, so no array but the words is read.
+
+        Raises:
+            MissingFileError: a room was not fused, or there are no words.
+            FeatureError: a file cannot be used.
+
+        """
+        self.check(list(rooms))
+        found = hashlib.sha256(
+            json.dumps(dataclasses.asdict(self.manifest), sort_keys=True).encode()
+        )
+        found.update(self.text_embeddings.tobytes())
+        for room in rooms:
+            facts = facts_of(self.root / room, MANIFEST.name)
+            found.update(f"\n{room}: {json.dumps(facts, sort_keys=True)}".encode())
+        return found.hexdigest()
+
     def num_seen(self, room: str) -> int:
         """How many points of a room have a feature; no array is opened.
 
@@ -197,7 +221,7 @@ class FeatureFolder:
 
         """
         self.check([room])
-        return facts_of(self.root / room, MANIFEST.name)["visible"]
+        return int(facts_of(self.root / room, MANIFEST.name)["visible"])
 
     def room(self, name: str, points: int) -> RoomFeatures:
         """The features of a room of so many points.
@@ -247,7 +271,7 @@ class FeatureWriter:
                 all different, but slower to read at random. A folder may have rooms of both kinds.
 
         Raises:
-            FeatureError: the folder holds other features.
+            FeatureError: the folder holds other features, or other embeddings of the words.
 
         """
         self.root, self.manifest, self.compress = Path(root), manifest, compress
@@ -257,10 +281,42 @@ class FeatureWriter:
                 self.root / TEXT_EMBEDDINGS, {"embeddings": text_embeddings.astype(np.float32)}
             )
         MANIFEST.create(self.root, manifest)
+        self._check_words(np.asarray(text_embeddings, np.float32))
+
+    def _check_words(self, text: np.ndarray) -> None:
+        """FeatureError unless the folder's words are these."""
+        there = FeatureFolder(self.root).text_embeddings
+        if there.shape != text.shape:
+            raise FeatureError(
+                f"{self.root / TEXT_EMBEDDINGS}: the folder holds {len(there)} words, not "
+                f"{len(text)}: give another folder"
+            )
+        apart = np.abs(there - text).max(axis=1)
+        if not (apart <= SAME_WORDS).all():
+            raise FeatureError(
+                f"{self.root / TEXT_EMBEDDINGS}: the folder holds other embeddings of the words "
+                f"(they are up to {apart.max():.3g} apart, the first in row "
+                f"{np.argmin(apart <= SAME_WORDS)}): give the weights or --text that it was made "
+                "with, or another folder"
+            )
 
     def has(self, room: str) -> bool:
         """Whether a room is there already, whole."""
         return (self.root / room / MANIFEST.name).is_file()
+
+    def rooms(self) -> list[str]:
+        """All rooms that are there, whole, sorted."""
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST.name}"))
+
+    def source(self, room: str) -> str | None:
+        """The `source` that a room was written with; None where it does not say.
+
+        Raises:
+            FeatureError: the file of its facts cannot be read.
+
+        """
+        found = facts_of(self.root / room, MANIFEST.name).get("source")
+        return None if found is None else str(found)
 
     def write(self, room: str, views: np.ndarray, features: np.ndarray) -> None:
         """Write one room, whole or not at all: uint16[N] and float16[V, D] of `RoomFeatures`."""
@@ -281,7 +337,8 @@ class FeatureWriter:
 
         Args:
             room: its name.
-            about: more to keep of it, by name, for people.
+            about: more to keep of it, by name: `source`, what it is made of as one short word, and
+                what is for people.
 
         Raises:
             FeatureError: there is no point, or none with a feature.
@@ -292,7 +349,7 @@ class FeatureWriter:
         temporary.mkdir()
         rows = RowWriter(temporary, self.manifest.embedding_size, compress=self.compress)
         try:
-            writing = WritingRoom(room, rows)
+            writing = WritingRoom(room, rows, temporary)
             yield writing
             facts = writing.close(temporary)
             write_text(temporary / MANIFEST.name, json.dumps({**(about or {}), **facts}, indent=1))
@@ -315,11 +372,17 @@ class FeatureWriter:
 
 
 class WritingRoom:
-    """A room of `FeatureWriter.open`, its points in order, some at a time."""
+    """A room of `FeatureWriter.open`, its points in order, some at a time.
 
-    def __init__(self, room: str, rows: RowWriter) -> None:
+    Attributes:
+        scratch: a folder for what is needed until the room is whole. What a killed process leaves
+            there is removed by `FeatureWriter.remove_unfinished`.
+
+    """
+
+    def __init__(self, room: str, rows: RowWriter, scratch: Path) -> None:
         """Begin without points."""
-        self._room, self._rows = room, rows
+        self._room, self._rows, self.scratch = room, rows, scratch
         self._views: list[np.ndarray] = []
         self._visible = 0
 
@@ -350,17 +413,23 @@ class WritingRoom:
                 f"found {self._rows.rows}"
             )
 
-    def close(self, folder: Path) -> dict[str, int]:
+    def close(self, folder: Path) -> dict[str, object]:
         """Finish the files; the facts of the room."""
         if not self._visible:
             raise FeatureError(
                 f"room {self._room}: no view sees any of its points: are the poses from camera to "
                 "world, in metres, and of this room?"
             )
-        np.save(folder / "views.npy", np.concatenate(self._views), allow_pickle=False)
+        views = np.concatenate(self._views)
+        np.save(folder / "views.npy", views, allow_pickle=False)
         rows = self._rows.close()
-        points = sum(map(len, self._views))
-        return {"points": points, "visible": rows["rows"], "different": rows["different"]}
+        content = hashlib.sha256(views.tobytes() + self._rows.content.encode()).hexdigest()
+        return {
+            "points": len(views),
+            "visible": rows["rows"],
+            "different": rows["different"],
+            "content": content,
+        }
 
 
 def expected_bytes(points: int, embedding_size: int) -> int:

@@ -69,6 +69,8 @@ class FileTeacher:
                 f"{path}: expected name, embedding_size and vocabulary_hash: {error}"
             ) from error
         self.settings: dict[str, Any] = {}
+        if self._resize != RESIZES[0]:
+            self.settings["resize"] = self._resize
 
     def text_embeddings(self, vocabulary: Vocabulary) -> np.ndarray:
         """float32[W, D]: the words of a vocabulary as this teacher has them.
@@ -93,19 +95,28 @@ class FileTeacher:
             InputError: the file is damaged, or holds something else.
 
         """
-        folder = frame.color.parent.parent / "features"
-        for ending in (".npz", ".npy"):
-            path = folder / f"{frame.color.stem}{ending}"
-            if path.is_file():
-                return read_features(path, self.embedding_size, self._resize)
-        raise MissingFileError(
-            f"{folder / frame.color.stem}.npz: no features of this frame, nor .npy: run the "
-            f"teacher {self.name!r} over all frames"
-        )
+        path = self.file(frame)
+        if path is None:
+            raise MissingFileError(
+                f"{_features_of(frame)}.npz: no features of this frame, nor .npy: run the "
+                f"teacher {self.name!r} over all frames"
+            )
+        return read_features(path, self.embedding_size, self._resize)
+
+    def file(self, frame: Frame) -> Path | None:
+        """The file of a frame's features; None where there is none."""
+        stem = _features_of(frame)
+        paths = (stem.with_name(f"{stem.name}{ending}") for ending in (".npz", ".npy"))
+        return next(filter(Path.is_file, paths), None)
 
     def features(self, frame: Frame, loaded: ImageFeatures) -> ImageFeatures:
         """What was loaded."""
         return loaded
+
+
+def _features_of(frame: Frame) -> Path:
+    """Of the file, without its ending."""
+    return frame.color.parent.parent / "features" / frame.color.stem
 
 
 def read_features(path: Path, embedding_size: int, resize: Resize = "bilinear") -> ImageFeatures:

@@ -67,7 +67,6 @@ def fuse_room(
     *,
     views: ViewSettings = OPENSCENE_VIEWS,
     memory: int = MEMORY,
-    scratch: Path | None = None,
     step: Callable[[], object] = lambda: None,
 ) -> FusedRoom:
     """Fuse one room and write its features. Results do not depend on memory or threads.
@@ -79,7 +78,6 @@ def fuse_room(
         writing: takes views and features of the points.
         views: when a point is seen.
         memory: bytes that sums may take.
-        scratch: where the temporary folder is made, if points take turns.
         step: called after each frame, of every turn.
 
     Raises:
@@ -93,7 +91,7 @@ def fuse_room(
     at_once = max(1, memory // (4 * teacher.embedding_size))
     turns = turns_of(len(coords), teacher.embedding_size, memory)
     visible, used = 0, np.zeros(len(frames), bool)
-    with _keeping(teacher, turns, scratch) as source:
+    with _keeping(teacher, turns, writing.scratch) as source:
         for start in range(0, len(coords), at_once):
             part = np.ascontiguousarray(coords[start : start + at_once])
             sums = np.zeros((len(part), teacher.embedding_size), np.float32)
@@ -166,12 +164,12 @@ def _ahead(
 
 
 @contextlib.contextmanager
-def _keeping(teacher: ImageTeacher, turns: int, scratch: Path | None) -> Iterator[ImageTeacher]:
+def _keeping(teacher: ImageTeacher, turns: int, scratch: Path) -> Iterator[ImageTeacher]:
     """The teacher, or one that keeps what it says where frames are gone through several times."""
     if turns == 1 or teacher.quick:
         yield teacher
         return
-    with tempfile.TemporaryDirectory(prefix=".frames-", dir=scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix="frames-", dir=scratch) as folder:
         yield _KeepingTeacher(teacher, Path(folder))
 
 

@@ -13,7 +13,9 @@ from uov_jax.datasets.frames import FrameSource
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, UserError
 from uov_jax.files import file_sizes
+from uov_jax.fusion.feature_rows import FeatureError
 from uov_jax.fusion.features import FeatureWriter, WritingRoom, expected_bytes
+from uov_jax.fusion.frames_identity import frames_identity
 from uov_jax.fusion.fuse import MEMORY, FusedRoom, fuse_room, turns_of
 from uov_jax.fusion.image_features import ImageTeacher
 from uov_jax.fusion.openscene import OpenSceneFeatures
@@ -21,6 +23,9 @@ from uov_jax.fusion.views import OPENSCENE_VIEWS, ViewSettings
 from uov_jax.readable import readable_bytes
 
 HOPELESS = 10  # rooms that fail one after the other: something is wrong with all
+OTHERS = 3  # rooms of other processes that are compared where none of one's own is there
+# Makes a room, and adds to what is kept of it.
+Make = Callable[[str, WritingRoom, dict[str, object]], FusedRoom]
 
 
 class FailedRoom(NamedTuple):
@@ -69,11 +74,13 @@ def fuse_rooms(
 
     Raises:
         InputError: too many rooms failed one after the other.
+        FeatureError: rooms that are there were fused from other frames.
 
     """
 
-    def fuse(name: str, writing: WritingRoom) -> FusedRoom:
+    def fuse(name: str, writing: WritingRoom, about: dict[str, object]) -> FusedRoom:
         room, frames = store.room(name), source.frames(name)
+        about["source"] = frames_identity(frames, teacher)
         turns = turns_of(len(room), teacher.embedding_size, memory)
         with tqdm(total=turns * len(frames), unit="frame", desc=name, leave=False, delay=2) as bar:
             return fuse_room(
@@ -83,10 +90,13 @@ def fuse_rooms(
                 writing,
                 views=views,
                 memory=memory,
-                scratch=writer.root,
                 step=bar.update,
             )
 
+    def source_of(name: str) -> str:
+        return frames_identity(source.frames(name), teacher)
+
+    _check_sources(rooms, writer, source_of, "frames", say)
     return _write_each(store, rooms, writer, fuse, say, memory)
 
 
@@ -99,19 +109,55 @@ def import_rooms(
 ) -> FusionResult:
     """Write OpenScene's features of the rooms as those of `fuse_rooms`, which see for the rest."""
 
-    def take(name: str, writing: WritingRoom) -> FusedRoom:
+    def take(name: str, writing: WritingRoom, about: dict[str, object]) -> FusedRoom:
+        about["source"] = published.identity(name)
         views, features = published.read(name, store.facts(name).points)
         writing.append(views, features)
         return FusedRoom(len(views), len(features), 0, 0)
 
+    _check_sources(rooms, writer, published.identity, "published files", say)
     return _write_each(store, rooms, writer, take, say, 0)
+
+
+def _check_sources(
+    rooms: Sequence[str],
+    writer: FeatureWriter,
+    source_of: Callable[[str], str],
+    what: str,
+    say: Callable[[str], None],
+) -> None:
+    """FeatureError if rooms that are there were made of something else than they would be now.
+
+    All of `rooms`; where none of them is there, a few of those that other processes wrote. What was
+    made and has no source any more is not compared.
+    """
+    there = [room for room in rooms if writer.has(room)]
+    there = there or writer.rooms()[:OTHERS]
+    unknown = 0
+    for room in tqdm(there, unit="room", desc=f"comparing {what}", leave=False, delay=2):
+        before = writer.source(room)
+        if before is None:
+            unknown += 1
+            continue
+        try:
+            now = source_of(room)
+        except UserError:
+            continue
+        if now != before:
+            raise FeatureError(
+                f"{writer.root / room}: the room was made of other {what} than it has now, and no "
+                "folder holds two fusions: name those that it was made of, or another --output; "
+                "or delete the room's folder to have it made again"
+            )
+    if unknown:
+        say(f"{unknown} rooms were there before it was kept which {what} they are of.")
 
 
 def _write_each(
     store: RoomStore,
     rooms: Sequence[str],
     writer: FeatureWriter,
-    make: Callable[[str, WritingRoom], FusedRoom],
+    make: Make,
     say: Callable[[str], None],
     memory: int,
 ) -> FusionResult:
@@ -126,7 +172,7 @@ def _write_each(
             about: dict[str, object] = {}
             try:
                 with writer.open(room, about) as writing:
-                    result = make(room, writing)
+                    result = make(room, writing, about)
                     about |= {"frames": result.frames, "used": result.used}
                 written[room], in_a_row = result, 0
             except UserError as error:

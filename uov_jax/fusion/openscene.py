@@ -13,13 +13,17 @@ points as are wanted from all of them, of which the files are one draw.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from uov_jax.errors import InputError, MissingFileError
+from uov_jax.files import DAMAGE
 from uov_jax.pickled import read_pickled
 
 CHUNK = re.compile(r"(?P<scene>.+)_(?P<chunk>\d)")
@@ -61,6 +65,24 @@ class OpenSceneFeatures:
         matches = [(CHUNK.fullmatch(path.stem), path) for path in self._paths]
         return [path for match, path in matches if match and match["scene"] == scene]
 
+    def identity(self, scene: str) -> str:
+        """sha256 of the sizes of a scene's files and of the checksums in them, in hexadecimal.
+
+        A .pt file is a zip archive with a checksum of each of its parts; one of the older form
+        has none, its size must do. No features are read.
+
+        Raises:
+            MissingFileError: there is no file of it.
+
+        """
+        found = hashlib.sha256()
+        for path in self._files_of(scene):
+            found.update(f"\n{path.name}: {path.stat().st_size}".encode())
+            with contextlib.suppress(*DAMAGE), zipfile.ZipFile(path) as archive:
+                for part in archive.infolist():
+                    found.update(f"\n{part.filename}: {part.CRC}".encode())
+        return found.hexdigest()
+
     def read(self, scene: str, points: int) -> tuple[np.ndarray, np.ndarray]:
         """uint16[N], 1 for points with a feature, and float16[V, D] of those in their order.
 
@@ -74,9 +96,7 @@ class OpenSceneFeatures:
                 or chunks are of different fusions. Names the file.
 
         """
-        files = self.files(scene)
-        if not files:
-            raise MissingFileError(f"{self.root / scene}.pt: no features of the scene, nor _0.pt")
+        files = self._files_of(scene)
         numbers = [path.stem for path in files if path.stem != scene]
         for number, stem in enumerate(numbers):
             if stem != f"{scene}_{number}":
@@ -91,6 +111,13 @@ class OpenSceneFeatures:
         views = np.zeros(points, np.uint16)
         views[rows] = 1
         return views, features
+
+    def _files_of(self, scene: str) -> list[Path]:
+        """`files`, of which there must be one."""
+        files = self.files(scene)
+        if not files:
+            raise MissingFileError(f"{self.root / scene}.pt: no features of the scene, nor _0.pt")
+        return files
 
     def embedding_size(self, scenes: Sequence[str]) -> int:
         """D, as in the first file of the first of some scenes that there is.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from uov_jax.models.adapter import FeatureAdapter
 from uov_jax.tasks.recipe_batches import recipe_batches
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_words, word_classifier
-from uov_jax.training.task import Predict, fingerprint
+from uov_jax.training.task import Predict
 
 
 class Specialisation:
@@ -64,8 +62,7 @@ class Specialisation:
 
     def identity(self) -> dict[str, str]:
         """Rooms, features and pseudo labels, which a checkpoint is bound to."""
-        labels = json.dumps(dataclasses.asdict(self.labels.manifest), sort_keys=True)
-        return self.data.identity() | {"pseudo_labels": fingerprint(labels.encode())}
+        return self.data.identity() | {"pseudo_labels": self.labels.identity(self.data.train)}
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The adapter."""

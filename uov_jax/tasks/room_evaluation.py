@@ -19,6 +19,7 @@ from uov_jax.datasets.submission import LabelFormat
 from uov_jax.errors import InputError
 from uov_jax.evaluation.judging import PointColumns
 from uov_jax.evaluation.scoring import ROOMS
+from uov_jax.files import read_bytes
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.input.repeated_room import room_sample
 from uov_jax.quirks import HALF_SCORES, quirks_of
@@ -34,6 +35,7 @@ from uov_jax.tasks.word_scores import (
     word_scorer,
 )
 from uov_jax.tasks.zero_shot import evaluated_words
+from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
 
 
@@ -96,8 +98,14 @@ class RoomSplit:
         return len(self.rooms)
 
     def identity(self) -> dict[str, str]:
-        """The words and their classes."""
-        return vocabulary_identity(self.vocabulary)
+        """Classes, words, rooms with their true labels, and features: by content, not by path."""
+        table = self.config.data.label_table
+        return vocabulary_identity(self.vocabulary) | {
+            "words": fingerprint(self.words.text.tobytes()),
+            "rooms": self.store.identity(self.rooms),
+            "features": "" if self.features is None else self.features.identity(self.rooms),
+            "label table": fingerprint(read_bytes(Path(table))) if table else "",
+        }
 
     def token(self, index: int) -> str:
         """The room's name."""

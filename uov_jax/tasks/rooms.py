@@ -64,6 +64,7 @@ class RoomData:
             "teacher": facts.teacher,
             "teacher_weights": facts.weights_hash,
             "features": features_identity(self.features),
+            "features_of_rooms": self.features.identity(self.train),
             "text_embeddings": fingerprint(self.features.text_embeddings.tobytes()),
             "embedding_size": str(facts.embedding_size),
             "training_rooms": fingerprint("\n".join(self.train).encode()),

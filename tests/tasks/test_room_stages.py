@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,8 @@ from uov_jax.checkpoints.run import find_checkpoint, read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.fusion.features import FeatureFolder
+from uov_jax.evaluation.scores import TEACHER
+from uov_jax.fusion.features import OPENSCENE, FeatureFolder
 from uov_jax.fusion.pseudo_labels import (
     PseudoLabelError,
     PseudoLabelManifest,
@@ -257,3 +259,19 @@ def test_validation_rooms_without_features_are_judged_without_a_teacher(
     metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert "miou" in metrics
     assert "teacher_miou_seen" not in metrics
+
+
+def test_validation_by_published_features_says_nothing_of_how_many_views(
+    configure: Any, folder: Path, tmp_path: Path
+) -> None:
+    vocabulary, store = load_vocabulary("scannet"), RoomStore(folder / "store")
+    features = tmp_path / "features"
+    write_features(features, store, vocabulary, embedding_size=SIZE, teacher=OPENSCENE)
+    task = build_task(configure("esg_scannet", features=str(features)))
+    output = np.random.default_rng(0).standard_normal((640, SIZE)).astype(np.float32)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
+    assert {"miou", "miou_seen", "miou_unseen"} <= set(metrics)
+    assert "miou_few_views" not in metrics
+    table = (tmp_path / "tables" / "step_0000001.csv").read_text("utf-8")
+    columns = ["class", "network, all points", "network, seen", "network, seen by none", TEACHER]
+    assert next(csv.reader(table.splitlines())) == columns

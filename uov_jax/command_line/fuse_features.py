@@ -33,7 +33,7 @@ from uov_jax.command_line import command, next_steps
 from uov_jax.datasets.open_frames import open_frames
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
-from uov_jax.fusion.features import FeatureManifest, FeatureWriter
+from uov_jax.fusion.features import OPENSCENE, FeatureManifest, FeatureWriter
 from uov_jax.fusion.frame_features import FileTeacher, read_text_embeddings
 from uov_jax.fusion.fuse_rooms import FusionResult, fuse_rooms, import_rooms
 from uov_jax.fusion.image_features import ImageTeacher
@@ -46,7 +46,6 @@ from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed, te
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 GIGABYTE = 10**9
-OPENSCENE = "openscene"
 CLIP = "maskclip"  # whose file has the words of OpenScene's features
 
 

@@ -53,11 +53,21 @@ def sweep_masks(sample: Sample) -> dict[str, np.ndarray]:
 
 
 def room_masks(sample: Sample) -> dict[str, np.ndarray]:
-    """By the number of views that see a point: `views` uint16[N], None where it is not known."""
+    """By the number of views that see a point.
+
+    Args:
+        sample: `views` uint16[N], None where it is not known which points views see;
+            `views_counted`, False where it is known that any do, but not how many (True by
+            default), so that there is nothing to say of one view and of several.
+
+    """
     views = sample["views"]
     if views is None:
         return {}
-    return {SEEN: views > 0, BY_MANY: views > 1, BY_FEW: views < 2, BY_NONE: views == 0}
+    masks = {SEEN: views > 0, BY_NONE: views == 0}
+    if sample.get("views_counted", True):
+        masks |= {BY_MANY: views > 1, BY_FEW: views < 2}
+    return masks
 
 
 SWEEPS = Scoring(

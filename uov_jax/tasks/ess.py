@@ -135,7 +135,10 @@ class Specialisation:
             "inverse": np.arange(np.count_nonzero(seen), dtype=np.int32),
             "points": room.coords[seen],
             "token": name,
-            **{key: None if value is None else value[seen] for key, value in facts.items()},
+            **{
+                key: value[seen] if isinstance(value, np.ndarray) else value
+                for key, value in facts.items()
+            },
         }
 
 

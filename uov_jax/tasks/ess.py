@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from uov_jax import losses
 from uov_jax.errors import InputError
+from uov_jax.evaluation.scoring import SEEN
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.input.batching import pad
 from uov_jax.input.loader import TrainBatches
@@ -107,7 +108,7 @@ class Specialisation:
 
     def score(self, metrics: dict[str, float]) -> float | None:
         """The mean IoU over the points that views saw."""
-        return metrics.get("miou")
+        return metrics.get("miou_seen")
 
     def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Scores over the points that views saw, beside the fused features; a table."""
@@ -121,7 +122,7 @@ class Specialisation:
 
         workers = self.config.data.workers
         return validate_rooms(
-            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step
+            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step, SEEN
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

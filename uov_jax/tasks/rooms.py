@@ -114,6 +114,7 @@ def validate_rooms(
     workers: int,
     directory: Path,
     step: int,
+    judged: str = EVERYWHERE,
 ) -> dict[str, float]:
     """Judge the validation rooms, beside their features; writes and prints the table.
 
@@ -124,11 +125,14 @@ def validate_rooms(
         workers: threads that build samples ahead.
         directory: takes the tables.
         step: of the run.
+        judged: which points the samples have: `EVERYWHERE`, or `SEEN` for those alone that views
+            saw.
 
     Returns:
-        Means as `ROOMS` has them: `miou` of all points, which decides what is best, and of those
-        that views saw, at most one, or none; the features' own; how far the network agrees with
-        them. Nothing without a room.
+        Means as `ROOMS` has them: `miou` of all points, and of those that views saw, at most one,
+        or none; the features' own; how far the network agrees with them. Of samples that have seen
+        points alone there is `miou_seen`, and the other names end in `_seen` too. Nothing without a
+        room.
 
     """
     if not data.validation:
@@ -137,17 +141,22 @@ def validate_rooms(
     rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
     for room in tqdm.tqdm(rooms, total=len(data.validation), desc="validation", leave=False):
         scores.add(room.sample, room.columns)
-    network = scores.columns[NETWORK].matrices
+    network = dict(scores.columns[NETWORK].matrices)
+    if judged != EVERYWHERE:
+        network = {judged: network[EVERYWHERE]}
     teacher = scores.columns.get(TEACHER, scores.empty_column()).everywhere
-    columns = {f"network, {subset}": network[subset] for subset in METRICS} | {TEACHER: teacher}
+    columns = {
+        f"network, {subset}": network[subset] for subset in METRICS if subset in network
+    } | {TEACHER: teacher}
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
     tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
     write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
     found = {name: network[subset].mean_iou("untrue") for subset, name in METRICS.items()
-             if network[subset].points}  # fmt: skip
-    everywhere = network[EVERYWHERE]
-    found["miou_as_published"] = everywhere.mean_iou("zero", void="drop")
-    found["mean_accuracy"], found["accuracy"] = everywhere.mean_accuracy(), everywhere.accuracy()
+             if subset in network and network[subset].points}  # fmt: skip
+    whole, ending = network[judged], METRICS[judged].removeprefix("miou")
+    found[f"miou{ending}_as_published"] = whole.mean_iou("zero", void="drop")
+    found[f"mean_accuracy{ending}"] = whole.mean_accuracy()
+    found[f"accuracy{ending}"] = whole.accuracy()
     if teacher.points:
         equal, labelled = scores.agreement[NETWORK]
         found["teacher_miou_seen"] = teacher.mean_iou("untrue")

@@ -12,9 +12,12 @@ from tests.conftest import DATA
 from tests.tiny_rooms import BED, CHAIR, FLOOR, TABLE, WALL, write_features, write_rooms
 from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.errors import InputError, MissingFileError, NotFiniteError
+from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.scoring import ROOMS
+from uov_jax.evaluation.tables import format_table
 from uov_jax.files import write_text
 from uov_jax.fusion.features import FeatureFolder, FeatureWriter
-from uov_jax.fusion.label_report import report_of
+from uov_jax.fusion.label_report import LabelReport, report_of
 from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller, best_words
 from uov_jax.fusion.pseudo_labels import PseudoLabelError, PseudoLabelFolder
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
@@ -159,6 +162,31 @@ def test_the_report_counts_what_is_on_the_disk(
     written = report.write(tmp_path)
     assert [path.name for path in written] == ["report.json", "report.txt", "confusion.csv"]
     assert "bed" in (tmp_path / "report.txt").read_text("utf-8")
+
+
+def test_the_mean_iou_is_that_of_judged_rooms() -> None:
+    """A class that is labelled, but not in the truth, takes no part; a missing label is a miss."""
+    names = ("none", "wall", "floor", "bed", "chair")
+    truth = np.array([1, 1, 1, 1, 2, 2, 0], np.uint8)
+    labels = np.array([1, 1, 0, 3, 2, 2, 4], np.uint8)
+    report = LabelReport(names)
+    report.add(labels, truth, np.zeros((5, 5), np.int64))
+    content = report.content()
+    assert content["mean_iou"] == (2 / 4 + 2 / 2) / 2
+    assert content["classes"]["bed"]["iou"] == 0
+    judged = Scores(names, ROOMS)
+    facts = {"truth": truth, "teacher_label": None, "seen": None, "views": None}
+    judged.add(facts, {"labels": labels})
+    table = format_table({"labels": judged.columns["labels"].everywhere}, "csv", ROOMS)
+    (row,) = [line for line in table.splitlines() if line.startswith("mean IoU,")]
+    assert float(row.split(",")[1]) == content["mean_iou"]
+    assert "the classes that the truth has" in content["mean_iou_convention"]
+    assert report.table().splitlines()[-1] == (
+        "Mean IoU over the classes that the truth has; a point without a label is a miss."
+    )
+    unjudged = LabelReport(names)
+    unjudged.add(labels, None, np.zeros((5, 5), np.int64))
+    assert "Mean IoU" not in unjudged.table()
 
 
 def test_each_point_takes_the_feature_of_the_point_that_is_named(

@@ -144,7 +144,7 @@ def say(report: LabelReport, options: argparse.Namespace, rooms: int) -> None:
         print(f"The scene-level filter changed the class of {report.changed:,} points.")
     print("In %, but for numbers of points:")
     print(report.table())
-    if report.judged:
+    if report.matrix.points:
         print(
             f"{report.judged} rooms have true labels: {content['coverage']:.1%} of their points "
             f"are labelled, {content['right']:.1%} of those right, mean IoU "

@@ -17,7 +17,7 @@ from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.score_files import write_table
 from uov_jax.evaluation.scores import TEACHER, Scores
-from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN
+from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN, room_mean_iou
 from uov_jax.evaluation.validation import NETWORK
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import features_identity
@@ -151,14 +151,17 @@ def validate_rooms(
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
     tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
     write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
-    found = {name: network[subset].mean_iou("untrue") for subset, name in METRICS.items()
-             if subset in network and network[subset].points}  # fmt: skip
+    found = {
+        name: room_mean_iou(network[subset])
+        for subset, name in METRICS.items()
+        if subset in network and network[subset].points
+    }
     whole, ending = network[judged], METRICS[judged].removeprefix("miou")
     found[f"miou{ending}_as_published"] = whole.mean_iou("zero", void="drop")
     found[f"mean_accuracy{ending}"] = whole.mean_accuracy()
     found[f"accuracy{ending}"] = whole.accuracy()
     if teacher.points:
         equal, labelled = scores.agreement[NETWORK]
-        found["teacher_miou_seen"] = teacher.mean_iou("untrue")
+        found["teacher_miou_seen"] = room_mean_iou(teacher)
         found["teacher_agreement"] = equal / labelled
     return found

@@ -83,9 +83,7 @@ def compare(task: Any, shares: tuple[float, ...]) -> dict[str, float]:
     rng = np.random.default_rng(5)
     shards = [task.shard(rng, share) for share in shares]
     apart = {name: np.stack([shard[name] for shard in shards]) for name in shards[0]}
-    together = {
-        name: np.concatenate([shard[name] for shard in shards])[None] for name in shards[0]
-    }
+    together = {name: np.concatenate([shard[name] for shard in shards])[None] for name in shards[0]}
     (found, parameters), (expected, others) = (one_step(task, b) for b in (apart, together))
     assert found.keys() == expected.keys()
     errors = {name: abs(found[name] - expected[name]) for name in expected}

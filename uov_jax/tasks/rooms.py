@@ -145,9 +145,8 @@ def validate_rooms(
     if judged != EVERYWHERE:
         network = {judged: network[EVERYWHERE]}
     teacher = scores.columns.get(TEACHER, scores.empty_column()).everywhere
-    columns = {
-        f"network, {subset}": network[subset] for subset in METRICS if subset in network
-    } | {TEACHER: teacher}
+    columns = {f"network, {subset}": network[subset] for subset in METRICS if subset in network}
+    columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
     tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
     write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)

@@ -59,19 +59,22 @@ def read_words(source: Path, vocabulary: Vocabulary) -> RoomWords:
         InputError: it has other words than the vocabulary, or is damaged.
 
     """
-    if source.is_dir() or not source.suffix:
-        folder = FeatureFolder(source, vocabulary)
-        facts = folder.manifest
-        prompt = str(facts.settings.get("prompt") or "")
-        words = RoomWords(source, folder.text_embeddings, facts.teacher, facts.weights_hash, prompt)
-    else:
-        words = RoomWords(source, _read_file(source))
+    of_folder = source.is_dir() or not source.suffix
+    words = _read_folder(source, vocabulary) if of_folder else RoomWords(source, _read_file(source))
     if len(words.text) != len(vocabulary):
         raise InputError(
             f"{source}: embeddings of {len(words.text)} words, the vocabulary "
             f"{vocabulary.name!r} has {len(vocabulary)}"
         )
-    return words
+    # What wrote a folder has made unit rows.
+    return words if of_folder else dataclasses.replace(words, text=_unit_rows(source, words.text))
+
+
+def _read_folder(root: Path, vocabulary: Vocabulary) -> RoomWords:
+    folder = FeatureFolder(root, vocabulary)
+    facts = folder.manifest
+    prompt = str(facts.settings.get("prompt") or "")
+    return RoomWords(root, folder.text_embeddings, facts.teacher, facts.weights_hash, prompt)
 
 
 def _read_file(path: Path) -> np.ndarray:
@@ -84,6 +87,10 @@ def _read_file(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a file with embeddings of words: {error}") from error
     if text.ndim != 2:
         raise InputError(f"{path}: expected a row a word, found embeddings {list(text.shape)}")
+    return text
+
+
+def _unit_rows(path: Path, text: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(text, axis=1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 0)).all():
         raise InputError(

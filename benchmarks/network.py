@@ -33,7 +33,9 @@ NARROW = "bfloat16"
 class _Segmentation:
     """Cross-entropy on random labels: as little loss as there can be."""
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         plan, features, labels = batch
         scores = jax.nn.log_softmax(model(features, plan))
         chosen = jnp.take_along_axis(scores, labels[:, None], axis=1)

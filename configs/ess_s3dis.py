@@ -5,7 +5,9 @@
     python scripts/train.py --config configs/ess_s3dis.py:sim    # simulated rooms, two CPU cores
 
 It wants prepared rooms in data/s3dis/store, Area 5 held out, their fused features in
-data/s3dis/features and the pseudo labels made of those in data/s3dis/pseudo_labels. Afterwards, for
+data/s3dis/features and the pseudo labels made of those in data/s3dis/pseudo_labels. 3DSS-VLG labels
+by the bare names of the classes, which is `--text` of scripts/make_pseudo_labels.py, see
+docs/indoor.md; without it labels are by the features' own words. Afterwards, for
 configs/esg_s3dis.py:
 
     python scripts/export_features.py --config configs/ess_s3dis.py

@@ -5,7 +5,10 @@
     python scripts/train.py --config configs/ess_scannet.py:sim    # simulated rooms, two CPU cores
 
 It wants prepared rooms in data/scannet/store, their fused features in data/scannet/features and the
-pseudo labels made of those in data/scannet/pseudo_labels. Afterwards, for configs/esg_scannet.py:
+pseudo labels made of those in data/scannet/pseudo_labels. As released, labels are by the bare names
+of the classes, and features are fused with words in OpenScene's prompt: that is `--text` of
+scripts/make_pseudo_labels.py, see docs/indoor.md; without it labels are by the features' own words.
+Afterwards, for configs/esg_scannet.py:
 
     python scripts/export_features.py --config configs/ess_scannet.py
 

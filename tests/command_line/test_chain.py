@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from uov_jax.command_line import chain
+from uov_jax.errors import MissingFileError
 
 
 def test_a_table_without_the_number_is_named(tmp_path: Path) -> None:
@@ -15,6 +16,8 @@ def test_a_table_without_the_number_is_named(tmp_path: Path) -> None:
     assert chain.mean_iou(table, "network") == 0.25
     with pytest.raises(ValueError, match=r"scores.csv: no number in column 'teacher, seen'"):
         chain.mean_iou(table, "teacher, seen")
+    with pytest.raises(MissingFileError, match=r"metrics.csv: the stage that writes this table"):
+        chain.last_metric(tmp_path, "miou")
     (tmp_path / "metrics.csv").write_text("step,miou\n1,\n2,0.5\n3,0.75\n4,\n")
     assert chain.last_metric(tmp_path, "miou") == 0.75
     with pytest.raises(ValueError, match=r"metrics.csv: no value of 'zero_shot_miou'"):

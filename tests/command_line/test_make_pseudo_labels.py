@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from tests.tiny_rooms import write_features, write_rooms
 from uov_jax.command_line import make_pseudo_labels as script
 from uov_jax.datasets.rooms import RoomStore
+from uov_jax.fusion.features import FeatureFolder, FeatureWriter
+from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.vocabulary import load_vocabulary
 
 
@@ -105,3 +108,28 @@ def test_the_first_point_of_a_voxel_depends_on_seed_and_name_alone(rooms: Path) 
     away = np.linalg.norm(room.coords - room.coords[first], axis=1)
     assert 0 < away.max() < 0.3 / 0.9 * np.sqrt(3)
     assert len(np.unique(first)) > 100
+
+
+@pytest.mark.parametrize("named", ["folder", "file"])
+def test_words_in_another_prompt_are_named_by_folder_or_file(
+    rooms: Path, capsys: pytest.CaptureFixture, named: str
+) -> None:
+    vocabulary = load_vocabulary("scannet")
+    features = FeatureFolder(rooms / "features")
+    bare = np.random.default_rng(1).permutation(features.text_embeddings)
+    manifest = dataclasses.replace(
+        features.manifest, dataset="", kind="words", settings={"prompt": "{}"}
+    )
+    FeatureWriter(rooms / "bare", manifest, bare)
+    place = rooms / "bare" if named == "folder" else rooms / "bare" / "text_embeddings.npz"
+    assert script.main(arguments(rooms, "--text", str(place))) == 0
+    said = capsys.readouterr().out
+    assert f"By the words of {place}" in said
+    assert ("in the prompt '{}'" in said) == (named == "folder")
+    facts = PseudoLabelFolder(rooms / "labels", vocabulary).manifest
+    assert facts.prompt == ("{}" if named == "folder" else "")
+    assert facts.words
+    assert script.main(arguments(rooms)) == 1
+    assert "give another folder" in capsys.readouterr().err
+    assert script.main(arguments(rooms, "--text", str(rooms / "none.npz"))) == 1
+    assert "none.npz: no file of embeddings of words" in capsys.readouterr().err

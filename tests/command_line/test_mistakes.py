@@ -12,15 +12,23 @@ DATASET = ("--data", "nowhere")
 MISTAKES = {
     "convert_dump": (*DATASET, "--input", "nowhere", "--output", "out"),
     "draw": (*DATASET, "--scene", "scene-0001", "--output", "out"),
+    "draw_rooms": ("--rooms", "nowhere", "--output", "out"),
     "dump_teacher": (*DATASET, "--teacher", "slic", "--output", "out"),
+    "embed_words": ("--teacher", "maskclip", "--vocabulary", "nowhere.json", "--output", "out"),
     "evaluate": (
         "--config=configs/tmp_san.py",
         "--checkpoint=here",
         "--config.data.root=nowhere",
     ),
     "export_checkpoint": ("nowhere", "--output", "out.pt"),
+    "export_features": ("--config=configs/ess_scannet.py", "--config.data.root=nowhere"),
     "extract_frames": ("--data", "nowhere", "--output", "out"),
+    "fuse_features": (
+        *("--rooms", "nowhere", "--frames", "nowhere"),
+        *("--teacher", "simulated", "--output", "out"),
+    ),
     "import_checkpoint": ("nowhere.pt", "--output", "out"),
+    "make_pseudo_labels": ("--rooms", "nowhere", "--features", "nowhere", "--output", "out"),
     "make_superpoints": (*DATASET, "--dumps", "nowhere", "--output", "out"),
     "prepare_rooms": ("--format", "recording", *DATASET, "--output", "out"),
     "query": ("--checkpoint", "nowhere", "--text", "a tree"),
@@ -28,7 +36,7 @@ MISTAKES = {
     "train": ("--config", "configs/tmp_san.py", "--config.data.root=nowhere", "--workdir=out"),
 }
 # They read nothing that could be missing.
-WITHOUT_INPUT = {"demo", "simulate"}
+WITHOUT_INPUT = {"demo", "demo_indoor", "simulate", "simulate_rooms"}
 
 
 @pytest.fixture
@@ -59,7 +67,15 @@ def test_what_is_missing_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "name", ["extract_frames", "make_superpoints", "prepare_rooms", "simulate"]
+    "name",
+    [
+        "extract_frames",
+        "make_pseudo_labels",
+        "make_superpoints",
+        "prepare_rooms",
+        "simulate",
+        "simulate_rooms",
+    ],
 )
 def test_work_needs_a_worker(
     name: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]

@@ -64,6 +64,11 @@ def test_rooms_are_cut_by_the_number_of_views() -> None:
     assert points == {"all points": 5, SEEN: 3, BY_MANY: 2, BY_FEW: 3, BY_NONE: 2}
     assert scores.matrices[BY_FEW].accuracy() == pytest.approx(1 / 3)
     assert scores.matrices[BY_MANY].accuracy() == 1.0
+    uncounted = SubsetScores(NAMES, ROOMS)
+    views = np.minimum(views, 1)
+    uncounted.add(truth, prediction, ROOMS.masks({"views": views, "views_counted": False}))
+    points = {name: matrix.points for name, matrix in uncounted.columns.items()}
+    assert points == {"all points": 5, SEEN: 3, BY_NONE: 2}
     unknown = SubsetScores(NAMES, ROOMS)
     unknown.add(truth, prediction, ROOMS.masks({"views": None}))
     assert list(unknown.columns) == ["all points"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ from tests.conftest import DATA
 from tests.tiny_rooms import BED, CHAIR, FLOOR, TABLE, WALL, write_features, write_rooms
 from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.errors import InputError, MissingFileError, NotFiniteError
+from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.scoring import ROOMS
+from uov_jax.evaluation.tables import format_table
 from uov_jax.files import write_text
 from uov_jax.fusion.features import FeatureFolder, FeatureWriter
-from uov_jax.fusion.label_report import report_of
+from uov_jax.fusion.label_report import LabelReport, report_of
 from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller, best_words
 from uov_jax.fusion.pseudo_labels import PseudoLabelError, PseudoLabelFolder
+from uov_jax.fusion.words import RoomWords
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 NONE = 20  # the published code's label of a point without a feature
@@ -161,6 +166,31 @@ def test_the_report_counts_what_is_on_the_disk(
     assert "bed" in (tmp_path / "report.txt").read_text("utf-8")
 
 
+def test_the_mean_iou_is_that_of_judged_rooms() -> None:
+    """A class that is labelled, but not in the truth, takes no part; a missing label is a miss."""
+    names = ("none", "wall", "floor", "bed", "chair")
+    truth = np.array([1, 1, 1, 1, 2, 2, 0], np.uint8)
+    labels = np.array([1, 1, 0, 3, 2, 2, 4], np.uint8)
+    report = LabelReport(names)
+    report.add(labels, truth, np.zeros((5, 5), np.int64))
+    content = report.content()
+    assert content["mean_iou"] == (2 / 4 + 2 / 2) / 2
+    assert content["classes"]["bed"]["iou"] == 0
+    judged = Scores(names, ROOMS)
+    facts = {"truth": truth, "teacher_label": None, "seen": None, "views": None}
+    judged.add(facts, {"labels": labels})
+    table = format_table({"labels": judged.columns["labels"].everywhere}, "csv", ROOMS)
+    (row,) = [line for line in table.splitlines() if line.startswith("mean IoU,")]
+    assert float(row.split(",")[1]) == content["mean_iou"]
+    assert "the classes that the truth has" in content["mean_iou_convention"]
+    assert report.table().splitlines()[-1] == (
+        "Mean IoU over the classes that the truth has; a point without a label is a miss."
+    )
+    unjudged = LabelReport(names)
+    unjudged.add(labels, None, np.zeros((5, 5), np.int64))
+    assert "Mean IoU" not in unjudged.table()
+
+
 def test_each_point_takes_the_feature_of_the_point_that_is_named(
     tmp_path: Path, store: RoomStore, features: FeatureFolder, words: Vocabulary
 ) -> None:
@@ -294,3 +324,42 @@ def test_damaged_files_are_named(tmp_path: Path, store: RoomStore, words: Vocabu
     write_text(folder / "labels.json", "{}")
     with pytest.raises(PseudoLabelError, match="not the facts of a room's pseudo labels"):
         labeller.folder.facts(others[0])
+
+
+def test_words_in_another_prompt_label_otherwise_and_are_recorded(
+    tmp_path: Path, store: RoomStore, features: FeatureFolder, words: Vocabulary
+) -> None:
+    name = store.names()[0]
+    points = store.facts(name).points
+    swapped = features.text_embeddings.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    bare = RoomWords(tmp_path / "bare", swapped, "tiny", "0" * 64, "{}")
+    settings = LabelSettings()
+    own = RoomLabeller(store, features, words, tmp_path / "own", settings)
+    other = RoomLabeller(store, features, words, tmp_path / "other", settings, words=bare)
+    for labeller in (own, other):
+        list(labeller.label([name]))
+    before, after = (made.folder.labels(name, points) for made in (own, other))
+    exchanged = np.arange(len(words.eval_classes))
+    exchanged[[WALL, FLOOR]] = FLOOR, WALL
+    np.testing.assert_array_equal(after, exchanged[before])
+    assert (own.folder.manifest.words, own.folder.manifest.prompt) == ("", "")
+    facts = other.folder.manifest
+    assert facts.words == hashlib.sha256(swapped.tobytes()).hexdigest()
+    assert facts.prompt == "{}"
+    other.folder.check_features(features)
+    with pytest.raises(PseudoLabelError, match="words = "):
+        RoomLabeller(store, features, words, tmp_path / "other", settings)
+    unknown = dataclasses.replace(bare, prompt="")
+    with pytest.raises(PseudoLabelError, match="prompt = '{}', not of ''"):
+        RoomLabeller(store, features, words, tmp_path / "other", settings, words=unknown)
+    for wrong, message in (
+        ({"teacher": "another"}, "embedded by the teacher 'another'"),
+        ({"weights_hash": "1" * 64}, "one cannot be compared with the other"),
+        ({"text": swapped[:, :8]}, "features of 16 numbers, the words of .*bare have 8"),
+        ({"text": swapped[:9]}, "embeddings of 9 words, the vocabulary 'scannet' has 20"),
+    ):
+        others = dataclasses.replace(bare, **wrong)
+        with pytest.raises(InputError, match=message):
+            RoomLabeller(store, features, words, tmp_path / "new", settings, words=others)
+    assert not (tmp_path / "new").exists()

@@ -25,8 +25,9 @@ from uov_jax.errors import InputError, MissingFileError, NotFiniteError
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.evaluate import EvaluationResult, EvaluationSettings, evaluate
 from uov_jax.evaluation.progress import EvaluationProgressError
-from uov_jax.evaluation.scoring import BY_FEW, BY_MANY, BY_NONE
-from uov_jax.fusion.features import SPECIALISED, FeatureFolder, FeatureWriter
+from uov_jax.evaluation.scoring import BY_FEW, BY_MANY, BY_NONE, EVERYWHERE, SEEN
+from uov_jax.fusion.features import FUSED as FUSED_KIND
+from uov_jax.fusion.features import OPENSCENE, SPECIALISED, FeatureFolder, FeatureWriter
 from uov_jax.pictures.judged import JudgedPictures
 from uov_jax.quirks import HALF_SCORES
 from uov_jax.vocabulary import load_vocabulary
@@ -106,6 +107,23 @@ def by_hand(config: ConfigDict, network: Path, folder: Path) -> dict[str, np.nda
         FUSED: np.where(seen, classes(images), 0),
         "views": np.asarray(fused.views),
     }
+
+
+def test_views_that_nobody_counted_make_no_columns(
+    tmp_path: Path, config: ConfigDict, network: Path, folder: Path
+) -> None:
+    """Published features say that a point was seen, not how often; nor do those made of them."""
+    vocabulary = load_vocabulary("scannet")
+    store = RoomStore(folder / "rooms")
+    for kind in (FUSED_KIND, SPECIALISED):
+        features = tmp_path / kind
+        write_features(features, store, vocabulary, teacher=OPENSCENE, kind=kind)
+        config.data.features = str(features)
+        found = judge(config, {NETWORK: network}, tmp_path / f"judged-{kind}").scores
+        for column in found.columns.values():
+            assert list(column.columns) == [EVERYWHERE, SEEN, BY_NONE]
+        table = (tmp_path / f"judged-{kind}" / "subsets" / "net.csv").read_text("utf-8")
+        assert table.splitlines()[0] == f"class,{EVERYWHERE},{SEEN},{BY_NONE}"
 
 
 def test_every_column_is_what_its_definition_says(

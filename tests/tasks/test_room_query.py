@@ -16,6 +16,7 @@ from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.words import RoomWords
 from uov_jax.tasks.query import QueryError, rows_of
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.room_query import (
@@ -24,7 +25,6 @@ from uov_jax.tasks.room_query import (
     answer_room,
     find_room,
 )
-from uov_jax.tasks.room_words import RoomWords
 from uov_jax.vocabulary import load_vocabulary
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -15,13 +16,15 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from tests.tiny_rooms import write_features, write_rooms
+from tests.tiny_rooms import BED, FLOOR, write_features, write_rooms
 from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
+from uov_jax.evaluation.confusion import ConfusionMatrix
+from uov_jax.evaluation.scores import TEACHER
 from uov_jax.files import write_text
-from uov_jax.fusion.features import FeatureFolder, FeatureWriter
+from uov_jax.fusion.features import OPENSCENE, FeatureFolder, FeatureWriter
 from uov_jax.fusion.make_pseudo_labels import LabelSettings, RoomLabeller
 from uov_jax.fusion.pseudo_labels import (
     PseudoLabelError,
@@ -29,6 +32,7 @@ from uov_jax.fusion.pseudo_labels import (
     PseudoLabelWriter,
     RoomLabelFacts,
 )
+from uov_jax.input.whole_room import CHUNK
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.zero_shot import nearest_words
 from uov_jax.training.loop import train
@@ -112,7 +116,7 @@ def test_ess_learns_the_words_and_keeps_the_best(
     assert "Embeddings semantic specialisation: 144 parameters" in said
     assert "1 rooms a step" in said
     assert result.finished
-    assert result.metrics["miou"] > 0.9
+    assert result.metrics["miou_seen"] > 0.9
     assert result.metrics["teacher_miou_seen"] > 0.9
     header, first, *_, last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     column = header.split(",").index("loss")
@@ -306,3 +310,52 @@ def test_validation_rooms_without_features_are_judged_without_a_teacher(
     metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
     assert "miou" in metrics
     assert "teacher_miou_seen" not in metrics
+
+
+def test_validation_by_published_features_says_nothing_of_how_many_views(
+    configure: Any, folder: Path, tmp_path: Path
+) -> None:
+    vocabulary, store = load_vocabulary("scannet"), RoomStore(folder / "store")
+    features = tmp_path / "features"
+    write_features(features, store, vocabulary, embedding_size=SIZE, teacher=OPENSCENE)
+    task = build_task(configure("esg_scannet", features=str(features)))
+    output = np.random.default_rng(0).standard_normal((640, SIZE)).astype(np.float32)
+    metrics = task.evaluate(lambda inputs: output, tmp_path, 1)
+    assert {"miou", "miou_seen", "miou_unseen"} <= set(metrics)
+    assert "miou_few_views" not in metrics
+    table = (tmp_path / "tables" / "step_0000001.csv").read_text("utf-8")
+    columns = ["class", "network, all points", "network, seen", "network, seen by none", TEACHER]
+    assert next(csv.reader(table.splitlines())) == columns
+
+
+def test_ess_is_judged_on_seen_points_and_says_so(configure: Any, tmp_path: Path) -> None:
+    """Every answer is right but those for a class: scores are those of the seen points alone."""
+    task = build_task(configure("ess_scannet"))
+    name = ROOMS["val"][0]
+    room = task.data.store.room(name)
+    fused = task.data.features.room(name, len(room))
+    seen = fused.visible
+    truth = np.asarray(room.labels)[seen]
+    words = task.data.features.text_embeddings
+    assert 0 < np.count_nonzero(seen) < len(room)
+    rows = iter(np.split(np.where(truth == BED, FLOOR, truth), range(CHUNK, len(truth), CHUNK)))
+    word_of_class = np.concatenate([[0], np.unique(task.word_class, return_index=True)[1]])
+
+    def predict(inputs: Any) -> np.ndarray:
+        output = np.zeros((len(inputs["features"]), SIZE), np.float32)
+        classes = next(rows)
+        output[: len(classes)] = words[word_of_class[classes]]
+        return output
+
+    metrics = task.evaluate(predict, tmp_path, 7)
+    expected = ConfusionMatrix(len(task.data.vocabulary.eval_classes))
+    expected.add(truth, np.where(truth == BED, FLOOR, truth))
+    assert metrics["miou_seen"] == expected.mean_iou("untrue") < 1
+    assert metrics["accuracy_seen"] == expected.accuracy()
+    assert metrics["mean_accuracy_seen"] == expected.mean_accuracy()
+    assert metrics["miou_seen_as_published"] == expected.mean_iou("zero", void="drop")
+    assert task.score(metrics) == metrics["miou_seen"]
+    others = {"teacher_miou_seen", "teacher_agreement"}
+    assert all("_seen" in metric for metric in metrics.keys() - others)
+    with (tmp_path / "tables" / "step_0000007.csv").open(newline="") as stream:
+        assert next(csv.reader(stream)) == ["class", "network, seen", TEACHER]

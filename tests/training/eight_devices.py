@@ -60,7 +60,9 @@ class MiniTask:
         settings = {"normalize_features": True, "first_kernel": 3, "batch_norm_momentum": 0.05}
         return build_model("minkunet14a", 1, SIZE, axis_name=axis_name, rngs=rngs, **settings)
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         return pair_loss(model(batch["features"], batch["plan"]), batch), {}
 
     def parameter_group(self, path: str) -> str:

@@ -166,8 +166,10 @@ def test_a_stopped_run_ends_with_the_same_bits(
 class Convolving(TinyTask):
     """A product by the engine, in which kernels round differently."""
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        loss, metrics = super().loss(model, batch)
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        loss, metrics = super().loss(model, batch, axis_name)
         generator = np.random.default_rng(0)
         corners = np.array([[0, i // 4, i // 2 % 2, i % 2] for i in range(8)], np.int32)
         found = sparse.submanifold_map(corners, 8, 3)

@@ -64,6 +64,24 @@ def test_step_on_eight_devices_is_one_step_with_pooled_statistics() -> None:
         assert errors[name] < 1e-5, errors
 
 
+def test_losses_of_rooms_do_not_depend_on_the_number_of_devices() -> None:
+    """Loss, gradient and counts, where devices have few rows that take part, or none.
+
+    Sums of 1,000 float32 numbers in another order: 2e-6. Counts are exact.
+    """
+    (output,) = finish(start("two_devices.py", devices=2))
+    (found,) = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert len(found) == 4
+    for case, errors in found.items():
+        assert errors["loss_value"] > 0.5, case
+        assert errors["gradient_value"] > 0.01, case
+        for name in ("loss", "gradient_norm", "parameters"):
+            assert errors[name] < 2e-6, (case, errors)
+        assert errors["miscounted"] == 0, case
+        counted = "seen_voxels" if case.startswith("esg") else "labelled_points"
+        assert errors[counted] == 0, case
+
+
 def test_two_processes_are_one_process_with_two_devices(tmp_path: Path) -> None:
     finish(start("tiny_task.py", str(tmp_path / "one"), devices=2))
     address = ["--address", f"localhost:{free_port()}", "--processes", "2"]

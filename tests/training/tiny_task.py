@@ -81,7 +81,9 @@ class TinyTask:
         first = num_devices * jax.process_index()
         return TinyBatches(num_devices, first, self.poison, self.pause)
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         features = batch["features"]
         error = model(features) - jnp.sin(3.0 * features[:, :2])
         loss = jnp.mean(jnp.square(error))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, MissingFileError
 from uov_jax.readable import duration
 from uov_jax.signals import StopRequest
 
@@ -108,6 +108,12 @@ def mean_iou(table: Path, column: str) -> float:
     raise InputError(f"{table}: no row 'mean IoU'")
 
 
+def require_result(file: Path) -> None:
+    """MissingFileError unless a stage has left a file."""
+    if not file.is_file():
+        raise MissingFileError(f"{file}: the stage that writes this table has left none")
+
+
 def last_metric(directory: Path, name: str) -> float:
     """A metric of the last evaluation of a run."""
     file = directory / "metrics.csv"
@@ -119,6 +125,7 @@ def last_metric(directory: Path, name: str) -> float:
 
 def read_rows(file: Path) -> list[dict[str, str]]:
     """The rows of a CSV file by the names of its columns."""
+    require_result(file)
     with file.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 

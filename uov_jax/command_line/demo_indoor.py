@@ -6,8 +6,8 @@ r"""3DSS-VLG as a whole on simulated rooms, and one table like its ablation: `ma
 It types the commands of the stages one after the other and says each of them: simulated rooms,
 fusion of their images' features, pseudo labels with and without the scene-level filter, ESS,
 export of specialised features, ESG from specialised and from fused features, evaluation. Every
-seed has its own rooms. Fields of the recipes can be changed for all trainings alike, as in
-training:
+seed has its own rooms. Fields that all the recipes have can be changed for all trainings alike, as
+in training:
 
     python scripts/demo_indoor.py --output runs/brief-indoor --config.total_steps=20
 
@@ -21,9 +21,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from uov_jax.command_line import command
-from uov_jax.command_line.chain import Stage, mean_iou, run
-from uov_jax.command_line.recipe import parse_fields
+from uov_jax.command_line import command, next_steps
+from uov_jax.command_line.chain import Stage, mean_iou, require_result, run
+from uov_jax.command_line.recipe import change_fields, parse_fields
 from uov_jax.errors import InputError
 from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.room_table import ORDERINGS, RoomScores, room_table
@@ -185,6 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Run the chains that the options say; returns the exit status."""
+    # Else the first stage with a recipe would refuse them, minutes later.
+    for recipe in (ADAPTER, SPECIALISED, PLAIN):
+        change_fields(next_steps.read(recipe), options.fields)
     chains = [RoomChain(options, seed) for seed in range(options.seeds)]
     status = run([stage for chain in chains for stage in chain.stages])
     if not status:
@@ -213,6 +216,7 @@ def report(output: Path, chains: Sequence[RoomChain]) -> None:
 
 def _mean_iou_of_labels(folder: Path) -> float:
     path = folder / "report.json"
+    require_result(path)
     try:
         return float(json.loads(read_bytes(path).decode())["mean_iou"])
     except DAMAGE as error:

@@ -33,7 +33,7 @@ from uov_jax.command_line import command, next_steps
 from uov_jax.datasets.open_frames import open_frames
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
-from uov_jax.fusion.features import FeatureManifest, FeatureWriter
+from uov_jax.fusion.features import OPENSCENE, FeatureManifest, FeatureWriter
 from uov_jax.fusion.frame_features import FileTeacher, read_text_embeddings
 from uov_jax.fusion.fuse_rooms import FusionResult, fuse_rooms, import_rooms
 from uov_jax.fusion.image_features import ImageTeacher
@@ -47,7 +47,6 @@ from uov_jax.vocabulary import Vocabulary, load_vocabulary
 
 GIGABYTE = 10**9
 DEPTH_UNITS = 1000.0  # per metre, where nothing else is said
-OPENSCENE = "openscene"
 CLIP = "maskclip"  # whose file has the words of OpenScene's features
 
 

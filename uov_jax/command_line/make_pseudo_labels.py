@@ -1,9 +1,18 @@
-"""Turn the features of rooms into pseudo labels: of every point the word that fits it best.
+r"""Turn the features of rooms into pseudo labels: of every point the word that fits it best.
 
 Example, on the simulated rooms:
 
     python scripts/make_pseudo_labels.py --rooms data/rooms-sim \
         --features data/rooms-sim/features --output data/rooms-sim/pseudo_labels
+
+3DSS-VLG labels by the bare words, whatever prompt features were fused with. Words in another
+prompt, by the same teacher, are named with --text:
+
+    python scripts/embed_words.py --teacher maskclip --weights open_clip_model.safetensors \
+        --vocabulary scannet --prompt "{}" --output data/scannet/bare_words
+    python scripts/make_pseudo_labels.py --rooms data/scannet/store \
+        --features data/scannet/features --text data/scannet/bare_words \
+        --output data/scannet/pseudo_labels
 
 A room's points get only classes that the room has (its scene-level labels: those of its points, or
 what a person wrote into the store's scene_labels.txt), unless --no-filter is given. It writes one
@@ -36,6 +45,7 @@ from uov_jax.fusion.make_pseudo_labels import (
     LabelSettings,
     RoomLabeller,
 )
+from uov_jax.fusion.words import read_words
 from uov_jax.input.room_voxels import random_rotation, room_voxels
 from uov_jax.readable import readable_bytes
 from uov_jax.vocabulary import load_vocabulary
@@ -48,6 +58,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = command.parser(__doc__)
     parser.add_argument("--rooms", required=True, type=Path, help="the store of rooms")
     parser.add_argument("--features", required=True, type=Path, help="folder of their features")
+    parser.add_argument(
+        "--text",
+        type=Path,
+        help="words in another prompt, a folder of embed_words or an .npz; the features' own else",
+    )
     parser.add_argument("--output", required=True, type=Path, help="folder of the pseudo labels")
     parser.add_argument(
         "--split", action="append", help="such as train; may be given several times; all rooms else"
@@ -89,7 +104,8 @@ def label(options: argparse.Namespace) -> None:
     settings = LabelSettings(
         not options.no_filter, options.voxel_size, options.seed if options.voxel_size else 0
     )
-    labeller = RoomLabeller(store, features, vocabulary, options.output, settings, voxels)
+    words = read_words(options.text, vocabulary) if options.text else None
+    labeller = RoomLabeller(store, features, vocabulary, options.output, settings, voxels, words)
     own = shard.of(everything)
     todo = labeller.check(own)
     if shard.total > 1:
@@ -103,6 +119,9 @@ def label(options: argparse.Namespace) -> None:
         f"{options.output}",
         flush=True,
     )
+    if words is not None:
+        prompt = f", in the prompt {words.prompt!r}" if words.prompt else ""
+        print(f"By the words of {words.source}{prompt}.", flush=True)
     with tqdm(total=len(todo), unit="room") as bar:
         for _ in labeller.label(todo, options.workers):
             bar.update()
@@ -144,7 +163,7 @@ def say(report: LabelReport, options: argparse.Namespace, rooms: int) -> None:
         print(f"The scene-level filter changed the class of {report.changed:,} points.")
     print("In %, but for numbers of points:")
     print(report.table())
-    if report.judged:
+    if report.matrix.points:
         print(
             f"{report.judged} rooms have true labels: {content['coverage']:.1%} of their points "
             f"are labelled, {content['right']:.1%} of those right, mean IoU "

@@ -11,6 +11,7 @@ from uov_jax.command_line import command
 from uov_jax.command_line.text_tower import embedded_texts
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.words import RoomWords
 from uov_jax.tasks.query import rows_of
 from uov_jax.tasks.room_query import (
     QueriedFeatures,
@@ -20,7 +21,6 @@ from uov_jax.tasks.room_query import (
     find_room,
     run_config,
 )
-from uov_jax.tasks.room_words import RoomWords
 from uov_jax.vocabulary import load_vocabulary
 
 

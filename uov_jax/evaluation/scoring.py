@@ -53,11 +53,29 @@ def sweep_masks(sample: Sample) -> dict[str, np.ndarray]:
 
 
 def room_masks(sample: Sample) -> dict[str, np.ndarray]:
-    """By the number of views that see a point: `views` uint16[N], None where it is not known."""
+    """By the number of views that see a point.
+
+    Args:
+        sample: `views` uint16[N], None where it is not known which points views see;
+            `views_counted`, False where it is known that any do, but not how many (True by
+            default), so that there is nothing to say of one view and of several.
+
+    """
     views = sample["views"]
     if views is None:
         return {}
-    return {SEEN: views > 0, BY_MANY: views > 1, BY_FEW: views < 2, BY_NONE: views == 0}
+    masks = {SEEN: views > 0, BY_NONE: views == 0}
+    if sample.get("views_counted", True):
+        masks |= {BY_MANY: views > 1, BY_FEW: views < 2}
+    return masks
+
+
+def room_mean_iou(matrix: ConfusionMatrix) -> float:
+    """The mean IoU of rooms: over the classes that the truth has; no prediction is a miss.
+
+    NaN where the truth has none. Whatever is compared with the judging of rooms is to have this.
+    """
+    return matrix.mean_iou("untrue")
 
 
 SWEEPS = Scoring(
@@ -76,7 +94,7 @@ ROOMS = Scoring(
     (EVERYWHERE, SEEN, BY_MANY, BY_FEW, BY_NONE),
     room_masks,
     (
-        ("mean IoU", lambda matrix: matrix.mean_iou("untrue")),
+        ("mean IoU", room_mean_iou),
         ("mean IoU, as published", lambda matrix: matrix.mean_iou("zero", void="drop")),
         ("mean accuracy", lambda matrix: matrix.mean_accuracy()),
         ("mean accuracy, as published", lambda matrix: matrix.mean_accuracy("zero")),

@@ -32,6 +32,7 @@ from uov_jax.vocabulary import Vocabulary
 FEATURES_VERSION = 1
 FUSE_AGAIN = "fuse again with scripts/fuse_features.py into another folder"
 FUSED, SPECIALISED = "fused", "specialised"
+OPENSCENE = "openscene"  # the teacher of published features
 TEXT_EMBEDDINGS = "text_embeddings.npz"
 _UNFINISHED = ".tmp"
 ROWS_AT_ONCE = 4096  # of features that are written: 6 MB of 768 numbers
@@ -45,7 +46,7 @@ class FeatureManifest:
     """What all features of a folder have in common, kept in its `fused.json`.
 
     Attributes:
-        teacher: of the images, such as "maskclip", or "openscene" for published features.
+        teacher: of the images, such as "maskclip", or `OPENSCENE` for published features.
         weights_hash: sha256 of its weights, "" where it has none or it is not known.
         embedding_size: D.
         dataset: of the rooms.
@@ -71,6 +72,11 @@ class FeatureManifest:
         """Make the fields what they are once read back from JSON."""
         object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
 
+    @property
+    def views_counted(self) -> bool:
+        """Whether it is known how many views saw a point, and not only that one did."""
+        return self.teacher != OPENSCENE
+
 
 MANIFEST = ManifestFile(
     name="fused.json",
@@ -89,14 +95,17 @@ class RoomFeatures:
 
     Attributes:
         room: its name.
-        views: uint16[N], how many views saw each point; published features do not say how many,
-            there it is 1.
+        views: uint16[N], how many views saw each point.
+        stored: the features.
+        views_counted: False where `views` is 1 for every point that any view saw, because it is not
+            known how many did.
 
     """
 
     room: str
     views: np.ndarray
     stored: RowReader
+    views_counted: bool = True
 
     @property
     def visible(self) -> np.ndarray:
@@ -247,7 +256,7 @@ class FeatureFolder:
                 f"{FUSE_AGAIN}"
             )
         stored = RowReader(folder, visible, self.manifest.embedding_size, FUSE_AGAIN)
-        return RoomFeatures(name, views, stored)
+        return RoomFeatures(name, views, stored, self.manifest.views_counted)
 
 
 class FeatureWriter:

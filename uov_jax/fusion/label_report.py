@@ -12,9 +12,13 @@ import numpy as np
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.evaluation.confusion import ConfusionMatrix
 from uov_jax.evaluation.purity import Purity
+from uov_jax.evaluation.scoring import room_mean_iou
 from uov_jax.evaluation.tables import text_table
 from uov_jax.files import write_text
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
+
+# So that it may stand beside the scores of networks and features, see `room_mean_iou`.
+CONVENTION = "over the classes that the truth has; a point without a label is a miss"
 
 
 class LabelReport:
@@ -84,12 +88,16 @@ class LabelReport:
             "changed_by_filter": self.changed,
             "right": _share(purity.total_right),
             "coverage": _share(purity.total_coverage),
-            "mean_iou": _share(self.matrix.mean_iou()),
+            "mean_iou": _share(room_mean_iou(self.matrix)),
+            "mean_iou_convention": CONVENTION,
             "classes": classes,
         }
 
     def table(self) -> str:
-        """A row a class, shares in percent; the filter's changes in points."""
+        """A row a class, shares in percent; the filter's changes in points.
+
+        The mean IoU below a class's own is that of `CONVENTION`, which the last line says.
+        """
         content = self.content()
         head = ["class", "points", "share", "purity", "IoU", "filter took", "filter gave"]
         rows = [
@@ -111,7 +119,8 @@ class LabelReport:
             f"{self.changed:,}",
             f"{self.changed:,}",
         ]
-        return text_table([[head], rows, [total]])
+        table = text_table([[head], rows, [total]])
+        return f"{table}\nMean IoU {CONVENTION}." if self.judged else table
 
     def write(self, folder: Path) -> list[Path]:
         """Write `report.json`, `report.txt` and `confusion.csv`; returns the files."""

@@ -21,6 +21,7 @@ from uov_jax.fusion.pseudo_labels import (
     PseudoLabelWriter,
     RoomLabelFacts,
 )
+from uov_jax.fusion.words import RoomWords
 from uov_jax.vocabulary import Vocabulary
 
 CHUNK = 8_192  # points whose float32 features are in memory at a time
@@ -112,6 +113,7 @@ class RoomLabeller:
         output: Path,
         settings: LabelSettings,
         feature_of_point: FeatureOfPoint | None = None,
+        words: RoomWords | None = None,
     ) -> None:
         """Check that rooms, features and words fit each other, and make the folder.
 
@@ -122,9 +124,12 @@ class RoomLabeller:
             output: folder of the labels; what is there already is kept.
             settings: how labels are made.
             feature_of_point: the voxels of `settings.voxel_size`; None where that is 0.
+            words: embeddings of the vocabulary's words in another prompt; None for those that the
+                features have with them.
 
         Raises:
-            InputError: they are of different datasets or words, or the folder holds other labels.
+            InputError: they are of different datasets, words or teachers, or the folder holds other
+                labels.
 
         """
         if features.manifest.dataset != store.manifest.dataset:
@@ -136,14 +141,14 @@ class RoomLabeller:
             raise ValueError("voxels and their size are given together")
         self.store, self.features, self.vocabulary = store, features, vocabulary
         self.settings, self._feature_of_point = settings, feature_of_point
-        self._text = features.text_embeddings
+        self._text = self._embeddings(words)
         if len(self._text) != len(vocabulary):
             raise InputError(
                 f"{features.root}: embeddings of {len(self._text)} words, the vocabulary "
                 f"{vocabulary.name!r} has {len(vocabulary)}"
             )
         manifest = PseudoLabelManifest.of_features(
-            features, vocabulary, settings.scene_filter, settings.voxel_size, settings.seed
+            features, vocabulary, settings.scene_filter, settings.voxel_size, settings.seed, words
         )
         self._writer = PseudoLabelWriter(output, manifest)
         self.folder = PseudoLabelFolder(output, vocabulary)
@@ -184,6 +189,19 @@ class RoomLabeller:
             yield from pool.map(self._label, rooms)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _embeddings(self, words: RoomWords | None) -> np.ndarray:
+        """float32[W, D] of the words to label by, once they fit the features."""
+        if words is None:
+            return self.features.text_embeddings
+        facts, root = self.features.manifest, self.features.root
+        words.require_same_teacher(root, facts.teacher, facts.weights_hash)
+        if words.text.shape[1] != facts.embedding_size:
+            raise InputError(
+                f"{root}: features of {facts.embedding_size} numbers, the words of {words.source} "
+                f"have {words.text.shape[1]}"
+            )
+        return words.text
 
     def _label(self, name: str) -> str:
         room = self.store.room(name)

@@ -21,6 +21,7 @@ from uov_jax.datasets.rooms import map_array, write_arrays
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import ManifestFile, read_bytes
 from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.words import RoomWords
 from uov_jax.vocabulary import Vocabulary
 
 PSEUDO_LABELS_VERSION = 1
@@ -48,6 +49,9 @@ class PseudoLabelManifest:
         voxel_size: in metres; every point has the feature of the first point of its voxel; 0 where
             every point has its own.
         seed: of the voxels' rotation and scale, which are of chance; 0 without voxels.
+        words: sha256 of the words' embeddings where they are others than those that the features
+            have with them, else "".
+        prompt: that those words stood in, "" where that is not known.
         format_version: of the folder.
 
     """
@@ -62,6 +66,8 @@ class PseudoLabelManifest:
     scene_filter: bool
     voxel_size: float = 0.0
     seed: int = 0
+    words: str = ""
+    prompt: str = ""
     format_version: int = PSEUDO_LABELS_VERSION
 
     @classmethod
@@ -72,8 +78,9 @@ class PseudoLabelManifest:
         scene_filter: bool,
         voxel_size: float = 0.0,
         seed: int = 0,
+        words: RoomWords | None = None,
     ) -> PseudoLabelManifest:
-        """The manifest of labels that are made of a folder of features."""
+        """The manifest of labels of a folder of features; `words` are others than its own."""
         facts = features.manifest
         return cls(
             facts.teacher,
@@ -86,6 +93,8 @@ class PseudoLabelManifest:
             scene_filter,
             float(voxel_size),
             seed,
+            "" if words is None else _fingerprint(words.text),
+            "" if words is None else words.prompt,
         )
 
 
@@ -269,5 +278,9 @@ class PseudoLabelWriter:
 def features_identity(features: FeatureFolder) -> str:
     """sha256 of the manifest of features and of the embeddings of its words, in hexadecimal."""
     facts = json.dumps(dataclasses.asdict(features.manifest), sort_keys=True)
-    text = np.ascontiguousarray(features.text_embeddings, np.float32)
-    return hashlib.sha256(facts.encode() + text.tobytes()).hexdigest()
+    return _fingerprint(features.text_embeddings, facts.encode())
+
+
+def _fingerprint(text: np.ndarray, facts: bytes = b"") -> str:
+    embeddings = np.ascontiguousarray(text, np.float32)
+    return hashlib.sha256(facts + embeddings.tobytes()).hexdigest()

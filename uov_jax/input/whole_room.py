@@ -64,7 +64,7 @@ def judged_facts(
     Returns:
         `truth` uint8[points] or None without labels; `views` uint16[points], how many saw each,
         `seen` bool[points], whether any did, and `teacher_label` uint8[points], the class of its
-        fused feature, 0 for none: None without features.
+        fused feature, 0 for none: None without features; `views_counted`, as of `RoomFeatures`.
 
     """
     views = seen = teacher_label = None
@@ -74,4 +74,10 @@ def judged_facts(
             teacher_label = np.zeros(len(room), np.uint8)
             teacher_label[seen] = np.concatenate([classify(part) for part in fused.parts(CHUNK)])
     truth = None if room.labels is None else np.asarray(room.labels)
-    return {"truth": truth, "views": views, "seen": seen, "teacher_label": teacher_label}
+    return {
+        "truth": truth,
+        "views": views,
+        "views_counted": fused is None or fused.views_counted,
+        "seen": seen,
+        "teacher_label": teacher_label,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from uov_jax.losses.devices import over_devices, share_of_mean
 from uov_jax.losses.language import cosine_distance, mean_in_chunks, word_likelihoods
 from uov_jax.losses.segmentation import cross_entropy, lovasz_softmax, segmentation_loss
 from uov_jax.losses.tri_modal import (
@@ -17,7 +18,9 @@ __all__ = [
     "lovasz_softmax",
     "mean_cross_entropy_rows",
     "mean_in_chunks",
+    "over_devices",
     "segmentation_loss",
+    "share_of_mean",
     "soft_text_targets",
     "superpoint_means",
     "tri_modal_loss",

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uov_jax.losses.devices import share_of_mean
+
 IGNORED = 0
 SMALLEST_NORM = 1e-8  # as in torch.nn.CosineSimilarity
 
@@ -41,7 +43,10 @@ def word_likelihoods(
 
 
 def mean_in_chunks(
-    terms: Callable[..., tuple[jax.Array, jax.Array]], rows: int, *arrays: jax.Array
+    terms: Callable[..., tuple[jax.Array, jax.Array]],
+    rows: int,
+    *arrays: jax.Array,
+    axis_name: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean of a sum over rows, a chunk of rows at a time, so that one chunk is in memory alone.
 
@@ -51,9 +56,11 @@ def mean_in_chunks(
         terms: (sum, number of rows that took part) of chunks of the arrays.
         rows: of a chunk.
         arrays: [N, ...] each.
+        axis_name: of the devices whose rows are counted together; None for one alone.
 
     Returns:
-        The mean, 0 where no row takes part, and the number of rows that do.
+        The mean, 0 where no row takes part, and the number of rows that do. With several devices
+        that is what `share_of_mean` gives, and the number of all rows that do.
 
     """
     whole = len(arrays[0]) // rows
@@ -72,17 +79,21 @@ def mean_in_chunks(
     if len(arrays[0]) % rows:
         total, count = terms(*(a[whole * rows :] for a in arrays))
         sums = (sums[0] + total, sums[1] + count)
-    total, count = sums
-    return total / jnp.maximum(count, 1.0), count
+    return share_of_mean(*sums, axis_name)
 
 
-def cosine_distance(output: jax.Array, target: jax.Array, seen: jax.Array) -> jax.Array:
+def cosine_distance(
+    output: jax.Array, target: jax.Array, seen: jax.Array, axis_name: str | None = None
+) -> jax.Array:
     """Mean over the seen rows of 1 - cos(output, target); float32, 0 where none is seen.
+
+    With several devices the device's share of the mean over the rows of all, see `share_of_mean`.
 
     Args:
         output: float32[N, D]; rows that are not seen may hold anything.
         target: float[N, D].
         seen: bool[N].
+        axis_name: of the devices whose rows are counted together; None for one alone.
 
     """
     output = jnp.where(seen[:, None], output, 0.0)
@@ -92,4 +103,4 @@ def cosine_distance(output: jax.Array, target: jax.Array, seen: jax.Array) -> ja
     squares = jnp.maximum(jnp.sum(output * output, axis=1), SMALLEST_NORM**2)
     norms = jnp.sqrt(squares) * jnp.maximum(jnp.linalg.norm(target, axis=1), SMALLEST_NORM)
     total = jnp.sum(jnp.where(seen, 1.0 - product / norms, 0.0))
-    return total / jnp.maximum(jnp.sum(seen.astype(jnp.float32)), 1.0)
+    return share_of_mean(total, jnp.sum(seen.astype(jnp.float32)), axis_name)[0]

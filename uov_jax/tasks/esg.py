@@ -87,11 +87,14 @@ class Distillation:
         collate = CollateRooms(self.config.data.most_voxels or None)
         return recipe_batches(self.config, self.source, collate, num_devices)
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Mean of 1 - cos over one device's voxels that have a feature."""
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Mean of 1 - cos over the voxels of all devices that have a feature."""
         output = model(features=batch["features"], plan=batch["plan"])
-        loss = losses.cosine_distance(output, batch["target"], batch["seen"])
-        return loss, {"seen_voxels": jnp.sum(batch["seen"].astype(jnp.float32))}
+        loss = losses.cosine_distance(output, batch["target"], batch["seen"], axis_name)
+        seen = losses.over_devices(jnp.sum(batch["seen"].astype(jnp.float32)), axis_name)
+        return loss, {"seen_voxels": seen}
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head."""

@@ -42,10 +42,12 @@ from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
 class _Fused(NamedTuple):
     """Features of images at the points of a room, by words.
 
-    views: uint16[N]. scores: float32[N, W + 1] of `word_scorer`, 0 for a point without a feature.
+    views, views_counted: as of `RoomFeatures`. scores: float32[N, W + 1] of `word_scorer`, 0 for a
+    point without a feature.
     """
 
     views: np.ndarray
+    views_counted: bool
     scores: np.ndarray
 
 
@@ -132,6 +134,7 @@ class RoomSplit:
         classes[fused.views == 0] = 0
         return sample | {
             "views": fused.views,
+            "views_counted": fused.views_counted,
             "fused": fused.scores,
             "given": {self.given[0]: classes},
         }
@@ -219,4 +222,4 @@ class RoomSplit:
         found = self.features.room(room, points)
         scores = np.zeros((points, len(self._word_class) + 1), np.float32)
         scores[found.visible] = scores_of_features(found.parts(CHUNK), self._text, self._half)
-        return _Fused(np.asarray(found.views), scores)
+        return _Fused(np.asarray(found.views), found.views_counted, scores)

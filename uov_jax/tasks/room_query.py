@@ -17,13 +17,14 @@ from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_recor
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import NotFiniteError
 from uov_jax.fusion.features import FeatureFolder
+from uov_jax.fusion.words import RoomWords
 from uov_jax.input.whole_room import room_input
 from uov_jax.pictures.room_query import room_query_picture
 from uov_jax.tasks.esg import cube_side
 from uov_jax.tasks.query import QueryError, best_places, file_name
 from uov_jax.tasks.recipe_batches import recipe_capacities
 from uov_jax.tasks.room_model import room_model
-from uov_jax.tasks.room_words import RoomWords, require_network
+from uov_jax.tasks.room_words import require_network
 from uov_jax.tasks.word_scores import CHUNK, LENGTH_OFFSET, scores_of_features, word_scorer
 
 SPACING = 0.6  # metres between two places of a room

@@ -17,7 +17,7 @@ from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.score_files import write_table
 from uov_jax.evaluation.scores import TEACHER, Scores
-from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN
+from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN, room_mean_iou
 from uov_jax.evaluation.validation import NETWORK
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import features_identity
@@ -115,6 +115,7 @@ def validate_rooms(
     workers: int,
     directory: Path,
     step: int,
+    judged: str = EVERYWHERE,
 ) -> dict[str, float]:
     """Judge the validation rooms, beside their features; writes and prints the table.
 
@@ -125,11 +126,14 @@ def validate_rooms(
         workers: threads that build samples ahead.
         directory: takes the tables.
         step: of the run.
+        judged: which points the samples have: `EVERYWHERE`, or `SEEN` for those alone that views
+            saw.
 
     Returns:
-        Means as `ROOMS` has them: `miou` of all points, which decides what is best, and of those
-        that views saw, at most one, or none; the features' own; how far the network agrees with
-        them. Nothing without a room.
+        Means as `ROOMS` has them: `miou` of all points, and of those that views saw, at most one,
+        or none; the features' own; how far the network agrees with them. Of samples that have seen
+        points alone there is `miou_seen`, and the other names end in `_seen` too. Nothing without a
+        room.
 
     """
     if not data.validation:
@@ -138,19 +142,26 @@ def validate_rooms(
     rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
     for room in tqdm.tqdm(rooms, total=len(data.validation), desc="validation", leave=False):
         scores.add(room.sample, room.columns)
-    network = scores.columns[NETWORK].matrices
+    network = dict(scores.columns[NETWORK].matrices)
+    if judged != EVERYWHERE:
+        network = {judged: network[EVERYWHERE]}
     teacher = scores.columns.get(TEACHER, scores.empty_column()).everywhere
-    columns = {f"network, {subset}": network[subset] for subset in METRICS} | {TEACHER: teacher}
+    columns = {f"network, {subset}": network[subset] for subset in METRICS if subset in network}
+    columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
     tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
     write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
-    found = {name: network[subset].mean_iou("untrue") for subset, name in METRICS.items()
-             if network[subset].points}  # fmt: skip
-    everywhere = network[EVERYWHERE]
-    found["miou_as_published"] = everywhere.mean_iou("zero", void="drop")
-    found["mean_accuracy"], found["accuracy"] = everywhere.mean_accuracy(), everywhere.accuracy()
+    found = {
+        name: room_mean_iou(network[subset])
+        for subset, name in METRICS.items()
+        if subset in network and network[subset].points
+    }
+    whole, ending = network[judged], METRICS[judged].removeprefix("miou")
+    found[f"miou{ending}_as_published"] = whole.mean_iou("zero", void="drop")
+    found[f"mean_accuracy{ending}"] = whole.mean_accuracy()
+    found[f"accuracy{ending}"] = whole.accuracy()
     if teacher.points:
         equal, labelled = scores.agreement[NETWORK]
-        found["teacher_miou_seen"] = teacher.mean_iou("untrue")
+        found["teacher_miou_seen"] = room_mean_iou(teacher)
         found["teacher_agreement"] = equal / labelled
     return found

@@ -111,11 +111,14 @@ class Segmentation:
         """Endless batches for this process's devices."""
         return recipe_batches(self.config, self.source, collate_segmentation, num_devices)
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
 
         A frozen trunk is in evaluation mode, its batch norms included.
         """
+        del axis_name
         if self.frozen_trunk:
             model.eval()
         logits = model(batch["features"], batch["plan"])

@@ -114,8 +114,11 @@ class TriModalPretraining:
         """Endless batches for this process's devices."""
         return recipe_batches(self.config, self.source, collate_tri_modal, num_devices)
 
-    def loss(self, model: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The tri-modal loss of one device's batch."""
+        del axis_name
         output = model(batch["features"], batch["plan"])
         return self._loss_of(output, batch)
 

@@ -42,7 +42,7 @@ def training_step(
         def loss_of(trained: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
             model = skeleton.model({**frozen, **trained}, state.statistics)
             model.train()
-            loss, metrics = task.loss(model, batch)
+            loss, metrics = task.loss(model, batch, parallel.AXIS)
             return loss, (metrics, statistics_of(model))
 
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)

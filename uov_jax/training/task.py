@@ -64,8 +64,14 @@ class Task(Protocol):
         """
         ...
 
-    def loss(self, model: nnx.Module, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Scalar loss and scalar metrics of one device's batch."""
+    def loss(
+        self, model: nnx.Module, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Scalar loss and scalar metrics of one device's batch.
+
+        The step averages both, and the gradient, over the devices of `axis_name`. A loss that is a
+        mean over rows, of which a device may have few or none, counts those of all devices by it.
+        """
         ...
 
     def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:

@@ -117,8 +117,8 @@ def test_rooms_of_another_vocabulary_are_refused(store: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "of an earlier uov_jax, expected 1: prepare the rooms again"),
-        ({"format_version": 2}, "this program reads 1"),
+        ({"format_version": 0}, "of an earlier uov_jax, expected 2: prepare the rooms again"),
+        ({"format_version": 3}, "this program reads 2"),
         ({"hosts": 3}, "not a manifest of prepared rooms"),
     ],
 )
@@ -127,6 +127,38 @@ def test_a_manifest_of_another_version(store: Path, change: dict, message: str) 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RoomError, match=message):
         RoomStore(store)
+
+
+def test_a_store_of_the_first_version_is_read_but_is_of_no_settings(store: Path) -> None:
+    path = store / "rooms.json"
+    content = json.loads(path.read_text())
+    del content["settings"]
+    path.write_text(json.dumps(content | {"format_version": 1}))
+    assert RoomStore(store).manifest.settings == {}
+    assert len(RoomStore(store).room("a_1")) == 20
+    RoomWriter(store, "scannet", SCANNET)
+    with pytest.raises(RoomError, match=r"settings\.format = None, not of 'openscene'"):
+        RoomWriter(store, "scannet", SCANNET, {"format": "openscene"})
+
+
+def test_rooms_of_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    RoomWriter(tmp_path, "s3dis", SCANNET, {"format": "s3dis", "release": "aligned"})
+    RoomWriter(tmp_path, "s3dis", SCANNET, {"release": "aligned", "format": "s3dis"})
+    message = r"settings\.release = 'aligned', not of 'unaligned': give another folder"
+    with pytest.raises(RoomError, match=message):
+        RoomWriter(tmp_path, "s3dis", SCANNET, {"format": "s3dis", "release": "unaligned"})
+
+
+def test_a_room_is_current_until_its_files_change(store: Path) -> None:
+    coords, colors = cloud(5)
+    writer = RoomWriter(store, "scannet", SCANNET)
+    writer.write("d", coords, colors, None, stamp="one")
+    assert writer.is_current("d", "one")
+    assert not writer.is_current("d", "other")
+    assert not writer.is_current("e", "one")
+    assert writer.is_current("a_1", "one")  # written by a program that knows no files
+    (store / "rooms" / "d" / "room.json").write_text("{")
+    assert not writer.is_current("d", "one")
 
 
 class Cut(Exception):

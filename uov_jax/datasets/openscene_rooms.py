@@ -34,6 +34,8 @@ ALL = "all"  # the split of rooms that are in no folder of a split
 class OpenSceneRooms:
     """The rooms of one folder of OpenScene's, such as `scannet_3d`."""
 
+    settings: Mapping[str, object] = {"format": "openscene"}
+
     def __init__(self, root: str | Path, vocabulary: Vocabulary) -> None:
         """Look for the files.
 
@@ -80,6 +82,10 @@ class OpenSceneRooms:
     def expected_points(self, name: str) -> int:
         """By the size of the file."""
         return self._paths[name].stat().st_size // BYTES_PER_POINT
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a room."""
+        return [self._paths[name]]
 
     def read(self, name: str) -> Scan:
         """One room; see `read_openscene`."""

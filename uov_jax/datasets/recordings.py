@@ -39,6 +39,8 @@ SHOWN = 5
 class Recordings:
     """The rooms of a folder."""
 
+    settings: Mapping[str, object] = {"format": "recording"}
+
     def __init__(self, root: str | Path, vocabulary: Vocabulary) -> None:
         """Look for the files.
 
@@ -85,6 +87,10 @@ class Recordings:
             except PlyError:
                 return 0
         return path.stat().st_size // BYTES_PER_POINT
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a room."""
+        return [self._paths[name]]
 
     def read(self, name: str) -> Scan:
         """One room."""

@@ -21,6 +21,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 PREPARE_AGAIN = "prepare the rooms again with scripts/prepare_rooms.py into another folder"
 
@@ -46,6 +47,8 @@ class StoreManifest:
         vocabulary: name of the dictionary whose evaluation classes the labels are.
         vocabulary_hash: `Vocabulary.hash` of it.
         classes: names of all classes, the first one ignored.
+        settings: by name, what else decides what rooms are made of a dataset's files, such as the
+            format; those of an earlier store are not known.
         format_version: of the store.
 
     """
@@ -54,11 +57,18 @@ class StoreManifest:
     vocabulary: str
     vocabulary_hash: str
     classes: tuple[str, ...]
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
     format_version: int = STORE_VERSION
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
+
+
+def _without_settings(content: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a store of version 1, which kept no settings and no stamps of files."""
+    return {**content, "settings": {}, "format_version": STORE_VERSION}
 
 
 MANIFEST = ManifestFile(
@@ -69,6 +79,7 @@ MANIFEST = ManifestFile(
     how_to_get="make them with scripts/prepare_rooms.py, or scripts/simulate_rooms.py",
     how_to_renew=PREPARE_AGAIN,
     error=RoomError,
+    earlier={1: _without_settings},
 )
 
 
@@ -205,11 +216,7 @@ class RoomStore:
 
     def facts(self, name: str) -> RoomFacts:
         """What is known of a room without its arrays."""
-        path = self._facts_path(name)
-        try:
-            return RoomFacts(**json.loads(read_bytes(path).decode()))
-        except (ValueError, TypeError) as error:
-            raise RoomError(f"{path}: not the facts of a room: {error}") from error
+        return read_facts(self._facts_path(name))
 
     def scene_classes(self, name: str) -> tuple[int, ...]:
         """The classes that a room has: as `scene_labels.txt` says, else those of its points.
@@ -251,6 +258,7 @@ class RoomFacts:
         world_to_room: 16 numbers, row by row, of the matrix from the coordinates that a dataset's
             camera poses are in to those of the points; () where they are the same, or where nothing
             is known of it.
+        stamp: changes with the files that it was made from; "" where nothing is known of them.
 
     """
 
@@ -258,6 +266,7 @@ class RoomFacts:
     classes: tuple[int, ...] | None
     source: str = ""
     world_to_room: tuple[float, ...] = ()
+    stamp: str = ""
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
@@ -266,26 +275,52 @@ class RoomFacts:
         object.__setattr__(self, "world_to_room", tuple(self.world_to_room))
 
 
+def read_facts(path: Path) -> RoomFacts:
+    """The facts of a room from its `room.json`; RoomError if they are none."""
+    try:
+        return RoomFacts(**json.loads(read_bytes(path).decode()))
+    except (ValueError, TypeError) as error:
+        raise RoomError(f"{path}: not the facts of a room: {error}") from error
+
+
 class RoomWriter:
     """Makes a store, or goes on with one of the same facts; several processes may."""
 
-    def __init__(self, root: str | os.PathLike[str], dataset: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        dataset: str,
+        vocabulary: Vocabulary,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         """Write the manifest, or check the one that is there.
 
         Raises:
-            RoomError: the folder holds rooms of another dataset or vocabulary.
+            RoomError: the folder holds rooms of another dataset, vocabulary or setting.
 
         """
         self.root = Path(root)
         self.num_classes = len(vocabulary.eval_classes)
-        MANIFEST.create(
-            self.root,
-            StoreManifest(dataset, vocabulary.name, vocabulary.hash, vocabulary.eval_classes),
+        manifest = StoreManifest(
+            dataset, vocabulary.name, vocabulary.hash, vocabulary.eval_classes, dict(settings or {})
         )
+        MANIFEST.create(self.root, manifest)
 
     def has(self, name: str) -> bool:
         """Whether a room is there already, whole."""
-        return (self.root / "rooms" / name / "room.json").is_file()
+        return self._facts_path(name).is_file()
+
+    def is_current(self, name: str, stamp: str) -> bool:
+        """Whether a room is there, whole, and was made from files of a stamp, as far as is known.
+
+        One with damaged facts counts as not there.
+        """
+        if not self.has(name):
+            return False
+        try:
+            return read_facts(self._facts_path(name)).stamp in ("", stamp)
+        except RoomError:
+            return False
 
     def write(
         self,
@@ -295,6 +330,7 @@ class RoomWriter:
         labels: np.ndarray | None,
         source: str = "",
         world_to_room: np.ndarray | None = None,
+        stamp: str = "",
     ) -> None:
         """Write one room, whole or not at all.
 
@@ -305,6 +341,7 @@ class RoomWriter:
             labels: uint8[N], 0 for none, or None.
             source: the file it was read from.
             world_to_room: float64[4, 4], see `RoomFacts`; None for nothing to say.
+            stamp: of the files it was read from, see `RoomFacts`.
 
         Raises:
             RoomError: the arrays are none of that; names the room.
@@ -317,13 +354,16 @@ class RoomWriter:
             arrays["labels"] = labels
             classes = tuple(int(c) for c in np.unique(labels) if c)
         matrix = () if world_to_room is None else tuple(map(float, np.ravel(world_to_room)))
-        facts = RoomFacts(len(coords), classes, source, matrix)
+        facts = RoomFacts(len(coords), classes, source, matrix, stamp)
         text = json.dumps(dataclasses.asdict(facts), indent=1)
         write_arrays(self.root / "rooms" / name, arrays, {"room.json": text})
 
     def write_split(self, name: str, rooms: Iterable[str]) -> None:
         """Write the names of a split's rooms."""
         write_text(self.root / "splits" / f"{name}.txt", "\n".join(rooms))
+
+    def _facts_path(self, name: str) -> Path:
+        return self.root / "rooms" / name / "room.json"
 
 
 def read_scene_labels(path: Path, classes: Sequence[str]) -> dict[str, tuple[int, ...]]:

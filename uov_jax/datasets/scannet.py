@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -185,6 +186,12 @@ class ScanNetRooms:
             )
         self.notes = list(self._notes(lists, here))
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The table from NYU40's numbers to classes, whatever file it is written in."""
+        table = hashlib.sha256(self._classes.table.tobytes()).hexdigest()
+        return {"format": "scannet", "label_table": table}
+
     def names(self) -> list[str]:
         """All scenes that are there and in a list."""
         return list(self._folders)
@@ -200,6 +207,10 @@ class ScanNetRooms:
         except (PlyError, MissingFileError):
             return 0
 
+    def files(self, name: str) -> list[Path]:
+        """The mesh and its labels."""
+        return [self._mesh(name), self._labels(name)]
+
     def read(self, name: str) -> Scan:
         """One scene; test scenes have no labels."""
         path = self._mesh(name)
@@ -207,7 +218,7 @@ class ScanNetRooms:
         coords, colors = vertex_coords(vertices, path), vertex_colors(vertices, path)
         if colors is None:
             raise PlyError(f"{path}: the vertices have no colours, which ScanNet's meshes have")
-        labels_path = path.with_name(f"{name}_vh_clean_2.labels.ply")
+        labels_path = self._labels(name)
         if self._split_of[name] == "test" and not labels_path.is_file():
             return Scan(coords, colors, None, str(path))
         numbers, notes = self._numbers(labels_path, len(coords))
@@ -215,6 +226,9 @@ class ScanNetRooms:
 
     def _mesh(self, name: str) -> Path:
         return self._folders[name] / f"{name}_vh_clean_2.ply"
+
+    def _labels(self, name: str) -> Path:
+        return self._folders[name] / f"{name}_vh_clean_2.labels.ply"
 
     def _numbers(self, path: Path, points: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """NYU40's number of every point, and what is to be said of them."""

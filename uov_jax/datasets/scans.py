@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +47,11 @@ class ScanSource(Protocol):
         """What is to be said of all rooms: what of the dataset is not here, or has no class."""
         ...
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What decides, beside the vocabulary and the rooms' files, what is read of them."""
+        ...
+
     def names(self) -> list[str]:
         """All rooms that are there."""
         ...
@@ -56,6 +62,10 @@ class ScanSource(Protocol):
 
     def expected_points(self, name: str) -> int:
         """About how many points a room has, without reading them."""
+        ...
+
+    def files(self, name: str) -> Sequence[Path]:
+        """The files that a room is read from; some may not be there."""
         ...
 
     def read(self, name: str) -> Scan:

@@ -222,6 +222,9 @@ def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:
     path.write_text("a: bed, moon\n")
     with pytest.raises(RoomError, match=r"labels\.txt:1: 'moon' is none of the classes"):
         open_store(tmp_path / "store", "mine", SCANNET, source, path)
+    path.write_text("b: bed\nkitchen: bed\n")
+    with pytest.raises(RoomError, match=r"labels\.txt:2: 'kitchen' is none of the 3 rooms"):
+        open_store(tmp_path / "store", "mine", SCANNET, source, path)
     assert not (tmp_path / "store").exists()
     path.write_text("a: bed, desk\n")
     writer = open_store(tmp_path / "store", "mine", SCANNET, source, path)

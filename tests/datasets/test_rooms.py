@@ -328,6 +328,21 @@ def test_classes_that_a_person_wrote_come_first(store: Path) -> None:
     assert opened.scene_classes("b-2") == (1, 2, 3)
 
 
+def test_classes_of_a_room_that_is_none_are_refused(store: Path) -> None:
+    path = store / "scene_labels.txt"
+    path.write_text("a_1: bed\n\nb_2: desk\n")
+    message = r"scene_labels\.txt:3: 'b_2' is none of the 3 rooms, is b-2 meant\?"
+    for name in ("a_1", "b-2", "c.3"):
+        with pytest.raises(RoomError, match=message):
+            RoomStore(store).scene_classes(name)
+    path.write_text("kitchen: desk\n")
+    with pytest.raises(RoomError, match=r":1: 'kitchen' is none of the 3 rooms$"):
+        RoomStore(store).scene_classes("a_1")
+    # A room of a split may be still to come.
+    (store / "splits" / "val.txt").write_text("c.3\nkitchen\n")
+    assert RoomStore(store).scene_classes("a_1") == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -343,11 +358,11 @@ def test_bad_scene_labels_are_named_by_line(tmp_path: Path, text: str, message: 
     path = tmp_path / "scene_labels.txt"
     path.write_text(text)
     with pytest.raises(RoomError, match=rf"scene_labels\.txt{message}"):
-        read_scene_labels(path, CLASSES)
+        read_scene_labels(path, CLASSES, {"a"})
 
 
 def test_scene_labels_of_another_encoding_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "scene_labels.txt"
     path.write_bytes("küche: bed".encode("latin1"))
     with pytest.raises(RoomError, match="not UTF-8 text"):
-        read_scene_labels(path, CLASSES)
+        read_scene_labels(path, CLASSES, {"a"})

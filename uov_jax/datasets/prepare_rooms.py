@@ -100,7 +100,7 @@ def open_store(
     if scene_labels is not None:
         if not scene_labels.is_file():
             raise MissingFileError(f"{scene_labels}: no such file of the rooms' classes")
-        read_scene_labels(scene_labels, vocabulary.eval_classes)
+        read_scene_labels(scene_labels, vocabulary.eval_classes, set(source.names()))
     writer = RoomWriter(output, dataset, vocabulary, source.settings)
     for split, names in source.splits().items():
         writer.write_split(split, names)

@@ -14,12 +14,13 @@ A folder with a manifest; in it one folder a room, whose arrays are memory-mappe
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,9 @@ class RoomStore:
         """
         if self._scene_labels is None:
             path = self.root / "scene_labels.txt"
-            self._scene_labels = read_scene_labels(path, self.classes) if path.is_file() else {}
+            self._scene_labels = (
+                read_scene_labels(path, self.classes, self._known()) if path.is_file() else {}
+            )
         if name in self._scene_labels:
             return self._scene_labels[name]
         found = self.facts(name).classes
@@ -238,6 +241,14 @@ class RoomStore:
                 f"'{name}: {', '.join(self.classes[1:3])}' there with the classes it has"
             )
         return found
+
+    def _known(self) -> set[str]:
+        """All rooms that are there or, since they stand in a split, are still to come."""
+        texts = (
+            read_bytes(path).decode("utf-8", "replace")
+            for path in (self.root / "splits").glob("[!.]*.txt")
+        )
+        return {*self.names(), *(name for text in texts for name in text.split())}
 
     def _facts_path(self, name: str) -> Path:
         return self.root / "rooms" / name / "room.json"
@@ -366,18 +377,22 @@ class RoomWriter:
         return self.root / "rooms" / name / "room.json"
 
 
-def read_scene_labels(path: Path, classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def read_scene_labels(
+    path: Path, classes: Sequence[str], rooms: Collection[str]
+) -> dict[str, tuple[int, ...]]:
     """Scene-level labels that a person wrote: a line `ROOM: class, class` for every room.
 
     Args:
         path: UTF-8 text; empty lines and those that begin with # say nothing.
         classes: names of all classes, the first one ignored.
+        rooms: names of all rooms.
 
     Returns:
         Evaluation classes by the room's name, sorted.
 
     Raises:
-        RoomError: a line of another form, a room twice, or a name that is no class; names the line.
+        RoomError: a line of another form, a room twice, or a name that is no class or no room;
+            names the line.
 
     """
     number_of = {name: number for number, name in enumerate(classes) if number}
@@ -398,6 +413,10 @@ def read_scene_labels(path: Path, classes: Sequence[str]) -> dict[str, tuple[int
             raise RoomError(
                 f"{path}:{number}: {unknown[0]!r} is none of the classes {', '.join(number_of)}"
             )
+        if room not in rooms:
+            near = difflib.get_close_matches(room, sorted(rooms), n=3, cutoff=0.6)
+            meant = f", is {' or '.join(near)} meant?" if near else ""
+            raise RoomError(f"{path}:{number}: {room!r} is none of the {len(rooms)} rooms{meant}")
         if room in found:
             raise RoomError(f"{path}:{number}: the room {room} stands here a second time")
         found[room] = tuple(sorted({number_of[name] for name in names}))

@@ -80,6 +80,24 @@ def test_a_replaced_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(RoomStore(tmp_path / "rooms").room("kitchen")) == 40
 
 
+def test_a_list_that_is_gone_is_gone_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("kitchen", "office"):
+        write_ply(tmp_path / "data" / f"{name}.ply", ply_fields(*cloud(30)))
+    (tmp_path / "data" / "train.txt").write_text("kitchen\n")
+    (tmp_path / "data" / "val.txt").write_text("office\n")
+    assert script.main(arguments("recording", tmp_path)) == 0
+    assert "Note: the split" not in capsys.readouterr().out
+    (tmp_path / "data" / "val.txt").unlink()
+    (tmp_path / "data" / "train.txt").write_text("kitchen\noffice\n")
+    assert script.main(arguments("recording", tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "Note: the split 'val' is none of the dataset's any more: removed." in said
+    assert "Note: the split 'train' has 2 rooms, others than before." in said
+    assert RoomStore(tmp_path / "rooms").splits() == ["train"]
+
+
 def test_openscene_of_another_dataset(tmp_path: Path) -> None:
     write_openscene(tmp_path / "data" / "val" / "a.pth")
     assert script.main(arguments("openscene", tmp_path, "--dataset", "replica")) == 0

@@ -88,6 +88,27 @@ def test_splits(store: Path) -> None:
         opened.split("empty")
 
 
+def test_a_room_twice_in_a_split_is_refused(store: Path) -> None:
+    (store / "splits" / "train.txt").write_text("a_1\nb-2\na_1\n")
+    with pytest.raises(RoomError, match=r"train\.txt: the split names a_1 more than once"):
+        RoomStore(store).split("train")
+
+
+def test_splits_of_before_do_not_stay(store: Path) -> None:
+    writer = RoomWriter(store, "scannet", SCANNET)
+    (store / "splits" / "mine.txt").write_text("a_1\n")
+    assert writer.write_splits({"train": ["a_1", "b-2"], "val": ["c.3"]}) == []
+    assert RoomStore(store).splits() == ["mine", "train", "val"]
+    told = writer.write_splits({"train": ["c.3", "b-2"]})
+    assert told == [
+        "the split 'val' is none of the dataset's any more: removed",
+        "the split 'train' has 2 rooms, others than before",
+    ]
+    assert RoomStore(store).splits() == ["mine", "train"]
+    assert RoomStore(store).split("train") == ["c.3", "b-2"]
+    assert writer.write_splits({"train": ["c.3", "b-2"]}) == []
+
+
 def test_a_split_with_rooms_that_are_missing_is_refused(store: Path) -> None:
     (store / "splits" / "train.txt").write_text("a_1\nd\nb-2\ne\n")
     with pytest.raises(MissingFileError, match=r"2 of 4 rooms of 'train'.*the first is d: finish"):

@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.rooms import RoomError
-from uov_jax.datasets.scans import GREY, Scan, classes_of_numbers, plain_coords
+from uov_jax.datasets.scans import GREY, SPLITS, Scan, classes_of_numbers, plain_coords
 from uov_jax.errors import MissingFileError
 from uov_jax.pickled import read_pickled
 from uov_jax.vocabulary import Vocabulary
 
-SPLITS = ("train", "val", "test")
 ENDINGS = ("_vh_clean_2",)  # that names of files have beyond those of their rooms
 NO_CLASS = (255, -100)
 BYTES_PER_POINT = 45  # float32 coordinates and colours, float64 labels; bytes as Latin-1 text

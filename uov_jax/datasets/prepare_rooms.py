@@ -92,6 +92,8 @@ def open_store(
 ) -> RoomWriter:
     """Make the store, or find it of the same facts, with its splits and scene-level labels.
 
+    What changes of splits that were there is said.
+
     Raises:
         RoomError: the folder holds other rooms, or the labels cannot be used.
         MissingFileError: there are no scene-level labels, though they were named.
@@ -102,8 +104,8 @@ def open_store(
             raise MissingFileError(f"{scene_labels}: no such file of the rooms' classes")
         read_scene_labels(scene_labels, vocabulary.eval_classes, set(source.names()))
     writer = RoomWriter(output, dataset, vocabulary, source.settings)
-    for split, names in source.splits().items():
-        writer.write_split(split, names)
+    for change in writer.write_splits(source.splits()):
+        print(f"Note: {change}.")
     if scene_labels is not None:
         write_text(output / "scene_labels.txt", read_bytes(scene_labels).decode("utf-8-sig"))
     return writer

@@ -20,6 +20,7 @@ import os
 import re
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from uov_jax.vocabulary import Vocabulary
 
 STORE_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+WRITTEN_SPLITS = ".of_dataset"  # in the folder of the splits: names of those of the dataset
 PREPARE_AGAIN = "prepare the rooms again with scripts/prepare_rooms.py into another folder"
 
 
@@ -150,7 +152,7 @@ class RoomStore:
         """Names of a split's rooms, every one of which is there.
 
         Raises:
-            InputError: there is no such split, or it names no room.
+            InputError: there is no such split, it names no room, or one more than once.
             MissingFileError: rooms of it were not prepared; counts them.
 
         """
@@ -161,6 +163,9 @@ class RoomStore:
         names = [line.strip() for line in read_bytes(path).decode().splitlines() if line.strip()]
         if not names:
             raise RoomError(f"{path}: the split names no room")
+        twice = [room for room, number in Counter(names).items() if number > 1]
+        if twice:
+            raise RoomError(f"{path}: the split names {twice[0]} more than once")
         missing = [room for room in names if not self.has(room)]
         if missing:
             raise MissingFileError(
@@ -295,7 +300,13 @@ def read_facts(path: Path) -> RoomFacts:
 
 
 class RoomWriter:
-    """Makes a store, or goes on with one of the same facts; several processes may."""
+    """Makes a store, or goes on with one of the same facts; several processes may.
+
+    Attributes:
+        root: the folder.
+        num_classes: of the vocabulary, the ignored one among them.
+
+    """
 
     def __init__(
         self,
@@ -372,6 +383,31 @@ class RoomWriter:
     def write_split(self, name: str, rooms: Iterable[str]) -> None:
         """Write the names of a split's rooms."""
         write_text(self.root / "splits" / f"{name}.txt", "\n".join(rooms))
+
+    def write_splits(self, splits: Mapping[str, Sequence[str]]) -> list[str]:
+        """Write all splits of a dataset; those that an earlier call wrote do not stay beside them.
+
+        Splits that a person wrote into the store under other names do.
+
+        Returns:
+            What changed of splits that were there, each a sentence.
+
+        """
+        folder = self.root / "splits"
+        told = []
+        known = folder / WRITTEN_SPLITS
+        before = read_bytes(known).decode().split("\n") if known.is_file() else []
+        for name in sorted({*filter(None, before)} - {*splits}):
+            (folder / f"{name}.txt").unlink(missing_ok=True)
+            told.append(f"the split {name!r} is none of the dataset's any more: removed")
+        for name, rooms in splits.items():
+            path = folder / f"{name}.txt"
+            old = read_bytes(path).decode("utf-8", "replace").split() if path.is_file() else None
+            self.write_split(name, rooms)
+            if old not in (None, list(rooms)):
+                told.append(f"the split {name!r} has {len(rooms)} rooms, others than before")
+        write_text(known, "\n".join(splits))
+        return told
 
     def _facts_path(self, name: str) -> Path:
         return self.root / "rooms" / name / "room.json"

@@ -29,12 +29,11 @@ from uov_jax.datasets.ply_file import (
     vertex_coords,
 )
 from uov_jax.datasets.rooms import RoomError
-from uov_jax.datasets.scans import Scan, same_name
+from uov_jax.datasets.scans import SPLITS, Scan, check_splits, same_name
 from uov_jax.errors import MissingFileError
 from uov_jax.files import read_bytes
 from uov_jax.vocabulary import Vocabulary
 
-SPLITS = ("train", "val", "test")
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
 NYU40 = range(41)  # 0 is unlabelled
 FOLDERS = ("scans", "scans_test", ".")
@@ -121,19 +120,15 @@ def read_split_lists(folder: Path) -> dict[str, list[str]]:
 
     Raises:
         MissingFileError: there is none; says where the authors publish them.
-        RoomError: a scene stands in two of them.
+        RoomError: a scene stands in two of them, or twice in one.
 
     """
     splits: dict[str, list[str]] = {}
-    split_of: dict[str, str] = {}
-    for split in SPLITS:
-        path = folder / f"scannetv2_{split}.txt"
-        if not path.is_file():
-            continue
-        splits[split] = read_bytes(path).decode("utf-8", "replace").split()
-        for name in splits[split]:
-            if split_of.setdefault(name, split) != split:
-                raise RoomError(f"{path}: {name} stands in the list of {split_of[name]!r} too")
+    paths = {split: folder / f"scannetv2_{split}.txt" for split in SPLITS}
+    for split, path in paths.items():
+        if path.is_file():
+            splits[split] = read_bytes(path).decode("utf-8", "replace").split()
+    check_splits(splits, paths)
     if not splits:
         raise MissingFileError(
             f"{folder}: no scannetv2_train.txt, scannetv2_val.txt or scannetv2_test.txt: ScanNet's "

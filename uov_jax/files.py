@@ -334,9 +334,10 @@ class ManifestFile(Generic[Facts]):
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any]:
     """The first field, or setting within a field, that differs, with its two values."""
+    absent = "nothing"
     names = [*new, *(name for name in old if name not in new)]
-    name = next(name for name in names if old.get(name) != new.get(name))
-    before, after = old.get(name), new.get(name)
+    pairs = ((name, old.get(name, absent), new.get(name, absent)) for name in names)
+    name, before, after = next(pair for pair in pairs if pair[1] != pair[2])
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         inner, before, after = _difference(before, after)
         return f"{name}.{inner}", before, after

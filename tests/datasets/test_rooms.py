@@ -158,7 +158,7 @@ def test_a_store_of_the_first_version_is_read_but_is_of_no_settings(store: Path)
     assert RoomStore(store).manifest.settings == {}
     assert len(RoomStore(store).room("a_1")) == 20
     RoomWriter(store, "scannet", SCANNET)
-    with pytest.raises(RoomError, match=r"settings\.format = None, not of 'openscene'"):
+    with pytest.raises(RoomError, match=r"settings\.format = 'nothing', not of 'openscene'"):
         RoomWriter(store, "scannet", SCANNET, {"format": "openscene"})
 
 

@@ -166,6 +166,7 @@ class Facts:
 
     maker: str
     format_version: int = 2
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
 
 
 MANIFEST = ManifestFile(
@@ -183,6 +184,23 @@ def test_a_folder_is_made_once_and_gone_on_with(tmp_path: Path) -> None:
     assert MANIFEST.read(tmp_path) == Facts("me")
     with pytest.raises(InputError, match=r"holds things of .*me.*, not of .*you.*another folder"):
         MANIFEST.create(tmp_path, Facts("you"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({"every": 1, "cut": 2}, {"every": 1, "cut": 3}, r"settings\.cut = 2, not of 3"),
+        ({"every": 1}, {"every": 1, "cut": None}, r"settings\.cut = 'nothing', not of None"),
+        ({"every": 1, "cut": 2}, {"every": 1}, r"settings\.cut = 2, not of 'nothing'"),
+        ({"of": {"deep": 1}}, {"of": {"deep": 2}}, r"settings\.of\.deep = 1, not of 2"),
+    ],
+)
+def test_the_setting_that_differs_is_named(
+    tmp_path: Path, before: dict, after: dict, message: str
+) -> None:
+    MANIFEST.create(tmp_path, Facts("me", settings=before))
+    with pytest.raises(InputError, match=f"holds things of {message}: give another folder"):
+        MANIFEST.check(tmp_path, Facts("me", settings=after))
 
 
 @pytest.mark.parametrize(

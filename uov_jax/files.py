@@ -310,10 +310,10 @@ class ManifestFile(Generic[Facts]):
         if earlier != facts:
             # Dataclasses, which TypeVar cannot say.
             old, new = (dataclasses.asdict(some) for some in (earlier, facts))  # type: ignore[call-overload]
-            name = next(name for name in new if old[name] != new[name])
+            name, before, after = _difference(old, new)
             raise self.error(
-                f"{path}: the folder holds {self.what} of {name} = {old[name]!r}, not of "
-                f"{new[name]!r}: give another folder"
+                f"{path}: the folder holds {self.what} of {name} = {before!r}, not of "
+                f"{after!r}: give another folder"
             )
         return True
 
@@ -330,6 +330,18 @@ class ManifestFile(Generic[Facts]):
 
     def _unusable(self, path: Path, error: Exception) -> InputError:
         return self.error(f"{path}: not a manifest of {self.what}: {error}")
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """The first field, or setting within a field, that differs, with its two values."""
+    absent = "nothing"
+    names = [*new, *(name for name in old if name not in new)]
+    pairs = ((name, old.get(name, absent), new.get(name, absent)) for name in names)
+    name, before, after = next(pair for pair in pairs if pair[1] != pair[2])
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        inner, before, after = _difference(before, after)
+        return f"{name}.{inner}", before, after
+    return name, before, after
 
 
 def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:

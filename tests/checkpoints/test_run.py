@@ -125,7 +125,9 @@ def test_the_best_is_kept_even_over_a_restart(tmp_path: Path) -> None:
     assert kept == ["2", "6", "best.json"]
 
 
-def test_the_best_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_run_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
     folder = tmp_path / "checkpoints"
     checkpoints.save(1, make_state())
@@ -138,8 +140,15 @@ def test_the_best_checkpoint_of_a_run_is_found(tmp_path: Path) -> None:
     for place in (tmp_path, folder):
         assert find_best_checkpoint(place) == folder / "2"
     assert find_best_checkpoint(folder / "3") == folder / "3"
+    assert not capsys.readouterr().err
     shutil.rmtree(folder / "2")
     assert find_best_checkpoint(tmp_path) == folder / "3"
+    said = capsys.readouterr().err
+    assert f"{folder / '2'}: this checkpoint, the best one by best.json, is not there" in said
+    assert "the last one is taken, of step 3" in said
+    (folder / "best.json").write_text('{"best_step": null, "scores": {"3": null}}')
+    assert find_best_checkpoint(tmp_path) == folder / "3"
+    assert not capsys.readouterr().err
     (folder / "best.json").write_text("{}")
     with pytest.raises(CheckpointError, match="name the folder of one checkpoint instead"):
         find_best_checkpoint(tmp_path)

@@ -110,7 +110,61 @@ def test_another_adapter_does_not_go_on_in_the_folder(
     }
     file = save_state_dict_file(tmp_path / "other.pth", tensors, container="model_state_dict")
     assert export_features.main([*command, "--checkpoint", str(file)]) == 1
-    assert "holds fused features of settings" in capsys.readouterr().err
+    assert "holds fused features of settings.adapter = " in capsys.readouterr().err
+
+
+def test_an_adapter_is_not_taken_for_one_of_other_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its record says how much of a feature it keeps, which the tensors do not."""
+    kept = "--config.model.share_kept=0.5"
+    run = str(tmp_path / "run")
+    assert train.main(["--config", RECIPE, *FIELDS, kept, "--devices=1", "--workdir", run]) == 0
+    command = ["--config", RECIPE, *FIELDS, "--split", "val"]
+    out = ["--output", str(tmp_path / "out")]
+    file = str(tmp_path / "adapter.pth")
+    export_checkpoint(run, file)
+    import_checkpoint(load_state_dict_file(file), tmp_path / "imported")
+    for place in (run, file, str(tmp_path / "imported")):
+        assert export_features.main([*command, "--checkpoint", place, *out]) == 1
+        assert (
+            "trained with config.model.share_kept = 0.5, the recipe has 0.05: give --config."
+            in (capsys.readouterr().err)
+        )
+        assert not (tmp_path / "out").exists()
+    assert export_features.main([*command, kept, "--checkpoint", run, *out]) == 0
+    manifest = adapted(tmp_path / "out").manifest
+    assert (manifest.settings["share_kept"], manifest.settings["reduction"]) == (0.5, 4)
+    weights = {
+        name: array.astype(np.float64)
+        for name, array in read_arrays(find_best_checkpoint(run), ("parameters",)).items()
+    }
+    inner, outer, bias = (
+        weights[f"parameters/fc.{name}"] for name in ("0.weight", "1.weight", "1.bias")
+    )
+    (room,) = ROOMS["val"]
+    points = int((Path("data/store/rooms") / room / "labels.npy").stat().st_size) - 128
+    x = adapted(Path("data/features")).room(room, points).features.astype(np.float64)
+    found = adapted(tmp_path / "out").room(room, points).features
+    expected = 0.5 * (x @ inner.T @ outer.T + bias) + 0.5 * x
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_another_setting_of_a_file_that_tells_none_wants_another_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = {
+        name.removeprefix("parameters/"): array
+        for name, array in read_arrays(
+            find_checkpoint("runs/ess_scannet-sim"), ("parameters",)
+        ).items()
+    }
+    file = save_state_dict_file(tmp_path / "best.pth", tensors, container="model_state_dict")
+    command = ["--config", RECIPE, *FIELDS, "--split", "val", "--checkpoint", str(file)]
+    command += ["--output", str(tmp_path / "out")]
+    assert export_features.main(command) == 0
+    assert export_features.main([*command, "--config.model.share_kept=0.5"]) == 1
+    assert "settings.share_kept = 0.05, not of 0.5: give another folder" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,9 @@ def test_settings_change_what_is_seen_and_are_kept(made, tmp_path, capsys):
         assert 0 < views[name].sum() < views["all"].sum()
     capsys.readouterr()
     assert script.main(arguments(made, tmp_path / "all", every=2)) == 1
-    assert "the folder holds fused features of settings = " in capsys.readouterr().err
+    assert (
+        "the folder holds fused features of settings.every = 1, not of 2" in capsys.readouterr().err
+    )
 
 
 def test_other_words_are_refused(made, tmp_path, capsys):

@@ -56,6 +56,48 @@ def test_s3dis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert store.split("val") == ["Area_2_WC_1"]
 
 
+def test_another_release_wants_another_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_s3dis(tmp_path / "data")
+    assert script.main(arguments("s3dis", tmp_path)) == 0
+    assert script.main(arguments("s3dis", tmp_path, "--release", "unaligned")) == 1
+    error = capsys.readouterr().err
+    assert "settings.release = 'aligned', not of 'unaligned': give another folder" in error
+
+
+def test_a_replaced_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("kitchen", "office"):
+        write_ply(tmp_path / "data" / f"{name}.ply", ply_fields(*cloud(30)))
+    assert script.main(arguments("recording", tmp_path)) == 0
+    write_ply(tmp_path / "data" / "kitchen.ply", ply_fields(*cloud(40)))
+    capsys.readouterr()
+    assert script.main(arguments("recording", tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "Note: the files of 1 rooms, such as kitchen, were replaced since" in said
+    assert "1 of 2 rooms to prepare, about 40 points" in said
+    assert "1 of them were there, made from files that were replaced since" in said
+    assert len(RoomStore(tmp_path / "rooms").room("kitchen")) == 40
+
+
+def test_a_list_that_is_gone_is_gone_from_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("kitchen", "office"):
+        write_ply(tmp_path / "data" / f"{name}.ply", ply_fields(*cloud(30)))
+    (tmp_path / "data" / "train.txt").write_text("kitchen\n")
+    (tmp_path / "data" / "val.txt").write_text("office\n")
+    assert script.main(arguments("recording", tmp_path)) == 0
+    assert "Note: the split" not in capsys.readouterr().out
+    (tmp_path / "data" / "val.txt").unlink()
+    (tmp_path / "data" / "train.txt").write_text("kitchen\noffice\n")
+    assert script.main(arguments("recording", tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "Note: the split 'val' is none of the dataset's any more: removed." in said
+    assert "Note: the split 'train' has 2 rooms, others than before." in said
+    assert RoomStore(tmp_path / "rooms").splits() == ["train"]
+
+
 def test_openscene_of_another_dataset(tmp_path: Path) -> None:
     write_openscene(tmp_path / "data" / "val" / "a.pth")
     assert script.main(arguments("openscene", tmp_path, "--dataset", "replica")) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from tests.datasets.indoor_files import (
     cloud,
     openscene_pickle,
     ply_fields,
+    write_lists,
     write_openscene,
     write_ply,
     write_s3dis,
     write_scannet,
+    write_scene,
 )
 from uov_jax.datasets.openscene_rooms import OpenSceneRooms
-from uov_jax.datasets.prepare_rooms import open_store, prepare_rooms
+from uov_jax.datasets.prepare_rooms import missing_rooms, open_store, prepare_rooms
 from uov_jax.datasets.recordings import Recordings
 from uov_jax.datasets.rooms import RoomError, RoomStore
 from uov_jax.datasets.s3dis import S3DISRooms
@@ -91,6 +94,87 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "store" / "rooms").iterdir()} == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("format", ["scannet", "s3dis", "openscene", "recording"])
+def test_a_room_whose_files_were_replaced_is_prepared_again(tmp_path: Path, format: str) -> None:
+    """By size or by time; the others stay."""
+    source = source_of(format, tmp_path / "data")
+    vocabulary = load_vocabulary("s3dis" if format == "s3dis" else "scannet")
+    writer = open_store(tmp_path / "store", format, vocabulary, source, None)
+    list(prepare_rooms(source, source.names(), writer))
+    first, *others = source.names()
+    assert missing_rooms(source, source.names(), writer) == []
+    for path in source.files(first):
+        content, facts = path.read_bytes(), path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        assert missing_rooms(source, source.names(), writer) == []
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+        assert missing_rooms(source, source.names(), writer) == [first]
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    os.utime(source.files(first)[0], ns=(0, 0))
+    results = list(prepare_rooms(source, source.names(), writer))
+    assert [result.replaced for result in results] == [True, *(False for _ in others)]
+    assert results[0].points == len(RoomStore(tmp_path / "store").room(first))
+    assert [result.points for result in results[1:]] == [0 for _ in others]
+    assert missing_rooms(source, source.names(), writer) == []
+
+
+def test_labels_that_come_later_are_taken(tmp_path: Path) -> None:
+    name, data = "scene0707_00", tmp_path / "data"
+    write_lists(data, {"test": [name]})
+    write_scene(data, name, None)
+    source = ScanNetRooms(data, SCANNET)
+    writer = open_store(tmp_path / "store", "scannet", SCANNET, source, None)
+    list(prepare_rooms(source, source.names(), writer))
+    assert not RoomStore(tmp_path / "store").has_labels(name)
+    _, path = source.files(name)
+    labels = np.full(50, 2, np.uint16)  # NYU40's floor
+    write_ply(path, ply_fields(*cloud(50)) | {"label": labels})
+    assert missing_rooms(source, source.names(), writer) == [name]
+    (result,) = prepare_rooms(source, source.names(), writer)
+    assert result.replaced
+    np.testing.assert_array_equal(RoomStore(tmp_path / "store").room(name).labels, labels)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (0, 2), (1, 2), (2, 0), (2, 1)])
+def test_rooms_of_s3dis_prepared_otherwise_want_another_folder(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """Aligned, aligned with angles, unaligned: each gives other coordinates or another matrix."""
+    root, words = write_s3dis(tmp_path / "data"), load_vocabulary("s3dis")
+    angles = tmp_path / "angles"
+    angles.mkdir()
+    (angles / "Area_1_alignmentAngle.txt").write_text("office_1 90\n")
+    sources = (
+        S3DISRooms(root, words),
+        S3DISRooms(root, words, angles=angles),
+        S3DISRooms(root, words, release="unaligned"),
+    )
+    store = tmp_path / "store"
+    for _ in range(2):
+        open_store(store, "s3dis", words, sources[order[0]], None)
+    with pytest.raises(RoomError, match=r"settings\.(release|angles) = .*: give another folder"):
+        open_store(store, "s3dis", words, sources[order[1]], None)
+
+
+def test_another_table_of_labels_or_another_format_wants_another_folder(tmp_path: Path) -> None:
+    source = source_of("scannet", tmp_path / "data")
+    open_store(tmp_path / "store", "scannet", SCANNET, source, None)
+    table = tmp_path / "data" / "scannetv2-labels.combined.tsv"
+    # The same table in other words is the same.
+    table.write_text(table.read_text().rstrip("\n") + "\n\n")
+    again = ScanNetRooms(tmp_path / "data", SCANNET)
+    open_store(tmp_path / "store", "scannet", SCANNET, again, None)
+    other = tmp_path / "other.tsv"
+    other.write_text("nyu40id\tnyu40class\n2\twall\n")
+    changed = ScanNetRooms(tmp_path / "data", SCANNET, label_table=other)
+    with pytest.raises(RoomError, match=r"settings\.label_table = .*: give another folder"):
+        open_store(tmp_path / "store", "scannet", SCANNET, changed, None)
+    openscene = source_of("openscene", tmp_path / "scannet_3d")
+    with pytest.raises(RoomError, match=r"settings\.format = 'scannet', not of 'openscene'"):
+        open_store(tmp_path / "store", "scannet", SCANNET, openscene, None)
+
+
 def test_a_room_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
     source = source_of("openscene", tmp_path / "data")
     (tmp_path / "data" / "train" / "b.pth").write_bytes(b"damaged")
@@ -137,6 +221,9 @@ def test_scene_labels_are_checked_and_kept(tmp_path: Path) -> None:
         open_store(tmp_path / "store", "mine", SCANNET, source, path)
     path.write_text("a: bed, moon\n")
     with pytest.raises(RoomError, match=r"labels\.txt:1: 'moon' is none of the classes"):
+        open_store(tmp_path / "store", "mine", SCANNET, source, path)
+    path.write_text("b: bed\nkitchen: bed\n")
+    with pytest.raises(RoomError, match=r"labels\.txt:2: 'kitchen' is none of the 3 rooms"):
         open_store(tmp_path / "store", "mine", SCANNET, source, path)
     assert not (tmp_path / "store").exists()
     path.write_text("a: bed, desk\n")

@@ -71,6 +71,20 @@ def test_splits_are_lists(root: Path) -> None:
         Recordings(root, SCANNET)
 
 
+def test_a_room_in_two_lists_is_refused(root: Path) -> None:
+    (root / "train.txt").write_text("office\n")
+    (root / "val.txt").write_text("kitchen\noffice\n")
+    with pytest.raises(RoomError, match=r"val\.txt: office stands in the list of 'train' too"):
+        Recordings(root, SCANNET)
+    (root / "val.txt").write_text("kitchen\nkitchen\n")
+    with pytest.raises(RoomError, match=r"val\.txt: kitchen stands in this list more than once"):
+        Recordings(root, SCANNET)
+    # A list of another name is no split to be judged on.
+    (root / "val.txt").write_text("kitchen\n")
+    (root / "small.txt").write_text("office\n")
+    assert set(Recordings(root, SCANNET).splits()) == {"train", "val", "small"}
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

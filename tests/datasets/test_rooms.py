@@ -88,6 +88,27 @@ def test_splits(store: Path) -> None:
         opened.split("empty")
 
 
+def test_a_room_twice_in_a_split_is_refused(store: Path) -> None:
+    (store / "splits" / "train.txt").write_text("a_1\nb-2\na_1\n")
+    with pytest.raises(RoomError, match=r"train\.txt: the split names a_1 more than once"):
+        RoomStore(store).split("train")
+
+
+def test_splits_of_before_do_not_stay(store: Path) -> None:
+    writer = RoomWriter(store, "scannet", SCANNET)
+    (store / "splits" / "mine.txt").write_text("a_1\n")
+    assert writer.write_splits({"train": ["a_1", "b-2"], "val": ["c.3"]}) == []
+    assert RoomStore(store).splits() == ["mine", "train", "val"]
+    told = writer.write_splits({"train": ["c.3", "b-2"]})
+    assert told == [
+        "the split 'val' is none of the dataset's any more: removed",
+        "the split 'train' has 2 rooms, others than before",
+    ]
+    assert RoomStore(store).splits() == ["mine", "train"]
+    assert RoomStore(store).split("train") == ["c.3", "b-2"]
+    assert writer.write_splits({"train": ["c.3", "b-2"]}) == []
+
+
 def test_a_split_with_rooms_that_are_missing_is_refused(store: Path) -> None:
     (store / "splits" / "train.txt").write_text("a_1\nd\nb-2\ne\n")
     with pytest.raises(MissingFileError, match=r"2 of 4 rooms of 'train'.*the first is d: finish"):
@@ -117,8 +138,8 @@ def test_rooms_of_another_vocabulary_are_refused(store: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "of an earlier uov_jax, expected 1: prepare the rooms again"),
-        ({"format_version": 2}, "this program reads 1"),
+        ({"format_version": 0}, "of an earlier uov_jax, expected 2: prepare the rooms again"),
+        ({"format_version": 3}, "this program reads 2"),
         ({"hosts": 3}, "not a manifest of prepared rooms"),
     ],
 )
@@ -127,6 +148,38 @@ def test_a_manifest_of_another_version(store: Path, change: dict, message: str) 
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(RoomError, match=message):
         RoomStore(store)
+
+
+def test_a_store_of_the_first_version_is_read_but_is_of_no_settings(store: Path) -> None:
+    path = store / "rooms.json"
+    content = json.loads(path.read_text())
+    del content["settings"]
+    path.write_text(json.dumps(content | {"format_version": 1}))
+    assert RoomStore(store).manifest.settings == {}
+    assert len(RoomStore(store).room("a_1")) == 20
+    RoomWriter(store, "scannet", SCANNET)
+    with pytest.raises(RoomError, match=r"settings\.format = 'nothing', not of 'openscene'"):
+        RoomWriter(store, "scannet", SCANNET, {"format": "openscene"})
+
+
+def test_rooms_of_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    RoomWriter(tmp_path, "s3dis", SCANNET, {"format": "s3dis", "release": "aligned"})
+    RoomWriter(tmp_path, "s3dis", SCANNET, {"release": "aligned", "format": "s3dis"})
+    message = r"settings\.release = 'aligned', not of 'unaligned': give another folder"
+    with pytest.raises(RoomError, match=message):
+        RoomWriter(tmp_path, "s3dis", SCANNET, {"format": "s3dis", "release": "unaligned"})
+
+
+def test_a_room_is_current_until_its_files_change(store: Path) -> None:
+    coords, colors = cloud(5)
+    writer = RoomWriter(store, "scannet", SCANNET)
+    writer.write("d", coords, colors, None, stamp="one")
+    assert writer.is_current("d", "one")
+    assert not writer.is_current("d", "other")
+    assert not writer.is_current("e", "one")
+    assert writer.is_current("a_1", "one")  # written by a program that knows no files
+    (store / "rooms" / "d" / "room.json").write_text("{")
+    assert not writer.is_current("d", "one")
 
 
 class Cut(Exception):
@@ -296,6 +349,21 @@ def test_classes_that_a_person_wrote_come_first(store: Path) -> None:
     assert opened.scene_classes("b-2") == (1, 2, 3)
 
 
+def test_classes_of_a_room_that_is_none_are_refused(store: Path) -> None:
+    path = store / "scene_labels.txt"
+    path.write_text("a_1: bed\n\nb_2: desk\n")
+    message = r"scene_labels\.txt:3: 'b_2' is none of the 3 rooms, is b-2 meant\?"
+    for name in ("a_1", "b-2", "c.3"):
+        with pytest.raises(RoomError, match=message):
+            RoomStore(store).scene_classes(name)
+    path.write_text("kitchen: desk\n")
+    with pytest.raises(RoomError, match=r":1: 'kitchen' is none of the 3 rooms$"):
+        RoomStore(store).scene_classes("a_1")
+    # A room of a split may be still to come.
+    (store / "splits" / "val.txt").write_text("c.3\nkitchen\n")
+    assert RoomStore(store).scene_classes("a_1") == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -311,14 +379,14 @@ def test_bad_scene_labels_are_named_by_line(tmp_path: Path, text: str, message: 
     path = tmp_path / "scene_labels.txt"
     path.write_text(text)
     with pytest.raises(RoomError, match=rf"scene_labels\.txt{message}"):
-        read_scene_labels(path, CLASSES)
+        read_scene_labels(path, CLASSES, {"a"})
 
 
 def test_scene_labels_of_another_encoding_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "scene_labels.txt"
     path.write_bytes("küche: bed".encode("latin1"))
     with pytest.raises(RoomError, match="not UTF-8 text"):
-        read_scene_labels(path, CLASSES)
+        read_scene_labels(path, CLASSES, {"a"})
 
 
 def test_rooms_are_told_apart_by_facts_and_labels(store: Path) -> None:

@@ -86,7 +86,9 @@ def test_area_5_comes_in_two_parts(tmp_path: Path) -> None:
 def test_rooms_whose_turn_is_not_known_are_refused(tmp_path: Path) -> None:
     write_2d3ds_frame(tmp_path, "area_1", "office_1", POSE)
     frames = S3DISFrames(tmp_path, store(tmp_path / "store", None))
-    with pytest.raises(InputError, match=r"not known how Area_1_office_1 is turned.*--angles"):
+    with pytest.raises(
+        InputError, match=r"not known how Area_1_office_1 is turned.*--angles, into another"
+    ):
         frames.frames("Area_1_office_1")
 
 

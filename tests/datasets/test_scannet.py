@@ -147,6 +147,12 @@ def test_a_scene_in_two_lists_is_refused(root: Path) -> None:
         read_split_lists(root)
 
 
+def test_a_scene_twice_in_a_list_is_refused(root: Path) -> None:
+    write_lists(root, {"val": ["scene0011_00", "scene0011_00"]})
+    with pytest.raises(RoomError, match=r"val\.txt: scene0011_00 stands in this list more than"):
+        read_split_lists(root)
+
+
 def test_no_scenes(tmp_path: Path) -> None:
     write_lists(tmp_path)
     with pytest.raises(MissingFileError, match="no ScanNet here, expected a folder scans"):

@@ -304,7 +304,7 @@ def test_folder_round_trip(tmp_path):
 def test_a_folder_is_gone_on_with_only_by_the_same_teacher(tmp_path):
     DumpFolder.create(tmp_path, manifest()).write(dump())
     assert "keyframe-1" in DumpFolder.create(tmp_path, manifest())
-    with pytest.raises(DumpError, match="'autocast': 'bfloat16'.*give another folder"):
+    with pytest.raises(DumpError, match=r"settings\.autocast = 'nothing', not of 'bfloat16'"):
         DumpFolder.create(tmp_path, manifest(settings={"autocast": "bfloat16"}))
     sized = manifest(settings={"size": (640, 480)})
     for _ in range(2):
@@ -381,7 +381,9 @@ def test_a_manifest_of_version_2_is_one_of_nuscenes_cameras(tmp_path):
     assert_equal(DumpFolder(tmp_path).read("keyframe-1"), dump(cameras=cameras))
     assert json.loads((tmp_path / "dump.json").read_text()) == old
     fewer = dataclasses.replace(now, image_sizes={"CAM_FRONT": SIZE})
-    with pytest.raises(DumpError, match=r"dumps of image_sizes = {'CAM_FRONT': .*, not of {'CAM_F"):
+    with pytest.raises(
+        DumpError, match=r"dumps of image_sizes\.CAM_.* = \(12, 20\), not of 'nothing'"
+    ):
         DumpFolder.create(tmp_path, fewer)
 
 

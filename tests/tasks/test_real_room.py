@@ -19,6 +19,7 @@ from uov_jax.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[2]
 ROOM = "scene0000_00"
+TWIN = "scene0000_01"  # the same room to be judged on: a training room must not be
 # Of the 40,684 points that the scan was thinned to; 40,348 voxels.
 VOXELS = 48_000
 
@@ -33,17 +34,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # No labels come with it; a class by height lets the prediction be judged.
     labels = np.clip(coords[:, 2] * 6, 1, 20).astype(np.uint8)
     writer = RoomWriter(folder / "store", "scannet", vocabulary)
-    writer.write(ROOM, coords, rows[:, 3:].astype(np.uint8), labels)
-    for split in ("train", "val"):
-        writer.write_split(split, [ROOM])
+    splits = {"train": ROOM, "val": TWIN}
+    for split, name in splits.items():
+        writer.write(name, coords, rows[:, 3:].astype(np.uint8), labels)
+        writer.write_split(split, [name])
     rng = np.random.default_rng(0)
     text = rng.standard_normal((len(vocabulary), 768)).astype(np.float32)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     manifest = FeatureManifest("made up", "", 768, "scannet", "scannet", vocabulary.hash)
     views = (rng.random(len(coords)) < 2 / 3).astype(np.uint16)
-    FeatureWriter(folder / "features", manifest, text).write(
-        ROOM, views, (10 * text[labels[views > 0] - 1]).astype(np.float16)
-    )
+    features = FeatureWriter(folder / "features", manifest, text)
+    for name in splits.values():
+        features.write(name, views, (10 * text[labels[views > 0] - 1]).astype(np.float16))
     return folder
 
 

@@ -273,6 +273,9 @@ def test_what_does_not_fit_is_refused(configure: Any, tmp_path: Path) -> None:
     write_rooms(tmp_path / "s3dis", vocabulary, splits=ROOMS, dataset="own")
     with pytest.raises(InputError, match="features of rooms of 'scannet', but .* of 'own'"):
         build_task(configure("esg_scannet", root=str(tmp_path / "s3dis")))
+    for recipe in ("ess_scannet", "esg_scannet"):
+        with pytest.raises(InputError, match=r"3 of 3 rooms of 'train' are in the .* were learnt"):
+            build_task(configure(recipe, val_split="train"))
     config = configure("esg_scannet")
     with config.unlocked():
         config.reference_quirks = ("undistorted",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -368,7 +369,8 @@ def find_checkpoint(path: str | Path) -> Path:
 def find_best_checkpoint(path: str | Path) -> Path:
     """The folder of a run's checkpoint with the best score, else what `find_checkpoint` gives.
 
-    That is: the last one of a run without a score, `path` itself where it is one checkpoint.
+    That is: the last one of a run without a score, `path` itself where it is one checkpoint. Where
+    the best one is gone the last one is taken too, which is said on stderr.
 
     Raises:
         CheckpointError: there is none, or the scores cannot be read.
@@ -385,8 +387,17 @@ def find_best_checkpoint(path: str | Path) -> Path:
             f"{scores}: expected the scores of past evaluations, found {error!r}; name the folder "
             "of one checkpoint instead"
         ) from error
+    if step is None:
+        return folder
     best = folder.parent / str(step)
-    return best if (best / "arrays").is_dir() else folder
+    if (best / "arrays").is_dir():
+        return best
+    print(
+        f"{best}: this checkpoint, the best one by {scores.name}, is not there any more: the last "
+        f"one is taken, of step {folder.name}",
+        file=sys.stderr,
+    )
+    return folder
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

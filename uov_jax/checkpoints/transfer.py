@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +57,8 @@ def import_checkpoint(
     except ValueError as error:
         raise InputError(f"{checkpoint.path}: {error}") from error
     config = {"task": "imported", "source": checkpoint.path.name, "data": _voxels(checkpoint)}
+    if network_container(checkpoint) == ADAPTER_CONTAINER:
+        config |= _model(checkpoint)
     model, report = _filled_model(shape, checkpoint)
     _, parameters, statistics = state.split(model)
     checkpoints = RunCheckpoints(directory, config, {"source": checkpoint.path.name})
@@ -92,7 +95,9 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
     container = network_container(network)
     if container == ADAPTER_CONTAINER and str(file).endswith(".pth.tar"):
         raise InputError(f"{file}: .pth.tar is for networks of voxels; name it .pth for an adapter")
-    if container != ADAPTER_CONTAINER:
+    if container == ADAPTER_CONTAINER:
+        config |= _model(network)
+    else:
         config["model_n_out"] = int(network.state_dict["final.kernel"].shape[-1])
     save_state_dict_file(file, network.state_dict, config, container)
     return StoredNetwork(network.path, network.state_dict, config)
@@ -101,6 +106,12 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
 def network_container(network: StoredNetwork) -> str:
     """The key under which .pt and .pth files have the tensors of such a network."""
     return ADAPTER_CONTAINER if adapter.FIRST in network.state_dict else CONTAINERS[0]
+
+
+def _model(adapter_network: StoredNetwork) -> dict[str, Any]:
+    """The settings of an adapter as a recipe's `model` section says them, where they are known."""
+    model = (adapter_network.config or {}).get("model")
+    return {"model": dict(model)} if isinstance(model, Mapping) else {}
 
 
 def _filled_model(shape: NetworkShape, checkpoint: StoredNetwork) -> tuple[nnx.Module, LoadReport]:

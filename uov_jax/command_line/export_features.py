@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,8 @@ def export(options: argparse.Namespace) -> None:
     checkpoint = options.checkpoint or default_directory(options.config)
     tensors, adapt = load_adapter(config, checkpoint, features)
     output = options.output or Path(data.features).parent / "specialised"
-    writer = FeatureWriter(
-        output, specialised_manifest(features, tensors), features.text_embeddings
-    )
+    manifest = specialised_manifest(features, tensors, config.model.to_dict())
+    writer = FeatureWriter(output, manifest, features.text_embeddings)
     todo = [room for room in rooms if not writer.has(room)]
     size = 2 * features.manifest.embedding_size * sum(map(features.num_seen, todo))
     share = f"Shard {shard}: " if shard.total > 1 else ""
@@ -116,7 +115,8 @@ def load_adapter(
     """The tensors of an adapter, and the adapter as a function of `Adapt`'s form.
 
     Raises:
-        CheckpointError, InputError: there is none, or it was trained on other features.
+        CheckpointError, InputError: there is none, or it was trained on other features or with
+            other settings than the recipe's.
 
     """
     import jax
@@ -139,6 +139,8 @@ def load_adapter(
                 f"{features.root}: name them with --config.data.features"
             )
 
+    check_settings(place, config.model)
+
     def build(rngs: Any, axis_name: str | None) -> Any:
         del axis_name
         return adapter(config.model, size, rngs)
@@ -148,6 +150,23 @@ def load_adapter(
     run = functools.partial(jax.jit(network.predict()), jax.device_put(network.state))
     tensors = {name: np.asarray(value) for name, value in network.state.parameters.items()}
     return tensors, lambda part: np.asarray(run({"features": part}))
+
+
+def check_settings(place: Path, model: ConfigDict) -> None:
+    """InputError unless the recipe's adapter is the one that was trained.
+
+    Not every setting shows in the tensors: how much of a feature is kept does not. The published
+    file does not tell it, nor do others without a record.
+    """
+    from uov_jax.checkpoints.load import read_network
+
+    trained = (read_network(place).config or {}).get("model")
+    for name, value in trained.items() if isinstance(trained, Mapping) else ():
+        if name in model and model[name] != value:
+            raise InputError(
+                f"{place}: this adapter was trained with config.model.{name} = {value}, the recipe "
+                f"has {model[name]}: give --config.model.{name}={value}"
+            )
 
 
 def training_command(options: argparse.Namespace, config: ConfigDict, output: Path) -> str:

@@ -29,7 +29,8 @@ pose/0.txt (4 x 4, camera to world)`, with `intrinsics.txt` in the room's folder
 Which classes a room has, where its points have no labels, is a line `kitchen: table, chair` in
 `scene_labels.txt`: in --data, or wherever --scene-labels says.
 
-Stop it at any time: the same command goes on where it stopped. With --shard 3/16, or as one of
+Stop it at any time: the same command goes on where it stopped. Rooms whose files were replaced
+since are prepared again. Other settings want another folder. With --shard 3/16, or as one of
 several Slurm tasks or members of an indexed job, it does its share of the rooms; all shares go into
 the same folder.
 """
@@ -49,6 +50,7 @@ from uov_jax.datasets.openscene_rooms import OpenSceneRooms
 from uov_jax.datasets.prepare_rooms import (
     BYTES_PER_POINT,
     PreparedRoom,
+    missing_rooms,
     open_store,
     prepare_rooms,
 )
@@ -134,8 +136,15 @@ def prepare(options: argparse.Namespace) -> int:
     for note in source.notes:
         print(f"Note: {note}.")
     names = shard.of(source.names())
-    todo = [name for name in names if not writer.has(name)]
+    todo = missing_rooms(source, names, writer)
     points = sum(source.expected_points(name) for name in todo)
+    replaced = [name for name in todo if writer.has(name)]
+    if replaced:
+        print(
+            f"Note: the files of {len(replaced)} rooms, such as {replaced[0]}, were replaced since "
+            "they were prepared: they are prepared again; so must be their features, which are of "
+            "the former points."
+        )
     share = f"Shard {shard}: " if shard.total > 1 else ""
     workers = max(1, min(options.workers, len(todo)))
     print(
@@ -157,12 +166,15 @@ def finish(
     failed = [room for room in rooms if room.failure]
     written = [room for room in rooms if room.points]
     points = sum(room.points for room in written)
+    again = sum(room.replaced for room in written)
     unlabelled = sum(room.classes is None for room in written)
     print(
         f"Wrote {len(written)} rooms of {points:,} points "
         f"({readable_bytes(points * BYTES_PER_POINT)}) to {options.output} in "
         f"{duration(seconds)}; {len(rooms) - len(written) - len(failed)} were there already."
     )
+    if again:
+        print(f"{again} of them were there, made from files that were replaced since.")
     if unlabelled:
         print(f"{unlabelled} of them have no labels of their points.")
     show_notes(note for room in written for note in room.notes)

@@ -18,12 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.rooms import RoomError
-from uov_jax.datasets.scans import GREY, Scan, classes_of_numbers, plain_coords
+from uov_jax.datasets.scans import GREY, SPLITS, Scan, classes_of_numbers, plain_coords
 from uov_jax.errors import MissingFileError
 from uov_jax.pickled import read_pickled
 from uov_jax.vocabulary import Vocabulary
 
-SPLITS = ("train", "val", "test")
 ENDINGS = ("_vh_clean_2",)  # that names of files have beyond those of their rooms
 NO_CLASS = (255, -100)
 BYTES_PER_POINT = 45  # float32 coordinates and colours, float64 labels; bytes as Latin-1 text
@@ -33,6 +32,8 @@ ALL = "all"  # the split of rooms that are in no folder of a split
 
 class OpenSceneRooms:
     """The rooms of one folder of OpenScene's, such as `scannet_3d`."""
+
+    settings: Mapping[str, object] = {"format": "openscene"}
 
     def __init__(self, root: str | Path, vocabulary: Vocabulary) -> None:
         """Look for the files.
@@ -80,6 +81,10 @@ class OpenSceneRooms:
     def expected_points(self, name: str) -> int:
         """By the size of the file."""
         return self._paths[name].stat().st_size // BYTES_PER_POINT
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a room."""
+        return [self._paths[name]]
 
     def read(self, name: str) -> Scan:
         """One room; see `read_openscene`."""

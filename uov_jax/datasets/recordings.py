@@ -25,7 +25,7 @@ from uov_jax.datasets.ply_file import (
     vertex_coords,
 )
 from uov_jax.datasets.rooms import NAME, RoomError
-from uov_jax.datasets.scans import GREY, Scan, plain_coords
+from uov_jax.datasets.scans import GREY, Scan, check_splits, plain_coords
 from uov_jax.errors import MissingFileError
 from uov_jax.files import DAMAGE, read_bytes
 from uov_jax.vocabulary import Vocabulary
@@ -39,6 +39,8 @@ SHOWN = 5
 class Recordings:
     """The rooms of a folder."""
 
+    settings: Mapping[str, object] = {"format": "recording"}
+
     def __init__(self, root: str | Path, vocabulary: Vocabulary) -> None:
         """Look for the files.
 
@@ -48,7 +50,7 @@ class Recordings:
 
         Raises:
             MissingFileError: there are none, or a split names one that is not there.
-            RoomError: a room is there twice.
+            RoomError: a room is there twice, or in two of the lists train, val and test.
 
         """
         self.root, self._vocabulary = Path(root), vocabulary
@@ -86,6 +88,10 @@ class Recordings:
                 return 0
         return path.stat().st_size // BYTES_PER_POINT
 
+    def files(self, name: str) -> list[Path]:
+        """The file of a room."""
+        return [self._paths[name]]
+
     def read(self, name: str) -> Scan:
         """One room."""
         path = self._paths[name]
@@ -111,7 +117,8 @@ class Recordings:
 
     def _read_splits(self) -> dict[str, list[str]]:
         splits = {}
-        for path in sorted(self.root.glob("[!.]*.txt")):
+        paths = {path.stem: path for path in sorted(self.root.glob("[!.]*.txt"))}
+        for path in paths.values():
             if path.name == SCENE_LABELS:
                 continue
             names = read_bytes(path).decode("utf-8", "replace").split()
@@ -123,6 +130,7 @@ class Recordings:
                 )
             if names:
                 splits[path.stem] = names
+        check_splits(splits, paths)
         return splits
 
 

@@ -14,14 +14,17 @@ A folder with a manifest; in it one folder a room, whose arrays are memory-mappe
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +32,9 @@ from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+WRITTEN_SPLITS = ".of_dataset"  # in the folder of the splits: names of those of the dataset
 PREPARE_AGAIN = "prepare the rooms again with scripts/prepare_rooms.py into another folder"
 
 
@@ -47,6 +51,8 @@ class StoreManifest:
         vocabulary: name of the dictionary whose evaluation classes the labels are.
         vocabulary_hash: `Vocabulary.hash` of it.
         classes: names of all classes, the first one ignored.
+        settings: by name, what else decides what rooms are made of a dataset's files, such as the
+            format; those of an earlier store are not known.
         format_version: of the store.
 
     """
@@ -55,11 +61,18 @@ class StoreManifest:
     vocabulary: str
     vocabulary_hash: str
     classes: tuple[str, ...]
+    settings: dict[str, object] = dataclasses.field(default_factory=dict)
     format_version: int = STORE_VERSION
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
         object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "settings", json.loads(json.dumps(self.settings)))
+
+
+def _without_settings(content: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a store of version 1, which kept no settings and no stamps of files."""
+    return {**content, "settings": {}, "format_version": STORE_VERSION}
 
 
 MANIFEST = ManifestFile(
@@ -70,6 +83,7 @@ MANIFEST = ManifestFile(
     how_to_get="make them with scripts/prepare_rooms.py, or scripts/simulate_rooms.py",
     how_to_renew=PREPARE_AGAIN,
     error=RoomError,
+    earlier={1: _without_settings},
 )
 
 
@@ -139,7 +153,7 @@ class RoomStore:
         """Names of a split's rooms, every one of which is there.
 
         Raises:
-            InputError: there is no such split, or it names no room.
+            InputError: there is no such split, it names no room, or one more than once.
             MissingFileError: rooms of it were not prepared; counts them.
 
         """
@@ -150,6 +164,9 @@ class RoomStore:
         names = [line.strip() for line in read_bytes(path).decode().splitlines() if line.strip()]
         if not names:
             raise RoomError(f"{path}: the split names no room")
+        twice = [room for room, number in Counter(names).items() if number > 1]
+        if twice:
+            raise RoomError(f"{path}: the split names {twice[0]} more than once")
         missing = [room for room in names if not self.has(room)]
         if missing:
             raise MissingFileError(
@@ -206,11 +223,7 @@ class RoomStore:
 
     def facts(self, name: str) -> RoomFacts:
         """What is known of a room without its arrays."""
-        path = self._facts_path(name)
-        try:
-            return RoomFacts(**json.loads(read_bytes(path).decode()))
-        except (ValueError, TypeError) as error:
-            raise RoomError(f"{path}: not the facts of a room: {error}") from error
+        return read_facts(self._facts_path(name))
 
     def identity(self, rooms: Sequence[str]) -> str:
         """sha256 of what is known of some rooms and of their true labels, in hexadecimal.
@@ -220,7 +233,8 @@ class RoomStore:
         """
         found = hashlib.sha256(json.dumps(dataclasses.asdict(self.manifest)).encode())
         for name in rooms:
-            facts = dataclasses.replace(self.facts(name), source="")  # which is a path
+            # Not where and when its files lay on a disk.
+            facts = dataclasses.replace(self.facts(name), source="", stamp="")
             found.update(f"\n{name}: {json.dumps(dataclasses.asdict(facts))}".encode())
             if self.has_labels(name):
                 labels = self._array(name, "labels", np.dtype(np.uint8), (facts.points,))
@@ -236,7 +250,9 @@ class RoomStore:
         """
         if self._scene_labels is None:
             path = self.root / "scene_labels.txt"
-            self._scene_labels = read_scene_labels(path, self.classes) if path.is_file() else {}
+            self._scene_labels = (
+                read_scene_labels(path, self.classes, self._known()) if path.is_file() else {}
+            )
         if name in self._scene_labels:
             return self._scene_labels[name]
         found = self.facts(name).classes
@@ -247,6 +263,14 @@ class RoomStore:
                 f"'{name}: {', '.join(self.classes[1:3])}' there with the classes it has"
             )
         return found
+
+    def _known(self) -> set[str]:
+        """All rooms that are there or, since they stand in a split, are still to come."""
+        texts = (
+            read_bytes(path).decode("utf-8", "replace")
+            for path in (self.root / "splits").glob("[!.]*.txt")
+        )
+        return {*self.names(), *(name for text in texts for name in text.split())}
 
     def _facts_path(self, name: str) -> Path:
         return self.root / "rooms" / name / "room.json"
@@ -267,6 +291,7 @@ class RoomFacts:
         world_to_room: 16 numbers, row by row, of the matrix from the coordinates that a dataset's
             camera poses are in to those of the points; () where they are the same, or where nothing
             is known of it.
+        stamp: changes with the files that it was made from; "" where nothing is known of them.
 
     """
 
@@ -274,6 +299,7 @@ class RoomFacts:
     classes: tuple[int, ...] | None
     source: str = ""
     world_to_room: tuple[float, ...] = ()
+    stamp: str = ""
 
     def __post_init__(self) -> None:
         """Make the fields what they are once read back: JSON has lists, but no tuples."""
@@ -282,26 +308,58 @@ class RoomFacts:
         object.__setattr__(self, "world_to_room", tuple(self.world_to_room))
 
 
-class RoomWriter:
-    """Makes a store, or goes on with one of the same facts; several processes may."""
+def read_facts(path: Path) -> RoomFacts:
+    """The facts of a room from its `room.json`; RoomError if they are none."""
+    try:
+        return RoomFacts(**json.loads(read_bytes(path).decode()))
+    except (ValueError, TypeError) as error:
+        raise RoomError(f"{path}: not the facts of a room: {error}") from error
 
-    def __init__(self, root: str | os.PathLike[str], dataset: str, vocabulary: Vocabulary) -> None:
+
+class RoomWriter:
+    """Makes a store, or goes on with one of the same facts; several processes may.
+
+    Attributes:
+        root: the folder.
+        num_classes: of the vocabulary, the ignored one among them.
+
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        dataset: str,
+        vocabulary: Vocabulary,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
         """Write the manifest, or check the one that is there.
 
         Raises:
-            RoomError: the folder holds rooms of another dataset or vocabulary.
+            RoomError: the folder holds rooms of another dataset, vocabulary or setting.
 
         """
         self.root = Path(root)
         self.num_classes = len(vocabulary.eval_classes)
-        MANIFEST.create(
-            self.root,
-            StoreManifest(dataset, vocabulary.name, vocabulary.hash, vocabulary.eval_classes),
+        manifest = StoreManifest(
+            dataset, vocabulary.name, vocabulary.hash, vocabulary.eval_classes, dict(settings or {})
         )
+        MANIFEST.create(self.root, manifest)
 
     def has(self, name: str) -> bool:
         """Whether a room is there already, whole."""
-        return (self.root / "rooms" / name / "room.json").is_file()
+        return self._facts_path(name).is_file()
+
+    def is_current(self, name: str, stamp: str) -> bool:
+        """Whether a room is there, whole, and was made from files of a stamp, as far as is known.
+
+        One with damaged facts counts as not there.
+        """
+        if not self.has(name):
+            return False
+        try:
+            return read_facts(self._facts_path(name)).stamp in ("", stamp)
+        except RoomError:
+            return False
 
     def write(
         self,
@@ -311,6 +369,7 @@ class RoomWriter:
         labels: np.ndarray | None,
         source: str = "",
         world_to_room: np.ndarray | None = None,
+        stamp: str = "",
     ) -> None:
         """Write one room, whole or not at all.
 
@@ -321,6 +380,7 @@ class RoomWriter:
             labels: uint8[N], 0 for none, or None.
             source: the file it was read from.
             world_to_room: float64[4, 4], see `RoomFacts`; None for nothing to say.
+            stamp: of the files it was read from, see `RoomFacts`.
 
         Raises:
             RoomError: the arrays are none of that; names the room.
@@ -333,7 +393,7 @@ class RoomWriter:
             arrays["labels"] = labels
             classes = tuple(int(c) for c in np.unique(labels) if c)
         matrix = () if world_to_room is None else tuple(map(float, np.ravel(world_to_room)))
-        facts = RoomFacts(len(coords), classes, source, matrix)
+        facts = RoomFacts(len(coords), classes, source, matrix, stamp)
         text = json.dumps(dataclasses.asdict(facts), indent=1)
         write_arrays(self.root / "rooms" / name, arrays, {"room.json": text})
 
@@ -341,19 +401,51 @@ class RoomWriter:
         """Write the names of a split's rooms."""
         write_text(self.root / "splits" / f"{name}.txt", "\n".join(rooms))
 
+    def write_splits(self, splits: Mapping[str, Sequence[str]]) -> list[str]:
+        """Write all splits of a dataset; those that an earlier call wrote do not stay beside them.
 
-def read_scene_labels(path: Path, classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        Splits that a person wrote into the store under other names do.
+
+        Returns:
+            What changed of splits that were there, each a sentence.
+
+        """
+        folder = self.root / "splits"
+        told = []
+        known = folder / WRITTEN_SPLITS
+        before = read_bytes(known).decode().split("\n") if known.is_file() else []
+        for name in sorted({*filter(None, before)} - {*splits}):
+            (folder / f"{name}.txt").unlink(missing_ok=True)
+            told.append(f"the split {name!r} is none of the dataset's any more: removed")
+        for name, rooms in splits.items():
+            path = folder / f"{name}.txt"
+            old = read_bytes(path).decode("utf-8", "replace").split() if path.is_file() else None
+            self.write_split(name, rooms)
+            if old not in (None, list(rooms)):
+                told.append(f"the split {name!r} has {len(rooms)} rooms, others than before")
+        write_text(known, "\n".join(splits))
+        return told
+
+    def _facts_path(self, name: str) -> Path:
+        return self.root / "rooms" / name / "room.json"
+
+
+def read_scene_labels(
+    path: Path, classes: Sequence[str], rooms: Collection[str]
+) -> dict[str, tuple[int, ...]]:
     """Scene-level labels that a person wrote: a line `ROOM: class, class` for every room.
 
     Args:
         path: UTF-8 text; empty lines and those that begin with # say nothing.
         classes: names of all classes, the first one ignored.
+        rooms: names of all rooms.
 
     Returns:
         Evaluation classes by the room's name, sorted.
 
     Raises:
-        RoomError: a line of another form, a room twice, or a name that is no class; names the line.
+        RoomError: a line of another form, a room twice, or a name that is no class or no room;
+            names the line.
 
     """
     number_of = {name: number for number, name in enumerate(classes) if number}
@@ -374,6 +466,10 @@ def read_scene_labels(path: Path, classes: Sequence[str]) -> dict[str, tuple[int
             raise RoomError(
                 f"{path}:{number}: {unknown[0]!r} is none of the classes {', '.join(number_of)}"
             )
+        if room not in rooms:
+            near = difflib.get_close_matches(room, sorted(rooms), n=3, cutoff=0.6)
+            meant = f", is {' or '.join(near)} meant?" if near else ""
+            raise RoomError(f"{path}:{number}: {room!r} is none of the {len(rooms)} rooms{meant}")
         if room in found:
             raise RoomError(f"{path}:{number}: the room {room} stands here a second time")
         found[room] = tuple(sorted({number_of[name] for name in names}))

@@ -17,6 +17,8 @@ file's name; stairs, and whatever else is no class, are clutter.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -85,6 +87,16 @@ class S3DISRooms:
         self.release = release or _told_by_name(self.root, bool(self._angles) and angles is None)
         self.notes = list(self._told())
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The release, and the angles where a room's turn is told by them."""
+        settings = {"format": "s3dis", "release": self.release}
+        if self.release == ALIGNED:
+            angles = json.dumps(sorted(self._angles.items()))
+            known = hashlib.sha256(angles.encode()).hexdigest()
+            settings["angles"] = known if self._angles else "none"
+        return settings
+
     def names(self) -> list[str]:
         """All rooms, such as "Area_5_office_1"."""
         return list(self._folders)
@@ -99,6 +111,10 @@ class S3DISRooms:
         """By the sizes of the files."""
         total = sum(path.stat().st_size for path in _object_files(self._folders[name]))
         return total // BYTES_PER_POINT
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a room's objects."""
+        return _object_files(self._folders[name])
 
     def read(self, name: str) -> Scan:
         """One room: its objects one after the other, in the order of their files' names."""

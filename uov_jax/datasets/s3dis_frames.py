@@ -86,7 +86,8 @@ class S3DISFrames:
         if len(matrix) != 16:
             raise InputError(
                 f"{self._store.root}: it is not known how {room} is turned against its images: "
-                "prepare the rooms again from the unaligned release, or with its --angles"
+                "prepare the rooms again from the unaligned release, or with its --angles, into "
+                "another folder"
             )
         return np.array(matrix, np.float64).reshape(4, 4)
 

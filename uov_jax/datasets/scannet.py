@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,12 +29,11 @@ from uov_jax.datasets.ply_file import (
     vertex_coords,
 )
 from uov_jax.datasets.rooms import RoomError
-from uov_jax.datasets.scans import Scan, same_name
+from uov_jax.datasets.scans import SPLITS, Scan, check_splits, same_name
 from uov_jax.errors import MissingFileError
 from uov_jax.files import read_bytes
 from uov_jax.vocabulary import Vocabulary
 
-SPLITS = ("train", "val", "test")
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
 NYU40 = range(41)  # 0 is unlabelled
 FOLDERS = ("scans", "scans_test", ".")
@@ -120,19 +120,15 @@ def read_split_lists(folder: Path) -> dict[str, list[str]]:
 
     Raises:
         MissingFileError: there is none; says where the authors publish them.
-        RoomError: a scene stands in two of them.
+        RoomError: a scene stands in two of them, or twice in one.
 
     """
     splits: dict[str, list[str]] = {}
-    split_of: dict[str, str] = {}
-    for split in SPLITS:
-        path = folder / f"scannetv2_{split}.txt"
-        if not path.is_file():
-            continue
-        splits[split] = read_bytes(path).decode("utf-8", "replace").split()
-        for name in splits[split]:
-            if split_of.setdefault(name, split) != split:
-                raise RoomError(f"{path}: {name} stands in the list of {split_of[name]!r} too")
+    paths = {split: folder / f"scannetv2_{split}.txt" for split in SPLITS}
+    for split, path in paths.items():
+        if path.is_file():
+            splits[split] = read_bytes(path).decode("utf-8", "replace").split()
+    check_splits(splits, paths)
     if not splits:
         raise MissingFileError(
             f"{folder}: no scannetv2_train.txt, scannetv2_val.txt or scannetv2_test.txt: ScanNet's "
@@ -185,6 +181,12 @@ class ScanNetRooms:
             )
         self.notes = list(self._notes(lists, here))
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """The table from NYU40's numbers to classes, whatever file it is written in."""
+        table = hashlib.sha256(self._classes.table.tobytes()).hexdigest()
+        return {"format": "scannet", "label_table": table}
+
     def names(self) -> list[str]:
         """All scenes that are there and in a list."""
         return list(self._folders)
@@ -200,6 +202,10 @@ class ScanNetRooms:
         except (PlyError, MissingFileError):
             return 0
 
+    def files(self, name: str) -> list[Path]:
+        """The mesh and its labels."""
+        return [self._mesh(name), self._labels(name)]
+
     def read(self, name: str) -> Scan:
         """One scene; test scenes have no labels."""
         path = self._mesh(name)
@@ -207,7 +213,7 @@ class ScanNetRooms:
         coords, colors = vertex_coords(vertices, path), vertex_colors(vertices, path)
         if colors is None:
             raise PlyError(f"{path}: the vertices have no colours, which ScanNet's meshes have")
-        labels_path = path.with_name(f"{name}_vh_clean_2.labels.ply")
+        labels_path = self._labels(name)
         if self._split_of[name] == "test" and not labels_path.is_file():
             return Scan(coords, colors, None, str(path))
         numbers, notes = self._numbers(labels_path, len(coords))
@@ -215,6 +221,9 @@ class ScanNetRooms:
 
     def _mesh(self, name: str) -> Path:
         return self._folders[name] / f"{name}_vh_clean_2.ply"
+
+    def _labels(self, name: str) -> Path:
+        return self._folders[name] / f"{name}_vh_clean_2.labels.ply"
 
     def _numbers(self, path: Path, points: int) -> tuple[np.ndarray, tuple[str, ...]]:
         """NYU40's number of every point, and what is to be said of them."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from uov_jax.datasets.rooms import RoomError
 
+SPLITS = ("train", "val", "test")
 GREY = 128  # of points without colour: 0 as networks see colours, c / 127.5 - 1
 # "refridgerator" is how NYU40's table spells it.
 SPELLINGS = {"refridgerator": "refrigerator"}
@@ -46,6 +49,11 @@ class ScanSource(Protocol):
         """What is to be said of all rooms: what of the dataset is not here, or has no class."""
         ...
 
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What decides, beside the vocabulary and the rooms' files, what is read of them."""
+        ...
+
     def names(self) -> list[str]:
         """All rooms that are there."""
         ...
@@ -58,6 +66,10 @@ class ScanSource(Protocol):
         """About how many points a room has, without reading them."""
         ...
 
+    def files(self, name: str) -> Sequence[Path]:
+        """The files that a room is read from; some may not be there."""
+        ...
+
     def read(self, name: str) -> Scan:
         """One room.
 
@@ -67,6 +79,30 @@ class ScanSource(Protocol):
 
         """
         ...
+
+
+def check_splits(splits: Mapping[str, Sequence[str]], paths: Mapping[str, Path]) -> None:
+    """Refuse lists of rooms that would let a network be judged on what it learnt.
+
+    Args:
+        splits: the rooms of every split by its name. Those of other names than `SPLITS` may share
+            rooms with others, such as a small part to try things out on.
+        paths: the file of each.
+
+    Raises:
+        RoomError: a room stands twice in a list, or in two of `SPLITS`; names the file.
+
+    """
+    split_of: dict[str, str] = {}
+    for split, names in splits.items():
+        twice = [name for name, number in Counter(names).items() if number > 1]
+        if twice:
+            raise RoomError(f"{paths[split]}: {twice[0]} stands in this list more than once")
+        for name in names if split in SPLITS else ():
+            if split_of.setdefault(name, split) != split:
+                raise RoomError(
+                    f"{paths[split]}: {name} stands in the list of {split_of[name]!r} too"
+                )
 
 
 def same_name(name: str) -> str:

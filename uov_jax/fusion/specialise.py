@@ -28,9 +28,14 @@ class RoomExport(NamedTuple):
 
 
 def specialised_manifest(
-    features: FeatureFolder, tensors: Mapping[str, np.ndarray]
+    features: FeatureFolder, tensors: Mapping[str, np.ndarray], model: Mapping[str, object]
 ) -> FeatureManifest:
-    """The manifest of features that an adapter of these tensors makes of others.
+    """The manifest of features that an adapter makes of others.
+
+    Args:
+        features: that it is given.
+        tensors: of the adapter, by name.
+        model: its settings, such as `share_kept`, which its tensors do not tell.
 
     Raises:
         InputError: they are specialised already.
@@ -53,7 +58,11 @@ def specialised_manifest(
         vocabulary=facts.vocabulary,
         vocabulary_hash=facts.vocabulary_hash,
         kind=SPECIALISED,
-        settings={"features": features_identity(features), "adapter": network.hexdigest()},
+        settings={
+            "features": features_identity(features),
+            "adapter": network.hexdigest(),
+            **model,
+        },
     )
 
 

@@ -80,7 +80,7 @@ def open_rooms(config: ConfigDict) -> RoomData:
 
     Raises:
         MissingFileError: the store, features, or rooms of a split are missing.
-        InputError: they do not fit each other.
+        InputError: they do not fit each other, or a room is to be learnt and judged on.
 
     """
     data = config.data
@@ -97,6 +97,13 @@ def open_rooms(config: ConfigDict) -> RoomData:
     validation: list[str] = []
     if data.val_split:
         judged = store.split(data.val_split)
+        learnt = [room for room in judged if room in set(train)]
+        if learnt:
+            raise InputError(
+                f"{store.root}: {len(learnt)} of {len(judged)} rooms of {data.val_split!r} are in "
+                f"the training split {data.train_split!r} too, the first is {learnt[0]}: a score "
+                "would be of rooms that were learnt; --config.data.val_split= for no validation"
+            )
         validation = [room for room in judged if store.has_labels(room)]
         if len(validation) < len(judged) and not jax.process_index():
             print(

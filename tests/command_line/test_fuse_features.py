@@ -193,8 +193,7 @@ def test_units_of_depth_are_of_all_rooms(made, tmp_path, capsys):
     output = tmp_path / "features"
     assert script.main(arguments(made, output, split="train")) == 0
     error = resumed(made, output, capsys, depth_units=1001)
-    assert "the folder holds fused features of settings = " in error
-    assert "'depth_units': 1001.0}: give another folder" in error
+    assert "settings.depth_units = 'nothing', not of 1001.0: give another folder" in error
 
 
 def test_the_resize_of_a_teachers_grids_is_of_all_rooms(made, tmp_path, capsys):
@@ -203,7 +202,7 @@ def test_the_resize_of_a_teachers_grids_is_of_all_rooms(made, tmp_path, capsys):
     assert script.main(arguments(root, output, split="train")) == 0
     facts = json.loads((root / "frames" / "teacher.json").read_text()) | {"resize": "nearest"}
     (root / "frames" / "teacher.json").write_text(json.dumps(facts))
-    assert "not of {'resize': 'nearest', " in resumed(root, output, capsys)
+    assert "settings.resize = 'nothing', not of 'nearest'" in resumed(root, output, capsys)
 
 
 def test_rooms_that_do_not_say_what_they_are_of_are_counted(made, tmp_path, capsys):

@@ -26,7 +26,7 @@ help:
 	@echo "make train-long  the same with more streets and steps, past the teacher's own score (an hour)"
 	@echo "make demo        the whole method on the simulated drive, in one table (half an hour; what make train did is used)"
 	@echo "make demo-seeds  the same with three seeds (an hour and a half)"
-	@echo "make demo-indoor the whole of 3DSS-VLG on simulated rooms, in one table (25 minutes on two cores)"
+	@echo "make demo-indoor the whole of 3DSS-VLG on simulated rooms, in one table (half an hour on two cores)"
 	@echo "make demo-indoor-seeds  the same with three seeds, each with rooms of its own"
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"

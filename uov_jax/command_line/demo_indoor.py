@@ -59,10 +59,10 @@ class RoomChain:
             self._fusion(),
             self._labels(filtered=True),
             self._labels(filtered=False),
-            self._train("ESS: an adapter of the features", ADAPTER, "ess", 150, 0.01),
+            self._train("ESS: an adapter of the features", ADAPTER, "ess", 45, 0.01),
             self._export(),
-            self._train("ESG: a student of the specialised features", SPECIALISED, "esg", 300, 0.2),
-            self._train("ESG: a student of the fused features", PLAIN, "esg-fused", 300, 0.2),
+            self._train("ESG: a student of the specialised features", SPECIALISED, "esg", 400, 0.2),
+            self._train("ESG: a student of the fused features", PLAIN, "esg-fused", 400, 0.2),
             self._evaluation(
                 "Evaluation of both students, beside the fused features",
                 "evaluation",
@@ -105,7 +105,7 @@ class RoomChain:
         if self.rooms is not None:
             arguments += ["--rooms", str(self.rooms)]
         result = self.data / "store" / "splits" / "val.txt"
-        return Stage("Simulated rooms", "simulate_rooms", tuple(arguments), result, 240, 0.5)
+        return Stage("Simulated rooms", "simulate_rooms", tuple(arguments), result, 120, 0.9)
 
     def _fusion(self) -> Stage:
         arguments = [*self._rooms(), "--frames", str(self.data / "frames")]

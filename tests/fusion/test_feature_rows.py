@@ -104,6 +104,14 @@ def test_damage_is_named(tmp_path):
         RowReader(tmp_path, 200, 4, AGAIN)
 
 
+@pytest.mark.parametrize("other", [100, 300])
+def test_packed_blocks_of_another_room_are_refused(tmp_path, other):
+    written(tmp_path, [halves(200, 4)], True)
+    assert len(RowReader(tmp_path, 200, 4, AGAIN).read(np.arange(200))) == 200
+    with pytest.raises(FeatureError, match=f"expected those of {other} rows: fuse again"):
+        RowReader(tmp_path, other, 4, AGAIN)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     written(tmp_path, [halves(20, 4)], False)
     for rows, columns in ((21, 4), (20, 5)):

@@ -59,7 +59,7 @@ def test_the_features_of_a_frame_lie_beside_its_image(tmp_path):
 
 def test_words_come_with_the_teacher(tmp_path):
     teacher = FileTeacher(write_teacher(tmp_path))
-    with pytest.raises(MissingFileError, match="no embeddings of the vocabulary's words"):
+    with pytest.raises(MissingFileError, match="no file of embeddings of words"):
         teacher.text_embeddings(VOCABULARY)
     rows = np.random.default_rng(0).normal(size=(len(VOCABULARY), 6))
     np.savez(tmp_path / "text_embeddings.npz", embeddings=rows)
@@ -69,10 +69,12 @@ def test_words_come_with_the_teacher(tmp_path):
         teacher.text_embeddings(load_vocabulary("s3dis"))
     for wrong in (rows[1:], rows[:, 1:], rows * 0, rows * np.nan):
         np.savez(tmp_path / "text_embeddings.npz", embeddings=wrong)
-        with pytest.raises(InputError, match="expected 20 words of 6 numbers, each with a direc"):
+        with pytest.raises(
+            InputError, match=r"expected embeddings \[20 words, 6 numbers\], each with a direc"
+        ):
             teacher.text_embeddings(VOCABULARY)
     np.savez(tmp_path / "text_embeddings.npz", rows=rows)
-    with pytest.raises(InputError, match="damaged, or without the array 'embeddings'"):
+    with pytest.raises(InputError, match="not a file with embeddings of words"):
         teacher.text_embeddings(VOCABULARY)
 
 

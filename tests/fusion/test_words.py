@@ -56,10 +56,10 @@ def test_what_are_no_words_is_refused(tmp_path: Path, text: np.ndarray) -> None:
         with pytest.raises(InputError, match="each with a direction"):
             read_words(path, SCANNET)
     np.savez(path, embeddings=text[:4])
-    with pytest.raises(InputError, match="embeddings of 4 words, the vocabulary 'scannet' has 20"):
+    with pytest.raises(InputError, match=r"20 words, any numbers\], .*, found \[4, 6\]"):
         read_words(path, SCANNET)
     np.savez(path, embeddings=text[0])
-    with pytest.raises(InputError, match="expected a row a word, found embeddings"):
+    with pytest.raises(InputError, match=r"found \[6\]"):
         read_words(path, SCANNET)
     np.savez(path, others=text)
     with pytest.raises(InputError, match="not a file with embeddings of words"):

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from uov_jax.errors import InputError, MissingFileError
+from uov_jax.evaluation.tables import Style
+from uov_jax.files import write_text
 from uov_jax.readable import duration
 from uov_jax.signals import StopRequest
 
@@ -98,6 +100,20 @@ def run_stage(stage: Stage) -> int:
     if stop.signal is not None and not status:
         return 128 + stop.signal
     return status if status >= 0 else 128 - status
+
+
+def write_report(
+    output: Path, title: str, table: Callable[[Style], str], lines: Sequence[str], seeds: int
+) -> None:
+    """Print the table of some chains with what it shows; write it as text and as markdown."""
+    styles: tuple[Style, ...] = ("text", "markdown")
+    texts = {style: "\n".join([title, "", table(style), "", *lines]) for style in styles}
+    print(f"\n{texts['text']}\n")
+    name = "table" if seeds == 1 else f"table-{seeds}-seeds"
+    written = [output / f"{name}.txt", output / f"{name}.md"]
+    for path, text in zip(written, texts.values(), strict=True):
+        write_text(path, text)
+    print(f"Wrote {' and '.join(map(str, written))}")
 
 
 def mean_iou(table: Path, column: str) -> float:

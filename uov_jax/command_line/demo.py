@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uov_jax.command_line import command
-from uov_jax.command_line.chain import Stage, last_metric, mean_iou, run
+from uov_jax.command_line.chain import Stage, last_metric, mean_iou, run, write_report
 from uov_jax.command_line.recipe import parse_fields
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import MissingFileError
@@ -36,7 +36,6 @@ from uov_jax.evaluation.transfer_table import (
     besides,
     transfer_table,
 )
-from uov_jax.files import write_text
 
 DATA = Path("data/sim")
 # Where `make train` puts it, which is the chain's first stage.
@@ -227,16 +226,7 @@ def report(output: Path, chains: Sequence[Chain]) -> None:
         f"seed {seeds}"
     )
     lines = [*besides(scores), "", *(f"- {line}" for line in verdicts(ORDERINGS, scores))]
-    texts = {
-        style: "\n".join([title, "", transfer_table(scores, style), "", *lines])
-        for style in ("text", "markdown")
-    }
-    print(f"\n{texts['text']}\n")
-    name = "table" if len(chains) == 1 else f"table-{len(chains)}-seeds"
-    written = [output / f"{name}.txt", output / f"{name}.md"]
-    for path, text in zip(written, texts.values(), strict=True):
-        write_text(path, text)
-    print(f"Wrote {' and '.join(map(str, written))}")
+    write_report(output, title, lambda style: transfer_table(scores, style), lines, len(chains))
     drawn = shlex.join(drawing(chains[0], output / "scene"))
     command.say_next(f"look at {chains[0].evaluation / 'pictures'}", drawn)
 

@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uov_jax.command_line import command, next_steps
-from uov_jax.command_line.chain import Stage, mean_iou, require_result, run
+from uov_jax.command_line.chain import Stage, mean_iou, require_result, run, write_report
 from uov_jax.command_line.recipe import change_fields, parse_fields
 from uov_jax.errors import InputError
 from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.room_table import ORDERINGS, RoomScores, room_table
 from uov_jax.evaluation.scoring import BY_FEW, SEEN
-from uov_jax.files import DAMAGE, read_bytes, write_text
+from uov_jax.files import DAMAGE, read_bytes
 from uov_jax.fusion.features import MANIFEST
 
 DATA = Path("data/sim-rooms")
@@ -201,16 +201,7 @@ def report(output: Path, chains: Sequence[RoomChain]) -> None:
     seeds = ", ".join(str(chain.seed) for chain in chains)
     title = f"SIMULATED rooms, mean IoU of 20 classes, seed {seeds}"
     lines = [f"- {line}" for line in verdicts(ORDERINGS, scores)]
-    texts = {
-        style: "\n".join([title, "", room_table(scores, style), "", *lines])
-        for style in ("text", "markdown")
-    }
-    print(f"\n{texts['text']}\n")
-    name = "table" if len(chains) == 1 else f"table-{len(chains)}-seeds"
-    written = [output / f"{name}.txt", output / f"{name}.md"]
-    for path, text in zip(written, texts.values(), strict=True):
-        write_text(path, text)
-    print(f"Wrote {' and '.join(map(str, written))}")
+    write_report(output, title, lambda style: room_table(scores, style), lines, len(chains))
     command.say_next(f"look at {chains[0].directory / 'evaluation' / 'pictures'}")
 
 

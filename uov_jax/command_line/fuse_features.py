@@ -34,12 +34,13 @@ from uov_jax.datasets.open_frames import open_frames
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import OPENSCENE, FeatureManifest, FeatureWriter
-from uov_jax.fusion.frame_features import FileTeacher, read_text_embeddings
+from uov_jax.fusion.frame_features import FileTeacher
 from uov_jax.fusion.fuse_rooms import FusionResult, fuse_rooms, import_rooms
 from uov_jax.fusion.image_features import ImageTeacher
 from uov_jax.fusion.openscene import OpenSceneFeatures
 from uov_jax.fusion.prompts import OPENSCENE_PROMPT
 from uov_jax.fusion.views import OPENSCENE_VIEWS, ViewSettings
+from uov_jax.fusion.word_embeddings import read_embeddings
 from uov_jax.job_array import Shard
 from uov_jax.readable import readable_bytes
 from uov_jax.teachers import TeacherOptions, create_teacher, packages_needed, teacher_names
@@ -174,7 +175,7 @@ def from_openscene(
     published = OpenSceneFeatures(options.openscene)
     size = published.embedding_size(rooms)
     if options.text is not None:
-        text, prompt = read_text_embeddings(options.text, len(vocabulary), size), None
+        text, prompt = read_embeddings(options.text, len(vocabulary), size), None
     elif options.weights:
         text, prompt = clip_words(options, vocabulary), options.prompt
     else:

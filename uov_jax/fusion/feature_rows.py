@@ -172,8 +172,7 @@ class RowReader:
         if (folder / PACKED).is_file():
             number = np.dtype(np.int64)
             self._blocks = map_array(folder / BLOCKS, number, (None,), how_to_renew)
-            self._different = different
-            self._check_blocks()
+            self._check_blocks(different)
         else:
             self._plain = map_array(folder / PLAIN, HALF, (different, columns), how_to_renew)
 
@@ -198,11 +197,17 @@ class RowReader:
                 f"{self._folder}: damaged features ({error}): {self._renew}"
             ) from error
 
-    def _check_blocks(self) -> None:
+    def _check_blocks(self, different: int | None) -> None:
         packed = self._folder / PACKED
         size, end = packed.stat().st_size, int(self._blocks[-1]) if len(self._blocks) else -1
         if size != end:
             raise FeatureError(f"{packed}: {size} bytes, expected {end}: {self._renew}")
+        blocks = len(self._blocks) - 1
+        if different is not None and blocks != -(-different // BLOCK_ROWS):
+            raise FeatureError(
+                f"{packed}: {blocks} blocks of {BLOCK_ROWS} rows, expected those of {different} "
+                f"rows: {self._renew}"
+            )
 
     def _unpacked(self, different: np.ndarray) -> np.ndarray:
         """Rows of blocks, each of which is read and unpacked once."""

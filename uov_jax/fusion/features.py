@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -24,16 +23,16 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.rooms import map_array
-from uov_jax.errors import MissingFileError, UserError
-from uov_jax.files import DAMAGE, ManifestFile, flush, read_bytes, write_npz, write_text
+from uov_jax.errors import MissingFileError
+from uov_jax.files import ManifestFile, flush, write_npz, write_text
 from uov_jax.fusion.feature_rows import FeatureError, RowReader, RowWriter, facts_of
+from uov_jax.fusion.word_embeddings import TEXT_EMBEDDINGS, read_embeddings
 from uov_jax.vocabulary import Vocabulary
 
 FEATURES_VERSION = 1
 FUSE_AGAIN = "fuse again with scripts/fuse_features.py into another folder"
 FUSED, SPECIALISED = "fused", "specialised"
 OPENSCENE = "openscene"  # the teacher of published features
-TEXT_EMBEDDINGS = "text_embeddings.npz"
 _UNFINISHED = ".tmp"
 ROWS_AT_ONCE = 4096  # of features that are written: 6 MB of 768 numbers
 # That numbers of unit rows may differ by where processes embed the same words on different devices,
@@ -171,22 +170,9 @@ class FeatureFolder:
     @property
     def text_embeddings(self) -> np.ndarray:
         """float32[W, D]: a unit row for every word of the vocabulary."""
-        path = self.root / TEXT_EMBEDDINGS
-        if not path.is_file():
-            raise MissingFileError(f"{path}: missing: {FUSE_AGAIN}")
-        try:
-            with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-                text = np.asarray(stored["embeddings"], np.float32)
-        except UserError:
-            raise
-        except DAMAGE as error:
-            raise FeatureError(f"{path}: damaged ({error}): {FUSE_AGAIN}") from error
-        if text.ndim != 2 or text.shape[1] != self.manifest.embedding_size:
-            raise FeatureError(
-                f"{path}: expected {self.manifest.embedding_size} numbers a word, found "
-                f"{list(text.shape)}: {FUSE_AGAIN}"
-            )
-        return text
+        return read_embeddings(
+            self.root / TEXT_EMBEDDINGS, embedding_size=self.manifest.embedding_size
+        )
 
     def has(self, room: str) -> bool:
         """Whether a room was fused."""

@@ -25,9 +25,10 @@ from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import DAMAGE, read_bytes, write_atomically, write_npz
 from uov_jax.fusion.image_features import FeatureGrid, ImageFeatures, MaskFeatures, Resize
+from uov_jax.fusion.word_embeddings import TEXT_EMBEDDINGS, read_embeddings
 from uov_jax.vocabulary import Vocabulary
 
-TEACHER, TEXT = "teacher.json", "text_embeddings.npz"
+TEACHER = "teacher.json"
 RESIZES: tuple[Resize, ...] = ("bilinear", "nearest")
 HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 
@@ -85,7 +86,7 @@ class FileTeacher:
                 f"{self.root / TEACHER}: the teacher {self.name!r} has other words than the "
                 f"vocabulary {vocabulary.name!r}: give the one that it was made with"
             )
-        return read_text_embeddings(self.root / TEXT, len(vocabulary), self.embedding_size)
+        return read_embeddings(self.root / TEXT_EMBEDDINGS, len(vocabulary), self.embedding_size)
 
     def load(self, frame: Frame) -> ImageFeatures:
         """Read a frame's features.
@@ -149,33 +150,6 @@ def write_features(path: Path, features: ImageFeatures) -> Path:
     file = path.with_name(f"{path.name}.npy")
     write_atomically(file, lambda out: np.save(out, features.planes, allow_pickle=False))
     return file
-
-
-def read_text_embeddings(path: Path, words: int, embedding_size: int) -> np.ndarray:
-    """float32[W, D]: unit rows of the array `embeddings` of an npz.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is damaged, or of another shape; names it.
-
-    """
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no embeddings of the vocabulary's words")
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-            rows = np.asarray(stored["embeddings"], np.float32)
-    except UserError:
-        raise
-    except DAMAGE as error:
-        raise InputError(f"{path}: damaged, or without the array 'embeddings': {error}") from error
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    if rows.shape != (words, embedding_size) or not (np.isfinite(norms) & (norms > 0)).all():
-        raise InputError(
-            f"{path}: expected {words} words of {embedding_size} numbers, each with a direction, "
-            f"found {list(rows.shape)}"
-        )
-    unit: np.ndarray = rows / norms
-    return unit
 
 
 def _grid(path: Path, planes: np.ndarray, embedding_size: int, resize: Resize) -> FeatureGrid:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import DAMAGE
+from uov_jax.errors import InputError
 from uov_jax.fusion.features import OPENSCENE, FeatureFolder
+from uov_jax.fusion.word_embeddings import read_embeddings
 from uov_jax.vocabulary import Vocabulary
 
 # Published features have no words of their own: OpenSeg's space is that of CLIP's text tower, which
 # this teacher has.
 _TEACHER_OF_WORDS = {OPENSCENE: "maskclip"}
-_UNIT = 1e-3  # how far from 1 the length of a unit row in half precision may be
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,43 +58,9 @@ def read_words(source: Path, vocabulary: Vocabulary) -> RoomWords:
         InputError: it has other words than the vocabulary, or is damaged.
 
     """
-    of_folder = source.is_dir() or not source.suffix
-    words = _read_folder(source, vocabulary) if of_folder else RoomWords(source, _read_file(source))
-    if len(words.text) != len(vocabulary):
-        raise InputError(
-            f"{source}: embeddings of {len(words.text)} words, the vocabulary "
-            f"{vocabulary.name!r} has {len(vocabulary)}"
-        )
-    # What wrote a folder has made unit rows.
-    return words if of_folder else dataclasses.replace(words, text=_unit_rows(source, words.text))
-
-
-def _read_folder(root: Path, vocabulary: Vocabulary) -> RoomWords:
-    folder = FeatureFolder(root, vocabulary)
+    if not source.is_dir() and source.suffix:
+        return RoomWords(source, read_embeddings(source, len(vocabulary)))
+    folder = FeatureFolder(source, vocabulary)
     facts = folder.manifest
     prompt = str(facts.settings.get("prompt") or "")
-    return RoomWords(root, folder.text_embeddings, facts.teacher, facts.weights_hash, prompt)
-
-
-def _read_file(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no file of embeddings of words there")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            text = np.asarray(stored["embeddings"], np.float32)
-    except DAMAGE as error:
-        raise InputError(f"{path}: not a file with embeddings of words: {error}") from error
-    if text.ndim != 2:
-        raise InputError(f"{path}: expected a row a word, found embeddings {list(text.shape)}")
-    return text
-
-
-def _unit_rows(path: Path, text: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(text, axis=1, keepdims=True)
-    if not (np.isfinite(norms) & (norms > 0)).all():
-        raise InputError(
-            f"{path}: expected a row a word, each with a direction, found zeros or numbers that "
-            "are not finite"
-        )
-    # Rows that are of length 1 already keep their bits.
-    return text if np.allclose(norms, 1, rtol=0, atol=_UNIT) else text / norms
+    return RoomWords(source, folder.text_embeddings, facts.teacher, facts.weights_hash, prompt)

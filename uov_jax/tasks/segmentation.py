@@ -24,9 +24,9 @@ from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
-from uov_jax.models import build_model
 from uov_jax.pictures.judged import validation_picture
 from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
 
@@ -212,16 +212,7 @@ def segmentation_model(
     model: ConfigDict, num_classes: int, rngs: nnx.Rngs, axis_name: str | None
 ) -> nnx.Module:
     """The network that `config.model` describes, with the logits of all classes a voxel."""
-    return build_model(
-        model.variant,
-        1,
-        num_classes,
-        batch_norm_momentum=model.batch_norm_momentum,
-        block_batch_norm_momentum=model.block_batch_norm_momentum,
-        dtype=jnp.dtype(model.dtype),
-        axis_name=axis_name,
-        rngs=rngs,
-    )
+    return recipe_model(model, 1, num_classes, rngs, axis_name)
 
 
 def class_probabilities(logits: jax.Array, predict_ignored: bool = False) -> jax.Array:

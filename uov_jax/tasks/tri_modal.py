@@ -29,9 +29,9 @@ from uov_jax.input.batching import fitting_size, pad
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
-from uov_jax.models import build_model
 from uov_jax.pictures.judged import validation_picture
 from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.tasks.zero_shot import word_classifier
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
@@ -266,14 +266,4 @@ def pretraining_model(
     model: ConfigDict, embedding_size: int, rngs: nnx.Rngs, axis_name: str | None
 ) -> nnx.Module:
     """The network that `config.model` describes, with one unit feature a voxel."""
-    return build_model(
-        model.variant,
-        1,
-        embedding_size,
-        normalize_features=True,
-        batch_norm_momentum=model.batch_norm_momentum,
-        block_batch_norm_momentum=model.block_batch_norm_momentum,
-        dtype=jnp.dtype(model.dtype),
-        axis_name=axis_name,
-        rngs=rngs,
-    )
+    return recipe_model(model, 1, embedding_size, rngs, axis_name, normalize_features=True)

@@ -28,6 +28,7 @@ from PIL import Image
 from uov_jax.datasets.rooms import RoomWriter
 from uov_jax.errors import InputError
 from uov_jax.files import write_bytes, write_npz, write_text
+from uov_jax.fusion.word_embeddings import TEXT_EMBEDDINGS
 from uov_jax.simulate.rooms import scannet_files
 from uov_jax.simulate.rooms.path import camera_poses
 from uov_jax.simulate.rooms.room import SimulatedRoom, from_world, make_room
@@ -125,7 +126,7 @@ def write_shared(root: Path, settings: RoomSettings) -> None:
     full = np.eye(4)
     full[:3, :3] = intrinsics()
     write_text(frames / "intrinsics.txt", _matrix_text(full))
-    write_npz(frames / "text_embeddings.npz", {"embeddings": text_embeddings(vocabulary)})
+    write_npz(frames / TEXT_EMBEDDINGS, {"embeddings": text_embeddings(vocabulary)})
     write_text(frames / "teacher.json", json.dumps(teacher_facts(vocabulary), indent=1))
     store = open_store(root)
     for split, rooms in settings.splits().items():

@@ -394,7 +394,7 @@ def test_published_features_become_a_folder(made, tmp_path, capsys):
     ("size", "text", "message"),
     [
         (SIZE, False, "words are needed to compare these features with"),
-        (SIZE + 1, True, f"expected 20 words of {SIZE + 1} numbers"),
+        (SIZE + 1, True, f"[20 words, {SIZE + 1} numbers]"),
     ],
 )
 def test_published_features_need_their_words(made, tmp_path, capsys, size, text, message):

@@ -276,7 +276,7 @@ def recording(
     every = [dataclasses.replace(views[i % POSES], name=str(i)) for i in range(frames)]
     teacher = PassingTeacher(channels)
     facts = FeatureManifest(teacher.name, "", channels, "made up", "", "")
-    writer = FeatureWriter(folder / "features", facts, np.zeros((1, channels)))
+    writer = FeatureWriter(folder / "features", facts, np.eye(1, channels))
     resident: list[int] = []
     start = time.perf_counter()
     with writer.open("room") as writing:

@@ -8,18 +8,21 @@
 #include "core/kernel_choice.h"
 #include "core/kernels.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace uov {
 namespace {
 
-// Places whose numbers are gathered from planes together: neighbours in each plane, whose sums of
-// 768 channels stay in the second-level cache.
-constexpr int64_t kPlaces = 64;
+// Cells that are read from each plane in one go: with `kPlanes` half a second-level cache.
+constexpr int64_t kCellsOfBlock = 4096;
+// Cells of those that become rows together, in the first-level cache.
+constexpr int64_t kCellsOfTile = 64;
 // Cells up to which `add_planes` makes rows of all of them first: those of a grid of patches.
 constexpr int64_t kCellsOfTable = 4096;
 // Planes that become columns of rows together: two cache lines of halves, four of float32 numbers.
 constexpr int64_t kPlanes = 64;
-// Planes between the one that is read and the one whose numbers are sent for.
-constexpr int64_t kPlanesAhead = 8;
 
 [[noreturn]] void refuse() { throw std::invalid_argument("the features are not finite"); }
 
@@ -83,7 +86,52 @@ std::vector<float> rows_of_planes(const T* planes, int64_t channels, int64_t cel
   return rows;
 }
 
-// From planes that no cache holds, for `kPlaces` places or fewer of those in `order`.
+// y [n, width] = x [width, n], whose rows are `stride` apart.
+template <typename T>
+void columns_to_rows(const T* x, int64_t stride, int64_t width, int64_t n, T* y) {
+  for (int64_t c = 0; c < width; ++c) {
+    for (int64_t i = 0; i < n; ++i) y[i * width + c] = x[c * stride + i];
+  }
+}
+
+#ifdef __SSE2__
+// Eight by eight halves at once.
+void columns_to_rows(const uint16_t* x, int64_t stride, int64_t width, int64_t n, uint16_t* y) {
+  const int64_t tiled_width = width / 8 * 8, tiled = n / 8 * 8;
+  for (int64_t c = 0; c < tiled_width; c += 8) {
+    for (int64_t i = 0; i < tiled; i += 8) {
+      __m128i a[8], b[8];
+      for (int k = 0; k < 8; ++k) {
+        a[k] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x + (c + k) * stride + i));
+      }
+      for (int k = 0; k < 4; ++k) {
+        b[k] = _mm_unpacklo_epi16(a[2 * k], a[2 * k + 1]);
+        b[k + 4] = _mm_unpackhi_epi16(a[2 * k], a[2 * k + 1]);
+      }
+      for (int k = 0; k < 4; ++k) {
+        a[2 * k] = _mm_unpacklo_epi32(b[2 * k], b[2 * k + 1]);
+        a[2 * k + 1] = _mm_unpackhi_epi32(b[2 * k], b[2 * k + 1]);
+      }
+      // a[0], a[2]: cells 0 and 1 of planes 0 to 3 and 4 to 7; a[1], a[3]: cells 2 and 3; so on.
+      for (int k = 0; k < 8; ++k) {
+        const __m128i low = a[k / 4 * 4 + k / 2 % 2], high = a[k / 4 * 4 + k / 2 % 2 + 2];
+        const __m128i row = k % 2 ? _mm_unpackhi_epi64(low, high) : _mm_unpacklo_epi64(low, high);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + (i + k) * width + c), row);
+      }
+    }
+    for (int64_t i = tiled; i < n; ++i) {
+      for (int64_t k = c; k < c + 8; ++k) y[i * width + k] = x[k * stride + i];
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t c = tiled_width; c < width; ++c) y[i * width + c] = x[c * stride + i];
+  }
+}
+#endif
+
+// From planes that no cache holds. A block's cells are read plane by plane, in their order: that is
+// a stream, which the processor sends for by itself. Tiles of what was read become rows afterwards,
+// out of the second-level cache.
 template <typename T>
 class PlaneReader {
  public:
@@ -92,59 +140,60 @@ class PlaneReader {
         channels_(channels),
         cells_(cells),
         taps_(taps),
-        found_(kPlaces * taps.per_place * kPlanes),
-        rows_(found_.size()),
-        cell_(kPlaces * taps.per_place),
-        own_(cell_.size()),
-        weight_(cell_.size()),
-        target_(kPlaces) {
+        block_(kCellsOfBlock * kPlanes),
+        tile_(kCellsOfTile * kPlanes),
+        rows_(tile_.size()),
+        cell_(kCellsOfBlock),
+        own_(kCellsOfTile),
+        weight_(kCellsOfTile) {
     std::iota(own_.begin(), own_.end(), 0);
   }
 
-  void add_to(float* sums, const int32_t* order, int64_t count, const int32_t* target) {
-    const int64_t per = taps_.per_place;
+  // The planes from `first` on, `kPlanes` or fewer, for `count` places of those in `order`.
+  void add_to(float* sums, int64_t first, const int32_t* order, int64_t count,
+              const int32_t* target) {
+    const int64_t width = std::min(kPlanes, channels_ - first), per = taps_.per_place;
     for (int64_t i = 0; i < count; ++i) {
-      target_[i] = target[order[i]];
       std::copy_n(taps_.cell.data() + order[i] * per, per, cell_.data() + i * per);
-      if (per > 1) std::copy_n(taps_.weight.data() + order[i] * per, per, weight_.data() + i * per);
     }
-    find_lines(count * per);
-    const Places places{own_.data(), weight_.data(), target_.data(), count};
-    for (int64_t first = 0; first < channels_; first += kPlanes) {
-      const int64_t width = std::min(kPlanes, channels_ - first);
-      for (int64_t c = 0; c < width; ++c) {
-        const T* plane = planes_ + (first + c) * cells_;
-        if (first + c + kPlanesAhead < channels_) fetch(plane + kPlanesAhead * cells_);
-        for (int64_t i = 0; i < count * per; ++i) found_[i * width + c] = plane[cell_[i]];
+    const int64_t read = count * per;
+    for (int64_t c = 0; c < width; ++c) {
+      const T* plane = planes_ + (first + c) * cells_;
+      const T* next = c + 1 < width ? plane + cells_ : plane;
+      T* found = block_.data() + c * read;
+      for (int64_t i = 0; i < read; ++i) {
+        found[i] = plane[cell_[i]];
+        __builtin_prefetch(next + cell_[i], 0, 2);
       }
-      if (!widen(found_.data(), count * per * width, rows_.data())) refuse();
-      add(rows_.data(), width, per, places, sums + first, channels_);
+    }
+    const int64_t places = kCellsOfTile / per;
+    for (int64_t begin = 0; begin < count; begin += places) {
+      add_tile(sums + first, width, read, order, begin, std::min(count, begin + places), target);
     }
   }
 
  private:
-  // One cell of each cache line, as far as places in order show them.
-  void find_lines(int64_t count) {
-    constexpr int64_t kCells = 64 / sizeof(T);
-    lines_.clear();
-    for (int64_t i = 0; i < count; ++i) {
-      if (lines_.empty() || cell_[i] / kCells != lines_.back() / kCells) lines_.push_back(cell_[i]);
+  void add_tile(float* sums, int64_t width, int64_t read, const int32_t* order, int64_t begin,
+                int64_t end, const int32_t* target) {
+    const int64_t per = taps_.per_place, cells = (end - begin) * per;
+    columns_to_rows(block_.data() + begin * per, read, width, cells, tile_.data());
+    if (!widen(tile_.data(), cells * width, rows_.data())) refuse();
+    int32_t rows[kCellsOfTile];
+    for (int64_t i = begin; i < end; ++i) {
+      rows[i - begin] = target[order[i]];
+      if (per == 1) continue;
+      std::copy_n(taps_.weight.data() + order[i] * per, per, weight_.data() + (i - begin) * per);
     }
-  }
-
-  // A few cache lines of each plane: too few for the processor to see where it goes.
-  void fetch(const T* plane) const {
-    for (const int32_t cell : lines_) __builtin_prefetch(plane + cell);
+    add(rows_.data(), width, per, {own_.data(), weight_.data(), rows, end - begin}, sums, channels_);
   }
 
   const T* planes_;
   const int64_t channels_, cells_;
   const Taps& taps_;
-  std::vector<T> found_;
+  std::vector<T> block_, tile_;
   std::vector<float> rows_;
-  std::vector<int32_t> cell_, own_, lines_;
+  std::vector<int32_t> cell_, own_;
   std::vector<float> weight_;
-  std::vector<int32_t> target_;
 };
 
 // Places in the order of their first cells: neighbours in the planes follow each other.
@@ -207,12 +256,15 @@ void add_planes(const T* planes, int64_t channels, int64_t cells, const Taps& ta
     return;
   }
   const std::vector<int32_t> order = by_cell(taps, cells);
-  const int64_t tasks = std::min(ceil_div(n, kPlaces), 4 * parallel_for.threads());
+  const int64_t places = kCellsOfBlock / per, groups = ceil_div(channels, kPlanes);
+  const int64_t pieces = ceil_div(n, places) * groups;
+  const int64_t tasks = std::min(pieces, 2 * parallel_for.threads());
   parallel_for(tasks, [&](int64_t task) {
+    // Its memory is worth more than one piece: new pages are slow to come by.
     PlaneReader<T> reader(planes, channels, cells, taps);
-    const int64_t end = n * (task + 1) / tasks;
-    for (int64_t i = n * task / tasks; i < end; i += kPlaces) {
-      reader.add_to(sums, order.data() + i, std::min(kPlaces, end - i), target);
+    for (int64_t piece = task; piece < pieces; piece += tasks) {
+      const int64_t begin = piece / groups * places, first = piece % groups * kPlanes;
+      reader.add_to(sums, first, order.data() + begin, std::min(places, n - begin), target);
     }
   });
 }

@@ -71,11 +71,12 @@ def test_labels_and_probabilities_are_those_of_the_published_code(
     points = len(fixture["pseudo"])
     expected = np.where(fixture["pseudo"] == NONE, 0, fixture["pseudo"] + 1)
     np.testing.assert_array_equal(labeller.folder.labels("room", points), expected)
-    # Half a unit in the last place of the half precision in which they are kept, below 1/2.
+    # Half a unit in the last place of the half precision in which they are kept, below 1/2; and
+    # float32's own error, see below.
     seen = fixture["mask_full"]
     found = labeller.folder.probabilities("room", points)
     np.testing.assert_allclose(
-        found[seen].astype(np.float32), fixture["probability"][seen], rtol=0, atol=2.0**-13
+        found[seen].astype(np.float32), fixture["probability"][seen], rtol=3e-6, atol=2.0**-13
     )
     assert not found[~seen].any()
 

@@ -184,7 +184,8 @@ class PlaneReader {
       if (per == 1) continue;
       std::copy_n(taps_.weight.data() + order[i] * per, per, weight_.data() + (i - begin) * per);
     }
-    add(rows_.data(), width, per, {own_.data(), weight_.data(), rows, end - begin}, sums, channels_);
+    add(rows_.data(), width, per, {own_.data(), weight_.data(), rows, end - begin}, sums,
+        channels_);
   }
 
   const T* planes_;

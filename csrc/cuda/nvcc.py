@@ -168,8 +168,15 @@ class Build(NamedTuple):
             command.append("-Xptxas=-v")  # registers, shared memory, spills: into the log
         command += [f"-I{folder}" for folder in self.include]
         command += [word for folder in self.system for word in ("-isystem", folder)]
+        if Path(source).name == MODULE:
+            command.append(f'-DUOV_CUDA_BUILT_FOR="{self.description()}"')
         command.append("-Xcompiler=-fPIC,-fvisibility=hidden,-Wall,-Wextra")
         return command + (["-Werror=all-warnings"] if self.strict else [])
+
+    def description(self) -> str:
+        """What the extension says of itself."""
+        numbers = ", ".join(f"sm_{number}" for number in self.architectures)
+        return f"{numbers}, CUDA {self.toolkit.version[0]}.{self.toolkit.version[1]}"
 
     def linking(self, objects: Sequence[Path], module: Path) -> list[str]:
         """Links objects into an extension module that needs no library of CUDA's."""

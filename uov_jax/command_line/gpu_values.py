@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -119,9 +120,10 @@ class Problem:
         share = min(1.0, MOST / (pairs * inner * outer))
         self.chosen = generator.permutation(rows)[: max(64, int(rows * share))]
         self.slots = generator.permutation(27)[: max(3, int(27 * share))]
+        self.expected = functools.cache(self._expected)
 
-    def run(self, arithmetic: Arithmetic) -> tuple[jax.Array, ...]:
-        """y, dx and dw."""
+    def run(self, arithmetic: Arithmetic) -> tuple[Any, Any]:
+        """y, dx and dw, and once more."""
 
         @jax.jit
         def passes(x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: Any) -> Any:
@@ -130,45 +132,80 @@ class Problem:
             return y, *pull(dy)
 
         rows, slopes = (jnp.asarray(each, arithmetic.dtype) for each in (self.x, self.dy))
+        operands = rows, jnp.asarray(self.w), slopes, self.neighbours
         with sparse.use_precision(arithmetic.precision):
-            found = passes(rows, jnp.asarray(self.w), slopes, self.neighbours)
-        return tuple(jax.block_until_ready(found))
+            return jax.device_get((passes(*operands), passes(*operands)))
 
-    def errors(self, arithmetic: Arithmetic, found: tuple[jax.Array, ...]) -> dict[str, float]:
+    def errors(self, arithmetic: Arithmetic, found: Any) -> dict[str, float]:
         """The error of each pass, as `Product.error` gives it."""
         y, dx, dw = (np.asarray(each, np.float32) for each in found)
-        # What is multiplied, where rows are no float32 numbers.
-        x, w, dy = (
-            np.asarray(jnp.asarray(each, arithmetic.dtype), np.float32)
-            for each in (self.x, self.w, self.dy)
-        )
-        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
-        of_y, of_dx = product_rows(x, w, index), product_rows(dy, back, index)
+        of_y, of_dx, of_dw = self.expected(arithmetic.dtype)
         return {
             "y": of_y.error(y[self.chosen], arithmetic, arithmetic.result),
             "dx": of_dx.error(dx[self.chosen], arithmetic, arithmetic.result),
             "dw": max(
-                product_weights(x, dy, self.forward[slot]).error(dw[slot], arithmetic, 2.0**-24)
-                for slot in self.slots
+                product.error(dw[slot], arithmetic, 2.0**-24)
+                for slot, product in zip(self.slots, of_dw, strict=True)
             ),
         }
 
+    def _expected(self, dtype: Any) -> tuple[Product, Product, list[Product]]:
+        """Of the chosen rows and slots, from numbers as `dtype` has them."""
+        x, w, dy = (
+            np.asarray(jnp.asarray(each, dtype), np.float32) for each in (self.x, self.w, self.dy)
+        )
+        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
+        weights = [product_weights(x, dy, self.forward[slot]) for slot in self.slots]
+        return product_rows(x, w, index), product_rows(dy, back, index), weights
+
+
+# Tiles of the kernels (csrc/cuda/tiles.h): of products and of weight gradients, by whether they are
+# on tensor cores.
+TILES = {False: (2, 1), True: (5, 3)}
+
 
 def products(voxels: int, channels: tuple[tuple[int, int], ...]) -> Iterator[Row]:
-    """Each width in each arithmetic, twice: y, dx and dw as shares of their bounds."""
+    """Each width in each arithmetic, with the tiles that the kernels' table chooses."""
+    yield from _products(voxels, channels, lambda _: [""])
+
+
+def tiles(voxels: int, channels: tuple[tuple[int, int], ...], module: ModuleType) -> Iterator[Row]:
+    """Each width in each arithmetic with each tile; `module` has the kernels."""
+
+    def of(arithmetic: Arithmetic) -> Iterator[str]:
+        gather, gradient = TILES[arithmetic.name != "float32"]
+        for tile in range(max(gather, gradient)):
+            module.use_gather_tile(tile if tile < gather else -1)
+            module.use_gradient_tile(tile if tile < gradient else -1)
+            yield f", tile {tile}"
+
+    try:
+        yield from _products(voxels, channels, of)
+    finally:
+        module.use_gather_tile(-1)
+        module.use_gradient_tile(-1)
+
+
+def _products(
+    voxels: int,
+    channels: tuple[tuple[int, int], ...],
+    ways: Callable[[Arithmetic], Iterable[str]],
+) -> Iterator[Row]:
+    """Errors of y, dx and dw as shares of their bounds; everything runs twice."""
     coords = cloud_of(voxels)
     plan = sparse.build_plan(coords, fitting_spec(coords))
     for widths in channels:
         problem = Problem(plan, widths)
         for arithmetic in ARITHMETICS:
-            found = problem.run(arithmetic)
-            errors = problem.errors(arithmetic, found)
-            same = equal_bits(found, problem.run(arithmetic))
-            yield Row(
-                f"{voxels:,} voxels, {widths[0]} to {widths[1]} channels, {arithmetic.name}",
-                {**errors, "equal bits": "yes" if same else "no"},
-                same and max(errors.values()) <= 1,
-            )
+            for way in ways(arithmetic):
+                found, again = problem.run(arithmetic)
+                errors = problem.errors(arithmetic, found)
+                same = equal_bits(found, again)
+                yield Row(
+                    f"{voxels:,} voxels, {widths[0]} to {widths[1]}, {arithmetic.name}{way}",
+                    {**errors, "equal bits": "yes" if same else "no"},
+                    same and max(errors.values()) <= 1,
+                )
 
 
 def equal_bits(one: Any, other: Any) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ class Arithmetic(NamedTuple):
         name: for the report.
         dtype: of the rows.
         precision: as `sparse.use_precision` takes it.
+        kernel: the precision that the kernel has, by its number in csrc/cuda/tiles.h.
         factor: rounding of a factor before it is multiplied.
         sum: of an addition; tensor cores cut off what others round.
         result: of the sum in the end.
@@ -44,16 +46,17 @@ class Arithmetic(NamedTuple):
     name: str
     dtype: Any
     precision: str
+    kernel: int
     factor: float
     sum: float
     result: float
 
 
 ARITHMETICS = (
-    Arithmetic("float32", jnp.float32, "float32", 0.0, 2.0**-24, 2.0**-24),
-    Arithmetic("TF32", jnp.float32, "tf32", 2.0**-11, 2.0**-23, 2.0**-24),
-    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2.0**-9, 2.0**-23, 2.0**-24),
-    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 0.0, 2.0**-23, 2.0**-9),
+    Arithmetic("float32", jnp.float32, "float32", 0, 0.0, 2.0**-24, 2.0**-24),
+    Arithmetic("TF32", jnp.float32, "tf32", 1, 2.0**-11, 2.0**-23, 2.0**-24),
+    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2, 2.0**-9, 2.0**-23, 2.0**-24),
+    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 2, 0.0, 2.0**-23, 2.0**-9),
 )
 
 
@@ -159,25 +162,20 @@ class Problem:
         return product_rows(x, w, index), product_rows(dy, back, index), weights
 
 
-# Tiles of the kernels (csrc/cuda/tiles.h): of products and of weight gradients, by whether they are
-# on tensor cores.
-TILES = {False: (2, 1), True: (5, 3)}
-
-
 def products(voxels: int, channels: tuple[tuple[int, int], ...]) -> Iterator[Row]:
     """Each width in each arithmetic, with the tiles that the kernels' table chooses."""
     yield from _products(voxels, channels, lambda _: [""])
 
 
 def tiles(voxels: int, channels: tuple[tuple[int, int], ...], module: ModuleType) -> Iterator[Row]:
-    """Each width in each arithmetic with each tile; `module` has the kernels."""
+    """Each width in each arithmetic with each tile (csrc/cuda/tiles.h) of a module of kernels."""
 
     def of(arithmetic: Arithmetic) -> Iterator[str]:
-        gather, gradient = TILES[arithmetic.name != "float32"]
-        for tile in range(max(gather, gradient)):
-            module.use_gather_tile(tile if tile < gather else -1)
-            module.use_gradient_tile(tile if tile < gradient else -1)
-            yield f", tile {tile}"
+        both = module.gather_tiles(arithmetic.kernel), module.gradient_tiles(arithmetic.kernel)
+        for gather, gradient in itertools.zip_longest(*both, fillvalue=-1):
+            module.use_gather_tile(gather)
+            module.use_gradient_tile(gradient)
+            yield f", tiles {gather} and {gradient}"
 
     try:
         yield from _products(voxels, channels, of)

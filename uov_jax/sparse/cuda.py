@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,8 @@ from uov_jax.sparse import signatures
 from uov_jax.sparse.engine import AVAILABLE
 from uov_jax.sparse.rows import identity_rows
 
+# Where setup.py leaves a line when it builds no extension.
+WHY_NOT_BUILT = Path(__file__).parents[1] / "_engine_cuda.txt"
 # By FaultKind, in the words of the CPU's ops.
 _FAULTS = {
     1: "a map entry is {a}, but the input has {b} rows",
@@ -69,8 +72,9 @@ class Cuda:
         try:
             return f"{AVAILABLE} (built for {self.module().built_for()})"
         except ImportError as error:
+            reason = WHY_NOT_BUILT.read_text().strip() if WHY_NOT_BUILT.is_file() else str(error)
             return (
-                f"the extension uov_jax._engine_cuda is not built ({error}): "
+                f"the extension uov_jax._engine_cuda is not built ({reason}): "
                 "run `UOV_CUDA=1 pip install .` where nvcc is"
             )
 

@@ -585,7 +585,8 @@ def test_only_the_gradients_that_are_wanted_are_computed(backend, name):
     np.testing.assert_array_equal(dw, jax.grad(total, argnums=1)(x, w))
     text = str(jax.make_jaxpr(jax.grad(total, argnums=1))(x, w))
     assert re.findall(r"\bop=(\w+)", text) == ["gather_gemm", "gather_gemm_dw"]
-        assert "uov_gather_gemm_gradients" in str(jax.make_jaxpr(both)(x, w))
+    text = str(jax.make_jaxpr(both)(x, w))
+    assert re.findall(r"\bop=(\w+)", text) == ["gather_gemm", "gather_gemm_gradients"]
 
 
 ODD_SIZES = """

@@ -80,6 +80,11 @@ template <typename T>
 UOV_DEVICE T atomic_exchange(Global<T> p, int64_t i, T value) {
   return atomicExch(p + i, value);
 }
+// What atomics of other threads may be changing.
+template <typename T>
+UOV_DEVICE T atomic_read(Global<T> p, int64_t i) {
+  return *static_cast<const volatile T*>(p + i);
+}
 UOV_DEVICE int32_t atomic_compare(Global<int32_t> p, int64_t i, int32_t expected, int32_t value) {
   return atomicCAS(p + i, expected, value);
 }

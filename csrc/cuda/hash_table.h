@@ -43,7 +43,7 @@ UOV_DEVICE Inserted insert(const HashTable& table, uint64_t key) {
   const int64_t mask = (int64_t{1} << table.bits) - 1;
   for (int64_t slot = slot_of(key, table.bits);; slot = (slot + 1) & mask) {
     // A look first: most keys are there already, and what lies in a slot stays.
-    const uint64_t seen = table.slots[slot];
+    const uint64_t seen = atomic_read(table.slots, slot);
     if (seen == key) return {slot, false};
     if (seen != kNoKey) continue;
     const uint64_t before = atomic_compare(table.slots, slot, kNoKey, key);

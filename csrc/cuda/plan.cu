@@ -16,7 +16,6 @@
 // kernels and 10 memsets for more than some 5,000 rows of all levels, else 1 kernel), order_keys,
 // fill_maps. Those of a single submanifold map are as many.
 #include <cstdint>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -114,7 +113,8 @@ collect_keys(Rows rows, Levels levels, Keys to, HashTable table, Global<uint32_t
   bool is_new = false;  // at level 0 each is
   uint64_t key = 0;
   if (count_is_legal(rows) && row < rows.count[0]) {
-    const auto c = load<4>(rows.coords, 4 * row).value;
+    const auto voxel = load<4>(rows.coords, 4 * row);
+    const auto& c = voxel.value;
     is_new = coordinate_is_legal(c[0], c[1], c[2], c[3], rows.tensor_stride) &&
              ((c[1] | c[2] | c[3]) & (rows.tensor_stride - 1)) == 0;
     if (is_new) {
@@ -202,7 +202,8 @@ UOV_DEVICE void report_bad(const Rows& rows, const Sorted& sorted, Global<int32_
   if (!count_is_legal(rows)) {
     report(fault, FaultKind::kCount, rows.count[0], rows.capacity);
   } else if (const uint32_t row = sorted.findings[kBadRow]; row != kNone) {
-    const auto c = load<4>(rows.coords, 4 * int64_t{row}).value;
+    const auto voxel = load<4>(rows.coords, 4 * int64_t{row});
+    const auto& c = voxel.value;
     const bool inside = coordinate_is_legal(c[0], c[1], c[2], c[3], rows.tensor_stride);
     report(fault, inside ? FaultKind::kCoordinateStride : FaultKind::kCoordinateRange,
            static_cast<int32_t>(row), inside ? rows.tensor_stride : 0);

@@ -65,6 +65,7 @@ void exclusive_sum(Stream /*stream*/, const int32_t* values, int32_t* sums, int6
   if (count == 0) return;
   spoil(workspace, exclusive_sum_workspace(n));
   std::exclusive_scan(values, values + count, sums, 0);
+  emulated::mark_outside(sums, n * sizeof(int32_t));
 }
 
 template <typename Key>
@@ -83,6 +84,8 @@ void sort_pairs(Stream /*stream*/, const Key* keys, Key* sorted_keys, const int3
     sorted_keys[i] = keys[order[i]];
     sorted_values[i] = values[order[i]];
   }
+  emulated::mark_outside(sorted_keys, n * sizeof(Key));
+  emulated::mark_outside(sorted_values, n * sizeof(int32_t));
 }
 
 #else

@@ -51,10 +51,10 @@ void voxelize_on(Stream stream, Rows32 points, ffi::Result<Matrix32> coords,
 }  // namespace uov::cuda
 
 UOV_CUDA_HANDLER(plan, uov::cuda::plan_on,
-                     .Arg<uov::Matrix32>()  // coords [N, 4]
-                     .Arg<uov::Count>()     // count []
-                     .RemainingRets()       // same per level, first, (down, transpose, coords) per
-                                            // step, counts, workspace
+                 .Arg<uov::Matrix32>()   // coords [N, 4]
+                     .Arg<uov::Count>()  // count []
+                     .RemainingRets()    // same per level, first, (down, transpose, coords) per
+                                         // step, counts, workspace
                      .Attr<int64_t>("levels")
                      .Attr<bool>("first_kernel_5"));
 
@@ -66,9 +66,9 @@ UOV_CUDA_WORKSPACE(plan, sizes) {
 }
 
 UOV_CUDA_HANDLER(submanifold_map, uov::cuda::submanifold_map_on,
-                     .Arg<uov::Matrix32>()   // coords [N, 4]
-                     .Arg<uov::Count>()      // count []
-                     .Ret<uov::Matrix32>()   // map [kernel^3, N]
+                 .Arg<uov::Matrix32>()      // coords [N, 4]
+                     .Arg<uov::Count>()     // count []
+                     .Ret<uov::Matrix32>()  // map [kernel^3, N]
                      .Ret<uov::Workspace>()
                      .Attr<int64_t>("kernel")
                      .Attr<int64_t>("tensor_stride")
@@ -80,11 +80,11 @@ UOV_CUDA_WORKSPACE(submanifold_map, sizes) {
 }
 
 UOV_CUDA_HANDLER(voxelize, uov::cuda::voxelize_on,
-                     .Arg<uov::Rows32>()     // points [N, 3]
-                     .Ret<uov::Matrix32>()   // coords [N, 3]
-                     .Ret<uov::Index>()      // first [N]
-                     .Ret<uov::Index>()      // inverse [N]
-                     .Ret<uov::Count>()      // voxels []
+                 .Arg<uov::Rows32>()        // points [N, 3]
+                     .Ret<uov::Matrix32>()  // coords [N, 3]
+                     .Ret<uov::Index>()     // first [N]
+                     .Ret<uov::Index>()     // inverse [N]
+                     .Ret<uov::Count>()     // voxels []
                      .Ret<uov::Workspace>()
                      .Attr<float>("size_x")
                      .Attr<float>("size_y")

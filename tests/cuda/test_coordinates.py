@@ -1,4 +1,4 @@
-"""Levels, neighbour maps and voxels as the GPU finds them, against the CPU's and against look-up."""
+"""Levels, neighbour maps and voxels as a GPU finds them, against the CPU's and look-up."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def slots_of(key: np.ndarray, bits: int) -> np.ndarray:
 
 
 def keys_of(coords: np.ndarray, level: int = 0) -> np.ndarray:
-    """Keys of voxels int32 [n, 3] of batch 0; as the plan's table has them where a level is given."""
+    """Keys of voxels int32 [n, 3] of batch 0; of a coarser level, as a plan's table has them."""
     field = (coords.astype(np.int64) + 65536).astype(np.uint64)
     if level == 0:
         key = (field[:, 0] << np.uint64(34)) | (field[:, 1] << np.uint64(17)) | field[:, 2]

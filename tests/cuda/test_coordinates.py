@@ -410,7 +410,7 @@ def points_of(seed: int, n: int, spread: float = 20.0) -> np.ndarray:
     [
         points_of(0, 3000),
         points_of(1, 2000, spread=0.3),  # many in a voxel
-        points_of(2, 700, spread=3000.0),
+        points_of(2, 700, spread=1000.0),
         np.zeros((300, 3), np.float32),
         points_of(3, 1),
         np.zeros((0, 3), np.float32),

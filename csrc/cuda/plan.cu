@@ -191,7 +191,8 @@ UOV_DEVICE bool are_bad(const Rows& rows, const Sorted& sorted) {
 
 UOV_DEVICE bool are_refused(const Rows& rows, const Levels& levels, const Sorted& sorted) {
   bool refused = are_bad(rows, sorted);
-  for (int level = 1; level < levels.number; ++level) {
+  for (int level = 1; level < kMostLevels; ++level) {
+    if (level >= levels.number) break;
     refused = refused || voxels_of(rows, sorted, level) > levels.capacity[level];
   }
   return refused;

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from tests.cuda.calls import call, faults, same_bits_in_any_order
-from tests.sparse.clouds import brute_force_map, random_coords
+from tests.sparse.clouds import random_coords
 from uov_jax import sparse
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse import reference
+from uov_jax.sparse.engine import engine
 
 NOTHING = np.iinfo(np.int32).max
 
@@ -190,28 +191,19 @@ def test_levels_and_strided_maps_against_look_up(device):
     spec = roomy(360)
     found = device.plan(padded(coords, 360), 350, spec)
     same, steps, counts = found[:5], found[5:-1], found[-1]
-    np.testing.assert_array_equal(same[0][:, :350], brute_force_map(coords, 3))
+    np.testing.assert_array_equal(same[0][:, :350], reference.submanifold_map(coords, 3))
     fine = coords
     for level in range(4):
-        step = 2**level
-        down, up, coarse = steps[3 * level : 3 * level + 3]
-        parents = np.concatenate([fine[:, :1], fine[:, 1:] // (2 * step) * (2 * step)], axis=1)
-        expected, parent_of = np.unique(parents, axis=0, return_inverse=True)
-        n = len(expected)
+        down, up, found_coords = steps[3 * level : 3 * level + 3]
+        coarse, forward, back = reference.strided_maps(fine, 2**level)
+        n = len(coarse)
         assert counts[level + 1] == n
-        np.testing.assert_array_equal(coarse[:n], expected)
-        assert np.all(coarse[n:] == -1)
-        slot = (fine - parents)[:, 1:] // step @ [1, 2, 4]
-        rows = np.arange(len(fine))
-        expected_down, expected_up = np.full_like(down, -1), np.full_like(up, -1)
-        expected_down[slot, parent_of.reshape(-1)] = rows
-        expected_up[slot, rows] = parent_of.reshape(-1)
-        np.testing.assert_array_equal(down, expected_down)
-        np.testing.assert_array_equal(up, expected_up)
-        np.testing.assert_array_equal(
-            same[level + 1][:, :n], brute_force_map(expected, 3, 2 * step)
-        )
-        fine = expected
+        maps = (same[level + 1], reference.submanifold_map(coarse, 3, 2 ** (level + 1)))
+        for array, expected in ((found_coords.T, coarse.T), (down, forward), (up, back), maps):
+            valid = expected.shape[1]
+            np.testing.assert_array_equal(array[:, :valid], expected)
+            assert np.all(array[:, valid:] == -1)
+        fine = coarse
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
@@ -303,7 +295,7 @@ def test_counts_of_rows_that_are_not_there(device, count):
 def test_submanifold_maps_against_look_up(device, kernel, stride, dilation):
     coords = random_coords(np.random.default_rng(11), 330, extent=5, stride=stride)
     found = device.submanifold_map(padded(coords, 400), 330, kernel, stride, dilation)
-    expected = brute_force_map(coords, kernel, stride, dilation)
+    expected = reference.submanifold_map(coords, kernel, stride, dilation)
     np.testing.assert_array_equal(found[:, :330], expected)
     assert np.all(found[:, 330:] == -1)
     host = sparse.submanifold_map(padded(coords, 400), 330, kernel, stride, dilation)

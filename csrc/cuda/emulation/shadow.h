@@ -68,6 +68,14 @@ inline bool before_barrier(Stamp stamp) {
   return stamp - clock.block_begin < clock.block_barrier - clock.block_begin;
 }
 inline bool before_launch(Stamp stamp) { return stamp < clock.launch_begin; }
+// Whether one more plain read tells nothing new: of several threads of the block, or of the running
+// thread's warp, since their last barrier.
+inline bool read_by_several(Stamp stamp) {
+  constexpr Stamp kHow = kSeveral | kAtomic;
+  if ((stamp & kHow) == Stamp{kBlock} << kThreadBits) return stamp >= clock.block_barrier;
+  return (stamp & kHow) == Stamp{kWarp} << kThreadBits && stamp >= clock.warp_barrier &&
+         ((stamp ^ clock.now) & (kThreadMask & ~Stamp{31})) == 0;
+}
 
 template <Space space>
 inline Conflict check_read(Cell& cell, bool record) {
@@ -75,11 +83,11 @@ inline Conflict check_read(Cell& cell, bool record) {
                      (space == Space::kGlobal && cell.write - 1 < clock.launch_begin - 1);
   if (!plain) return read_word(space, cell, 15, record);
   if (!record || cell.read == clock.now) return {};
-  if (!before_launch(cell.read) && !before_barrier(cell.read)) {
-    return read_word(space, cell, 15, record);
+  if (before_barrier(cell.read) || before_launch(cell.read)) {
+    cell.read = clock.now;
+    return {};
   }
-  cell.read = clock.now;
-  return {};
+  return read_by_several(cell.read) ? Conflict{} : read_word(space, cell, 15, record);
 }
 
 template <Space space>

@@ -6,7 +6,8 @@
 // memory is a Global<T>, what a block shares is a Shared<T>. A kernel touches neither by a bare
 // pointer. Of CUDA's words it may use threadIdx, blockIdx, blockDim, gridDim (all one-dimensional
 // or two-), __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __any_sync, __popc, __ffs,
-// __clz.
+// __clz, and of its arithmetic floorf and, where nothing may be contracted, __fmul_rn, __fadd_rn,
+// __fdiv_rn, __fsqrt_rn.
 #pragma once
 
 #ifdef UOV_EMULATED
@@ -81,6 +82,11 @@ template <typename T>
 UOV_DEVICE T atomic_exchange(Global<T> p, int64_t i, T value) {
   return atomicExch(p + i, value);
 }
+// What atomics of other threads may be changing.
+template <typename T>
+UOV_DEVICE T atomic_read(Global<T> p, int64_t i) {
+  return *static_cast<const volatile T*>(p + i);
+}
 UOV_DEVICE int32_t atomic_compare(Global<int32_t> p, int64_t i, int32_t expected, int32_t value) {
   return atomicCAS(p + i, expected, value);
 }
@@ -116,6 +122,11 @@ UOV_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "mem
 template <int Pending>
 UOV_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+// The float32 next to the angle, or one beside it: CUDA's own atan2f is off by up to three.
+UOV_DEVICE float nearest_atan2(float y, float x) {
+  return static_cast<float>(atan2(static_cast<double>(y), static_cast<double>(x)));
 }
 
 // float32 rounded to the 10 bits of a TF32 number's fraction, to nearest, halves away from zero.

@@ -43,7 +43,7 @@ void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3
                                static_cast<int>(shared_bytes)),
           name);
   }
-  kernel<<<blocks, threads, shared_bytes, stream> > >(
+  kernel<<<blocks, threads, shared_bytes, stream>>>(
       static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   check(cudaGetLastError(), name);
 }

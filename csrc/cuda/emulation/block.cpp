@@ -77,8 +77,14 @@ const char* name_of(Meeting meeting) {
       return "a shuffle";
     case Meeting::kVote:
       return "a vote";
-    case Meeting::kTensorCore:
-      return "a tensor core's product";
+    case Meeting::kTf32:
+      return "multiply_tf32";
+    case Meeting::kBfloat16:
+      return "multiply_bfloat16";
+    case Meeting::kLoadMatrices:
+      return "load_matrices";
+    case Meeting::kLoadTransposed:
+      return "load_matrices_transposed";
     case Meeting::kNone:
       break;
   }

@@ -20,16 +20,20 @@ enum class Meeting : uint8_t {
   kSyncWarp,
   kShuffle,
   kVote,
-  kTensorCore,
+  kTf32,
+  kBfloat16,
+  kLoadMatrices,
+  kLoadTransposed,
 };
 
 // What each lane brings along and takes away.
 struct Lane {
-  uint64_t value = 0;     // brought
-  int source = 0;         // of a shuffle: the lane to take from
-  uint64_t result = 0;    // taken
-  float* sums = nullptr;  // of a tensor core's product
-  const uint32_t *a = nullptr, *b = nullptr;
+  uint64_t value = 0;   // brought
+  int source = 0;       // of a shuffle: the lane to take from
+  uint64_t result = 0;  // taken
+  // What the lane's own variables hold, of a tensor core's product or what loads its fragments.
+  void* out = nullptr;
+  const void *a = nullptr, *b = nullptr;
 };
 
 // Waits at __syncthreads.

@@ -47,6 +47,7 @@ inline dim3 blockDim, gridDim;
 
 #define UOV_DEVICE inline
 #define UOV_HOST_DEVICE inline
+#define UOV_UNROLL
 #define UOV_KERNEL(threads) void
 #define UOV_SHARED(T, name, count) \
   static char name##_key;          \
@@ -178,6 +179,15 @@ class Array {
     *value = f(old);
     return old;
   }
+  Value read_atomically(int64_t i) const {
+    maybe_pause();
+    const Value* value = locate<sizeof(T)>(i, "read");
+    Cell* cells = cell(value, true);
+    for (size_t w = 0; w < sizeof(T) / 4; ++w) {
+      require(read_word_atomically(space, cells[w], 15), i, sizeof(T));
+    }
+    return *value;
+  }
   // To let a copy of N bytes begin.
   template <int N>
   Value* copy_target(int64_t i) const {
@@ -188,6 +198,12 @@ class Array {
   }
   const Value* address(int64_t i) const { return data_ + offset_ + i; }
 
+  // The same, once it has been seen to begin at a multiple of N bytes.
+  template <int N>
+  Array aligned() const {
+    locate<N>(0, "read");
+    return *this;
+  }
   // `count` numbers from `start` on.
   Array part(int64_t start, int64_t count) const {
     if (offset_ + start < 0 || count < 0 || offset_ + start + count > count_) {
@@ -334,6 +350,10 @@ UOV_ATOMIC(atomic_or, old | value)
 UOV_ATOMIC(atomic_exchange, (static_cast<void>(old), value))
 #undef UOV_ATOMIC
 template <typename T, emulated::Space space>
+T atomic_read(const emulated::Array<T, space>& p, int64_t i) {
+  return p.read_atomically(i);
+}
+template <typename T, emulated::Space space>
 T atomic_compare(const emulated::Array<T, space>& p, int64_t i, std::common_type_t<T> expected,
                  std::common_type_t<T> value) {
   static_assert(std::is_same_v<T, int32_t> || std::is_same_v<T, uint64_t>);
@@ -363,8 +383,17 @@ inline uint32_t bfloat16_pair(float low, float high) {
   return from_float<bfloat16>(low).bits | uint32_t{from_float<bfloat16>(high).bits} << 16;
 }
 
-void multiply_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
-void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+// Where a word of the language stands in the kernel.
+#define UOV_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+void multiply_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], UOV_SITE);
+void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], UOV_SITE);
+void load_matrices(uint32_t (&r)[4], const Shared<const bfloat16>& line_of_lane, UOV_SITE);
+void load_matrices(float (&r)[4], const Shared<const float>& line_of_lane, UOV_SITE);
+void load_matrices_transposed(uint32_t (&r)[4], const Shared<const bfloat16>& line_of_lane,
+                              UOV_SITE);
+
+inline float nearest_atan2(float y, float x) { return std::atan2(y, x); }
 
 namespace emulated {
 
@@ -387,8 +416,6 @@ T shuffle_from(unsigned mask, T value, int source, Site site) {
 }  // namespace uov::cuda
 
 // CUDA's own words again.
-#define UOV_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
-
 inline void __syncthreads(UOV_SITE) { uov::cuda::emulated::meet_block({file, line}); }
 inline void __syncwarp(unsigned mask = ~0u, UOV_SITE) {
   uov::cuda::emulated::meet_warp(uov::cuda::emulated::Meeting::kSyncWarp, mask, {}, {file, line},
@@ -439,6 +466,12 @@ inline int __all_sync(unsigned mask, int predicate, UOV_SITE) {
 }
 #undef UOV_SITE
 
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }

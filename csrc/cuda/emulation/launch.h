@@ -12,6 +12,9 @@ namespace uov::cuda {
 
 using Stream = void*;
 
+// The one whose tiles are tried.
+inline int architecture() { return 900; }
+
 template <typename... Parameters, typename... Arguments>
 void launch(Stream, const char* name, void (*kernel)(Parameters...), dim3 blocks, int threads,
             int64_t shared_bytes, Arguments&&... arguments) {

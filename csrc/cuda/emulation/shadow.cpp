@@ -70,16 +70,33 @@ Stamp joined(Stamp others) {
   return clock.now | Stamp{std::max(whose, several(others))} << kThreadBits;
 }
 
+bool unwritten(Space space, Stamp write) {
+  return write == kUnwritten || (space == Space::kShared && write < clock.block_begin);
+}
+
 Conflict read_cell(Space space, Cell& cell, bool record) {
   if (pending(cell.write)) return {"read of what a copy on its way will write", cell.write};
-  const bool shared = space == Space::kShared;
-  if (cell.write == kUnwritten || (shared && cell.write < clock.block_begin)) {
-    return {"read of what nothing wrote", kUnwritten};
-  }
+  if (unwritten(space, cell.write)) return {"read of what nothing wrote", kUnwritten};
   if (!ordered(space, cell.write)) {
     return {"read of what was written with no barrier between", cell.write};
   }
   if (record) cell.read = ordered(space, cell.read) ? clock.now : joined(cell.read);
+  return {};
+}
+
+Conflict read_atomically(Space space, Cell& cell) {
+  // Of atomics' writes alone it need not be told which came first.
+  const bool of_atomics = (cell.write & kAtomic) != 0 && !pending(cell.write);
+  Cell seen = {of_atomics ? kOutside : cell.write, 0};
+  if (of_atomics && space == Space::kShared) seen.write = clock.now;
+  if (const Conflict conflict = read_cell(space, seen, false); conflict.what != nullptr) {
+    return conflict;
+  }
+  if (ordered(space, cell.read)) {
+    cell.read = clock.now | kAtomic;
+  } else {
+    cell.read = joined(cell.read) | (cell.read & kAtomic);
+  }
   return {};
 }
 
@@ -95,18 +112,16 @@ Conflict writable(Space space, const Cell& cell) {
 }
 
 Conflict update_cell(Space space, Cell& cell) {
-  if ((cell.write & kAtomic) == 0 || pending(cell.write) || ordered(space, cell.write)) {
-    if (cell.write == kUnwritten || (space == Space::kShared && cell.write < clock.block_begin)) {
-      return {"update of what nothing wrote", kUnwritten};
-    }
-    const Conflict conflict = writable(space, cell);
-    if (conflict.what == nullptr) cell = {clock.now | kAtomic, 0};
-    return conflict;
+  if (pending(cell.write)) return {"update of what a copy on its way will write", cell.write};
+  if (unwritten(space, cell.write)) return {"update of what nothing wrote", kUnwritten};
+  const bool after = ordered(space, cell.write);
+  if (!after && (cell.write & kAtomic) == 0) {
+    return {"update of what was written with no barrier between", cell.write};
   }
-  if (!ordered(space, cell.read)) {
+  if (!ordered(space, cell.read) && (cell.read & kAtomic) == 0) {
     return {"update of what was read with no barrier between", cell.read};
   }
-  cell = {joined(cell.write) | kAtomic, 0};
+  cell = {(after ? clock.now : joined(cell.write)) | kAtomic, 0};
   return {};
 }
 
@@ -141,6 +156,10 @@ Conflict write_word(Space space, Cell& word, unsigned bytes) {
 
 Conflict update_word(Space space, Cell& word, unsigned bytes) {
   return for_bytes(word, bytes, [&](Cell& cell) { return update_cell(space, cell); });
+}
+
+Conflict read_word_atomically(Space space, Cell& word, unsigned bytes) {
+  return for_bytes(word, bytes, [&](Cell& cell) { return read_atomically(space, cell); });
 }
 
 Conflict begin_copy(Cell& word) {

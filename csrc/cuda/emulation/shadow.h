@@ -57,8 +57,10 @@ struct Conflict {
 // Slow but complete. `bytes`: a bit for each byte of the word.
 Conflict read_word(Space space, Cell& cell, unsigned bytes, bool record);
 Conflict write_word(Space space, Cell& cell, unsigned bytes);
-Conflict update_word(Space space, Cell& cell, unsigned bytes);  // atomically
-Conflict begin_copy(Cell& cell);                                // to a word of shared memory
+// By atomics, which may meet others.
+Conflict update_word(Space space, Cell& cell, unsigned bytes);
+Conflict read_word_atomically(Space space, Cell& cell, unsigned bytes);
+Conflict begin_copy(Cell& cell);  // to a word of shared memory
 inline void land_copy(Cell& cell) { cell = {clock.now, 0}; }
 
 // Most accesses: of a word that was written before the last barrier.

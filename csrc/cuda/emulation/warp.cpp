@@ -48,6 +48,8 @@ float number(uint32_t bits) {
   return x;
 }
 
+uint32_t word(const void* words, int i) { return static_cast<const uint32_t*>(words)[i]; }
+
 // sums [16][8] += a [16][kDepth] b [kDepth][8], whose lanes hold what PTX says: lane 4 g + t has of
 // the sums rows g and g + 8, columns 2 t and 2 t + 1.
 template <int kDepth>
@@ -56,7 +58,8 @@ void multiply(Lane* lanes, const float (&a)[16][kDepth], const float (&b)[kDepth
   const auto for_sums = [&](auto move) {
     for (int lane = 0; lane < 32; ++lane) {
       for (int i = 0; i < 4; ++i) {
-        move(sums[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2], lanes[lane].sums[i]);
+        move(sums[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2],
+             static_cast<float*>(lanes[lane].out)[i]);
       }
     }
   };
@@ -76,8 +79,9 @@ void act_tf32(Lane* lanes, unsigned) {
   float a[16][8], b[8][8];
   for (int lane = 0; lane < 32; ++lane) {
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][t + i / 2 * 4] = number(lanes[lane].a[i] & kSeen);
-    for (int i = 0; i < 2; ++i) b[t + i * 4][g] = number(lanes[lane].b[i] & kSeen);
+    for (int i = 0; i < 4; ++i)
+      a[g + i % 2 * 8][t + i / 2 * 4] = number(word(lanes[lane].a, i) & kSeen);
+    for (int i = 0; i < 2; ++i) b[t + i * 4][g] = number(word(lanes[lane].b, i) & kSeen);
   }
   multiply<8>(lanes, a, b);
 }
@@ -93,29 +97,81 @@ void act_bfloat16(Lane* lanes, unsigned) {
         return number(half == 0 ? pair << 16 : pair & ~0xffffu);
       };
       for (int i = 0; i < 4; ++i)
-        a[g + i % 2 * 8][2 * t + half + i / 2 * 8] = part(lanes[lane].a[i]);
-      for (int i = 0; i < 2; ++i) b[2 * t + half + i * 8][g] = part(lanes[lane].b[i]);
+        a[g + i % 2 * 8][2 * t + half + i / 2 * 8] = part(word(lanes[lane].a, i));
+      for (int i = 0; i < 2; ++i) b[2 * t + half + i * 8][g] = part(word(lanes[lane].b, i));
     }
   }
   multiply<16>(lanes, a, b);
 }
 
-void meet(float* d, const uint32_t* a, const uint32_t* b, void (*act)(Lane*, unsigned)) {
+using Line = Shared<const bfloat16>;
+
+// What lane `lane` reads of line `line` of matrix `m`: the `i`th four bytes.
+uint32_t read_line(const Lane* lanes, int lane, int m, int line, int i) {
+  // It is that lane that reads, not the last one that came.
+  const Stamp before = clock.now;
+  clock.now = (clock.now & ~Stamp{31}) | static_cast<Stamp>(lane);
+  const auto words =
+      static_cast<const Line*>(lanes[8 * m + line].a)->aligned<16>().as<const uint32_t>();
+  const uint32_t bits = words[i];
+  clock.now = before;
+  return bits;
+}
+
+void act_load(Lane* lanes, unsigned) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int m = 0; m < 4; ++m) {
+      static_cast<uint32_t*>(lanes[lane].out)[m] = read_line(lanes, lane, m, lane / 4, lane % 4);
+    }
+  }
+}
+
+void act_load_transposed(Lane* lanes, unsigned) {
+  for (int lane = 0; lane < 32; ++lane) {
+    const int column = lane / 4, line = lane % 4 * 2;
+    for (int m = 0; m < 4; ++m) {
+      const uint32_t low = read_line(lanes, lane, m, line, column / 2);
+      const uint32_t high = read_line(lanes, lane, m, line + 1, column / 2);
+      static_cast<uint32_t*>(lanes[lane].out)[m] =
+          column % 2 == 0 ? (low & 0xffffu) | high << 16 : low >> 16 | (high & ~0xffffu);
+    }
+  }
+}
+
+void meet(Meeting meeting, void* out, const void* a, const void* b, Site site,
+          void (*act)(Lane*, unsigned)) {
   Lane lane;
-  lane.sums = d;
+  lane.out = out;
   lane.a = a;
   lane.b = b;
-  meet_warp(Meeting::kTensorCore, ~0u, lane, {"device.h", 0}, act);
+  meet_warp(meeting, ~0u, lane, site, act);
 }
 
 }  // namespace
 }  // namespace emulated
 
-void multiply_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  emulated::meet(d, a, b, &emulated::act_tf32);
+using emulated::Meeting;
+
+void multiply_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const char* file,
+                   int line) {
+  emulated::meet(Meeting::kTf32, d, a, b, {file, line}, &emulated::act_tf32);
 }
-void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  emulated::meet(d, a, b, &emulated::act_bfloat16);
+void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                       const char* file, int line) {
+  emulated::meet(Meeting::kBfloat16, d, a, b, {file, line}, &emulated::act_bfloat16);
+}
+void load_matrices(uint32_t (&r)[4], const Shared<const bfloat16>& row, const char* file,
+                   int line) {
+  emulated::meet(Meeting::kLoadMatrices, r, &row, nullptr, {file, line}, &emulated::act_load);
+}
+void load_matrices(float (&r)[4], const Shared<const float>& row, const char* file, int line) {
+  const auto numbers = row.as<const bfloat16>();
+  emulated::meet(Meeting::kLoadMatrices, r, &numbers, nullptr, {file, line}, &emulated::act_load);
+}
+void load_matrices_transposed(uint32_t (&r)[4], const Shared<const bfloat16>& row, const char* file,
+                              int line) {
+  emulated::meet(Meeting::kLoadTransposed, r, &row, nullptr, {file, line},
+                 &emulated::act_load_transposed);
 }
 
 }  // namespace uov::cuda

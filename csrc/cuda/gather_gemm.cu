@@ -1,12 +1,11 @@
 // gather_gemm: which kernel, how many blocks, and the join of what they share.
-#include "cuda/gather_gemm.h"
-
 #include <algorithm>
 #include <atomic>
 #include <type_traits>
 
 #include "core/parallel.h"
 #include "cuda/device.h"
+#include "cuda/gather_gemm.h"
 #include "cuda/gather_gemm_launch.h"
 #include "cuda/numbers.h"
 #include "cuda/product_rows.h"

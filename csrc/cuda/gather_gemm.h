@@ -11,8 +11,8 @@
 
 namespace uov::cuda {
 
-// y[n] = sum_k x[map[k, n]] @ w[k], as uov::gather_gemm has it, with sums in float32 that run over k
-// in ascending order and then over channels: the same bits for any tile and order of blocks. What
+// y[n] = sum_k x[map[k, n]] @ w[k], as uov::gather_gemm has it, with sums in float32 that run over
+// k in ascending order and then over channels: the same bits for any tile and order of blocks. What
 // is multiplied is rounded as `precision` says, bfloat16 rows are multiplied as they are. The
 // schedule is of the map, or empty. Entries of `map` that are no row of x are reported to `fault`
 // and left out.

@@ -10,14 +10,13 @@
 // offsets of 120,000 rows of 96 float32 channels, 0.3 of them there, are 0.8 GB, 0.14 ms at 5.5
 // TB/s, beside 0.06 ms of products. The partial sums are 36 KB for each part of such a matrix,
 // written and read once: a fiftieth of that.
-#include "cuda/gather_gemm_dw.h"
-
 #include <algorithm>
 #include <atomic>
 #include <type_traits>
 
 #include "core/parallel.h"
 #include "cuda/device.h"
+#include "cuda/gather_gemm_dw.h"
 #include "cuda/product_rows.h"
 #include "cuda/shared_tile.h"
 #include "cuda/warp_product.h"
@@ -108,16 +107,18 @@ UOV_DEVICE void copy_rows(Shared<T> tile, Global<const T> x, Shared<const int32_
 template <typename T, int kTile>
 struct GradientLayout {
   static constexpr Tile kShape = kGradientTiles[kTile];
+  static constexpr int kThreads = kShape.threads();
+  static constexpr int kColumnWarps = kShape.column_warps();
   using Left = SharedTile<T, kShape.rows, false>;
   using Right = SharedTile<T, kShape.columns, false>;
   static constexpr int kStageNumbers = Left::kNumbers + Right::kNumbers;
 };
 
 template <typename T, typename Multiply, int kTile>
-UOV_KERNEL(kGradientTiles[kTile].threads())
+UOV_KERNEL_OF_MANY(kGradientTiles[kTile].threads(), kGradientTiles[kTile].blocks())
 gather_gemm_dw_kernel(WeightGradient<T> g) {
   constexpr Tile kShape = kGradientTiles[kTile];
-  constexpr int kStages = kShape.stages, kThreads = kShape.threads();
+  constexpr int kStages = kShape.stages;
   using Layout = GradientLayout<T, kTile>;
   using Left = typename Layout::Left;
   using Right = typename Layout::Right;
@@ -146,16 +147,19 @@ gather_gemm_dw_kernel(WeightGradient<T> g) {
     if (step >= steps) return;
     const int slot = step % 2 * kDepth;
     const Shared<T> to = stages + stage * Layout::kStageNumbers;
-    copy_rows<Left, kThreads, T>(to, g.x, sources + slot, g.channels_in, first_row, g.x_bytes);
-    copy_rows<Right, kThreads, T>(to + Left::kNumbers, g.dy, targets + slot, g.channels_out,
-                                  first_column, g.dy_bytes);
+    copy_rows<Left, Layout::kThreads, T>(to, g.x, sources + slot, g.channels_in, first_row,
+                                         g.x_bytes);
+    copy_rows<Right, Layout::kThreads, T>(to + Left::kNumbers, g.dy, targets + slot, g.channels_out,
+                                          first_column, g.dy_bytes);
   };
 
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   constexpr int kRowWarps = kShape.rows / kWarpRows;
-  const int row = warp % kRowWarps * kWarpRows, column = warp / kRowWarps * kShape.warp_columns;
-  const bool works = first_row + row < g.channels_in && first_column + column < g.channels_out;
-  WarpProduct<T, Multiply, Left, Right, kShape.warp_columns> product;
+  const int row = warp % kRowWarps * kWarpRows;
+  WarpProduct<T, Multiply, Left, Right, kShape.warp_columns, Layout::kColumnWarps> product(
+      row, warp / kRowWarps);
+  const bool works =
+      first_row + row < g.channels_in && product.works(g.channels_out - first_column);
   for (int s = 0; s < kStages - 1; ++s) {
     put(s);
     __syncthreads();
@@ -175,7 +179,7 @@ gather_gemm_dw_kernel(WeightGradient<T> g) {
       const int64_t first = (static_cast<int64_t>(step) * parts + part) * kDepth;
       const Shared<T> now = stages + stage * Layout::kStageNumbers;
       const int depth = pairs - first < kDepth ? static_cast<int>(pairs - first) : kDepth;
-      product.add(now, row, now + Left::kNumbers, column, depth);
+      product.add(now, now + Left::kNumbers, depth);
     }
     stage = stage + 1 < kStages ? stage + 1 : 0;
   }
@@ -184,7 +188,7 @@ gather_gemm_dw_kernel(WeightGradient<T> g) {
   const int64_t matrix = static_cast<int64_t>(k) * g.parts + part;
   const bool together = g.channels_out % 2 == 0;
   product.each([&](int i, int j, const auto& sums) {
-    const int c = first_row + row + i, first = first_column + column + j;
+    const int c = first_row + row + i, first = first_column + j;
     if (c >= g.channels_in || first >= g.channels_out) return;
     write_sums(g.sums, (matrix * g.channels_in + c) * g.channels_out + first, sums,
                g.channels_out - first, together);
@@ -234,8 +238,8 @@ void launch_weight_gradient(Stream stream, const WeightGradient<T>& g, int tile)
       launch_weight_gradient<Multiply, T, kTile + 1>(stream, g, tile);
     } else if constexpr (tile_fits(kGradientTiles[kTile], Multiply::kPrecision)) {
       constexpr Tile kShape = kGradientTiles[kTile];
-      const int64_t bytes = static_cast<int64_t>(sizeof(T)) * kShape.stages *
-                            GradientLayout<T, kTile>::kStageNumbers;
+      const int64_t bytes =
+          static_cast<int64_t>(sizeof(T)) * kShape.stages * GradientLayout<T, kTile>::kStageNumbers;
       const int64_t tiles =
           ceil_div(g.channels_in, kShape.rows) * ceil_div(g.channels_out, kShape.columns);
       const dim3 blocks(static_cast<unsigned>(g.kernel * g.parts), static_cast<unsigned>(tiles));

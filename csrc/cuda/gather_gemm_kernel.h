@@ -31,45 +31,49 @@ namespace uov::cuda {
 
 // Bits of the offsets 32 * word.. that some row of a mask has; all where there is no schedule.
 template <typename T>
-UOV_DEVICE uint32_t mask_word(const GatherGemm<T>& g, int64_t mask, int word) {
-  if (mask * kWarpRows >= g.rows_out) return 0;
+UOV_DEVICE uint32_t mask_word(const GatherGemm<T>& g, int mask, int word) {
+  if (static_cast<int64_t>(mask) * kWarpRows >= g.rows_out) return 0;
   if (g.scheduled) {
     const int words = (g.kernel + kBitsOfWord - 1) / kBitsOfWord;
-    return static_cast<uint32_t>(g.masks[mask * words + word]);
+    return static_cast<uint32_t>(g.masks[static_cast<int64_t>(mask) * words + word]);
   }
   const int bits = g.kernel - kBitsOfWord * word;
   return bits >= kBitsOfWord ? ~0u : (1u << bits) - 1;
 }
 
-// The offsets of a tile, ascending, and whether this warp's rows have them.
+// Of those the ones of a split: every so many. Which ones does not depend on the rows, so sums are
+// the same for any tile.
+UOV_DEVICE uint32_t split_word(int splits, int split, int word) {
+  if (splits == 1) return ~0u;
+  uint32_t bits = 0;
+  const int first = word * kBitsOfWord;
+  for (int k = first + (splits + split - first % splits) % splits; k < first + kBitsOfWord;
+       k += splits) {
+    bits |= 1u << (k - first);
+  }
+  return bits;
+}
+
+// The offsets of a split that a tile has, ascending, and whether this warp's rows have them.
 template <typename T, int kMasks>
 class OffsetWalk {
  public:
-  UOV_DEVICE OffsetWalk(const GatherGemm<T>& g, int64_t first_mask, int own_mask)
-      : g_(g), first_mask_(first_mask), own_mask_(own_mask) {}
+  UOV_DEVICE OffsetWalk(const GatherGemm<T>& g, int first_mask, int own_mask, int split)
+      : g_(g), first_mask_(first_mask), own_mask_(own_mask), split_(split) {}
 
-  UOV_DEVICE int count() const {
+  UOV_DEVICE int count() {
     int offsets = 0;
     for (int word = 0; word * kBitsOfWord < g_.kernel; ++word) {
-      uint32_t bits = 0;
-      UOV_UNROLL
-      for (int i = 0; i < kMasks; ++i) bits |= mask_word(g_, first_mask_ + i, word);
-      offsets += __popc(bits);
+      read(word);
+      offsets += __popc(to_come_);
     }
+    to_come_ = 0;
     return offsets;
   }
 
   // To the next one. There must be one.
   UOV_DEVICE void next() {
-    while (to_come_ == 0) {
-      ++word_;
-      UOV_UNROLL
-      for (int i = 0; i < kMasks; ++i) {
-        const uint32_t bits = mask_word(g_, first_mask_ + i, word_);
-        to_come_ |= bits;
-        if (i == own_mask_) own_ = bits;
-      }
-    }
+    while (to_come_ == 0) read(++word_);
     bit_ = __ffs(static_cast<int>(to_come_)) - 1;
     to_come_ &= to_come_ - 1;
   }
@@ -78,135 +82,136 @@ class OffsetWalk {
   UOV_DEVICE bool own() const { return (own_ >> bit_ & 1u) != 0; }
 
  private:
+  UOV_DEVICE void read(int word) {
+    to_come_ = 0;
+    UOV_UNROLL
+    for (int i = 0; i < kMasks; ++i) {
+      const uint32_t bits = mask_word(g_, first_mask_ + i, word);
+      to_come_ |= bits;
+      if (i == own_mask_) own_ = bits;
+    }
+    to_come_ &= split_word(g_.splits, split_, word);
+  }
+
   const GatherGemm<T>& g_;
-  const int64_t first_mask_;
-  const int own_mask_;
+  const int first_mask_, own_mask_, split_;
   int word_ = -1, bit_ = 0;
   uint32_t to_come_ = 0, own_ = 0;
 };
 
 // Copies the factors of a block's steps, one after the other.
+//
+// The map's entries come the same way, as many offsets ahead as there are steps on their way: they
+// have landed when the first rows of their offset are copied.
 template <typename T, int kTile, bool kTransposed, int kStep>
 class GatherGemmSteps {
  public:
   static constexpr Tile kShape = kGatherTiles[kTile];
+  static constexpr int kThreads = kShape.threads();
+  static constexpr int kColumnWarps = kShape.column_warps();
   using Left = SharedTile<T, kShape.rows, true>;
   using Right = SharedTile<T, kShape.columns, kTransposed>;
   static constexpr int kStageNumbers = Left::kNumbers + Right::kNumbers;
+  static constexpr int kEntries = kShape.stages * kShape.rows;
 
-  UOV_DEVICE GatherGemmSteps(const GatherGemm<T>& g, Shared<const int32_t> rows, int64_t tile,
-                             int split, int first_column)
+  // `rows`: of the tile, -1 past the last; `entries`: kEntries of the map.
+  UOV_DEVICE GatherGemmSteps(const GatherGemm<T>& g, Shared<const int32_t> rows,
+                             Shared<int32_t> entries, int tile, int split, int first_column)
       : g_(g),
         rows_(rows),
+        entries_(entries),
         first_column_(first_column),
-        walk_(g, tile * kMasks, static_cast<int>(threadIdx.x) / kWarp % kMasks) {
-    const int offsets = walk_.count();
-    const int begin = static_cast<int>(static_cast<int64_t>(offsets) * split / g.splits);
-    const int end = static_cast<int>(static_cast<int64_t>(offsets) * (split + 1) / g.splits);
-    for (int i = 0; i < begin; ++i) walk_.next();
-    offsets_ = to_come_ = end - begin;
-    look_ahead();
+        walk_(g, tile * kMasks, static_cast<int>(threadIdx.x) / kWarp % kMasks, split) {
+    offsets_ = to_read_ = walk_.count();
+    for (int i = 0; i < kAhead; ++i) read_entries();
   }
 
   UOV_DEVICE int count() const { return offsets_ * ((g_.channels_in + kDepth - 1) / kDepth); }
 
-  // Begins to copy the next step, where there is one; true if this warp's rows have its offset.
+  // Begins to copy the next step; true if this warp's rows have its offset.
   UOV_DEVICE bool copy(Shared<T> stage) {
-    if (channel_ == 0) {
-      if (to_come_ == 0) return false;
-      begin_offset();
-    }
+    if (channel_ == 0) read_entries();
     const int left = g_.channels_in - channel_;
     const int depth = left < kDepth ? left : kDepth;
     const int padded = (depth + kStep - 1) / kStep * kStep;
     copy_rows(stage, depth, padded);
     copy_weights(stage + Left::kNumbers, depth, padded);
     channel_ = left > kDepth ? channel_ + kDepth : 0;
-    return own_;
+    return (queue_[0] & 1) != 0;
   }
 
  private:
   static constexpr int kMasks = kShape.rows / kWarpRows;
-  static constexpr int kThreads = kShape.threads();
   static constexpr int kChunk = Left::kChunk;
-  // A thread copies one chunk of a row, of every so many rows.
-  static constexpr int kRowsAtOnce = kThreads / Left::kChunks;
-  static constexpr int kRows = kShape.rows / kRowsAtOnce;
-  static_assert(kThreads % Left::kChunks == 0 && kShape.rows % kRowsAtOnce == 0);
+  static constexpr int kAhead = kShape.stages - 1;
 
-  UOV_DEVICE int own_line(int i) const {
-    return static_cast<int>(threadIdx.x) / Left::kChunks + i * kRowsAtOnce;
-  }
-
-  // Reads the map at the offset after this one: it is there when its first step is copied.
-  UOV_DEVICE void look_ahead() {
-    if (to_come_ == 0) return;
-    walk_.next();
-    const int64_t slot = static_cast<int64_t>(walk_.offset()) * g_.rows_out;
+  // Begins to copy the entries of the offset after those that were read.
+  UOV_DEVICE void read_entries() {
     UOV_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int32_t row = rows_[own_line(i)];
-      next_[i] = row < 0 ? -1 : g_.map[slot + row];
+    for (int i = 0; i < kAhead; ++i) queue_[i] = queue_[i + 1];
+    if (to_read_ > 0) {
+      --to_read_;
+      walk_.next();
+      queue_[kAhead] = walk_.offset() * 2 + (walk_.own() ? 1 : 0);
+      const int64_t slot = static_cast<int64_t>(walk_.offset()) * g_.rows_out;
+      for (int i = static_cast<int>(threadIdx.x); i < kShape.rows; i += kThreads) {
+        const int32_t row = rows_[i];
+        if (row < 0) {
+          entries_[place_ + i] = -1;
+        } else {
+          copy_async<4>(entries_ + (place_ + i), g_.map + (slot + row), true);
+        }
+      }
     }
-  }
-
-  UOV_DEVICE void begin_offset() {
-    --to_come_;
-    offset_ = walk_.offset();
-    own_ = walk_.own();
-    UOV_UNROLL
-    for (int i = 0; i < kRows; ++i) source_[i] = checked_entry(next_[i], g_.rows_in, g_.fault);
-    look_ahead();
+    place_ = place_ + kShape.rows < kEntries ? place_ + kShape.rows : 0;
   }
 
   UOV_DEVICE void copy_rows(Shared<T> tile, int depth, int padded) {
-    const int c = static_cast<int>(threadIdx.x) % Left::kChunks, inner = c * kChunk;
-    if (inner >= padded) return;
-    UOV_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t from = static_cast<int64_t>(source_[i]) * g_.channels_in + channel_ + inner;
-      copy_chunk<T>(tile + Left::chunk(own_line(i), c), g_.x + from,
-                    source_[i] < 0 ? 0 : depth - inner, g_.row_bytes);
-    }
+    // The entries after those that are read now are the ones read first.
+    const Shared<const int32_t> entries = entries_ + place_;
+    copy_chunks<Left::kLines * Left::kChunks, kThreads, T>(g_.row_bytes, [&](int i) {
+      const int line = i / Left::kChunks, c = i % Left::kChunks, inner = c * kChunk;
+      const int32_t source = checked_entry(entries[line], g_.rows_in, g_.fault);
+      const int64_t from = static_cast<int64_t>(source) * g_.channels_in + channel_ + inner;
+      return CopiedChunk<T>{tile + Left::chunk(line, c), g_.x + from,
+                            source < 0 ? 0 : depth - inner, inner < padded};
+    });
   }
 
   UOV_DEVICE void copy_weights(Shared<T> tile, int depth, int padded) {
-    const int k = g_.mirrored ? g_.kernel - 1 - offset_ : offset_;
+    const int offset = queue_[0] / 2, k = g_.mirrored ? g_.kernel - 1 - offset : offset;
     const int64_t matrix = static_cast<int64_t>(k) * g_.channels_in * g_.channels_out;
-    constexpr int kCopies = Right::kLines * Right::kChunks;
-    UOV_UNROLL
-    for (int first = 0; first < kCopies; first += kThreads) {
-      const int i = first + static_cast<int>(threadIdx.x);
-      if (kCopies % kThreads != 0 && i >= kCopies) break;
+    copy_chunks<Right::kLines * Right::kChunks, kThreads, T>(g_.weight_bytes, [&](int i) {
       const int line = i / Right::kChunks, c = i % Right::kChunks, inner = c * kChunk;
-      if ((kTransposed ? inner : line) >= padded) continue;
-      int64_t from;
-      int there;
+      const Shared<T> to = tile + Right::chunk(line, c);
       if constexpr (kTransposed) {
         const int column = first_column_ + line;
-        from = matrix + static_cast<int64_t>(column) * g_.channels_in + channel_ + inner;
-        there = column < g_.channels_out ? depth - inner : 0;
+        const int64_t from = static_cast<int64_t>(column) * g_.channels_in + channel_ + inner;
+        return CopiedChunk<T>{to, g_.w + (matrix + from),
+                              column < g_.channels_out ? depth - inner : 0, inner < padded};
       } else {
         const int column = first_column_ + inner;
-        from = matrix + static_cast<int64_t>(channel_ + line) * g_.channels_out + column;
-        there = line < depth ? g_.channels_out - column : 0;
+        const int64_t from = static_cast<int64_t>(channel_ + line) * g_.channels_out + column;
+        return CopiedChunk<T>{to, g_.w + (matrix + from),
+                              line < depth ? g_.channels_out - column : 0, line < padded};
       }
-      copy_chunk<T>(tile + Right::chunk(line, c), g_.w + from, there, g_.weight_bytes);
-    }
+    });
   }
 
   const GatherGemm<T>& g_;
   const Shared<const int32_t> rows_;
+  const Shared<int32_t> entries_;
   const int first_column_;
   OffsetWalk<T, kMasks> walk_;
-  int offsets_, to_come_;
-  int offset_ = 0, channel_ = 0;
-  bool own_ = false;
-  int32_t source_[kRows], next_[kRows];
+  int offsets_, to_read_;
+  int place_ = 0, channel_ = 0;
+  // Twice an offset, and whether this warp's rows have it: of the one that is copied, and those
+  // whose entries were read since.
+  int queue_[kAhead + 1] = {};
 };
 
 template <typename T, typename Multiply, int kTile, bool kTransposed>
-UOV_KERNEL(kGatherTiles[kTile].threads())
+UOV_KERNEL_OF_MANY(kGatherTiles[kTile].threads(), kGatherTiles[kTile].blocks())
 gather_gemm_kernel(GatherGemm<T> g) {
   constexpr Tile kShape = kGatherTiles[kTile];
   constexpr int kStages = kShape.stages;
@@ -215,30 +220,35 @@ gather_gemm_kernel(GatherGemm<T> g) {
   using Right = typename Steps::Right;
   UOV_DYNAMIC_SHARED(T, stages);
   UOV_SHARED(int32_t, rows, kShape.rows);
+  UOV_SHARED(int32_t, entries, Steps::kEntries);
 
   // Rows with more neighbours are towards the end: they come first, and no long block last.
-  const int64_t tile = static_cast<int64_t>(gridDim.x) - 1 - blockIdx.x;
+  const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x);
   const int split = static_cast<int>(blockIdx.y) % g.splits;
   const int first_column = static_cast<int>(blockIdx.y) / g.splits * kShape.columns;
-  for (int i = static_cast<int>(threadIdx.x); i < kShape.rows; i += kShape.threads()) {
-    const int64_t n = tile * kShape.rows + i;
+  for (int i = static_cast<int>(threadIdx.x); i < kShape.rows; i += Steps::kThreads) {
+    const int64_t n = static_cast<int64_t>(tile) * kShape.rows + i;
     rows[i] = n >= g.rows_out ? -1 : g.scheduled ? g.order[n] : static_cast<int32_t>(n);
   }
   __syncthreads();
 
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   constexpr int kMasks = kShape.rows / kWarpRows;
-  const int row = warp % kMasks * kWarpRows, column = warp / kMasks * kShape.warp_columns;
-  const bool has_columns = first_column + column < g.channels_out;
-  WarpProduct<T, Multiply, Left, Right, kShape.warp_columns> product;
-  Steps steps(g, rows, tile, split, first_column);
+  const int row = warp % kMasks * kWarpRows;
+  WarpProduct<T, Multiply, Left, Right, kShape.warp_columns, Steps::kColumnWarps> product(
+      row, warp / kMasks);
+  const bool works = product.works(g.channels_out - first_column);
+  Steps steps(g, rows, entries, tile, split, first_column);
+  commit_copies();
+  wait_for_copies<0>();
+  const int count = steps.count();
   uint32_t own = 0;  // by stage: whether this warp has something to multiply
   UOV_UNROLL
   for (int s = 0; s < kStages - 1; ++s) {
-    if (steps.copy(stages + s * Steps::kStageNumbers)) own |= 1u << s;
+    __syncthreads();  // entries are there, and those before them have been used
+    if (s < count && steps.copy(stages + s * Steps::kStageNumbers)) own |= 1u << s;
     commit_copies();
   }
-  const int count = steps.count();
   int stage = 0, channel = 0;
   for (int step = 0; step < count; ++step) {
     wait_for_copies<kStages - 2>();
@@ -246,11 +256,13 @@ gather_gemm_kernel(GatherGemm<T> g) {
     // All have multiplied what lay there before.
     const int free = stage == 0 ? kStages - 1 : stage - 1;
     own &= ~(1u << free);
-    if (steps.copy(stages + free * Steps::kStageNumbers)) own |= 1u << free;
+    if (step + kStages - 1 < count && steps.copy(stages + free * Steps::kStageNumbers)) {
+      own |= 1u << free;
+    }
     commit_copies();
-    if (has_columns && (own >> stage & 1u) != 0) {
+    if (works && (own >> stage & 1u) != 0) {
       const Shared<T> now = stages + stage * Steps::kStageNumbers;
-      product.add(now, row, now + Left::kNumbers, column, g.channels_in - channel);
+      product.add(now, now + Left::kNumbers, g.channels_in - channel);
     }
     channel = channel + kDepth < g.channels_in ? channel + kDepth : 0;
     stage = stage + 1 < kStages ? stage + 1 : 0;
@@ -259,7 +271,7 @@ gather_gemm_kernel(GatherGemm<T> g) {
   const bool together = g.channels_out % 2 == 0;
   product.each([&](int i, int j, const auto& sums) {
     const int32_t n = rows[row + i];
-    const int first = first_column + column + j, there = g.channels_out - first;
+    const int first = first_column + j, there = g.channels_out - first;
     if (n < 0 || there <= 0) return;
     const int64_t at = static_cast<int64_t>(n) * g.channels_out + first;
     if (g.splits == 1) {

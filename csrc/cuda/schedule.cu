@@ -3,14 +3,13 @@
 // All kernels here are bound by their bytes: the map, 4 * K a row, is read three times, 39 MB for
 // 27 offsets of 120,000 rows, 12 microseconds of an H100's memory. The sort of 64-bit keys moves
 // another 24 bytes a row for every 8 bits of them, and its launches take longer than that.
-#include "cuda/schedule.h"
-
 #include <algorithm>
 
 #include "core/parallel.h"
 #include "cuda/device.h"
 #include "cuda/fault.h"
 #include "cuda/primitives.h"
+#include "cuda/schedule.h"
 #include "cuda/tiles.h"
 #include "cuda/workspace.h"
 
@@ -73,8 +72,8 @@ UOV_KERNEL(kThreads) count_pairs_kernel(Map map, Global<int32_t> counts, Global<
   if (k == 0 && blockIdx.x == 0) counts[static_cast<int64_t>(map.kernel) * gridDim.x] = 0;
 }
 
-// pair_counts[k], and places[k]: the bit of offset k in keys. `before` are the sums of the counts of
-// all chunks before one.
+// pair_counts[k], and places[k]: the bit of offset k in keys. `before` are the sums of the counts
+// of all chunks before one.
 UOV_KERNEL(kThreads)
 place_offsets_kernel(Global<const int32_t> before, int chunks, int kernel,
                      Global<int32_t> pair_counts, Global<int32_t> places) {
@@ -99,7 +98,7 @@ place_offsets_kernel(Global<const int32_t> before, int chunks, int kernel,
 UOV_KERNEL(kThreads)
 write_pairs_kernel(Map map, Global<const int32_t> before, Global<int32_t> pair_rows) {
   // Counts of the chunk's warps, in the order of their rows.
-  UOV_SHARED(int32_t, found, kRounds * kWarps);
+  UOV_SHARED(int32_t, found, kRounds* kWarps);
   const int thread = static_cast<int>(threadIdx.x), k = static_cast<int>(blockIdx.y);
   const int lane = thread % kWarp, warp = thread / kWarp;
   const int64_t list = static_cast<int64_t>(k) * map.rows;

@@ -38,6 +38,13 @@ struct SharedTile {
     }
     return (line * kPitch + c) * kChunk;
   }
+  // Places recur: rows or columns kPeriod apart lie as far apart if they share lines, and at the
+  // same places of their lines if lines are theirs, and so do depths kDepthPeriod apart that have
+  // lines.
+  static constexpr int kPeriod = kAlong ? 8 : kGroup * kChunk;
+  static constexpr int kDepthPeriod = 8;
+  static constexpr int kLineNumbers = kPitch * kChunk;
+
   // Where the number of a row or column at a depth is.
   static UOV_DEVICE int at(int index, int depth) {
     const int line = kAlong ? index : depth, place = kAlong ? depth : index;
@@ -46,24 +53,53 @@ struct SharedTile {
 };
 
 // Begins to copy a chunk: its first `there` numbers from `from` on, zeros for the others. `bytes`
-// is how many may move at once: 16 only if either all numbers are there or none is, and fewer than
-// 4 for bfloat16 rows of an odd number of channels, which are copied at once and not on the way.
+// is how many may move at once, which are fewer than 4 for bfloat16 rows of an odd number of
+// channels: they are copied at once and not on the way.
 template <typename T>
-UOV_DEVICE void copy_chunk(Shared<T> to, Global<const T> from, int there, int bytes) {
+UOV_DEVICE void copy_part_of_chunk(Shared<T> to, Global<const T> from, int there, int bytes) {
   constexpr int kChunk = 16 / sizeof(T);
-  if (bytes == 16) {
-    copy_async<16>(to, from, there > 0);
-  } else if (sizeof(T) == 4 || bytes == 4) {
+  if (sizeof(T) == 4 || bytes >= 4) {
     constexpr int kWord = 4 / sizeof(T);
-    UOV_UNROLL
+    UOV_ROLLED
     for (int i = 0; i < kChunk; i += kWord) copy_async<4>(to + i, from + i, i < there);
   } else {
-    Vector<T, kChunk> numbers{};
-    UOV_UNROLL
+    UOV_ROLLED
     for (int i = 0; i < kChunk; ++i) {
-      if (i < there) numbers.value[i] = from[i];
+      T number{};
+      if (i < there) number = from[i];
+      to[i] = number;
     }
-    store<kChunk>(to, 0, numbers);
+  }
+}
+
+// A chunk that a thread copies, if it is `wanted`.
+template <typename T>
+struct CopiedChunk {
+  Shared<T> to;
+  Global<const T> from;
+  int there;
+  bool wanted;
+};
+
+// Begins to copy what of a tile a thread has to: `copies` chunks of the block's threads, of which
+// describe(i) says where they lie, where they come from and how many of their numbers are there:
+// all or none where 16 bytes move at once.
+template <int kCopies, int kThreads, typename T, typename Describe>
+UOV_DEVICE void copy_chunks(int bytes, Describe&& describe) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (bytes == 16) {
+    UOV_UNROLL
+    for (int first = 0; first < kCopies; first += kThreads) {
+      if (kCopies % kThreads != 0 && first + thread >= kCopies) break;
+      const CopiedChunk<T> chunk = describe(first + thread);
+      if (chunk.wanted) copy_async<16>(chunk.to, chunk.from, chunk.there > 0);
+    }
+  } else {
+    UOV_ROLLED
+    for (int i = thread; i < kCopies; i += kThreads) {
+      const CopiedChunk<T> chunk = describe(i);
+      if (chunk.wanted) copy_part_of_chunk<T>(chunk.to, chunk.from, chunk.there, bytes);
+    }
   }
 }
 

@@ -46,14 +46,17 @@ inline constexpr int kDepth = 32;
 struct Tile {
   int rows, columns, warp_columns, stages;
 
-  constexpr int warps() const { return rows / kWarpRows * (columns / warp_columns); }
+  constexpr int column_warps() const { return columns / warp_columns; }
+  constexpr int warps() const { return rows / kWarpRows * column_warps(); }
   constexpr int threads() const { return warps() * kWarp; }
+  // On a processor at a time, by its registers: sixteen warps with 128 of them a thread.
+  constexpr int blocks() const { return 16 / warps(); }
 };
 
 // Of gather_gemm: rows of the result x channels of the result. Of 128 x 96 and wider, two stages
 // let two blocks be on an A100's processor.
 inline constexpr Tile kGatherTiles[] = {
-    {64, 64, 32, 3}, {128, 32, 32, 3}, {128, 64, 64, 3}, {128, 96, 48, 2}, {128, 128, 64, 2},
+    {64, 64, 32, 3}, {128, 32, 32, 3}, {128, 64, 32, 3}, {128, 96, 48, 2}, {128, 128, 64, 2},
 };
 inline constexpr int kGatherTileCount = sizeof(kGatherTiles) / sizeof(Tile);
 // Of gather_gemm_dw: channels of x x channels of dy.
@@ -76,26 +79,18 @@ struct TileChoice {
 
 inline constexpr TileChoice kGatherChoices[] = {
     // Without tensor cores a tile of 64 x 64 is bound by its additions: only idle columns matter.
-    {Precision::kFloat32, 800, 0, 1, 97, 0},
-    {Precision::kFloat32, 800, 8192, 1, 65, 1},
-    {Precision::kFloat32, 800, 0, 1, 33, 0},
-    {Precision::kFloat32, 800, 8192, 1, 1, 1},
+    {Precision::kFloat32, 800, 0, 1, 97, 0},      {Precision::kFloat32, 800, 8192, 1, 65, 1},
+    {Precision::kFloat32, 800, 0, 1, 33, 0},      {Precision::kFloat32, 800, 8192, 1, 1, 1},
     {Precision::kFloat32, 800, 0, 1, 1, 0},
 
-    {Precision::kTf32, 800, 8192, 1, 193, 4},
-    {Precision::kTf32, 800, 8192, 1, 129, 3},
-    {Precision::kTf32, 800, 16384, 1, 97, 4},
-    {Precision::kTf32, 800, 16384, 1, 65, 3},
-    {Precision::kTf32, 800, 16384, 1, 33, 2},
-    {Precision::kTf32, 800, 16384, 1, 1, 1},
+    {Precision::kTf32, 800, 8192, 1, 193, 4},     {Precision::kTf32, 800, 8192, 1, 129, 3},
+    {Precision::kTf32, 800, 16384, 1, 97, 4},     {Precision::kTf32, 800, 16384, 1, 65, 3},
+    {Precision::kTf32, 800, 16384, 1, 33, 2},     {Precision::kTf32, 800, 16384, 1, 1, 1},
     {Precision::kTf32, 800, 0, 1, 1, 0},
 
-    {Precision::kBfloat16, 800, 8192, 1, 193, 4},
-    {Precision::kBfloat16, 800, 8192, 1, 129, 3},
-    {Precision::kBfloat16, 800, 16384, 1, 97, 4},
-    {Precision::kBfloat16, 800, 16384, 1, 65, 3},
-    {Precision::kBfloat16, 800, 16384, 1, 33, 2},
-    {Precision::kBfloat16, 800, 16384, 1, 1, 1},
+    {Precision::kBfloat16, 800, 8192, 1, 193, 4}, {Precision::kBfloat16, 800, 8192, 1, 129, 3},
+    {Precision::kBfloat16, 800, 16384, 1, 97, 4}, {Precision::kBfloat16, 800, 16384, 1, 65, 3},
+    {Precision::kBfloat16, 800, 16384, 1, 33, 2}, {Precision::kBfloat16, 800, 16384, 1, 1, 1},
     {Precision::kBfloat16, 800, 0, 1, 1, 0},
 };
 
@@ -103,15 +98,11 @@ inline constexpr TileChoice kGatherChoices[] = {
 inline constexpr TileChoice kGradientChoices[] = {
     {Precision::kFloat32, 800, 0, 1, 1, 0},
 
-    {Precision::kTf32, 800, 4096, 97, 65, 2},
-    {Precision::kTf32, 800, 4096, 65, 97, 2},
-    {Precision::kTf32, 800, 4096, 65, 65, 1},
-    {Precision::kTf32, 800, 0, 1, 1, 0},
+    {Precision::kTf32, 800, 4096, 97, 65, 2},     {Precision::kTf32, 800, 4096, 65, 97, 2},
+    {Precision::kTf32, 800, 4096, 65, 65, 1},     {Precision::kTf32, 800, 0, 1, 1, 0},
 
-    {Precision::kBfloat16, 800, 4096, 97, 65, 2},
-    {Precision::kBfloat16, 800, 4096, 65, 97, 2},
-    {Precision::kBfloat16, 800, 4096, 65, 65, 1},
-    {Precision::kBfloat16, 800, 0, 1, 1, 0},
+    {Precision::kBfloat16, 800, 4096, 97, 65, 2}, {Precision::kBfloat16, 800, 4096, 65, 97, 2},
+    {Precision::kBfloat16, 800, 4096, 65, 65, 1}, {Precision::kBfloat16, 800, 0, 1, 1, 0},
 };
 
 // The tile of a table for a product of these sizes.

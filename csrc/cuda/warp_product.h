@@ -11,66 +11,92 @@
 namespace uov::cuda {
 
 // Fragments of the tensor cores (PTX's m16n8k8 of TF32, m16n8k16 of bfloat16), whose numbers a
-// thread has by its lane: of group lane / 4 and member lane % 4. 32 bytes of depth at a time: eight
-// float32 numbers, or sixteen bfloat16 ones, two in a register.
+// thread has by its lane: of group lane / 4 and member lane % 4. Four registers are of a block of
+// sixteen rows or columns and 32 bytes of depth: eight float32 numbers, or sixteen bfloat16 ones,
+// two in a register. Of rows, registers 0 and 1 are the first eight and the others at the first
+// half of the depth, 2 and 3 at the second; of columns, 0 and 1 are of the first eight at both
+// halves of the depth, 2 and 3 of the others.
 //
-// Sixteen rows of the left factor: registers 0 and 1 are of rows 0.. and 8.. at the first half of
-// the depth, 2 and 3 at the second.
-template <typename Left, typename T, typename Register>
-UOV_DEVICE void load_left(Register (&a)[4], Shared<const T> tile, int row, int depth) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if constexpr (Left::kDepthInLine) {
-    load_matrices(a, tile + Left::at(row + lane % 16, depth + lane / 16 * Left::kChunk));
-  } else if constexpr (sizeof(T) == 2) {
-    load_matrices_transposed(
-        a, tile + Left::at(row + lane / 8 % 2 * 8, depth + lane / 16 * 8 + lane % 8));
-  } else {
+// A factor of `kBlocks` such blocks, `kStride` rows or columns apart. A thread keeps where its
+// numbers of the first ones are; the others are a known way from there.
+template <typename Tile, typename T, bool kRows, int kBlocks, int kStride>
+class Fragments {
+ public:
+  UOV_DEVICE explicit Fragments(int first) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
     UOV_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      a[i] = tile[Left::at(row + i % 2 * 8 + lane / 4, depth + i / 2 * 4 + lane % 4)];
+    for (int p = 0; p < kPlaced; ++p) {
+      const int index = first + p * kStride;
+      if constexpr (kSingle) {
+        at_[p][0] = Tile::at(index + lane / 4, lane % 4);
+        at_[p][1] = Tile::at(index + 8 + lane / 4, lane % 4);
+      } else if constexpr (Tile::kDepthInLine) {
+        at_[p][0] = kRows ? Tile::at(index + lane % 16, lane / 16 * Tile::kChunk)
+                          : Tile::at(index + lane / 16 * 8 + lane % 8, lane / 8 % 2 * Tile::kChunk);
+      } else {
+        at_[p][0] = kRows ? Tile::at(index + lane / 8 % 2 * 8, lane / 16 * 8 + lane % 8)
+                          : Tile::at(index + lane / 16 * 8, lane % 16);
+      }
     }
   }
-}
 
-// Sixteen columns of the right factor, two fragments: registers 0 and 1 are of the first eight
-// columns at the first and the second half of the depth, 2 and 3 of the others.
-template <typename Right, typename T, typename Register>
-UOV_DEVICE void load_right(Register (&b)[4], Shared<const T> tile, int column, int depth) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  if constexpr (Right::kDepthInLine) {
-    load_matrices(b, tile + Right::at(column + lane / 16 * 8 + lane % 8,
-                                      depth + lane / 8 % 2 * Right::kChunk));
-  } else if constexpr (sizeof(T) == 2) {
-    load_matrices_transposed(b, tile + Right::at(column + lane / 16 * 8, depth + lane % 16));
-  } else {
-    UOV_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      b[i] = tile[Right::at(column + i / 2 * 8 + lane / 4, depth + i % 2 * 4 + lane % 4)];
+  // Of block `block` at a depth that is a multiple of what is loaded.
+  template <typename Register>
+  UOV_DEVICE void load(Register (&r)[4], Shared<const T> tile, int block, int depth) const {
+    const int placed = block % kPlaced;
+    if constexpr (Tile::kDepthInLine) {
+      // A line has kDepth numbers, and chunks change places by an exclusive or.
+      load_matrices(r, tile + ((at_[0][0] ^ depth) + block * (kStride * kDepth)));
+    } else {
+      const int further = (block - placed) * kStride + depth * Tile::kLineNumbers;
+      if constexpr (kSingle) {
+        UOV_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const int half = kRows ? i % 2 : i / 2, deeper = kRows ? i / 2 : i % 2;
+          r[i] = tile[at_[placed][half] + further + deeper * 4 * Tile::kLineNumbers];
+        }
+      } else {
+        load_matrices_transposed(r, tile + (at_[placed][0] + further));
+      }
     }
   }
-}
 
-// kWarpRows x kColumns sums of a warp.
-template <typename T, typename Multiply, typename Left, typename Right, int kColumns>
+ private:
+  // Numbers of four bytes cannot be turned over as they are loaded.
+  static constexpr bool kSingle = !Tile::kDepthInLine && sizeof(T) == 4;
+  static constexpr int kRepeat = Tile::kPeriod / kStride < 1 ? 1 : Tile::kPeriod / kStride;
+  static constexpr int kPlaced = kRepeat < kBlocks ? kRepeat : kBlocks;
+  static_assert(kStride % Tile::kPeriod == 0 || Tile::kPeriod % kStride == 0);
+
+  int at_[kPlaced][kSingle ? 2 : 1];
+};
+
+// kWarpRows x kColumns sums of a warp: of the rows from `row` on, and of every kWarps-th sixteen
+// columns of all, for the `warp`-th of as many warps.
+template <typename T, typename Multiply, typename Left, typename Right, int kColumns, int kWarps>
 class WarpProduct {
  public:
-  // Adds the product of the rows from `row` and the columns from `column` on, over the first
-  // `depth` numbers.
-  UOV_DEVICE void add(Shared<const T> left, int row, Shared<const T> right, int column, int depth) {
+  UOV_DEVICE WarpProduct(int row, int warp) : warp_(warp), left_(row), right_(16 * warp) {}
+
+  // Whether any of its columns is one of the first `columns`.
+  UOV_DEVICE bool works(int columns) const { return 16 * warp_ < columns; }
+
+  // Adds the product over the first `depth` numbers.
+  UOV_DEVICE void add(Shared<const T> left, Shared<const T> right, int depth) {
     UOV_UNROLL
     for (int d = 0; d < kDepth; d += kStep) {
       if (d >= depth) break;
-      uint32_t a[kRowFragments][4];
+      uint32_t a[kRowBlocks][4];
       UOV_UNROLL
-      for (int i = 0; i < kRowFragments; ++i) left_factor(a[i], left, row + 16 * i, d);
+      for (int i = 0; i < kRowBlocks; ++i) load_rows(a[i], left, i, d);
       UOV_UNROLL
-      for (int j = 0; j < kColumns / 16; ++j) {
+      for (int j = 0; j < kColumnBlocks; ++j) {
         uint32_t b[2][2];
-        right_factors(b, right, column + 16 * j, d);
+        load_columns(b, right, j, d);
         UOV_UNROLL
         for (int half = 0; half < 2; ++half) {
           UOV_UNROLL
-          for (int i = 0; i < kRowFragments; ++i) {
+          for (int i = 0; i < kRowBlocks; ++i) {
             if constexpr (kTf32) {
               multiply_tf32(sums_[i][2 * j + half], a[i], b[half]);
             } else {
@@ -82,20 +108,21 @@ class WarpProduct {
     }
   }
 
-  // Calls take(row, column, sums) for all sums of this thread, two columns that follow each other
-  // at a time.
+  // Calls take(row, column, sums) for all sums of this thread, the row counted from the warp's
+  // first, two columns that follow each other at a time.
   template <typename Take>
   UOV_DEVICE void each(Take&& take) const {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     UOV_UNROLL
-    for (int i = 0; i < kRowFragments; ++i) {
+    for (int i = 0; i < kRowBlocks; ++i) {
       UOV_UNROLL
       for (int half = 0; half < 2; ++half) {
         UOV_UNROLL
-        for (int j = 0; j < kColumns / 8; ++j) {
-          const float(&sums)[4] = sums_[i][j];
+        for (int j = 0; j < kColumnBlocks * 2; ++j) {
+          const float (&sums)[4] = sums_[i][j];
           const float two[2] = {sums[2 * half], sums[2 * half + 1]};
-          take(16 * i + 8 * half + lane / 4, 8 * j + lane % 4 * 2, two);
+          const int column = 16 * (j / 2 * kWarps + warp_) + j % 2 * 8 + lane % 4 * 2;
+          take(16 * i + 8 * half + lane / 4, column, two);
         }
       }
     }
@@ -104,23 +131,23 @@ class WarpProduct {
  private:
   static constexpr int kStep = Multiply::kStep;
   static constexpr bool kTf32 = Multiply::kPrecision == Precision::kTf32;
-  static constexpr int kRowFragments = kWarpRows / 16;
+  static constexpr int kRowBlocks = kWarpRows / 16, kColumnBlocks = kColumns / 16;
   static_assert(kColumns % 16 == 0);
 
-  static UOV_DEVICE void left_factor(uint32_t (&a)[4], Shared<const T> tile, int row, int depth) {
+  UOV_DEVICE void load_rows(uint32_t (&a)[4], Shared<const T> tile, int block, int depth) const {
     if constexpr (sizeof(T) == 2) {
-      load_left<Left>(a, tile, row, depth);
+      left_.load(a, tile, block, depth);
     } else if constexpr (kTf32) {
       float raw[4];
-      load_left<Left>(raw, tile, row, depth);
+      left_.load(raw, tile, block, depth);
       UOV_UNROLL
       for (int i = 0; i < 4; ++i) a[i] = tf32_bits(raw[i]);
     } else {
       // Which of its sixteen depths a number is at matters to a product as little as it is the same
       // in both factors: what two loads give is paired as it comes.
       float first[4], second[4];
-      load_left<Left>(first, tile, row, depth);
-      load_left<Left>(second, tile, row, depth + 8);
+      left_.load(first, tile, block, depth);
+      left_.load(second, tile, block, depth + 8);
       UOV_UNROLL
       for (int i = 0; i < 2; ++i) {
         a[i] = bfloat16_pair(first[i], first[i + 2]);
@@ -129,20 +156,20 @@ class WarpProduct {
     }
   }
 
-  static UOV_DEVICE void right_factors(uint32_t (&b)[2][2], Shared<const T> tile, int column,
-                                       int depth) {
+  UOV_DEVICE void load_columns(uint32_t (&b)[2][2], Shared<const T> tile, int block,
+                               int depth) const {
     uint32_t both[4];
     if constexpr (sizeof(T) == 2) {
-      load_right<Right>(both, tile, column, depth);
+      right_.load(both, tile, block, depth);
     } else if constexpr (kTf32) {
       float raw[4];
-      load_right<Right>(raw, tile, column, depth);
+      right_.load(raw, tile, block, depth);
       UOV_UNROLL
       for (int i = 0; i < 4; ++i) both[i] = tf32_bits(raw[i]);
     } else {
       float first[4], second[4];
-      load_right<Right>(first, tile, column, depth);
-      load_right<Right>(second, tile, column, depth + 8);
+      right_.load(first, tile, block, depth);
+      right_.load(second, tile, block, depth + 8);
       UOV_UNROLL
       for (int i = 0; i < 4; i += 2) {
         both[i] = bfloat16_pair(first[i], first[i + 1]);
@@ -153,23 +180,29 @@ class WarpProduct {
     for (int i = 0; i < 4; ++i) b[i / 2][i % 2] = both[i];
   }
 
-  float sums_[kRowFragments][kColumns / 8][4] = {};
+  const int warp_;
+  const Fragments<Left, T, true, kRowBlocks, 16> left_;
+  const Fragments<Right, T, false, kColumnBlocks, 16 * kWarps> right_;
+  float sums_[kRowBlocks][kColumnBlocks * 2][4] = {};
 };
 
 // The same without tensor cores: eight rows by four columns of sums a thread, which read eight and
 // four chunks for 128 multiply-adds. Lanes that read different chunks at a time read different
 // banks.
-template <typename Left, typename Right>
-class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows> {
+template <typename Left, typename Right, int kWarps>
+class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows, kWarps> {
  public:
-  UOV_DEVICE void add(Shared<const float> left, int row, Shared<const float> right, int column,
-                      int depth) {
-    UOV_UNROLL
-    for (int d = 0; d < kDepth; d += kStep) {
-      if (d >= depth) break;
+  UOV_DEVICE WarpProduct(int row, int warp) : row_(row), column_(kWarpRows * warp) {}
+
+  UOV_DEVICE bool works(int columns) const { return column_ < columns; }
+
+  UOV_DEVICE void add(Shared<const float> left, Shared<const float> right, int depth) {
+    const int end = depth < kDepth ? depth : kDepth;
+    UOV_ROLLED  // for its registers: loads of several passes would be made at once
+        for (int d = 0; d < end; d += kStep) {
       float a[kRows][kStep], b[kColumns][kStep];
-      load_factor<Left, kRows>(a, left, row, d, row_of);
-      load_factor<Right, kColumns>(b, right, column, d, column_of);
+      load_factor<Left, kRows>(a, left, row_, d, row_of);
+      load_factor<Right, kColumns>(b, right, column_, d, column_of);
       UOV_UNROLL
       for (int e = 0; e < kStep; ++e) {
         UOV_UNROLL
@@ -189,13 +222,13 @@ class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows> {
         UOV_UNROLL
         for (int j = 0; j < kColumns; ++j) {
           const float one[1] = {sums_[i][j]};
-          take(row_of(i), column_of(j), one);
+          take(row_of(i), column_ + column_of(j), one);
         }
       } else {
         UOV_UNROLL
         for (int j = 0; j < kColumns; j += 2) {
           const float two[2] = {sums_[i][j], sums_[i][j + 1]};
-          take(row_of(i), column_of(j), two);
+          take(row_of(i), column_ + column_of(j), two);
         }
       }
     }
@@ -239,6 +272,7 @@ class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows> {
     }
   }
 
+  const int row_, column_;
   float sums_[kRows][kColumns] = {};
 };
 

@@ -93,7 +93,7 @@ struct Gradients : JoinSums {
 
   UOV_DEVICE void take(int64_t begin, int64_t step, int64_t end, int64_t channels, int64_t column,
                        float (&state)[2 * N]) const {
-    constexpr int kRows = 4;  // whose loads are under way together
+    constexpr int kRows = N > 4 ? 2 : 4;  // whose loads are under way together
     float middle[N];
     load_floats(mean, column, middle);
     for (int64_t row = begin; row < end; row += kRows * step) {

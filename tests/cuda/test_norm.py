@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.cuda.calls import call, same_bits_in_any_order
 
+from tests.cuda.calls import call, same_bits_in_any_order
 from tests.sparse.clouds import relative_error
 
 CHANNELS = [1, 3, 17, 96, 130, 768]

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.cuda.calls import call, faults, same_bits_in_any_order
 
+from tests.cuda.calls import call, faults, same_bits_in_any_order
 from uov_jax import sparse
 
 CHANNELS = [1, 3, 17, 96, 130, 768]

@@ -91,17 +91,14 @@ class PairReader {
 template <typename Tile, int kThreads, typename T>
 UOV_DEVICE void copy_rows(Shared<T> tile, Global<const T> x, Shared<const int32_t> rows,
                           int channels, int first, int bytes) {
-  constexpr int kCopies = Tile::kLines * Tile::kChunks;
-  UOV_UNROLL
-  for (int begin = 0; begin < kCopies; begin += kThreads) {
-    const int i = begin + static_cast<int>(threadIdx.x);
-    if (kCopies % kThreads != 0 && i >= kCopies) break;
+  copy_chunks<Tile::kLines * Tile::kChunks, kThreads, T>(bytes, [&](int i) {
     const int line = i / Tile::kChunks, c = i % Tile::kChunks;
     const int column = first + c * Tile::kChunk;
     const int32_t row = rows[line];
-    copy_chunk<T>(tile + Tile::chunk(line, c), x + (static_cast<int64_t>(row) * channels + column),
-                  row < 0 ? 0 : channels - column, bytes);
-  }
+    return CopiedChunk<T>{tile + Tile::chunk(line, c),
+                          x + (static_cast<int64_t>(row) * channels + column),
+                          row < 0 ? 0 : channels - column, true};
+  });
 }
 
 template <typename T, int kTile>

@@ -350,6 +350,7 @@ Lane& meet_warp(Meeting meeting, unsigned mask, const Lane& brought, Site site,
     return warp.brought[lane];
   }
   act(warp.brought, mask);
+  clock.now = (clock.now & ~kThreadMask) | static_cast<Stamp>(running);  // `act` was others, too
   if (meeting == Meeting::kSyncWarp && mask == warp.lanes) {
     step_time();
     warp.barrier = clock.warp_barrier = clock.now & ~kThreadMask;

@@ -13,7 +13,7 @@
 #include "cuda/gather_gemm_dw.h"
 #include "cuda/handlers_list.h"
 #ifdef UOV_EMULATED
-#include "cuda/emulation/block.h"
+#include "cuda/emulation/grid.h"
 #endif
 
 // setup.py says for what it was compiled.

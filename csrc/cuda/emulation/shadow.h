@@ -140,8 +140,10 @@ inline Cell* global_cell(const void* pointer, bool make) {
 
 // [data, data + bytes) was written by what is no kernel, or is memory that nothing wrote yet.
 void mark(const void* data, size_t bytes, Stamp write);
+// The first of these bytes that nothing wrote, or -1.
+int64_t first_unwritten(const void* data, size_t bytes);
 
-// Of a new launch; forgets old ones where stamps or memory would run out.
+// Of a new launch; forgets all before it where stamps would run out.
 void begin_launch_stamps(int64_t blocks);
 // Of its next block.
 void begin_block_stamps();

@@ -13,7 +13,7 @@
 // bytes a row, of keys that are read it has 8.
 //
 // Launches of a plan of 5 levels, first kernel 5 or not: a memset, collect_keys, the sort (10
-// kernels and 10 memsets for more than some 5,000 rows of all levels, else 1 kernel), order_keys,
+// kernels and 10 memsets for more than some 2,000 rows of all levels, else 1 kernel), order_keys,
 // fill_maps. Those of a single submanifold map are as many.
 #include <cstdint>
 #include <stdexcept>
@@ -33,6 +33,7 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
+constexpr int kWarpsOfLevels = kMostLevels * kWarps;
 constexpr int64_t kMostRows = int64_t{1} << 28;
 constexpr unsigned kWholeWarp = 0xffffffffu;
 
@@ -50,7 +51,7 @@ UOV_DEVICE uint64_t field(uint64_t key, int bits, int number) {
 }
 
 // The key at `level` of the voxel that holds level 0's `key`.
-UOV_DEVICE uint64_t key_of_levels(uint64_t key, int level) {
+UOV_DEVICE uint64_t key_among_levels(uint64_t key, int level) {
   uint64_t result = kCoarse | (static_cast<uint64_t>(level - 1) << kLevelShift) |
                     ((key >> (3 * kFieldBits)) << (3 * kShortBits));
   for (int number = 0; number < 3; ++number) {
@@ -61,7 +62,7 @@ UOV_DEVICE uint64_t key_of_levels(uint64_t key, int level) {
 }
 
 // A voxel's key among those of its own level.
-UOV_DEVICE uint64_t key_of_level(uint64_t key) {
+UOV_DEVICE uint64_t key_within_level(uint64_t key) {
   if ((key & kCoarse) == 0) return key;
   uint64_t result = ((key >> (3 * kShortBits)) & ((uint64_t{1} << kBatchBits) - 1))
                     << (3 * kFieldBits);
@@ -107,7 +108,7 @@ struct Keys {
 // latter come is left to chance; they are sorted.
 UOV_KERNEL(kThreads)
 collect_keys(Rows rows, Levels levels, Keys to, HashTable table, Global<uint32_t> findings) {
-  UOV_SHARED(int32_t, first_of_warp, kMostLevels* kWarps);  // in its block, of every level
+  UOV_SHARED(int32_t, first_of_warp, kWarpsOfLevels);  // in its block, of every level
   UOV_SHARED(int32_t, first_of_block, kMostLevels);
   const int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   bool is_new = false;  // at level 0 each is
@@ -132,7 +133,7 @@ collect_keys(Rows rows, Levels levels, Keys to, HashTable table, Global<uint32_t
   int place[kMostLevels] = {};
   for (int level = 1; level < kMostLevels; ++level) {
     if (level >= levels.number) break;
-    is_new = is_new && insert(table, key_of_levels(key, level)).is_new;
+    is_new = is_new && insert(table, key_among_levels(key, level)).is_new;
     const uint32_t votes = __ballot_sync(kWholeWarp, is_new);
     place[level] = __popc(votes & lanes_below);
     depth += is_new ? 1 : 0;
@@ -155,7 +156,7 @@ collect_keys(Rows rows, Levels levels, Keys to, HashTable table, Global<uint32_t
   for (int level = 1; level < kMostLevels; ++level) {
     if (level > depth) break;
     const int32_t i = first_of_block[level] + first_of_warp[level * kWarps + warp] + place[level];
-    if (i < levels.capacity[level]) to.keys[levels.start[level] + i] = key_of_levels(key, level);
+    if (i < levels.capacity[level]) to.keys[levels.start[level] + i] = key_among_levels(key, level);
   }
 }
 
@@ -166,7 +167,7 @@ order_keys(Global<const uint64_t> sorted, int64_t n, Global<uint64_t> keys,
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= n) return;
   const uint64_t key = sorted[i];
-  keys[i] = key == kNoKey ? key : key_of_level(key);
+  keys[i] = key == kNoKey ? key : key_within_level(key);
   if (key != kNoKey && i > 0 && sorted[i - 1] == key) {
     atomic_min(findings, kDuplicate, static_cast<uint32_t>(i));
   }
@@ -190,7 +191,8 @@ UOV_DEVICE bool are_bad(const Rows& rows, const Sorted& sorted) {
 
 UOV_DEVICE bool are_refused(const Rows& rows, const Levels& levels, const Sorted& sorted) {
   bool refused = are_bad(rows, sorted);
-  for (int level = 1; level < levels.number; ++level) {
+  for (int level = 1; level < kMostLevels; ++level) {
+    if (level >= levels.number) break;
     refused = refused || voxels_of(rows, sorted, level) > levels.capacity[level];
   }
   return refused;

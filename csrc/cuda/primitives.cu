@@ -2,6 +2,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "cuda/primitives.h"
 
@@ -42,12 +43,14 @@ int64_t exclusive_sum_workspace(int64_t n) {
 template <typename Key>
 int64_t sort_pairs_workspace(int64_t n) {
   // A counter for each of 256 digits: of every tile of a pass, and of every pass over 2^28 items.
-  constexpr int64_t kDigits = 256 * sizeof(int32_t);
+  constexpr int64_t kDigits = 256;
   constexpr int64_t kPasses = sizeof(Key);
   constexpr int64_t kItemsOfPortion = int64_t{1} << 27;
   const int64_t portions = n / kItemsOfPortion + 1;
+  const int64_t counters = kDigits * (sizeof(int32_t) * tiles(n) +  //
+                                      sizeof(int64_t) * kPasses * portions);
   const int64_t spare = n * static_cast<int64_t>(sizeof(Key) + sizeof(int32_t));
-  return kFixedBytes + kDigits * (tiles(n) + kPasses * portions) + spare;
+  return kFixedBytes + counters + spare;
 }
 
 #ifdef UOV_EMULATED
@@ -105,7 +108,9 @@ void exclusive_sum(Stream stream, const int32_t* values, int32_t* sums, int64_t 
 template <typename Key>
 void sort_pairs(Stream stream, const Key* keys, Key* sorted_keys, const int32_t* values,
                 int32_t* sorted_values, int64_t n, int bits, void* workspace) {
-  const int count = checked_count(n);
+  // Whichever width of the count keeps CUDA 13.0 from spilling registers for Blackwell.
+  using Count = std::conditional_t<sizeof(Key) == 8, int64_t, int32_t>;
+  const Count count = checked_count(n);
   if (count == 0) return;
   size_t bytes = sort_pairs_workspace<Key>(n);
   check(cub::DeviceRadixSort::SortPairs(workspace, bytes, keys, sorted_keys, values, sorted_values,

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 # FaultKind of csrc/cuda/fault.h.
-FAULTS = ["none", "map entry", "row index"]
+FAULTS = [
+    "none",
+    "map entry",
+    "row index",
+    "coordinate range",
+    "coordinate stride",
+    "duplicate coordinate",
+    "point",
+    "count",
+]
 
 
 def call(

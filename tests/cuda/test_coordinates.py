@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -10,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.sparse.clouds import brute_force_map, random_coords
+from tests.cuda.calls import call, faults, same_bits_in_any_order
+from tests.sparse.clouds import random_coords
 from uov_jax import sparse
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse import reference
+from uov_jax.sparse.engine import engine
 
 NOTHING = np.iinfo(np.int32).max
-# csrc/cuda/fault.h
-RANGE, STRIDE, DUPLICATE, POINT, COUNT = 3, 4, 5, 6, 7
 
 
 def int32(*shape: int) -> jax.ShapeDtypeStruct:
@@ -26,15 +27,13 @@ def int32(*shape: int) -> jax.ShapeDtypeStruct:
 class Device:
     """The ops of coordinates on the emulated device."""
 
-    def __init__(self, emulated: Any):
+    def __init__(self, emulated: ModuleType):
         self.emulated = emulated
 
     def call(self, op: str, results: list[Any], sizes: list[int], *arguments: Any, **attributes):
-        workspace = jax.ShapeDtypeStruct((self.emulated.workspace_bytes(op, sizes),), jnp.uint8)
-        run = jax.ffi.ffi_call(f"uov_cuda_{op}", [*results, workspace])
         self.emulated.clear_fault(0)
-        found = jax.jit(lambda *a: run(*a, **attributes))(*arguments)
-        return [np.asarray(array) for array in found[:-1]]
+        found = call(self.emulated, op, results, *arguments, workspace=sizes, **attributes)
+        return [np.asarray(array) for array in found]
 
     def plan(self, coords: np.ndarray, count: int, spec: sparse.PlanSpec) -> list[np.ndarray]:
         """The flat results of `plan`; the counts are the last."""
@@ -84,12 +83,12 @@ class Device:
             cylindrical=cylindrical,
         )
 
-    def fault(self) -> tuple[int, ...]:
-        return tuple(self.emulated.fault(0))[:3]
+    def fault(self) -> tuple[str, int, int] | None:
+        return faults(self.emulated)
 
 
 @pytest.fixture
-def device(emulated: Any) -> Device:
+def device(emulated: ModuleType) -> Device:
     return Device(emulated)
 
 
@@ -167,7 +166,7 @@ def test_plans_are_the_cpu_s(device, cloud, spare, first_kernel):
     spec = roomy(max(1, len(coords) + spare), first_kernel=first_kernel)
     found = device.plan(padded(coords, spec.capacity), len(coords), spec)
     assert_equal(found, flat(sparse.build_plan(coords, spec)))
-    assert device.fault() == (0, 0, 0)
+    assert device.fault() is None
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, 4])
@@ -192,28 +191,19 @@ def test_levels_and_strided_maps_against_look_up(device):
     spec = roomy(360)
     found = device.plan(padded(coords, 360), 350, spec)
     same, steps, counts = found[:5], found[5:-1], found[-1]
-    np.testing.assert_array_equal(same[0][:, :350], brute_force_map(coords, 3))
+    np.testing.assert_array_equal(same[0][:, :350], reference.submanifold_map(coords, 3))
     fine = coords
     for level in range(4):
-        step = 2**level
-        down, up, coarse = steps[3 * level : 3 * level + 3]
-        parents = np.concatenate([fine[:, :1], fine[:, 1:] // (2 * step) * (2 * step)], axis=1)
-        expected, parent_of = np.unique(parents, axis=0, return_inverse=True)
-        n = len(expected)
+        down, up, found_coords = steps[3 * level : 3 * level + 3]
+        coarse, forward, back = reference.strided_maps(fine, 2**level)
+        n = len(coarse)
         assert counts[level + 1] == n
-        np.testing.assert_array_equal(coarse[:n], expected)
-        assert np.all(coarse[n:] == -1)
-        slot = (fine - parents)[:, 1:] // step @ [1, 2, 4]
-        rows = np.arange(len(fine))
-        expected_down, expected_up = np.full_like(down, -1), np.full_like(up, -1)
-        expected_down[slot, parent_of.reshape(-1)] = rows
-        expected_up[slot, rows] = parent_of.reshape(-1)
-        np.testing.assert_array_equal(down, expected_down)
-        np.testing.assert_array_equal(up, expected_up)
-        np.testing.assert_array_equal(
-            same[level + 1][:, :n], brute_force_map(expected, 3, 2 * step)
-        )
-        fine = expected
+        maps = (same[level + 1], reference.submanifold_map(coarse, 3, 2 ** (level + 1)))
+        for array, expected in ((found_coords.T, coarse.T), (down, forward), (up, back), maps):
+            valid = expected.shape[1]
+            np.testing.assert_array_equal(array[:, :valid], expected)
+            assert np.all(array[:, valid:] == -1)
+        fine = coarse
 
 
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
@@ -227,7 +217,7 @@ def test_a_level_that_overflows_connects_nothing_and_is_counted(device, level, m
     *arrays, found = device.plan(coords, 500, spec)
     np.testing.assert_array_equal(found, counts)
     assert all(np.all(array == -1) for array in arrays)
-    assert device.fault() == (0, 0, 0)
+    assert device.fault() is None
 
 
 def cpu_error(coords: np.ndarray, stride: int = 1) -> str:
@@ -256,13 +246,13 @@ def test_coordinates_out_of_range_connect_nothing(device, bad):
     *arrays, counts = device.plan(coords, 40, roomy(40))
     assert all(np.all(array == -1) for array in arrays)
     assert np.all(counts == NOTHING)
-    assert device.fault() == (RANGE, 23, 0)
+    assert device.fault() == ("coordinate range", 23, 0)
     assert np.all(device.submanifold_map(coords, 40, 3) == -1)
-    assert device.fault() == (RANGE, 23, 0)
+    assert device.fault() == ("coordinate range", 23, 0)
     # What stands past the valid rows is nobody's business.
     found = device.plan(coords, 2, roomy(40))
     assert_equal(found, flat(sparse.build_plan(coords[:2], roomy(40))))
-    assert device.fault() == (0, 0, 0)
+    assert device.fault() is None
 
 
 def test_duplicates_connect_nothing(device):
@@ -271,7 +261,7 @@ def test_duplicates_connect_nothing(device):
     coords[400] = coords[11]
     named = re.search(r"in rows (\d+) and (\d+)", cpu_error(coords))
     assert named is not None
-    expected = (DUPLICATE, int(named[1]), int(named[2]))
+    expected = ("duplicate coordinate", int(named[1]), int(named[2]))
     *arrays, counts = device.plan(coords, 600, roomy(600, first_kernel=5))
     assert all(np.all(array == -1) for array in arrays)
     assert np.all(counts == NOTHING)
@@ -285,7 +275,7 @@ def test_coordinates_off_the_stride_connect_nothing(device):
     coords[31] = (0, 4, 2, 0)
     assert "in row 31 is not a multiple of the tensor stride 4" in cpu_error(coords, stride=4)
     assert np.all(device.submanifold_map(coords, 50, 3, stride=4) == -1)
-    assert device.fault() == (STRIDE, 31, 4)
+    assert device.fault() == ("coordinate stride", 31, 4)
 
 
 @pytest.mark.parametrize("count", [-1, 41, 2**31 - 1, -(2**31)])
@@ -294,9 +284,9 @@ def test_counts_of_rows_that_are_not_there(device, count):
     *arrays, counts = device.plan(coords, count, roomy(40))
     assert all(np.all(array == -1) for array in arrays)
     assert np.all(counts == NOTHING)
-    assert device.fault() == (COUNT, count, 40)
+    assert device.fault() == ("count", count, 40)
     assert np.all(device.submanifold_map(coords, count, 3) == -1)
-    assert device.fault() == (COUNT, count, 40)
+    assert device.fault() == ("count", count, 40)
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
@@ -305,7 +295,7 @@ def test_counts_of_rows_that_are_not_there(device, count):
 def test_submanifold_maps_against_look_up(device, kernel, stride, dilation):
     coords = random_coords(np.random.default_rng(11), 330, extent=5, stride=stride)
     found = device.submanifold_map(padded(coords, 400), 330, kernel, stride, dilation)
-    expected = brute_force_map(coords, kernel, stride, dilation)
+    expected = reference.submanifold_map(coords, kernel, stride, dilation)
     np.testing.assert_array_equal(found[:, :330], expected)
     assert np.all(found[:, 330:] == -1)
     host = sparse.submanifold_map(padded(coords, 400), 330, kernel, stride, dilation)
@@ -319,7 +309,7 @@ def test_derived_coordinates_are_legal_at_their_own_stride_alone(device):
     coords = np.array([[0, -65008, 0, 0]], np.int32)
     assert device.submanifold_map(coords, 1, 3, stride=16).max() == 0
     assert device.submanifold_map(coords, 1, 3, stride=8).max() == -1
-    assert device.fault() == (RANGE, 0, 0)
+    assert device.fault() == ("coordinate range", 0, 0)
 
 
 def test_no_map_of_no_rows(device):
@@ -431,7 +421,7 @@ def test_voxels_are_the_cpu_s(device, points, cylindrical):
     np.testing.assert_array_equal(inverse, expected.inverse)
     assert np.all(coords[n:] == -1)
     assert np.all(first[n:] == -1)
-    assert device.fault() == (0, 0, 0)
+    assert device.fault() is None
 
 
 def test_voxels_against_look_up(device):
@@ -458,7 +448,7 @@ def test_points_without_a_voxel(device, bad, axis, cylindrical):
     *arrays, voxels = device.voxelize(points, size, cylindrical)
     assert voxels == NOTHING
     assert all(np.all(array == -1) for array in arrays)
-    assert device.fault() == (POINT, 321, 0)
+    assert device.fault() == ("point", 321, 0)
 
 
 def test_points_at_the_ends_of_the_range(device):
@@ -469,18 +459,25 @@ def test_points_at_the_ends_of_the_range(device):
 
 
 def test_the_order_of_blocks_and_threads_changes_nothing(device):
-    coords = CLOUDS["wall"]()
-    spec = roomy(1600, first_kernel=5)
-    points = points_of(7, 2000, spread=1.0)
-    plans, voxels = [], []
-    for order in range(4):
-        device.emulated.use_order(order)
-        plans.append(device.plan(padded(coords, 1600), len(coords), spec))
-        voxels.append(device.voxelize(points, (0.5, 0.5, 0.5), True))
-    for again in plans[1:]:
-        assert_equal(again, plans[0])
-    for again in voxels[1:]:
-        assert_equal(again, voxels[0])
+    coords, points = CLOUDS["wall"](), points_of(7, 2000, spread=1.0)
+    padding, spec = padded(coords, 1600), roomy(1600, first_kernel=5)
+    size = (0.5, 0.5, 0.5)
+    same_bits_in_any_order(device.emulated, lambda: device.plan(padding, len(coords), spec))
+    same_bits_in_any_order(device.emulated, lambda: device.voxelize(points, size, True))
+
+
+def test_the_order_of_blocks_and_threads_changes_no_fault(device):
+    coords, points = random_coords(np.random.default_rng(8), 600), points_of(7, 600)
+    coords[300:] = coords[:300]
+    points[::7] = np.nan
+
+    def run() -> tuple[Any, ...]:
+        plan = device.plan(coords, 600, roomy(600, 2))
+        _, *rows = device.fault()
+        voxels = device.voxelize(points, (1.0, 1.0, 1.0), False)
+        return plan, voxels, rows, device.fault()[1]
+
+    same_bits_in_any_order(device.emulated, run)
 
 
 def test_a_whole_sweep(device):
@@ -495,6 +492,34 @@ def test_a_whole_sweep(device):
     rows = np.pad(expected.coords, ((0, 0), (1, 0)))
     spec = sparse.PlanSpec(n, fractions=sparse.plan.ROOMY_FRACTIONS)
     assert_equal(device.plan(rows, n, spec), flat(sparse.build_plan(rows, spec)))
+
+
+def test_workspaces_that_are_too_small_are_refused(device):
+    coords, count, points = (
+        random_coords(np.random.default_rng(0), 50),
+        np.int32(50),
+        points_of(0, 50),
+    )
+    size = {"size_x": np.float32(1), "size_y": np.float32(1), "size_z": np.float32(1)}
+    calls = {
+        "plan": ([int32(27, 50), int32(1)], [1, 0, 1], (coords, count)),
+        "submanifold_map": ([int32(27, 50)], [1, 3], (coords, count)),
+        "voxelize": ([int32(50, 3), int32(50), int32(50), int32()], [0], (points,)),
+    }
+    attributes = {
+        "plan": {"levels": 1, "first_kernel_5": False},
+        "submanifold_map": {"kernel": 3, "tensor_stride": 1, "dilation": 1},
+        "voxelize": {**size, "cylindrical": False},
+    }
+    for op, (results, sizes, arguments) in calls.items():
+        with pytest.raises(jax.errors.JaxRuntimeError, match=f"{op}: the workspace has"):
+            device.call(op, results, sizes, *arguments, **attributes[op])
+
+
+def test_coordinates_and_rows_of_level_0_must_be_as_many(device):
+    coords = random_coords(np.random.default_rng(0), 50)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="as many coordinates as rows of level 0"):
+        device.plan(coords, 50, roomy(49))
 
 
 def test_workspaces_are_known_without_a_device(device):

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cuda/fault_memory.h"
+#include "cuda/gather_gemm.h"
+#include "cuda/gather_gemm_dw.h"
 #include "cuda/handlers_list.h"
 #ifdef UOV_EMULATED
 #include "cuda/emulation/block.h"
@@ -58,6 +60,10 @@ PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
   m.def("fault", &uov::cuda::fault, py::arg("device"),
         "What a kernel on this device reported first: kind, two numbers, 0; zeros if nothing.");
   m.def("clear_fault", &uov::cuda::clear_fault, py::arg("device"));
+  m.def("use_gather_tile", &uov::cuda::use_gather_tile, py::arg("tile"),
+        "From now on this tile of every gather_gemm, by its number in tiles.h; -1: the table's.");
+  m.def("use_gradient_tile", &uov::cuda::use_gradient_tile, py::arg("tile"),
+        "The same of gather_gemm_dw.");
   m.def(
       "built_for", [] { return UOV_CUDA_BUILT_FOR; },
       "The architectures and the compiler of this build.");

@@ -32,6 +32,8 @@ struct Warp {
 
 struct Thread {
   Fibre fibre;
+  int stack = 0;  // once it has begun
+  bool begun = false;
   Site barrier;  // where it waits for the block
   bool at_barrier = false;
   std::vector<Copy> copies;
@@ -52,6 +54,9 @@ std::minstd_rand random_order;
 const Grid* grid = nullptr;
 Fibre scheduler;
 Stacks stacks;
+std::vector<int> spare_stacks;
+int used_stacks = 0;
+int pending_copies = 0;
 Thread threads[kMostThreads];
 Warp warps[kMostWarps];
 int running = -1;
@@ -91,18 +96,42 @@ const char* name_of(Meeting meeting) {
   return "nothing";
 }
 
-// Goes on with a thread of the running one's block; comes back when that thread is chosen again.
-void change_to(int thread) {
-  Fibre& from = running < 0 ? scheduler : threads[running].fibre;
-  running = thread;
-  if (thread < 0) {
-    Fibre::change(from, scheduler);
-    return;
+void thread_main();
+
+// The thread gets a stack.
+void begin(Thread& thread) {
+  if (spare_stacks.empty()) {
+    thread.stack = used_stacks++;
+  } else {
+    thread.stack = spare_stacks.back();
+    spare_stacks.pop_back();
   }
+  // Stacks that begin at the same address of their pages would share the same lines of the cache.
+  const size_t bytes = Stacks::kBytes - static_cast<size_t>(thread.stack * 832 % 16384);
+  thread.fibre.begin(stacks.get(thread.stack), bytes, &thread_main);
+  thread.begun = true;
+}
+
+// `thread` is what runs from now on.
+void become(int thread) {
+  running = thread;
   warp_of(thread).ready &= ~bit_of(thread);
   clock.now = (clock.now & ~kThreadMask) | static_cast<Stamp>(thread);
   clock.warp_barrier = warp_of(thread).barrier;
   threadIdx.x = static_cast<unsigned>(thread);
+}
+
+// Goes on with a thread of the running one's block, or with the scheduler (-1); comes back when
+// that chooses the running one again.
+void change_to(int thread) {
+  Fibre& from = running < 0 ? scheduler : threads[running].fibre;
+  if (thread < 0) {
+    running = -1;
+    Fibre::change(from, scheduler);
+    return;
+  }
+  if (!threads[thread].begun) begin(threads[thread]);
+  become(thread);
   Fibre::change(from, threads[thread].fibre);
 }
 
@@ -113,22 +142,31 @@ int next_ready(int warp, int lane) {
   const unsigned later = ready & ~((2u << lane) - 1);
   return warp * kLanes + __builtin_ctz(later != 0 ? later : ready);
 }
+int next_ready() { return next_ready(running / kLanes, running % kLanes); }
 
 // Leaves the running thread.
-void leave() { change_to(next_ready(running / kLanes, running % kLanes)); }
+void leave() { change_to(next_ready()); }
 
+// Where a stack begins: with one thread, then with those that have not begun when one has ended.
 void thread_main() {
-  try {
-    grid->kernel(grid->arguments);
-  } catch (...) {
-    failure = std::current_exception();
+  for (;;) {
+    try {
+      grid->kernel(grid->arguments);
+    } catch (...) {
+      failure = std::current_exception();
+      change_to(-1);
+    }
+    warp_of(running).ended |= bit_of(running);
+    ++ended;
+    const int next = next_ready(), stack = threads[running].stack;
+    if (next < 0 || threads[next].begun) {
+      spare_stacks.push_back(stack);
+      change_to(next);
+    }
+    become(next);
+    threads[next].begun = true;
+    threads[next].stack = stack;
   }
-  if (failure != nullptr) {
-    change_to(-1);
-  }
-  warp_of(running).ended |= bit_of(running);
-  ++ended;
-  leave();
 }
 
 void step_time() {
@@ -188,6 +226,7 @@ void release_block() {
 
 // What no thread waited for has landed once the block is over; the next one begins with nothing.
 void end_copies() {
+  if (pending_copies == 0) return;
   for (Thread& thread : threads) {
     for (const Copy& copy : thread.copies) {
       for (int b = 0; b < copy.bytes; b += 4) {
@@ -197,6 +236,7 @@ void end_copies() {
     thread.copies.clear();
     thread.groups.clear();
   }
+  pending_copies = 0;
 }
 
 void run_block(std::vector<int>& order) {
@@ -204,10 +244,10 @@ void run_block(std::vector<int>& order) {
   shared_arrays.clear();
   shared_end = (grid->shared_bytes + 15) / 16 * 16;
   at_barrier = ended = 0;
+  spare_stacks.clear();
+  used_stacks = 0;
   for (int t = 0; t < grid->threads; ++t) {
-    // Stacks that begin at the same address of their pages would share the same lines of the cache.
-    const size_t bytes = Stacks::kBytes - static_cast<size_t>(t * 832 % 16384);
-    threads[t].fibre.begin(stacks.get(t), bytes, &thread_main);
+    threads[t].begun = false;
     threads[t].at_barrier = false;
   }
   for (int w : order) {
@@ -310,6 +350,7 @@ Lane& meet_warp(Meeting meeting, unsigned mask, const Lane& brought, Site site,
     return warp.brought[lane];
   }
   act(warp.brought, mask);
+  clock.now = (clock.now & ~kThreadMask) | static_cast<Stamp>(running);  // `act` was others, too
   if (meeting == Meeting::kSyncWarp && mask == warp.lanes) {
     step_time();
     warp.barrier = clock.warp_barrier = clock.now & ~kThreadMask;
@@ -322,13 +363,16 @@ Lane& meet_warp(Meeting meeting, unsigned mask, const Lane& brought, Site site,
 void maybe_pause() {
   if (random_below(4) != 0) return;
   const bool other_warp = random_below(4) == 0;
-  const int next = next_ready(running / kLanes, running % kLanes);
+  const int next = next_ready();
   if (!other_warp && next < 0) return;
   warp_of(running).ready |= bit_of(running);
   change_to(other_warp ? -1 : next);
 }
 
-void add_copy(const Copy& copy) { threads[running].copies.push_back(copy); }
+void add_copy(const Copy& copy) {
+  threads[running].copies.push_back(copy);
+  ++pending_copies;
+}
 
 void commit_copies() {
   Thread& thread = threads[running];
@@ -354,6 +398,7 @@ void wait_for_copies(int pending) {
       land_copy(*shared_cell(static_cast<const char*>(copy.to) + b));
     }
   }
+  pending_copies -= copies;
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + copies);
   thread.groups.erase(thread.groups.begin(), thread.groups.begin() + landing);
 }

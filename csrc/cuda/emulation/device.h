@@ -48,7 +48,9 @@ inline dim3 blockDim, gridDim;
 #define UOV_DEVICE inline
 #define UOV_HOST_DEVICE inline
 #define UOV_UNROLL
+#define UOV_ROLLED
 #define UOV_KERNEL(threads) void
+#define UOV_KERNEL_OF_MANY(threads, blocks) void
 #define UOV_SHARED(T, name, count) \
   static char name##_key;          \
   const ::uov::cuda::Shared<T> name = ::uov::cuda::emulated::shared_array<T>(&name##_key, count)

@@ -162,12 +162,6 @@ Conflict read_word_atomically(Space space, Cell& word, unsigned bytes) {
   return for_bytes(word, bytes, [&](Cell& cell) { return read_atomically(space, cell); });
 }
 
-Conflict begin_copy(Cell& word) {
-  const Conflict conflict = write_word(Space::kShared, word, 15);
-  if (conflict.what == nullptr) word = {kPending | thread_of(clock.now), 0};
-  return conflict;
-}
-
 Cell* find_page(uintptr_t number, bool make) {
   Page& cached = cached_pages[number % kCachedPages];
   const auto found = pages.find(number);

@@ -48,6 +48,12 @@ using Global = T*;
 template <typename T>
 using Shared = T*;
 
+// Shared memory from p on, taken for numbers of another kind.
+template <typename U, typename T>
+UOV_DEVICE Shared<U> shared_as(T* p) {
+  return reinterpret_cast<U*>(p);
+}
+
 // On the host: `count` numbers at `data`. Null stands for none.
 template <typename T>
 Global<T> global(T* data, int64_t /*count*/) {

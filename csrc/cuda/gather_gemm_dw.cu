@@ -50,40 +50,41 @@ class PairReader {
  public:
   UOV_DEVICE PairReader(const WeightGradient<T>& g, int offset, int pairs, int part, int parts)
       : g_(g),
-        list_(static_cast<int64_t>(offset) * g.rows_out),
+        offset_(offset),
         pairs_(pairs),
-        lane_(static_cast<int>(threadIdx.x)),
-        stride_(static_cast<int64_t>(parts) * kDepth),
-        next_(static_cast<int64_t>(part) * kDepth + lane_) {
-    if (lane_ >= kDepth) return;
+        stride_(parts * kDepth),
+        next_(part * kDepth + static_cast<int>(threadIdx.x)) {
+    if (!reads()) return;
     read();
     read();
   }
 
   // Writes the next run's pairs: rows of x and of dy, or -1.
   UOV_DEVICE void put(Shared<int32_t> sources, Shared<int32_t> targets) {
-    if (lane_ >= kDepth) return;
+    if (!reads()) return;
+    const int lane = static_cast<int>(threadIdx.x);
     const int32_t source = target_ < 0 ? -1 : checked_entry(source_, g_.rows_in, g_.fault);
-    sources[lane_] = source;
-    targets[lane_] = source < 0 ? -1 : target_;
+    sources[lane] = source;
+    targets[lane] = source < 0 ? -1 : target_;
     read();
   }
 
  private:
+  static UOV_DEVICE bool reads() { return threadIdx.x < kDepth; }
+
   UOV_DEVICE void read() {
+    const int64_t list = static_cast<int64_t>(offset_) * g_.rows_out;
     target_ = next_target_;
-    source_ = target_ < 0 ? -1 : g_.map[list_ + target_];
-    next_target_ = next_ >= pairs_ ? -1
-                   : g_.listed     ? g_.pair_rows[list_ + next_]
-                                   : static_cast<int32_t>(next_);
+    source_ = target_ < 0 ? -1 : g_.map[list + target_];
+    next_target_ = -1;
+    if (next_ >= pairs_) return;
+    next_target_ = g_.listed ? g_.pair_rows[list + next_] : next_;
     next_ += stride_;
   }
 
   const WeightGradient<T>& g_;
-  const int64_t list_;
-  const int pairs_, lane_;
-  const int64_t stride_;
-  int64_t next_;
+  const int offset_, pairs_, stride_;
+  int next_;
   int32_t target_ = -1, source_ = -1, next_target_ = -1;
 };
 
@@ -91,13 +92,10 @@ class PairReader {
 template <typename Tile, int kThreads, typename T>
 UOV_DEVICE void copy_rows(Shared<T> tile, Global<const T> x, Shared<const int32_t> rows,
                           int channels, int first, int bytes) {
-  copy_chunks<Tile::kLines * Tile::kChunks, kThreads, T>(bytes, [&](int i) {
-    const int line = i / Tile::kChunks, c = i % Tile::kChunks;
-    const int column = first + c * Tile::kChunk;
+  copy_tile<Tile, kThreads, T>(tile, bytes, [&](int line, int inner) {
     const int32_t row = rows[line];
-    return CopiedChunk<T>{tile + Tile::chunk(line, c),
-                          x + (static_cast<int64_t>(row) * channels + column),
-                          row < 0 ? 0 : channels - column, true};
+    const int64_t from = static_cast<int64_t>(row) * channels + first + inner;
+    return ChunkSource<T>{x + from, row < 0 ? 0 : channels - (first + inner), true};
   });
 }
 
@@ -112,7 +110,8 @@ struct GradientLayout {
 };
 
 template <typename T, typename Multiply, int kTile>
-UOV_KERNEL_OF_MANY(kGradientTiles[kTile].threads(), kGradientTiles[kTile].blocks())
+UOV_KERNEL_OF_MANY(kGradientTiles[kTile].threads(),
+                   blocks_together(kGradientTiles[kTile], Multiply::kPrecision, sizeof(T)))
 gather_gemm_dw_kernel(WeightGradient<T> g) {
   constexpr Tile kShape = kGradientTiles[kTile];
   constexpr int kStages = kShape.stages;

@@ -72,33 +72,53 @@ UOV_DEVICE void copy_part_of_chunk(Shared<T> to, Global<const T> from, int there
   }
 }
 
-// A chunk that a thread copies, if it is `wanted`.
+// Where a chunk of a tile comes from: how many of its numbers are there, and whether anything reads
+// it.
 template <typename T>
-struct CopiedChunk {
-  Shared<T> to;
+struct ChunkSource {
   Global<const T> from;
   int there;
   bool wanted;
 };
 
-// Begins to copy what of a tile a thread has to: `copies` chunks of the block's threads, of which
-// describe(i) says where they lie, where they come from and how many of their numbers are there:
-// all or none where 16 bytes move at once.
-template <int kCopies, int kThreads, typename T, typename Describe>
-UOV_DEVICE void copy_chunks(int bytes, Describe&& describe) {
+// Begins to copy a tile by all threads of a block. source(line, place) is the ChunkSource of the
+// chunk with the numbers place.. of a line; all of its numbers are there or none is if 16 bytes may
+// move at once.
+template <typename Tile, int kThreads, typename T, typename Source>
+UOV_DEVICE void copy_tile(Shared<T> tile, int bytes, Source&& source) {
+  // Threads next to each other copy chunks of a line that are; a thread always the same one of so
+  // many, of every so many lines.
+  constexpr int kUnit = Tile::kChunks % 8 == 0 ? 8 : 4, kUnits = Tile::kChunks / kUnit;
+  constexpr int kLinesAtOnce = kThreads / kUnit;
+  static_assert(Tile::kChunks % kUnit == 0 && kLinesAtOnce % 8 == 0);
   const int thread = static_cast<int>(threadIdx.x);
+  const int first_line = thread / kUnit, c = thread % kUnit;
   if (bytes == 16) {
     UOV_UNROLL
-    for (int first = 0; first < kCopies; first += kThreads) {
-      if (kCopies % kThreads != 0 && first + thread >= kCopies) break;
-      const CopiedChunk<T> chunk = describe(first + thread);
-      if (chunk.wanted) copy_async<16>(chunk.to, chunk.from, chunk.there > 0);
+    for (int lines = 0; lines < Tile::kLines; lines += kLinesAtOnce) {
+      const int line = first_line + lines;
+      if (Tile::kLines % kLinesAtOnce != 0 && line >= Tile::kLines) break;
+      UOV_UNROLL
+      for (int u = 0; u < kUnits; ++u) {
+        const ChunkSource<T> chunk = source(line, (u * kUnit + c) * Tile::kChunk);
+        // Lines that are a multiple of eight apart have their chunks in the same places.
+        const int to = kUnit == Tile::kGroup ? Tile::chunk(first_line, c) + u * kUnit * Tile::kChunk
+                                             : Tile::chunk(first_line, u * kUnit + c);
+        if (chunk.wanted) {
+          copy_async<16>(tile + (to + lines * Tile::kLineNumbers), chunk.from, chunk.there > 0);
+        }
+      }
     }
   } else {
     UOV_ROLLED
-    for (int i = thread; i < kCopies; i += kThreads) {
-      const CopiedChunk<T> chunk = describe(i);
-      if (chunk.wanted) copy_part_of_chunk<T>(chunk.to, chunk.from, chunk.there, bytes);
+    for (int line = first_line; line < Tile::kLines; line += kLinesAtOnce) {
+      UOV_ROLLED
+      for (int u = 0; u < kUnits; ++u) {
+        const ChunkSource<T> chunk = source(line, (u * kUnit + c) * Tile::kChunk);
+        if (!chunk.wanted) continue;
+        copy_part_of_chunk<T>(tile + Tile::chunk(line, u * kUnit + c), chunk.from, chunk.there,
+                              bytes);
+      }
     }
   }
 }

@@ -49,9 +49,14 @@ struct Tile {
   constexpr int column_warps() const { return columns / warp_columns; }
   constexpr int warps() const { return rows / kWarpRows * column_warps(); }
   constexpr int threads() const { return warps() * kWarp; }
-  // On a processor at a time, by its registers: sixteen warps with 128 of them a thread.
-  constexpr int blocks() const { return 16 / warps(); }
 };
+
+// Blocks that have room on a processor by their registers: sixteen warps with 128 of them a thread.
+// Rounding float32 to bfloat16 takes more than that of the warps with the most sums.
+constexpr int blocks_together(const Tile& tile, Precision precision, int bytes) {
+  const bool rounds = precision == Precision::kBfloat16 && bytes == 4;
+  return rounds && tile.warp_columns > 48 ? 8 / tile.warps() : 16 / tile.warps();
+}
 
 // Of gather_gemm: rows of the result x channels of the result. Of 128 x 96 and wider, two stages
 // let two blocks be on an A100's processor.

@@ -85,26 +85,7 @@ class WarpProduct {
   UOV_DEVICE void add(Shared<const T> left, Shared<const T> right, int depth) {
     UOV_UNROLL
     for (int d = 0; d < kDepth; d += kStep) {
-      if (d >= depth) break;
-      uint32_t a[kRowBlocks][4];
-      UOV_UNROLL
-      for (int i = 0; i < kRowBlocks; ++i) load_rows(a[i], left, i, d);
-      UOV_UNROLL
-      for (int j = 0; j < kColumnBlocks; ++j) {
-        uint32_t b[2][2];
-        load_columns(b, right, j, d);
-        UOV_UNROLL
-        for (int half = 0; half < 2; ++half) {
-          UOV_UNROLL
-          for (int i = 0; i < kRowBlocks; ++i) {
-            if constexpr (kTf32) {
-              multiply_tf32(sums_[i][2 * j + half], a[i], b[half]);
-            } else {
-              multiply_bfloat16(sums_[i][2 * j + half], a[i], b[half]);
-            }
-          }
-        }
-      }
+      if (d < depth) add_step(left, right, d);
     }
   }
 
@@ -133,6 +114,28 @@ class WarpProduct {
   static constexpr bool kTf32 = Multiply::kPrecision == Precision::kTf32;
   static constexpr int kRowBlocks = kWarpRows / 16, kColumnBlocks = kColumns / 16;
   static_assert(kColumns % 16 == 0);
+
+  UOV_DEVICE void add_step(Shared<const T> left, Shared<const T> right, int depth) {
+    uint32_t a[kRowBlocks][4];
+    UOV_UNROLL
+    for (int i = 0; i < kRowBlocks; ++i) load_rows(a[i], left, i, depth);
+    UOV_UNROLL
+    for (int j = 0; j < kColumnBlocks; ++j) {
+      uint32_t b[2][2];
+      load_columns(b, right, j, depth);
+      UOV_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        UOV_UNROLL
+        for (int i = 0; i < kRowBlocks; ++i) {
+          if constexpr (kTf32) {
+            multiply_tf32(sums_[i][2 * j + half], a[i], b[half]);
+          } else {
+            multiply_bfloat16(sums_[i][2 * j + half], a[i], b[half]);
+          }
+        }
+      }
+    }
+  }
 
   UOV_DEVICE void load_rows(uint32_t (&a)[4], Shared<const T> tile, int block, int depth) const {
     if constexpr (sizeof(T) == 2) {

@@ -20,7 +20,7 @@ from tests.sparse.clouds import (
 
 FLOAT32, TF32, BFLOAT16 = 0, 1, 2
 # kGatherTiles and kGradientTiles of csrc/cuda/tiles.h: those that float32 products have, and all.
-GATHER_TILES = {FLOAT32: [0, 1], TF32: [0, 1, 2, 3, 4], BFLOAT16: [0, 1, 2, 3, 4]}
+GATHER_TILES = {FLOAT32: [0, 1, 2], TF32: [0, 1, 2, 3, 4], BFLOAT16: [0, 1, 2, 3, 4]}
 GRADIENT_TILES = {FLOAT32: [0], TF32: [0, 1, 2], BFLOAT16: [0, 1, 2]}
 MAP_ENTRY = 1  # FaultKind::kMapEntry
 # Rows within which a schedule orders them: kStretchBits of csrc/cuda/schedule.cu.

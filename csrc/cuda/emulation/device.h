@@ -309,6 +309,11 @@ using Global = emulated::Array<T, emulated::Space::kGlobal>;
 template <typename T>
 using Shared = emulated::Array<T, emulated::Space::kShared>;
 
+template <typename U, typename T>
+Shared<U> shared_as(const Shared<T>& p) {
+  return p.template as<U>();
+}
+
 template <typename T>
 Global<T> global(T* data, int64_t count) {
   if (reinterpret_cast<uintptr_t>(data) % alignof(T) != 0 || count < 0) {

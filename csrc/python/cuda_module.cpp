@@ -30,10 +30,8 @@ namespace {
 
 py::dict handlers() {
   py::dict result;
-#define UOV_ADD_HANDLER(name)                                                            \
-  if (uov_##name##_cuda != nullptr) {                                                    \
-    result["uov_cuda_" #name] = py::capsule(reinterpret_cast<void*>(uov_##name##_cuda)); \
-  }
+#define UOV_ADD_HANDLER(name) \
+  result["uov_cuda_" #name] = py::capsule(reinterpret_cast<void*>(uov_##name##_cuda));
   UOV_FOR_EACH_CUDA_HANDLER(UOV_ADD_HANDLER)
 #undef UOV_ADD_HANDLER
   return result;
@@ -44,7 +42,7 @@ int64_t workspace_bytes(const std::string& op, const std::vector<int64_t>& sizes
     throw std::invalid_argument("sizes must not be negative");
   }
 #define UOV_ASK(name) \
-  if (op == #name && uov_##name##_workspace != nullptr) return uov_##name##_workspace(sizes);
+  if (op == #name) return uov_##name##_workspace(sizes);
   UOV_FOR_EACH_CUDA_WORKSPACE(UOV_ASK)
 #undef UOV_ASK
   throw std::invalid_argument("no op with a workspace is called " + op);

@@ -156,6 +156,9 @@ def readable_names(names: Iterable[str]) -> dict[str, str]:
 def shortened(name: str) -> str:
     """A function's name without its result, its parameters and the namespaces that all have."""
     name = re.sub(r"\(anonymous namespace\)::|uov::cuda::|uov::|^void ", "", name)
+    # Of CUB's, whose names are lines long, what it does.
+    if (found := re.match(r"cub::\w+::(?:\w+::)*(\w+)", name)) is not None:
+        return f"cub::{found[1]}"
     depth = 0
     for place, letter in enumerate(name):
         depth += (letter == "<") - (letter == ">")

@@ -25,8 +25,12 @@
 #define UOV_HOST_DEVICE __host__ __device__ __forceinline__
 // Before a loop whose number of passes is known when it is compiled: no loop is left of it.
 #define UOV_UNROLL _Pragma("unroll")
+// Before a loop that is to stay one.
+#define UOV_ROLLED _Pragma("unroll 1")
 // A kernel of blocks of at most so many threads.
 #define UOV_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// The same of which so many are to have room on a processor: a bound for their registers.
+#define UOV_KERNEL_OF_MANY(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 // Memory that a block's threads share: a Shared<T> of `count` numbers, known when it is compiled.
 #define UOV_SHARED(T, name, count)                 \
   __shared__ __align__(16) T name##_memory[count]; \
@@ -43,6 +47,12 @@ template <typename T>
 using Global = T*;
 template <typename T>
 using Shared = T*;
+
+// Shared memory from p on, taken for numbers of another kind.
+template <typename U, typename T>
+UOV_DEVICE Shared<U> shared_as(T* p) {
+  return reinterpret_cast<U*>(p);
+}
 
 // On the host: `count` numbers at `data`. Null stands for none.
 template <typename T>

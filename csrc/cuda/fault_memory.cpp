@@ -11,8 +11,12 @@ namespace {
 
 #ifdef UOV_EMULATED
 
+// All devices are the same, the CPU.
 int current_device() { return 0; }
-int32_t* allocate(int) { return new int32_t[kFaultNumbers]; }
+int32_t* numbers_of(int) {
+  static int32_t numbers[kFaultNumbers] = {};
+  return numbers;
+}
 
 #else
 
@@ -33,8 +37,6 @@ int32_t* allocate(int device) {
   return static_cast<int32_t*>(memory);
 }
 
-#endif
-
 // Under unified addressing, which all 64-bit devices have, one address is both sides'.
 int32_t* numbers_of(int device) {
   static std::mutex mutex;
@@ -47,6 +49,8 @@ int32_t* numbers_of(int device) {
   }
   return numbers;
 }
+
+#endif
 
 }  // namespace
 

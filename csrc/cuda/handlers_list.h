@@ -36,12 +36,10 @@
   X(plan)                              \
   X(voxelize)
 
-// Weak while not all of them are written: a missing one is null.
-#define UOV_DECLARE_HANDLER(name) \
-  extern "C" __attribute__((weak)) XLA_FFI_Error* uov_##name##_cuda(XLA_FFI_CallFrame* call_frame);
+#define UOV_DECLARE_HANDLER(name) XLA_FFI_DECLARE_HANDLER_SYMBOL(uov_##name##_cuda);
 UOV_FOR_EACH_CUDA_HANDLER(UOV_DECLARE_HANDLER)
 #undef UOV_DECLARE_HANDLER
 #define UOV_DECLARE_WORKSPACE(name) \
-  __attribute__((weak)) int64_t uov_##name##_workspace(const std::vector<int64_t>& sizes);
+  int64_t uov_##name##_workspace(const std::vector<int64_t>& sizes);
 UOV_FOR_EACH_CUDA_WORKSPACE(UOV_DECLARE_WORKSPACE)
 #undef UOV_DECLARE_WORKSPACE

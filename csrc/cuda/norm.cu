@@ -49,10 +49,12 @@ struct Moments : JoinMoments {
     constexpr int kRows = 8;
     int64_t before = 0;
     for (int64_t row = begin; row < end; row += kRows * step) {
-      const int here = static_cast<int>(smaller(ceil_div(end - row, step), kRows));
+      int here = 0;
       Vector<T, N> value[kRows] = {};
       for (int i = 0; i < kRows; ++i) {
-        if (i < here) value[i] = load<N>(x, (row + i * step) * channels + column);
+        if (row + i * step >= end) continue;
+        value[i] = load<N>(x, (row + i * step) * channels + column);
+        ++here;
       }
       float few[2 * N] = {};
       for (int i = 0; i < kRows; ++i) {  // zeros past the last change nothing
@@ -132,7 +134,8 @@ tile_kernel(Sum sum, int64_t rows, int64_t channels, Global<const int32_t> count
   if (place.works) sum.take(begin + place.group, tiles.groups, end, channels, column, state);
   // Rows of the groups before one: every group has one of each `groups` rows, and the first ones
   // have one of the rest.
-  const int64_t every = (end - begin) / tiles.groups, rest = (end - begin) % tiles.groups;
+  const int here = static_cast<int>(end - begin);
+  const int every = here / tiles.groups, rest = here % tiles.groups;
   const auto before = [&](int group) { return every * group + smaller(group, rest); };
   join_groups(tiles, place, memory, state,
               [&](int group, int step, float (&mine)[2 * N], const float (&other)[2 * N]) {
@@ -164,11 +167,20 @@ finish_kernel(Global<const float> parts, int64_t rows, int64_t channels,
   float state[2] = {};
   if (place.works) {
     const int64_t begin = place.group * share, end = smaller(begin + share, number);
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const float other[2] = {parts[tile * 2 * channels + place.vector],
-                              parts[(tile * 2 + 1) * channels + place.vector]};
-      Join::template join<1>(before(tile) - before(begin), state, before(tile + 1) - before(tile),
-                             other);
+    constexpr int kTogether = 8;  // loads that are under way together
+    for (int64_t tile = begin; tile < end; tile += kTogether) {
+      float other[kTogether][2] = {};
+      for (int i = 0; i < kTogether; ++i) {
+        if (tile + i >= end) continue;
+        other[i][0] = parts[(tile + i) * 2 * channels + place.vector];
+        other[i][1] = parts[((tile + i) * 2 + 1) * channels + place.vector];
+      }
+      for (int i = 0; i < kTogether; ++i) {
+        if (tile + i >= end) continue;
+        const int64_t middle = before(tile + i);
+        Join::template join<1>(middle - before(begin), state, before(tile + i + 1) - middle,
+                               other[i]);
+      }
     }
   }
   join_groups(tiles, place, memory, state,

@@ -66,6 +66,7 @@ void exclusive_sum(Stream /*stream*/, const int32_t* values, int32_t* sums, int6
                    void* workspace) {
   const int count = checked_count(n);
   if (count == 0) return;
+  emulated::require_written(values, n * sizeof(int32_t), "values to be summed");
   spoil(workspace, exclusive_sum_workspace(n));
   std::exclusive_scan(values, values + count, sums, 0);
   emulated::mark_outside(sums, n * sizeof(int32_t));
@@ -76,6 +77,8 @@ void sort_pairs(Stream /*stream*/, const Key* keys, Key* sorted_keys, const int3
                 int32_t* sorted_values, int64_t n, int bits, void* workspace) {
   const int count = checked_count(n);
   if (count == 0) return;
+  emulated::require_written(keys, n * sizeof(Key), "keys to be sorted");
+  emulated::require_written(values, n * sizeof(int32_t), "values to be sorted");
   spoil(workspace, sort_pairs_workspace<Key>(n));
   constexpr int kAllBits = 8 * sizeof(Key);
   const Key used = bits < kAllBits ? (Key{1} << bits) - 1 : std::numeric_limits<Key>::max();

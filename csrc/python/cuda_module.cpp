@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "cuda/fault_memory.h"
+#include "cuda/gather_gemm.h"
+#include "cuda/gather_gemm_dw.h"
 #include "cuda/handlers_list.h"
 #ifdef UOV_EMULATED
-#include "cuda/emulation/block.h"
+#include "cuda/emulation/grid.h"
 #endif
 
 // setup.py says for what it was compiled.
@@ -28,10 +30,8 @@ namespace {
 
 py::dict handlers() {
   py::dict result;
-#define UOV_ADD_HANDLER(name)                                                            \
-  if (uov_##name##_cuda != nullptr) {                                                    \
-    result["uov_cuda_" #name] = py::capsule(reinterpret_cast<void*>(uov_##name##_cuda)); \
-  }
+#define UOV_ADD_HANDLER(name) \
+  result["uov_cuda_" #name] = py::capsule(reinterpret_cast<void*>(uov_##name##_cuda));
   UOV_FOR_EACH_CUDA_HANDLER(UOV_ADD_HANDLER)
 #undef UOV_ADD_HANDLER
   return result;
@@ -42,7 +42,7 @@ int64_t workspace_bytes(const std::string& op, const std::vector<int64_t>& sizes
     throw std::invalid_argument("sizes must not be negative");
   }
 #define UOV_ASK(name) \
-  if (op == #name && uov_##name##_workspace != nullptr) return uov_##name##_workspace(sizes);
+  if (op == #name) return uov_##name##_workspace(sizes);
   UOV_FOR_EACH_CUDA_WORKSPACE(UOV_ASK)
 #undef UOV_ASK
   throw std::invalid_argument("no op with a workspace is called " + op);
@@ -58,6 +58,10 @@ PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
   m.def("fault", &uov::cuda::fault, py::arg("device"),
         "What a kernel on this device reported first: kind, two numbers, 0; zeros if nothing.");
   m.def("clear_fault", &uov::cuda::clear_fault, py::arg("device"));
+  m.def("use_gather_tile", &uov::cuda::use_gather_tile, py::arg("tile"),
+        "From now on this tile of every gather_gemm, by its number in tiles.h; -1: the table's.");
+  m.def("use_gradient_tile", &uov::cuda::use_gradient_tile, py::arg("tile"),
+        "The same of gather_gemm_dw.");
   m.def(
       "built_for", [] { return UOV_CUDA_BUILT_FOR; },
       "The architectures and the compiler of this build.");

@@ -50,7 +50,7 @@ class DeviceCopy {
 // Runs what a library does for Python: null, or what went wrong.
 template <typename Body>
 const char* error_of(Body&& body) {
-  static std::string text;
+  thread_local std::string text;
   try {
     body();
     return nullptr;

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -17,12 +18,15 @@ import jax
 import jaxlib
 import pybind11
 
+from uov_jax.processors import available
+
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "csrc"
 BUILT = ROOT / "build" / "emulated"
 MODULE = "_engine_cuda_emulated"
-COMPILER = [
-    *shlex.split(os.environ.get("CXX", "c++")),
+COMPILER = shlex.split(os.environ.get("CXX", "c++"))
+COMPILE = [
+    *COMPILER,
     *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"),
     # As on a GPU where the sources ask for it, and nowhere else: results do not depend on the CPU.
     "-ffp-contract=off",
@@ -39,41 +43,47 @@ def _digest(command: list[str], files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _make(command: list[str], result: Path, sources: list[Path]) -> bool:
+def _headers(listed: Path) -> list[Path]:
+    """What a compiler says that it read, in make's language, but for the source."""
+    if not listed.exists():
+        return []
+    return [Path(word) for word in listed.read_text().replace("\\\n", " ").split()[2:]]
+
+
+def _make(command: list[str], result: Path, sources: list[Path]) -> None:
     """Run a command that makes a file, unless that was made of these very sources before."""
     listed, key = result.with_suffix(".d"), result.with_suffix(".key")
-    headers = []
-    if listed.exists():  # what the compiler read last time, as for make
-        words = listed.read_text().replace("\\\n", " ").split()
-        headers = [Path(word) for word in words[1:]]
-    if result.exists() and key.exists() and key.read_text() == _digest(command, sources + headers):
-        return False
-    made = result.with_suffix(f".{os.getpid()}")
-    options = ["-MMD", "-MF", str(listed)] if result.suffix == ".o" else []
+    as_made = _digest(command, sources + _headers(listed))
+    if result.exists() and key.exists() and key.read_text() == as_made:
+        return
+    # Two test runs may build at once: whole files alone take a name.
+    made, read = result.with_suffix(f".{os.getpid()}"), listed.with_suffix(f".{os.getpid()}.d")
+    options = ["-MMD", "-MF", str(read)] if result.suffix == ".o" else []
     done = subprocess.run(
         [*command, *options, "-o", str(made)], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stderr}")
+    if options:
+        os.replace(read, listed)
     os.replace(made, result)
-    if listed.exists():
-        words = listed.read_text().replace("\\\n", " ").split()
-        headers = [Path(word) for word in words[1:]]
-    key.write_text(_digest(command, sources + headers))
-    return True
+    key.write_text(_digest(command, sources + _headers(listed)))
 
 
-def build(name: str, sources: list[Path], flags: tuple[str, ...] = ()) -> Path:
+def build(name: str, sources: list[Path]) -> Path:
     """A shared library of these sources and the emulation, in build/emulated."""
     BUILT.mkdir(parents=True, exist_ok=True)
-    objects = []
-    for source in [*sources, *sorted((SOURCES / "cuda" / "emulation").glob("*.cpp"))]:
-        made = BUILT / (str(source.relative_to(ROOT)).replace("/", "-") + ".o")
-        _make([*COMPILER, *flags, "-x", "c++", "-c", str(source)], made, [source])
-        objects.append(made)
+    sources = [*sources, *sorted((SOURCES / "cuda" / "emulation").glob("*.cpp"))]
+    objects = [BUILT / (str(path.relative_to(ROOT)).replace("/", "-") + ".o") for path in sources]
+
+    def compile_source(source: Path, made: Path) -> None:
+        _make([*COMPILE, "-x", "c++", "-c", str(source)], made, [source])
+
+    with ThreadPoolExecutor(int(os.environ.get("UOV_BUILD_JOBS") or available())) as pool:
+        for _ in pool.map(compile_source, sources, objects):
+            pass
     library = BUILT / f"{name}.so"
-    link = [COMPILER[0], "-shared", *map(str, objects)]
-    _make(link, library, objects)
+    _make([*COMPILER, "-shared", *map(str, objects)], library, objects)
     return library
 
 

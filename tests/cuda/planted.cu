@@ -350,6 +350,15 @@ order_of_threads(Arrays a) {
   }
 }
 
+#ifdef UOV_EMULATED
+UOV_KERNEL(1024) ask() {
+  UOV_SHARED(float, s, 8 * 1024);
+  UOV_SHARED(float, more, 4 * 1024);
+  s[threadIdx.x] = 0.0f;
+  more[threadIdx.x] = 0.0f;
+}
+#endif
+
 struct Case {
   const char* name;
   void (*kernels[2])(Arrays);
@@ -421,4 +430,12 @@ UOV_EXPORT const char* run_planted(int i, int right, const float* x, float* y, i
 
 #ifdef UOV_EMULATED
 UOV_EXPORT void use_order(uint64_t seed) { uov::cuda::emulated::use_order(seed); }
+
+// A launch that does nothing with what it asks for.
+UOV_EXPORT const char* ask_for(int blocks, int threads, int64_t shared_bytes) {
+  using namespace uov::cuda;
+  return error_of([&] {
+    launch(Stream{}, "ask", &ask, dim3(1, static_cast<unsigned>(blocks)), threads, shared_bytes);
+  });
+}
 #endif

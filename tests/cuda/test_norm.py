@@ -201,3 +201,13 @@ def test_the_same_bits_in_any_order_of_blocks(emulated):
     same_bits_in_any_order(
         emulated, lambda: gradient_rows(emulated, dy, y, x, parameters, 650, True)
     )
+
+
+def test_handlers_refuse_what_does_not_fit(emulated):
+    x, v = jnp.ones((4, 3)), jnp.ones(3)
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"must be \[C\] for rows \[N, C\]"):
+        affine(emulated, x, [v, v, v[:2]], None, 4, True)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="one shape and one dtype"):
+        affine(emulated, x, [v, v, v], x[:3], 4, True)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="rows must be float32 or bfloat16"):
+        moments(emulated, x.astype(jnp.float16), 4)

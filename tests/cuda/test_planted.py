@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +65,22 @@ class Planted:
         self.library.planted_name.restype = ctypes.c_char_p
         self.library.run_planted.restype = ctypes.c_char_p
         self.library.use_order.argtypes = [ctypes.c_uint64]
+        self.library.ask_for.restype = ctypes.c_char_p
+        self.library.ask_for.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64]
         name: Callable[[int], bytes | None] = self.library.planted_name
         self.names: list[str] = []
         while (found := name(len(self.names))) is not None:
             self.names.append(found.decode())
         self.x = 1 + np.arange(128, dtype=np.float32)
 
-    def run(self, name: str, right: bool, order: int) -> tuple[str | None, np.ndarray, np.ndarray]:
+    def run(
+        self, name: str, right: bool, order: int | None
+    ) -> tuple[str | None, np.ndarray, np.ndarray]:
         """What was found, y and the counts."""
         y, counts = np.full(128, np.nan, np.float32), np.zeros(4, np.int32)
         arrays = [array.ctypes.data_as(ctypes.c_void_p) for array in (self.x, y, counts)]
-        self.library.use_order(order)
+        if order is not None:
+            self.library.use_order(order)
         found = self.library.run_planted(self.names.index(name), int(right), *arrays)
         return None if found is None else found.decode(), y, counts
 
@@ -124,3 +130,34 @@ def test_an_order_can_be_had_again(planted):
             assert first[0] == again[0]
             np.testing.assert_array_equal(first[1], again[1])
             np.testing.assert_array_equal(first[2], again[2])
+
+
+def test_threads_take_turns(planted):
+    """Launches of several threads at once: each is told what its own kernel did."""
+    names = [name for name in PLANTED if "result" not in PLANTED[name]] * 4
+    with ThreadPoolExecutor(8) as pool:
+        wrong = list(pool.map(lambda name: planted.run(name, False, None), names))
+        right = list(pool.map(lambda name: planted.run(name, True, None), names))
+    for name, (found, _, _) in zip(names, wrong, strict=True):
+        assert found is not None
+        assert found.startswith(f"kernel {name}, ")
+    expected = planted.x.reshape(2, 64)[:, ::-1].ravel()
+    for found, y, _ in right:
+        assert found is None
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "threads", "shared_bytes", "found"),
+    [
+        (4, 1024, 51 * 1024, None),
+        (65536, 32, 0, "launch of ask: more blocks than a grid can have"),
+        (1, 1025, 0, "launch of ask: 1025 threads a block; 1 to 1024 are possible"),
+        (1, 0, 0, "launch of ask: 0 threads a block; 1 to 1024 are possible"),
+        (1, 32, 99 * 1024 + 1, "launch of ask: 101377 bytes of shared memory; all devices have"),
+        (1, 32, 52 * 1024, "49152 bytes of shared memory beside the launch's 53248; there may be"),
+    ],
+)
+def test_no_launch_asks_for_more_than_devices_have(planted, blocks, threads, shared_bytes, found):
+    said = planted.library.ask_for(blocks, threads, shared_bytes)
+    assert (said is None) if found is None else (found in said.decode())

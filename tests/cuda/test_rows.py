@@ -238,3 +238,17 @@ def test_rows_that_are_too_short_become_zero(emulated):
     np.testing.assert_array_equal(y[0], 0.0)
     np.testing.assert_allclose(y[1], [1.0, 0.0], rtol=1e-6)
     assert not exact(unit_gradient(emulated, x, y, inverse, 2))[0].any()
+
+
+def test_handlers_refuse_what_does_not_fit(emulated):
+    x, index = jnp.ones((4, 3)), jnp.zeros(5, jnp.int32)
+    wrong = jax.ShapeDtypeStruct((4, 3), jnp.float32)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="index and result must have the same"):
+        call(emulated, "gather_rows", wrong, x, index)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="source and target must have the same"):
+        scatter(emulated, x, None, np.zeros(5, np.int32), 2)
+    small = jax.ShapeDtypeStruct((8,), jnp.uint8)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the workspace has 8 bytes, expected"):
+        call(
+            emulated, "gather_scatter_rows", [wrong, small], x, index[:4], index[:4], identity=True
+        )

@@ -1,7 +1,7 @@
 r"""Check the CUDA backend on a GPU, within minutes, and report.
 
-    python scripts/gpu_check.py --output report
-    python scripts/gpu_check.py --output report --emulate    # the same on a CPU, very small
+    python scripts/gpu_check.py
+    python scripts/gpu_check.py --emulate    # the same on a CPU, very small
 
 Needs a checkout, nvcc, a C++ compiler, and JAX with CUDA, flax, optax, pybind11 and setuptools;
 nothing is downloaded or installed. It builds the engine in the checkout for the card that is here,
@@ -66,7 +66,9 @@ LEAST = 15
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command.parser(__doc__)
-    parser.add_argument("--output", required=True, type=Path, help="folder of the report")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/gpu_check"), help="folder of the report"
+    )
     parser.add_argument(
         "--emulate", action="store_true", help="emulate the kernels on the CPU, at small sizes"
     )

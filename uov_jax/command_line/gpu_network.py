@@ -181,7 +181,7 @@ def step_times(variant: str, batches: Sequence[int], repeats: int) -> Iterator[R
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda each: each[3].compile(each[4]), trainings))
     for sweeps, coords, name, training, batch in trainings:
-        seconds = seconds_of(lambda training=training, batch=batch: training.step(batch), repeats)
+        seconds = seconds_of(functools.partial(training.step, batch), repeats)
         yield Row(
             f"{variant}, step, {sweeps} sweep(s), {len(coords):,} voxels, {name}",
             {

@@ -48,7 +48,7 @@ def follow(
     """
     over = threading.Event()
     said: deque[str] = deque(maxlen=KEPT)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=environment,
@@ -57,25 +57,23 @@ def follow(
         text=True,
         errors="replace",
         start_new_session=True,
-    )
+    ) as process:
 
-    def end() -> None:
-        over.set()
-        _end_group(process.pid)
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if not take(line.rstrip("\n")):
-                said.append(line.rstrip())
-        status = process.wait()
-    finally:
-        timer.cancel()
-        if process.poll() is None:
+        def end() -> None:
+            over.set()
             _end_group(process.pid)
-            process.wait()
+
+        timer = threading.Timer(seconds, end)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if not take(line.rstrip("\n")):
+                    said.append(line.rstrip())
+            status = process.wait()
+        finally:
+            timer.cancel()
+            _end_group(process.pid)
     return Ended(status, over.is_set(), "\n".join(said))
 
 

@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 from uov_jax.command_line.gpu_report import Row
 
@@ -20,8 +21,8 @@ class Sizes:
 
     Attributes:
         voxels: of the checks against float64.
-        channels: input and output of the convolutions there. Together they take every tile of the
-            kernels' table, at 32 channels and at more.
+        tiled: channels of convolutions that run with each tile.
+        channels: of those that run with the tiles of the kernels' table.
         few: voxels of convolutions whose tiles are for few.
         clouds: voxels of what is timed.
         widths: channels of it.
@@ -35,6 +36,7 @@ class Sizes:
     """
 
     voxels: int
+    tiled: tuple[tuple[int, int], ...]
     channels: tuple[tuple[int, int], ...]
     few: int
     clouds: tuple[int, ...]
@@ -47,10 +49,10 @@ class Sizes:
     together: int
 
 
-WIDTHS = (32, 64, 96, 128, 160, 256)
 CARD = Sizes(
     voxels=200_000,
-    channels=(*((32, width) for width in WIDTHS), *((width, width) for width in WIDTHS[1:])),
+    tiled=((32, 32), (64, 128)),
+    channels=((32, 64), *((width, width) for width in (64, 96, 128, 160, 256))),
     few=3_000,
     clouds=(120_000, 900_000),
     widths=(32, 64, 96, 128, 256),
@@ -64,7 +66,8 @@ CARD = Sizes(
 # As much as an emulation of every thread does within minutes.
 EMULATED = Sizes(
     voxels=400,
-    channels=((32, 32), (32, 64), (64, 96)),
+    tiled=((32, 32), (64, 64)),
+    channels=((64, 96),),
     few=100,
     clouds=(200, 300),
     widths=(32,),
@@ -83,8 +86,9 @@ def products(sizes: Sizes) -> Iterator[Row]:
     """Convolutions and their gradients."""
     from uov_jax.command_line import gpu_values
 
+    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, kernels())
     yield from gpu_values.products(sizes.voxels, sizes.channels)
-    yield from gpu_values.products(sizes.few, (sizes.channels[0], sizes.channels[-1], *ODD))
+    yield from gpu_values.products(sizes.few, (sizes.tiled[0], *ODD))
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
@@ -101,7 +105,8 @@ def exercise(sizes: Sizes) -> Iterator[Row]:
     from uov_jax.command_line import gpu_values
 
     del sizes
-    yield from gpu_values.products(600, ((32, 32), (64, 96), (3, 17)))
+    yield from gpu_values.tiles(600, ((64, 64),), kernels())
+    yield from gpu_values.products(600, ((3, 17),))
     yield from gpu_values.plans(600)
     yield from gpu_values.row_ops(600, 33)
 
@@ -146,9 +151,22 @@ def emulate() -> None:
     from uov_jax.sparse.backends import Backend, register_backend
     from uov_jax.sparse.cuda import Cuda
 
-    emulation = importlib.import_module("tests.cuda.emulation")
-    emulated = Cuda(emulation.engine, "cpu")
+    emulated = Cuda(emulation, "cpu")
     register_backend(EMULATION, Backend(lambda _: (emulated,), emulated.status))
+
+
+def emulation() -> ModuleType:
+    """The kernels for this CPU: a test tool, which a checkout has."""
+    made: ModuleType = importlib.import_module("tests.cuda.emulation").engine()
+    return made
+
+
+def kernels() -> ModuleType:
+    """The module of the kernels that run."""
+    from uov_jax.sparse.backends import current_backend
+    from uov_jax.sparse.cuda import CUDA
+
+    return emulation() if current_backend() == EMULATION else CUDA.module()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

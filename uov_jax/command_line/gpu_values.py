@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +36,7 @@ class Arithmetic(NamedTuple):
         name: for the report.
         dtype: of the rows.
         precision: as `sparse.use_precision` takes it.
+        kernel: the precision that the kernel has, by its number in csrc/cuda/tiles.h.
         factor: rounding of a factor before it is multiplied.
         sum: of an addition; tensor cores cut off what others round.
         result: of the sum in the end.
@@ -43,16 +46,17 @@ class Arithmetic(NamedTuple):
     name: str
     dtype: Any
     precision: str
+    kernel: int
     factor: float
     sum: float
     result: float
 
 
 ARITHMETICS = (
-    Arithmetic("float32", jnp.float32, "float32", 0.0, 2.0**-24, 2.0**-24),
-    Arithmetic("TF32", jnp.float32, "tf32", 2.0**-11, 2.0**-23, 2.0**-24),
-    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2.0**-9, 2.0**-23, 2.0**-24),
-    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 0.0, 2.0**-23, 2.0**-9),
+    Arithmetic("float32", jnp.float32, "float32", 0, 0.0, 2.0**-24, 2.0**-24),
+    Arithmetic("TF32", jnp.float32, "tf32", 1, 2.0**-11, 2.0**-23, 2.0**-24),
+    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2, 2.0**-9, 2.0**-23, 2.0**-24),
+    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 2, 0.0, 2.0**-23, 2.0**-9),
 )
 
 
@@ -119,9 +123,10 @@ class Problem:
         share = min(1.0, MOST / (pairs * inner * outer))
         self.chosen = generator.permutation(rows)[: max(64, int(rows * share))]
         self.slots = generator.permutation(27)[: max(3, int(27 * share))]
+        self.expected = functools.cache(self._expected)
 
-    def run(self, arithmetic: Arithmetic) -> tuple[jax.Array, ...]:
-        """y, dx and dw."""
+    def run(self, arithmetic: Arithmetic) -> tuple[Any, Any]:
+        """y, dx and dw, and once more."""
 
         @jax.jit
         def passes(x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: Any) -> Any:
@@ -130,45 +135,75 @@ class Problem:
             return y, *pull(dy)
 
         rows, slopes = (jnp.asarray(each, arithmetic.dtype) for each in (self.x, self.dy))
+        operands = rows, jnp.asarray(self.w), slopes, self.neighbours
         with sparse.use_precision(arithmetic.precision):
-            found = passes(rows, jnp.asarray(self.w), slopes, self.neighbours)
-        return tuple(jax.block_until_ready(found))
+            return jax.device_get((passes(*operands), passes(*operands)))
 
-    def errors(self, arithmetic: Arithmetic, found: tuple[jax.Array, ...]) -> dict[str, float]:
+    def errors(self, arithmetic: Arithmetic, found: Any) -> dict[str, float]:
         """The error of each pass, as `Product.error` gives it."""
         y, dx, dw = (np.asarray(each, np.float32) for each in found)
-        # What is multiplied, where rows are no float32 numbers.
-        x, w, dy = (
-            np.asarray(jnp.asarray(each, arithmetic.dtype), np.float32)
-            for each in (self.x, self.w, self.dy)
-        )
-        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
-        of_y, of_dx = product_rows(x, w, index), product_rows(dy, back, index)
+        of_y, of_dx, of_dw = self.expected(arithmetic.dtype)
         return {
             "y": of_y.error(y[self.chosen], arithmetic, arithmetic.result),
             "dx": of_dx.error(dx[self.chosen], arithmetic, arithmetic.result),
             "dw": max(
-                product_weights(x, dy, self.forward[slot]).error(dw[slot], arithmetic, 2.0**-24)
-                for slot in self.slots
+                product.error(dw[slot], arithmetic, 2.0**-24)
+                for slot, product in zip(self.slots, of_dw, strict=True)
             ),
         }
 
+    def _expected(self, dtype: Any) -> tuple[Product, Product, list[Product]]:
+        """Of the chosen rows and slots, from numbers as `dtype` has them."""
+        x, w, dy = (
+            np.asarray(jnp.asarray(each, dtype), np.float32) for each in (self.x, self.w, self.dy)
+        )
+        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
+        weights = [product_weights(x, dy, self.forward[slot]) for slot in self.slots]
+        return product_rows(x, w, index), product_rows(dy, back, index), weights
+
 
 def products(voxels: int, channels: tuple[tuple[int, int], ...]) -> Iterator[Row]:
-    """Each width in each arithmetic, twice: y, dx and dw as shares of their bounds."""
+    """Each width in each arithmetic, with the tiles that the kernels' table chooses."""
+    yield from _products(voxels, channels, lambda _: [""])
+
+
+def tiles(voxels: int, channels: tuple[tuple[int, int], ...], module: ModuleType) -> Iterator[Row]:
+    """Each width in each arithmetic with each tile (csrc/cuda/tiles.h) of a module of kernels."""
+
+    def of(arithmetic: Arithmetic) -> Iterator[str]:
+        both = module.gather_tiles(arithmetic.kernel), module.gradient_tiles(arithmetic.kernel)
+        for gather, gradient in itertools.zip_longest(*both, fillvalue=-1):
+            module.use_gather_tile(gather)
+            module.use_gradient_tile(gradient)
+            yield f", tiles {gather} and {gradient}"
+
+    try:
+        yield from _products(voxels, channels, of)
+    finally:
+        module.use_gather_tile(-1)
+        module.use_gradient_tile(-1)
+
+
+def _products(
+    voxels: int,
+    channels: tuple[tuple[int, int], ...],
+    ways: Callable[[Arithmetic], Iterable[str]],
+) -> Iterator[Row]:
+    """Errors of y, dx and dw as shares of their bounds; everything runs twice."""
     coords = cloud_of(voxels)
     plan = sparse.build_plan(coords, fitting_spec(coords))
     for widths in channels:
         problem = Problem(plan, widths)
         for arithmetic in ARITHMETICS:
-            found = problem.run(arithmetic)
-            errors = problem.errors(arithmetic, found)
-            same = equal_bits(found, problem.run(arithmetic))
-            yield Row(
-                f"{voxels:,} voxels, {widths[0]} to {widths[1]} channels, {arithmetic.name}",
-                {**errors, "equal bits": "yes" if same else "no"},
-                same and max(errors.values()) <= 1,
-            )
+            for way in ways(arithmetic):
+                found, again = problem.run(arithmetic)
+                errors = problem.errors(arithmetic, found)
+                same = equal_bits(found, again)
+                yield Row(
+                    f"{voxels:,} voxels, {widths[0]} to {widths[1]}, {arithmetic.name}{way}",
+                    {**errors, "equal bits": "yes" if same else "no"},
+                    same and max(errors.values()) <= 1,
+                )
 
 
 def equal_bits(one: Any, other: Any) -> bool:

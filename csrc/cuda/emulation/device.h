@@ -2,25 +2,24 @@
 //
 // Found, each with the kernel, block, thread and what was touched:
 //   - accesses of global and shared memory out of bounds or not aligned;
-//   - reads of shared memory that nothing wrote, and of results of an XLA call that nothing wrote;
-//   - shared and global memory: reads of what another thread wrote, writes over what another read
-//     or wrote, with no barrier between; between blocks of a launch nothing brings order but
-//     atomics. (Reads by Global<const T> are compared with earlier writes, but later writes are not
-//     compared with them: which of the two comes first is a matter of the order, which differs from
-//     run to run.)
+//   - reads of shared memory, and of an XLA call's results, that nothing wrote;
+//   - reads of what another thread wrote, and writes over what another read or wrote, in shared and
+//     global memory, with no barrier between. Between blocks of a launch only atomics bring order.
+//     (Reads through Global<const T> are compared with earlier writes, not later writes with them:
+//     which of two comes first is a matter of the order, which differs from run to run.)
 //   - accesses to what a copy_async will write, until its thread waited and a barrier followed;
-//   - threads that wait at a __syncthreads where others do not come; shuffles, votes and products
-//   of
-//     tensor cores whose lanes do not all take part;
-//   - more shared memory or threads than there are.
-// Blocks, warps and lanes run in a random order, and threads may stop at atomics, so that what
-// depends on the order gives other results in another run (use_order).
+//   - threads that wait at a __syncthreads where others do not come; shuffles, votes and tensor
+//     cores' products in which lanes that their masks name do not take part;
+//   - more threads, blocks or shared memory than all devices have.
 //
-// Not found: loops without end; a launch of more threads than UOV_KERNEL says; what only the
-// compiler or the device could do wrong: registers, caches, the rounding of CUDA's own functions,
-// the order of sums within a tensor core's product. Memory is seen through Global and Shared alone.
-// A
-// __syncwarp of some of a warp's lanes brings no order here, which may condemn what is right.
+// Blocks, warps and lanes run in a random order, and threads may stop at atomics: what depends on
+// the order gives other results in another one (use_order).
+//
+// Not found: loops without end; blocks of more threads than UOV_KERNEL says; memory that is touched
+// by other means than Global and Shared; a source of copy_async that changes before it lands. And
+// nothing is known of what a compiler or a device does on its own: registers, caches, the rounding
+// of CUDA's functions, the order of sums in a tensor core. A __syncwarp of some lanes of a warp
+// brings no order here, which may condemn what is right.
 #pragma once
 
 #include <cmath>
@@ -31,7 +30,9 @@
 
 #include "core/bfloat16.h"
 #include "cuda/emulation/block.h"
+#include "cuda/emulation/copies.h"
 #include "cuda/emulation/failure.h"
+#include "cuda/emulation/grid.h"
 #include "cuda/emulation/shadow.h"
 
 // CUDA's own.
@@ -48,7 +49,9 @@ inline dim3 blockDim, gridDim;
 #define UOV_DEVICE inline
 #define UOV_HOST_DEVICE inline
 #define UOV_UNROLL
+#define UOV_ROLLED
 #define UOV_KERNEL(threads) void
+#define UOV_KERNEL_OF_MANY(threads, blocks) void
 #define UOV_SHARED(T, name, count) \
   static char name##_key;          \
   const ::uov::cuda::Shared<T> name = ::uov::cuda::emulated::shared_array<T>(&name##_key, count)
@@ -305,6 +308,11 @@ template <typename T>
 using Global = emulated::Array<T, emulated::Space::kGlobal>;
 template <typename T>
 using Shared = emulated::Array<T, emulated::Space::kShared>;
+
+template <typename U, typename T>
+Shared<U> shared_as(const Shared<T>& p) {
+  return p.template as<U>();
+}
 
 template <typename T>
 Global<T> global(T* data, int64_t count) {

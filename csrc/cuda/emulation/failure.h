@@ -15,7 +15,7 @@ class KernelError : public std::runtime_error {
 // Says where the running thread is, then `what`.
 [[noreturn]] void fail(const std::string& what);
 
-// `0x0000ffff`, `3 numbers`.
+// Such as 0x0000ffff.
 std::string hexadecimal(unsigned value);
 
 }  // namespace uov::cuda::emulated

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "cuda/emulation/block.h"
+#include "cuda/emulation/grid.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace uov::cuda::emulated {

@@ -12,15 +12,15 @@ namespace uov::cuda::emulated {
 namespace {
 
 constexpr size_t kPageWords = (size_t{1} << kPageShift) / 4;
-// Four times the memory that they watch: 1 GiB.
-constexpr size_t kMostPages = 16384;
+// Cells take four times the memory that they watch: with these, a quarter of a gigabyte.
+constexpr size_t kMostPages = 4096;
 
 struct Bytes {
   Cell cells[4];
 };
 
 std::unordered_map<uintptr_t, std::unique_ptr<Cell[]>> pages;
-std::deque<Bytes> bytes;  // stay where they are
+std::deque<Bytes> bytes_of_words;  // stay where they are
 std::vector<Cell*> spare_bytes;
 
 Cell* bytes_of(const Cell& word) { return reinterpret_cast<Cell*>(word.read); }
@@ -30,7 +30,7 @@ void split(Cell& word) {
   if (word.write == kSplit) return;
   Cell* cells;
   if (spare_bytes.empty()) {
-    cells = bytes.emplace_back().cells;
+    cells = bytes_of_words.emplace_back().cells;
   } else {
     cells = spare_bytes.back();
     spare_bytes.pop_back();
@@ -162,12 +162,6 @@ Conflict read_word_atomically(Space space, Cell& word, unsigned bytes) {
   return for_bytes(word, bytes, [&](Cell& cell) { return read_atomically(space, cell); });
 }
 
-Conflict begin_copy(Cell& word) {
-  const Conflict conflict = write_word(Space::kShared, word, 15);
-  if (conflict.what == nullptr) word = {kPending | thread_of(clock.now), 0};
-  return conflict;
-}
-
 Cell* find_page(uintptr_t number, bool make) {
   Page& cached = cached_pages[number % kCachedPages];
   const auto found = pages.find(number);
@@ -184,39 +178,74 @@ Cell* find_page(uintptr_t number, bool make) {
   return cached.cells;
 }
 
-void mark(const void* data, size_t bytes, Stamp write) {
-  const auto begin = reinterpret_cast<uintptr_t>(data);
-  const bool make = write != kOutside;
-  for (uintptr_t word = begin & ~uintptr_t{3}; word < begin + bytes;) {
+namespace {
+
+// Calls visit(cell, bytes) for all words of [data, data + bytes) that are watched, `bytes` being a
+// bit for each of a word's that belong to them, until it returns false.
+template <typename Visit>
+void for_words(const void* data, size_t bytes, bool make, Visit visit) {
+  const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
+  for (uintptr_t word = begin & ~uintptr_t{3}; word < end;) {
     Cell* cell = global_cell(reinterpret_cast<const void*>(word), make);
-    const uintptr_t next = ((word >> kPageShift) + 1) << kPageShift;
+    const uintptr_t next_page = ((word >> kPageShift) + 1) << kPageShift;
     if (cell == nullptr) {
-      word = next;
+      word = next_page;
       continue;
     }
-    for (; word < std::min(next, begin + bytes); word += 4, ++cell) {
-      if (word >= begin && word + 4 <= begin + bytes) {
-        join(*cell, {write, 0});
-        continue;
-      }
-      split(*cell);
-      for (int b = 0; b < 4; ++b) {
-        if (word + b >= begin && word + b < begin + bytes) bytes_of(*cell)[b] = {write, 0};
-      }
+    for (; word < std::min(next_page, end); word += 4, ++cell) {
+      unsigned mine = 15;
+      if (word < begin) mine &= 15u << (begin - word);
+      if (word + 4 > end) mine &= 15u >> (word + 4 - end);
+      if (!visit(*cell, word, mine)) return;
     }
   }
 }
 
+void forget_all() {
+  pages.clear();
+  bytes_of_words.clear();
+  spare_bytes.clear();
+  std::fill_n(cached_pages, kCachedPages, Page{});
+  std::fill(std::begin(shared_cells), std::end(shared_cells), Cell{});
+  clock = {};
+}
+
+}  // namespace
+
+void mark(const void* data, size_t bytes, Stamp write) {
+  const bool make = write != kOutside;
+  if (make && pages.size() > kMostPages) forget_all();
+  for_words(data, bytes, make, [&](Cell& word, uintptr_t, unsigned mine) {
+    if (mine == 15) {
+      join(word, {write, 0});
+    } else {
+      split(word);
+      for (int b = 0; b < 4; ++b) {
+        if (((mine >> b) & 1) != 0) bytes_of(word)[b] = {write, 0};
+      }
+    }
+    return true;
+  });
+}
+
+int64_t first_unwritten(const void* data, size_t bytes) {
+  int64_t found = -1;
+  for_words(data, bytes, false, [&](Cell& word, uintptr_t address, unsigned mine) {
+    for (int b = 0; b < 4 && found < 0; ++b) {
+      if (((mine >> b) & 1) == 0) continue;
+      const Cell& cell = word.write == kSplit ? bytes_of(word)[b] : word;
+      if (cell.write == kUnwritten) {
+        found = static_cast<int64_t>(address + b - reinterpret_cast<uintptr_t>(data));
+      }
+    }
+    return found < 0;
+  });
+  return found;
+}
+
 void begin_launch_stamps(int64_t blocks) {
   const Stamp last = clock.block_begin >> kBlockShift;
-  if (pages.size() > kMostPages || last + static_cast<Stamp>(blocks) > kLastBlock) {
-    pages.clear();
-    bytes.clear();
-    spare_bytes.clear();
-    std::fill_n(cached_pages, kCachedPages, Page{});
-    std::fill(std::begin(shared_cells), std::end(shared_cells), Cell{});
-    clock = {};
-  }
+  if (last + static_cast<Stamp>(blocks) > kLastBlock) forget_all();
   clock.launch_begin = clock.block_begin + kBlockStep;
 }
 

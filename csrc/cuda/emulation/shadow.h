@@ -60,14 +60,25 @@ Conflict write_word(Space space, Cell& cell, unsigned bytes);
 // By atomics, which may meet others.
 Conflict update_word(Space space, Cell& cell, unsigned bytes);
 Conflict read_word_atomically(Space space, Cell& cell, unsigned bytes);
-Conflict begin_copy(Cell& cell);  // to a word of shared memory
-inline void land_copy(Cell& cell) { cell = {clock.now, 0}; }
 
-// Most accesses: of a word that was written before the last barrier.
+// Most accesses are of words that were written before the last barrier, or in another launch. Of
+// shared memory, what another block left is no more than what nothing wrote.
 inline bool before_barrier(Stamp stamp) {
   return stamp - clock.block_begin < clock.block_barrier - clock.block_begin;
 }
-inline bool before_launch(Stamp stamp) { return stamp < clock.launch_begin; }
+template <Space space>
+bool settled(Stamp stamp) {
+  if (space == Space::kShared) return stamp < clock.block_barrier;
+  return stamp < clock.launch_begin || before_barrier(stamp);
+}
+// Whether one more plain read tells nothing new: of several threads of the block, or of the running
+// thread's warp, since their last barrier.
+inline bool read_by_several(Stamp stamp) {
+  constexpr Stamp kHow = kSeveral | kAtomic;
+  if ((stamp & kHow) == Stamp{kBlock} << kThreadBits) return stamp >= clock.block_barrier;
+  return (stamp & kHow) == Stamp{kWarp} << kThreadBits && stamp >= clock.warp_barrier &&
+         ((stamp ^ clock.now) & (kThreadMask & ~Stamp{31})) == 0;
+}
 
 template <Space space>
 inline Conflict check_read(Cell& cell, bool record) {
@@ -75,21 +86,27 @@ inline Conflict check_read(Cell& cell, bool record) {
                      (space == Space::kGlobal && cell.write - 1 < clock.launch_begin - 1);
   if (!plain) return read_word(space, cell, 15, record);
   if (!record || cell.read == clock.now) return {};
-  if (!before_launch(cell.read) && !before_barrier(cell.read)) {
-    return read_word(space, cell, 15, record);
+  if (settled<space>(cell.read)) {
+    cell.read = clock.now;
+    return {};
   }
-  cell.read = clock.now;
-  return {};
+  return read_by_several(cell.read) ? Conflict{} : read_word(space, cell, 15, record);
 }
 
 template <Space space>
 inline Conflict check_write(Cell& cell) {
-  const bool plain = (before_barrier(cell.write) || before_launch(cell.write)) &&
-                     (before_barrier(cell.read) || before_launch(cell.read));
-  if (!plain) return write_word(space, cell, 15);
+  if (!settled<space>(cell.write) || !settled<space>(cell.read)) return write_word(space, cell, 15);
   cell = {clock.now, 0};
   return {};
 }
+
+// To a word of shared memory, and once it has landed.
+inline Conflict begin_copy(Cell& cell) {
+  const Conflict conflict = check_write<Space::kShared>(cell);
+  if (conflict.what == nullptr) cell.write = kPending | (clock.now & kThreadMask);
+  return conflict;
+}
+inline void land_copy(Cell& cell) { cell = {clock.now, 0}; }
 
 // Shared memory of the block that runs.
 inline constexpr int64_t kSharedBytes = 99 * 1024;  // the most that sm_86, 89 and 120 give a block
@@ -123,8 +140,10 @@ inline Cell* global_cell(const void* pointer, bool make) {
 
 // [data, data + bytes) was written by what is no kernel, or is memory that nothing wrote yet.
 void mark(const void* data, size_t bytes, Stamp write);
+// The first of these bytes that nothing wrote, or -1.
+int64_t first_unwritten(const void* data, size_t bytes);
 
-// Of a new launch; forgets old ones where stamps or memory would run out.
+// Of a new launch; forgets all before it where stamps would run out.
 void begin_launch_stamps(int64_t blocks);
 // Of its next block.
 void begin_block_stamps();

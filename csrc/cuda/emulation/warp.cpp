@@ -104,18 +104,17 @@ void act_bfloat16(Lane* lanes, unsigned) {
   multiply<16>(lanes, a, b);
 }
 
-using Line = Shared<const bfloat16>;
+using Line = Shared<const uint32_t>;
+
+Line line_of(const Shared<const bfloat16>& numbers) {
+  return numbers.aligned<16>().as<const uint32_t>();
+}
 
 // What lane `lane` reads of line `line` of matrix `m`: the `i`th four bytes.
 uint32_t read_line(const Lane* lanes, int lane, int m, int line, int i) {
   // It is that lane that reads, not the last one that came.
-  const Stamp before = clock.now;
   clock.now = (clock.now & ~Stamp{31}) | static_cast<Stamp>(lane);
-  const auto words =
-      static_cast<const Line*>(lanes[8 * m + line].a)->aligned<16>().as<const uint32_t>();
-  const uint32_t bits = words[i];
-  clock.now = before;
-  return bits;
+  return (*static_cast<const Line*>(lanes[8 * m + line].a))[i];
 }
 
 void act_load(Lane* lanes, unsigned) {
@@ -162,15 +161,18 @@ void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b
 }
 void load_matrices(uint32_t (&r)[4], const Shared<const bfloat16>& row, const char* file,
                    int line) {
-  emulated::meet(Meeting::kLoadMatrices, r, &row, nullptr, {file, line}, &emulated::act_load);
+  const auto words = emulated::line_of(row);
+  emulated::meet(Meeting::kLoadMatrices, r, &words, nullptr, {file, line}, &emulated::act_load);
 }
 void load_matrices(float (&r)[4], const Shared<const float>& row, const char* file, int line) {
-  const auto numbers = row.as<const bfloat16>();
-  emulated::meet(Meeting::kLoadMatrices, r, &numbers, nullptr, {file, line}, &emulated::act_load);
+  uint32_t bits[4];
+  load_matrices(bits, row.as<const bfloat16>(), file, line);
+  std::memcpy(r, bits, sizeof(bits));
 }
 void load_matrices_transposed(uint32_t (&r)[4], const Shared<const bfloat16>& row, const char* file,
                               int line) {
-  emulated::meet(Meeting::kLoadTransposed, r, &row, nullptr, {file, line},
+  const auto words = emulated::line_of(row);
+  emulated::meet(Meeting::kLoadTransposed, r, &words, nullptr, {file, line},
                  &emulated::act_load_transposed);
 }
 

@@ -13,7 +13,7 @@ from csrc.cuda import check, nvcc
 from csrc.cuda.check import Kernel, Resources
 
 ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / "build" / "tools" / "nvidia" / "cu13" / "bin"  # where .ci/cuda installs them
+TOOLS = ROOT / "build/tools/cuobjdump/nvidia/cu13/bin"  # where .ci/cuda installs them
 
 LOG = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'rows' for 'sm_90'

@@ -1,0 +1,129 @@
+"""Both forms of the `xla` backend's convolutions on GPUs and TPUs, counted as they are lowered."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import lowered
+from benchmarks.accelerators import ACCELERATORS, BFLOAT16, FLOAT32, TF32, WIDTH, least
+from benchmarks.report import table
+from benchmarks.work import POINTWISE, Convolution, Site, Workload, tasks
+from uov_jax.sparse import xla_parallel
+
+FORMS = (("dense", "cuda"), ("pairs", "cuda"), ("dense", "tpu"), ("pairs", "tpu"))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A product of the `xla` backend: which of the two it is, and its static shapes."""
+
+    op: str
+    offsets: int
+    rows_in: int
+    rows_out: int
+    c_in: int
+    c_out: int
+
+
+@functools.cache
+def program(shape: Shape, form: str, platform: str, numbers: str) -> lowered.Program:
+    """What one is lowered to; a ragged product stands for itself on a TPU, expanded on a GPU."""
+    dtype = jnp.bfloat16 if numbers == BFLOAT16 else jnp.float32
+    precision = {FLOAT32: 0, TF32: 1, BFLOAT16: 2}[numbers]
+    x = jax.ShapeDtypeStruct((shape.rows_in, shape.c_in), dtype)
+    forward = jax.ShapeDtypeStruct((shape.offsets, shape.rows_out), jnp.int32)
+    is_dw = shape.op == "gradient of w"
+    other_shape = (
+        (shape.rows_out, shape.c_out) if is_dw else (shape.offsets, shape.c_in, shape.c_out)
+    )
+    multiply = xla_parallel.gather_gemm_dw if is_dw else xla_parallel.gather_gemm
+    arguments = [x, jax.ShapeDtypeStruct(other_shape, dtype), forward]
+    if form == "pairs":
+        arguments.append(jax.eval_shape(xla_parallel.pair_lists, forward))
+
+    def run(x: jax.Array, other: jax.Array, forward: jax.Array, pairs: object = None) -> jax.Array:
+        return multiply(x, other, forward, precision=precision, pairs=pairs)
+
+    ragged = lowered.GROUPED if platform == "tpu" else lowered.EXPANDED
+    return lowered.lowered(run, platform, arguments, ragged)
+
+
+def shapes(layer: Convolution, at: Site) -> Iterator[Shape]:
+    """The products of a layer."""
+    if layer.kind == POINTWISE:
+        return
+    ends = at.capacity_in, at.capacity_out
+    yield Shape("product", at.offsets, *ends, layer.c_in, layer.c_out)
+    if layer.wants_dx:
+        yield Shape("gradient of x", at.offsets, *ends[::-1], layer.c_out, layer.c_in)
+    yield Shape("gradient of w", at.offsets, *ends, layer.c_in, layer.c_out)
+
+
+def executed(shape: Shape, pairs: int, form: str, found: lowered.Program) -> list[lowered.Work]:
+    """The ops that run: rounds without pairs are skipped."""
+    work = list(found.always)
+    if form == "pairs":
+        room = shape.offsets * shape.rows_out
+        size = xla_parallel.round_size(room, shape.c_in, shape.c_out)
+        for branch in found.conditional[: max(0, -(-pairs // size) - 1)]:
+            work += branch
+    return work
+
+
+def forms(work: Workload) -> str:
+    """Both forms of the convolutions of the `xla` backend, as they are lowered, beside the useful.
+
+    Pointwise convolutions are plain products in both, and left out.
+    """
+    rows = []
+    for numbers in WIDTH:
+        useful = [
+            t
+            for layer, at in work.layers
+            if layer.kind != POINTWISE
+            for t in tasks(layer, at, WIDTH[numbers])
+            if t.operations
+        ]
+        rows.append(
+            [
+                f"useful, {numbers}",
+                f"{sum(t.operations for t in useful) * 1e-9:.0f}",
+                f"{sum(t.bytes for t in useful) * 1e-9:.2f}",
+                "",
+                "",
+                *(f"{least(useful, a, numbers) * 1e3:.1f}" for a in ACCELERATORS),
+            ]
+        )
+        for form, platform in FORMS:
+            rows.append(_form(work, form, platform, numbers))
+    head = ["convolutions of a step", "GFLOP", "GB", "largest array MB", "ops"]
+    return table([*head, *(f"{a.name} ms" for a in ACCELERATORS)], rows)
+
+
+def _form(work: Workload, form: str, platform: str, numbers: str) -> list[str]:
+    ops: list[lowered.Work] = []
+    for layer, at in work.layers:
+        for shape in shapes(layer, at):
+            found = program(shape, form, platform, numbers)
+            if found.has_loop or found.custom_calls:
+                raise RuntimeError(f"{form}, {platform}: a loop or custom call in {shape}")
+            ops += executed(shape, at.pairs, form, found)
+    times = [
+        f"{sum(a.seconds(w.operations, w.bytes, numbers) for w in ops) * 1e3:.1f}"
+        if (a.multiprocessors > 0) == (platform == "cuda")
+        else ""
+        for a in ACCELERATORS
+    ]
+    return [
+        f"{form}, {platform}, {numbers}",
+        f"{sum(w.operations for w in ops) * 1e-9:.0f}",
+        f"{sum(w.bytes for w in ops) * 1e-9:.2f}",
+        f"{max(w.largest for w in ops) * 1e-6:.0f}",
+        str(len(ops)),
+        *times,
+    ]

@@ -1,0 +1,283 @@
+"""The products for GPUs and TPUs against float64, beside the loop, and what they are lowered to."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.sparse.clouds import gather_gemm_oracle, relative_error
+from uov_jax.sparse import xla, xla_parallel
+
+# As in test_ops.py: float32 sums of a few hundred products, relative to the largest sum.
+TIGHT = 1e-6
+# Factors rounded to 8 bits, halves up or down: each product is off by at most 2^-8 of itself, their
+# sum by no more of the sum of their absolute values, which is what errors are held against here.
+BFLOAT16 = 2.0**-8
+
+FORMS = ("dense", "pairs")
+
+
+def random_map(
+    rng: np.random.Generator, offsets: int, rows_in: int, rows_out: int, share: float
+) -> np.ndarray:
+    """int32 [offsets, rows_out], a share of them neighbours, every fourth row without any."""
+    forward = rng.integers(0, max(rows_in, 1), (offsets, rows_out))
+    missing = rng.random((offsets, rows_out)) >= share
+    missing[:, ::4] = True
+    return np.where(missing, -1, forward).astype(np.int32)
+
+
+def gather_gemm_dw_oracle(x: np.ndarray, dy: np.ndarray, forward: np.ndarray) -> np.ndarray:
+    """`gather_gemm_dw` in float64."""
+    dw = np.zeros((len(forward), x.shape[1], dy.shape[1]))
+    for k, index in enumerate(forward):
+        found = index >= 0
+        dw[k] = x[index[found]].astype(np.float64).T @ dy[found].astype(np.float64)
+    return dw
+
+
+def both(form, x, w, dy, forward, **settings):
+    """`gather_gemm` and `gather_gemm_dw` in one form."""
+
+    @jax.jit
+    def run(x, w, dy, forward):
+        pairs = xla_parallel.pair_lists(forward) if form == "pairs" else None
+        y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs, **settings)
+        return y, xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs, **settings)
+
+    return run(*(jnp.asarray(a) for a in (x, w, dy, forward)))
+
+
+def arrays(rng, offsets, rows_in, rows_out, c_in, c_out, share=0.3):
+    x = rng.standard_normal((rows_in, c_in)).astype(np.float32)
+    w = rng.standard_normal((offsets, c_in, c_out)).astype(np.float32)
+    dy = rng.standard_normal((rows_out, c_out)).astype(np.float32)
+    return x, w, dy, random_map(rng, offsets, rows_in, rows_out, share)
+
+
+SHAPES = [
+    (1, 300, 300, 32, 17),
+    (3, 40, 50, 3, 5),
+    (8, 300, 90, 33, 16),
+    (8, 90, 300, 16, 40),
+    (27, 500, 500, 1, 32),
+    (27, 260, 260, 48, 24),
+    (125, 200, 200, 4, 6),
+    (27, 1, 1, 3, 5),
+    (27, 2, 5, 3, 1),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_values_are_those_of_float64_and_of_the_loop(form, shape):
+    x, w, dy, forward = arrays(np.random.default_rng(0), *shape)
+    y, dw = both(form, x, w, dy, forward)
+    assert y.dtype == x.dtype
+    assert dw.dtype == jnp.float32
+    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
+    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
+    assert relative_error(y, np.asarray(xla.gather_gemm(x, w, forward), np.float64)) < TIGHT
+    assert relative_error(dw, np.asarray(xla.gather_gemm_dw(x, dy, forward), np.float64)) < TIGHT
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_values_where_memory_allows_few_rows_at_a_time(form, monkeypatch):
+    """Parts and rounds that end within an offset, one of them empty, the last of another size."""
+    monkeypatch.setattr(xla_parallel, "PANEL_BYTES", 27 * 12 * 4 * 200)
+    monkeypatch.setattr(xla_parallel, "LEAST_ROUND_PAIRS", 500)
+    x, w, dy, forward = arrays(np.random.default_rng(1), 27, 900, 900, 12, 20)
+    y, dw = both(form, x, w, dy, forward)
+    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
+    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("offsets", "rows_in", "rows_out", "c_in", "c_out"),
+    [(27, 0, 0, 3, 5), (27, 0, 4, 3, 5), (8, 4, 0, 3, 5), (27, 4, 4, 0, 5), (27, 4, 4, 3, 0)],
+)
+def test_nothing_gives_zeros(form, offsets, rows_in, rows_out, c_in, c_out):
+    x, w, dy, forward = arrays(np.random.default_rng(0), offsets, rows_in, rows_out, c_in, c_out)
+    forward[:] = -1
+    y, dw = both(form, x, w, dy, forward)
+    assert y.shape == (rows_out, c_out)
+    assert dw.shape == (offsets, c_in, c_out)
+    assert not np.asarray(y).any()
+    assert not np.asarray(dw).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_map_without_neighbours_gives_zeros(form):
+    x, w, dy, forward = arrays(np.random.default_rng(0), 27, 50, 60, 3, 5)
+    forward[:] = -1
+    y, dw = both(form, x, w, dy, forward)
+    assert not np.asarray(y).any()
+    assert not np.asarray(dw).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_full_map(form):
+    rng = np.random.default_rng(2)
+    x, w, dy, _ = arrays(rng, 27, 130, 130, 8, 8)
+    forward = rng.integers(0, 130, (27, 130)).astype(np.int32)
+    y, dw = both(form, x, w, dy, forward)
+    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
+    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_padding_rows_influence_nothing(form):
+    """NaN in input rows that no entry names, and in gradients of rows without a neighbour."""
+    x, w, dy, forward = arrays(np.random.default_rng(3), 27, 300, 300, 6, 7)
+    count = 200
+    forward[:, count:] = -1
+    forward[forward >= count] = -1
+    x[count:] = np.nan
+    dy[np.all(forward < 0, axis=0)] = np.nan
+    y, dw = both(form, x, w, dy, forward)
+    clean, gradient = np.nan_to_num(x), np.nan_to_num(dy)
+    assert relative_error(y, gather_gemm_oracle(clean, w, forward)) < TIGHT
+    assert not np.asarray(y)[count:].any()
+    assert relative_error(dw, gather_gemm_dw_oracle(clean, gradient, forward)) < TIGHT
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_bfloat16_products(form, dtype):
+    """Of float32 rows with precision 2, and of bfloat16 rows."""
+    rng = np.random.default_rng(4)
+    x, w, dy, forward = arrays(rng, 27, 300, 300, 40, 24)
+    x, w, dy = (jnp.asarray(a, dtype) for a in (x, w, dy))
+    y, dw = both(form, x, w, dy, forward, precision=xla_parallel.BFLOAT16)
+    assert y.dtype == dtype
+    assert dw.dtype == jnp.float32
+    # What is left beside the rounding of the factors is that of float32 sums, and of the result.
+    x, w, dy = (np.asarray(a.astype(jnp.bfloat16), np.float64) for a in (x, w, dy))
+    rounding = BFLOAT16 / 2 if dtype == jnp.bfloat16 else TIGHT
+    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < rounding + TIGHT
+    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [
+        (xla_parallel.FLOAT32, TIGHT),
+        (xla_parallel.TF32, 2.0**-10),
+        (xla_parallel.BFLOAT16, 2 * BFLOAT16),
+    ],
+)
+def test_each_precision_keeps_its_bound(form, precision, tolerance):
+    """Errors relative to the sum of the products' absolute values, entry by entry."""
+    x, w, dy, forward = arrays(np.random.default_rng(5), 27, 200, 200, 16, 8)
+    y, dw = both(form, x, w, dy, forward, precision=precision)
+    most = gather_gemm_oracle(abs(x), abs(w), forward)
+    assert np.all(abs(np.asarray(y) - gather_gemm_oracle(x, w, forward)) <= tolerance * most)
+    most = gather_gemm_dw_oracle(abs(x), abs(dy), forward)
+    assert np.all(abs(np.asarray(dw) - gather_gemm_dw_oracle(x, dy, forward)) <= tolerance * most)
+
+
+def test_pair_lists_name_every_neighbour_once_by_offset():
+    forward = random_map(np.random.default_rng(6), 27, 70, 90, 0.4)
+    pairs = jax.jit(xla_parallel.pair_lists)(forward)
+    offset, target = np.nonzero(forward >= 0)
+    number = len(offset)
+    assert bool(pairs.fits)
+    np.testing.assert_array_equal(pairs.sizes, np.bincount(offset, minlength=27))
+    np.testing.assert_array_equal(pairs.source[:number], forward[offset, target])
+    np.testing.assert_array_equal(pairs.target[:number], target)
+    assert np.all(np.asarray(pairs.source)[number:] == -1)
+    assert np.all(np.asarray(pairs.target)[number:] == -1)
+
+
+def test_a_bound_that_holds_all_pairs_changes_nothing():
+    x, w, dy, forward = arrays(np.random.default_rng(7), 8, 60, 60, 5, 6)
+    number = int(np.sum(forward >= 0))
+    pairs = xla_parallel.pair_lists(forward, number)
+    assert pairs.source.shape == (number,)
+    y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs)
+    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
+    dw = xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)
+    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
+
+
+def test_more_pairs_than_room_give_nothing_but_nan():
+    x, w, dy, forward = arrays(np.random.default_rng(7), 8, 60, 60, 5, 6)
+    number = int(np.sum(forward >= 0))
+    for bound in (0, number - 1):
+        pairs = xla_parallel.pair_lists(forward, bound)
+        assert not bool(pairs.fits)
+        assert np.all(np.isnan(xla_parallel.gather_gemm(x, w, forward, pairs=pairs)))
+        assert np.all(np.isnan(xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)))
+    with pytest.raises(ValueError, match="bound of -1"):
+        xla_parallel.pair_lists(forward, -1)
+
+
+@pytest.mark.parametrize("rows", [1, 127, 128, 129, 5000, 1_000_003])
+@pytest.mark.parametrize("row_bytes", [1, 400, 27 * 256 * 4, 2**30])
+def test_parts_are_within_the_memory(rows, row_bytes):
+    size = xla_parallel.cut(rows, row_bytes)
+    assert 1 <= size <= rows
+    assert size == 1 or size * row_bytes <= xla_parallel.PANEL_BYTES
+    parts = -(-rows // size)
+    # No more parts than needed, but for what is lost to alignment.
+    assert parts == 1 or size * 2 * row_bytes > xla_parallel.PANEL_BYTES or size == 1
+
+
+def shapes(offsets, rows, c_in, c_out, dtype=jnp.float32):
+    return (
+        jax.ShapeDtypeStruct((rows, c_in), dtype),
+        jax.ShapeDtypeStruct((offsets, c_in, c_out), dtype),
+        jax.ShapeDtypeStruct((rows, c_out), dtype),
+        jax.ShapeDtypeStruct((offsets, rows), jnp.int32),
+    )
+
+
+def lowered(form: str, platform: str, *arguments: jax.ShapeDtypeStruct) -> str:
+    """The StableHLO of both products."""
+
+    def run(x, w, dy, forward):
+        pairs = xla_parallel.pair_lists(forward) if form == "pairs" else None
+        y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs)
+        return y, xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)
+
+    exported = jax.export.export(jax.jit(run), platforms=[platform])(*arguments)
+    return str(exported.mlir_module())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [4096, 1_000_000], ids=["one part", "many parts"])
+def test_no_loop_and_no_custom_call(form, platform, dtype, rows):
+    text = lowered(form, platform, *shapes(27, rows, 96, 96, dtype))
+    assert "stablehlo.while" not in text
+    assert "custom_call" not in text
+    assert "dot_general" in text
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_the_loop_would_be_seen(platform):
+    exported = jax.export.export(jax.jit(xla.gather_gemm), platforms=[platform])(
+        *(a for i, a in enumerate(shapes(27, 4096, 8, 8)) if i != 2)
+    )
+    assert "stablehlo.while" in str(exported.mlir_module())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_beside_the_result_is_bounded(form):
+    """By the shapes of everything in the program: nothing is larger than a panel, but x and y."""
+    rows = 500_000
+    text = lowered(form, "tpu", *shapes(27, rows, 128, 96))
+    body = text.split("func.func private @chlo")[0]
+    largest = rows * 128 * 4  # x
+    lists = 27 * rows * 4
+    for dimensions, kind in re.findall(r"tensor<((?:\d+x)+)(f32|bf16|i32|i1)>", body):
+        size = np.prod([int(n) for n in dimensions.split("x") if n], dtype=np.int64)
+        width = {"f32": 4, "bf16": 2, "i32": 4, "i1": 1}[kind]
+        assert size * width <= max(xla_parallel.PANEL_BYTES, largest, lists)

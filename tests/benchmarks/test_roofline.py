@@ -78,7 +78,9 @@ def test_time_is_the_longer_of_multiplying_and_moving():
 
 
 def test_the_tables_of_a_small_cloud(blob, capsys):
-    roofline.report(blob, with_forms=True)
+    # Lowering every layer in every form takes a minute.
+    few = work.Workload(blob.name, blob.plan, blob.layers[:3] + blob.layers[-1:])
+    roofline.report(few, with_forms=True)
     printed = capsys.readouterr().out
     assert f"{len(blob.plan.coords[0]):,}" in printed
     for form in ("dense, cuda", "dense, tpu", "pairs, cuda", "pairs, tpu"):
@@ -154,8 +156,8 @@ def test_rounds_without_pairs_are_not_counted(monkeypatch):
     one = forms.Shape("product", 27, 100, 100, 3, 5)
     found = forms.program(one, "pairs", "tpu", accelerators.FLOAT32)
     size = xla_parallel.round_size(27 * 100, 3, 5)
-    assert len(found.conditional) == -(-27 * 100 // size) - 1 == 3
-    for pairs, rounds in ((0, 1), (size, 1), (size + 1, 2), (27 * 100, 4)):
+    assert 1 + len(found.conditional) == -(-27 * 100 // size) == 5
+    for pairs, rounds in ((0, 1), (size, 1), (size + 1, 2), (27 * 100, 5)):
         ops = forms.executed(one, pairs, "pairs", found)
         assert sum(w.op == lowered.RAGGED for w in ops) == rounds
     forms.program.cache_clear()

@@ -1,20 +1,22 @@
 """The convolutions' two products for GPUs and TPUs, in `lax` without a loop.
 
 `uov_jax.sparse.xla` walks through the existing neighbours in a loop that ends when they are done:
-right for a CPU, but on an accelerator some 20,000 dependent steps for one training step. Here all
+right for a CPU, but on an accelerator some thousand dependent steps for one training step. Here all
 work has static shapes, in two forms:
 
-- *Dense*: the neighbours of some rows at all offsets side by side, zeros for those that are missing
-  (a panel [rows, K * C_in]), times the weights as one matrix [K * C_in, C_out]. It multiplies all
-  K * N pairs of a map, of which 12 to 37 % exist.
+- *Dense*, the default: the neighbours of some rows at all offsets side by side, zeros for those
+  that are missing (a panel [rows, K * C_in]), times the weights as one matrix [K * C_in, C_out]. It
+  multiplies all K * N pairs of a map, of which 12 to 37 % exist. Every row of the result is written
+  once.
 - *Pairs*: the existing pairs in the order of their offsets (`PairLists`), multiplied by
-  `lax.ragged_dot`, and their products added to the output rows.
+  `lax.ragged_dot`, and their products added to the output rows, on a GPU in any order. XLA has a
+  kernel for that on TPUs, but none for the gradient of the weights there, and on GPUs it writes
+  every pair K times.
 
-docs/performance.md counts both. Sums are float32 in both, but in another order than the loop's:
-results agree within the rounding of float32, not bit by bit. In the dense form the order is that
-of the platform's matrix product.
+docs/performance.md counts both, and says what compilers made of them. Sums are float32 in both, but
+in another order than the loop's: results agree within the rounding of float32, not bit by bit.
 
-In both, what a product of many rows needs beside its result is cut to `PANEL_BYTES`.
+What a product of many rows needs beside its result is cut to `PANEL_BYTES`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,11 @@ from uov_jax.sparse.xla import take_rows
 # Of a panel, or of the rows and products of a round of pairs: large enough that the products fill
 # an accelerator, small beside its memory.
 PANEL_BYTES = 512 * 2**20
-# Rows of panels and rounds are multiples of it, where there are more.
+# Rows of panels and rounds are multiples of it, where there are more. XLA's kernel for ragged
+# products on TPUs takes no others.
 ALIGNMENT = 128
+# Channels of a register of a TPU.
+LANES = 128
 # Pairs are multiplied in at least so many rounds where each has this many: a round without pairs
 # is skipped, and a list that has room for all K * N pairs is filled to a third.
 LEAST_ROUNDS = 4
@@ -74,17 +79,18 @@ def pair_lists(forward: jax.Array, bound: int | None = None) -> PairLists:
 
     Args:
         forward: int32 [K, N_out], the input row or -1.
-        bound: the room for pairs, static; None: for all K * N_out. Strided maps have at most as
-            many pairs as the finer level has rows.
+        bound: the least room for pairs, static; None: for all K * N_out. Strided maps have at most
+            as many pairs as the finer level has rows.
 
     Raises:
         ValueError: a negative bound.
 
     """
     forward = jnp.asarray(forward)
-    room = forward.size if bound is None else min(bound, forward.size)
-    if room < 0:
+    if bound is not None and bound < 0:
         raise ValueError(f"pair_lists: a bound of {bound} pairs")
+    room = forward.size if bound is None else min(bound, forward.size)
+    room = -(-room // ALIGNMENT) * ALIGNMENT
     exists = (forward >= 0).reshape(-1)
     number = jnp.cumsum(exists, dtype=jnp.int32)
     # Those without a place, all different, are dropped.
@@ -129,10 +135,11 @@ def gather_gemm(
     if pairs is not None:
         return _pairs_times_weights(x, w, pairs, shape, precision).astype(dtype)
     weights = w.reshape(-1, w.shape[2])
-    rows = [
-        _product(_panel(x, part), weights, 1, 0, precision).astype(dtype)
-        for part in _parts(forward, x)
-    ]
+    padded = _with_zero_row(x)
+    rows: list[jax.Array] = []
+    for part in _parts(forward, x):
+        panel = _panel(padded, _after(part, rows[-1:]))
+        rows.append(_product(panel, weights, 1, 0, precision).astype(dtype))
     return jnp.concatenate(rows)
 
 
@@ -163,11 +170,13 @@ def gather_gemm_dw(
         return _pairs_times_rows(x, dy, pairs, shape, precision)
     # A panel has zeros for padding rows, but zero times what is not a number is none.
     dy = jnp.where(jnp.any(forward >= 0, axis=0)[:, None], dy, jnp.zeros((), dy.dtype))
+    padded = _with_zero_row(x)
     dw = jnp.zeros((shape[0] * shape[1], shape[2]), jnp.float32)
     begin = 0
     for part in _parts(forward, x):
         rows = dy[begin : begin + part.shape[1]]
-        dw = dw + _product(_panel(x, part), rows, 0, 0, precision)
+        panel = _panel(padded, _after(part, [dw] if begin else []))
+        dw = dw + _product(panel, rows, 0, 0, precision)
         begin += part.shape[1]
     return dw.reshape(shape)
 
@@ -179,8 +188,10 @@ def _factors(x: jax.Array, other: jax.Array, precision: int) -> tuple[jax.Array,
     return x.astype(jnp.bfloat16), other.astype(jnp.bfloat16)
 
 
-def _precision(precision: int) -> lax.Precision:
-    # Factors of bfloat16 are exact in any.
+def _precision(precision: int, dtype: jnp.dtype) -> lax.Precision:
+    if dtype == jnp.bfloat16:
+        # Exact in any; XLA's kernel for ragged products on TPUs takes them with this alone.
+        return lax.Precision.DEFAULT
     return lax.Precision.HIGH if precision == TF32 else lax.Precision.HIGHEST
 
 
@@ -190,22 +201,45 @@ def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int, precision: in
         a,
         b,
         (((a_axis,), (b_axis,)), ((), ())),
-        precision=_precision(precision),
+        precision=_precision(precision, a.dtype),
         preferred_element_type=jnp.float32,
     )
 
 
-def _panel(x: jax.Array, part: jax.Array) -> jax.Array:
+def _with_zero_row(x: jax.Array) -> jax.Array:
+    """A row of zeros behind the others, for neighbours that are missing.
+
+    Reading it costs less than to set zeros in a panel, which TPUs do in another pass over it.
+    """
+    return jnp.concatenate([x, jnp.zeros((1, x.shape[1]), x.dtype)])
+
+
+def _panel(padded: jax.Array, part: jax.Array) -> jax.Array:
     """The neighbours of some rows side by side, [rows, K * C_in], for a part [K, rows] of a map."""
     offsets, rows = part.shape
-    return take_rows(x, part.T.reshape(-1)).reshape(rows, offsets * x.shape[1])
+    index = jnp.where(part >= 0, part, padded.shape[0] - 1).T.reshape(-1)
+    taken = jnp.take(padded, index, axis=0, mode="clip")
+    return taken.reshape(rows, offsets * padded.shape[1])
 
 
 def _parts(forward: jax.Array, x: jax.Array) -> list[jax.Array]:
     """A map cut into parts of equal numbers of rows, whose panels are at most `PANEL_BYTES`."""
     offsets, rows = forward.shape
-    size = cut(rows, offsets * x.shape[1] * x.dtype.itemsize)
+    size = cut(rows, offsets * _room(x.shape[1]) * x.dtype.itemsize)
     return [forward[:, begin : begin + size] for begin in range(0, rows, size)]
+
+
+def _after(part: jax.Array, results: list[jax.Array]) -> jax.Array:
+    """The part, not to be looked at before the results are there.
+
+    Else XLA makes all panels at once, in one kernel on a GPU.
+    """
+    return lax.optimization_barrier((part, results))[0] if results else part
+
+
+def _room(channels: int) -> int:
+    """As how many channels a row counts: TPUs pad them."""
+    return -(-channels // LANES) * LANES
 
 
 def cut(rows: int, row_bytes: int, most: int | None = None) -> int:
@@ -223,7 +257,7 @@ def round_size(room: int, c_in: int, c_out: int) -> int:
     """How many pairs are taken at a time from lists with so much room."""
     most = max(LEAST_ROUND_PAIRS, -(-room // LEAST_ROUNDS))
     # Rows of either side and their products, which are float32.
-    return max(1, cut(room, 4 * (c_in + c_out), most))
+    return max(1, cut(room, 4 * (_room(c_in) + _room(c_out)), most))
 
 
 def _pairs_times_weights(
@@ -236,7 +270,7 @@ def _pairs_times_weights(
             take_rows(x, source),
             w,
             sizes,
-            precision=_precision(precision),
+            precision=_precision(precision, x.dtype),
             preferred_element_type=jnp.float32,
         )
         # What is past the last pair is in no group and may hold anything: it is dropped.
@@ -263,7 +297,7 @@ def _pairs_times_rows(
             take_rows(dy, target),
             sizes,
             _BY_OFFSET,
-            precision=_precision(precision),
+            precision=_precision(precision, x.dtype),
             preferred_element_type=jnp.float32,
         )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from benchmarks import lowered
-from benchmarks.accelerators import ACCELERATORS, BFLOAT16, FLOAT32, TF32, WIDTH, least
+from benchmarks.accelerators import ACCELERATORS, WIDTH, least
 from benchmarks.report import table
 from benchmarks.work import POINTWISE, Convolution, Site, Workload, tasks
 from uov_jax.sparse import xla_parallel
@@ -31,10 +32,13 @@ class Shape:
 
 
 @functools.cache
-def program(shape: Shape, form: str, platform: str, numbers: str) -> lowered.Program:
-    """What one is lowered to; a ragged product stands for itself on a TPU, expanded on a GPU."""
-    dtype = jnp.bfloat16 if numbers == BFLOAT16 else jnp.float32
-    precision = {FLOAT32: 0, TF32: 1, BFLOAT16: 2}[numbers]
+def program(shape: Shape, form: str, platform: str, width: int) -> lowered.Program:
+    """What one is lowered to, for rows of numbers of `width` bytes.
+
+    A ragged product along rows of one matrix each is one op on a TPU; the gradient of the weights
+    there, and both on a GPU, are expanded. That is what XLA makes of them: see docs/performance.md.
+    """
+    dtype = {4: jnp.float32, 2: jnp.bfloat16}[width]
     x = jax.ShapeDtypeStruct((shape.rows_in, shape.c_in), dtype)
     forward = jax.ShapeDtypeStruct((shape.offsets, shape.rows_out), jnp.int32)
     is_dw = shape.op == "gradient of w"
@@ -46,10 +50,11 @@ def program(shape: Shape, form: str, platform: str, numbers: str) -> lowered.Pro
     if form == "pairs":
         arguments.append(jax.eval_shape(xla_parallel.pair_lists, forward))
 
-    def run(x: jax.Array, other: jax.Array, forward: jax.Array, pairs: object = None) -> jax.Array:
-        return multiply(x, other, forward, precision=precision, pairs=pairs)
+    def run(x: jax.Array, other: jax.Array, forward: jax.Array, pairs: Any = None) -> jax.Array:
+        return multiply(x, other, forward, pairs=pairs)
 
-    ragged = lowered.GROUPED if platform == "tpu" else lowered.EXPANDED
+    is_kernel = platform == "tpu" and not is_dw
+    ragged = lowered.GROUPED if is_kernel else lowered.EXPANDED
     return lowered.lowered(run, platform, arguments, ragged)
 
 
@@ -109,7 +114,7 @@ def _form(work: Workload, form: str, platform: str, numbers: str) -> list[str]:
     ops: list[lowered.Work] = []
     for layer, at in work.layers:
         for shape in shapes(layer, at):
-            found = program(shape, form, platform, numbers)
+            found = program(shape, form, platform, WIDTH[numbers])
             if found.has_loop or found.custom_calls:
                 raise RuntimeError(f"{form}, {platform}: a loop or custom call in {shape}")
             ops += executed(shape, at.pairs, form, found)

@@ -154,7 +154,7 @@ def test_rounds_without_pairs_are_not_counted(monkeypatch):
     monkeypatch.setattr(xla_parallel, "LEAST_ROUND_PAIRS", 64)
     forms.program.cache_clear()
     one = forms.Shape("product", 27, 100, 100, 3, 5)
-    found = forms.program(one, "pairs", "tpu", accelerators.FLOAT32)
+    found = forms.program(one, "pairs", "tpu", 4)
     size = xla_parallel.round_size(27 * 100, 3, 5)
     assert 1 + len(found.conditional) == -(-27 * 100 // size) == 5
     for pairs, rounds in ((0, 1), (size, 1), (size + 1, 2), (27 * 100, 5)):

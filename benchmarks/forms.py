@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import lowered
+from benchmarks import lowered, pairs
 from benchmarks.accelerators import ACCELERATORS, WIDTH, least
 from benchmarks.report import table
 from benchmarks.work import POINTWISE, Convolution, Site, Workload, tasks
@@ -45,13 +45,18 @@ def program(shape: Shape, form: str, platform: str, width: int) -> lowered.Progr
     other_shape = (
         (shape.rows_out, shape.c_out) if is_dw else (shape.offsets, shape.c_in, shape.c_out)
     )
-    multiply = xla_parallel.gather_gemm_dw if is_dw else xla_parallel.gather_gemm
+    functions = {"dense": xla_parallel, "pairs": pairs}[form]
     arguments = [x, jax.ShapeDtypeStruct(other_shape, dtype), forward]
     if form == "pairs":
-        arguments.append(jax.eval_shape(xla_parallel.pair_lists, forward))
+        places = pairs.schedule_shapes(forward.shape)
+        arguments += [jax.ShapeDtypeStruct(size, jnp.int32) for size in places]
 
-    def run(x: jax.Array, other: jax.Array, forward: jax.Array, pairs: Any = None) -> jax.Array:
-        return multiply(x, other, forward, pairs=pairs)
+    def run(x: jax.Array, other: jax.Array, forward: jax.Array, *schedule: jax.Array) -> jax.Array:
+        how: dict[str, Any] = {"precision": "float32"}
+        if is_dw:
+            return functions.gather_gemm_dw(x, other, forward, schedule or None, **how)
+        how |= {"transposed": False, "mirrored": False}
+        return functions.gather_gemm(x, other, forward, schedule or None, **how)
 
     is_kernel = platform == "tpu" and not is_dw
     ragged = lowered.GROUPED if is_kernel else lowered.EXPANDED
@@ -69,13 +74,13 @@ def shapes(layer: Convolution, at: Site) -> Iterator[Shape]:
     yield Shape("gradient of w", at.offsets, *ends, layer.c_in, layer.c_out)
 
 
-def executed(shape: Shape, pairs: int, form: str, found: lowered.Program) -> list[lowered.Work]:
+def executed(shape: Shape, existing: int, form: str, found: lowered.Program) -> list[lowered.Work]:
     """The ops that run: rounds without pairs are skipped."""
     work = list(found.always)
     if form == "pairs":
-        room = shape.offsets * shape.rows_out
-        size = xla_parallel.round_size(room, shape.c_in, shape.c_out)
-        for branch in found.conditional[: max(0, -(-pairs // size) - 1)]:
+        places = pairs.room((shape.offsets, shape.rows_out))
+        size = pairs.round_size(places, shape.c_in, shape.c_out)
+        for branch in found.conditional[: max(0, -(-existing // size) - 1)]:
             work += branch
     return work
 

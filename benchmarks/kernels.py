@@ -19,7 +19,7 @@ from benchmarks.report import OURS, Row, compared
 from benchmarks.sweeps import VoxelSweep
 from benchmarks.timing import interleaved
 from uov_jax import sparse
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.engine import engine
 
 WIDTHS = (32, 96, 256)
 

@@ -56,6 +56,9 @@ def pretraining() -> ConfigDict:
                 # Smallest and largest size of a batch's arrays, per sweep, with a few sizes between
                 # that rise together. Each that occurs is a program to compile.
                 "voxels": (10_000, 36_000),
+                # Where their neighbours are looked up: by the "host" workers, on the "device", or
+                # "auto": on GPUs there.
+                "plans": "auto",
                 "pairs": (16_384, 65_536),
                 # Few of them cost nothing: the smallest size holds those of most batches.
                 "superpoints": (768, 2048),
@@ -74,6 +77,8 @@ def pretraining() -> ConfigDict:
                 "block_batch_norm_momentum": placeholder(float),
                 # "bfloat16" for activations and products; parameters and sums stay float32.
                 "dtype": "float32",
+                # What a GPU or TPU may round factors of float32 products to: "tf32", "bfloat16".
+                "precision": "float32",
             },
             "loss": {
                 "temperature": 0.07,
@@ -376,6 +381,8 @@ def distillation(dataset: str) -> ConfigDict:
             "block_batch_norm_momentum": placeholder(float),
             # "bfloat16" for activations and products; parameters and sums stay float32.
             "dtype": "float32",
+            # What a GPU or TPU may round factors of float32 products to: "tf32", "bfloat16".
+            "precision": "float32",
         }
     )
     config.optimizer.learning_rate = 1e-3

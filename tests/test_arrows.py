@@ -37,6 +37,8 @@ ROWS = (
     ("sparse", "errors", "processors"),
 )
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
+# Compiled: no module of the layout.
+ENGINES = ("_engine", "_engine_cuda")
 # Who may import PyTorch's half of the package; the format of dumps needs no torch.
 TEACHERS_USERS = {"scripts", "benchmarks", "command_line", "teachers"}
 
@@ -46,7 +48,7 @@ def room_of(module: str) -> str | None:
     parts = module.split(".")
     if parts[0] in ROWS[0]:
         return parts[0]
-    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 and parts[1] != "_engine" else None
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 and parts[1] not in ENGINES else None
 
 
 def modules() -> dict[str, Path]:

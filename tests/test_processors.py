@@ -248,7 +248,7 @@ def test_compiled_ops_use_no_more_threads_than_the_quota_pays_for(
 ) -> None:
     pytest.importorskip("uov_jax._engine")
     code = """
-from uov_jax.sparse.backends import pool_threads
+from uov_jax.sparse.cpu import pool_threads
 print(pool_threads())
 """
     assert in_process(QUOTA.format(quota=quota) + code, NPROC="8") == [str(expected)]

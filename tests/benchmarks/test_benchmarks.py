@@ -29,7 +29,7 @@ from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.models import layers, minkunet
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.engine import engine
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from jax import lax
 
-from benchmarks import accelerators, forms, lowered, network, roofline, sweeps, tiles, work
+from benchmarks import (
+    accelerators,
+    forms,
+    lowered,
+    network,
+    pairs,
+    roofline,
+    sweeps,
+    tiles,
+    work,
+)
 from benchmarks.work import Convolution, Site
-from uov_jax.sparse import xla, xla_parallel
+from uov_jax.sparse import xla
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +135,8 @@ def test_what_is_called_twice_counts_twice_and_branches_apart():
 
 
 def test_loops_and_custom_calls_are_seen():
-    forward = shape(27, 9, dtype=jnp.int32)
-    found = lowered.lowered(xla.gather_gemm, "cuda", [shape(9, 3), shape(27, 3, 5), forward])
-    assert found.has_loop
+    arguments = shape(9, 3), shape(27, 3, 5), shape(27, 9, dtype=jnp.int32)
+    assert lowered.lowered(xla.multiply_pairs, "cuda", arguments).has_loop
     found = lowered.lowered(jnp.linalg.qr, "cuda", [shape(5, 5)])
     assert found.custom_calls
 
@@ -137,7 +146,7 @@ def test_ragged_products_grouped_and_expanded(by_matrix):
     def function(x, other, sizes):
         if by_matrix:
             return lax.ragged_dot(x, other, sizes)
-        return lax.ragged_dot_general(x, other, sizes, xla_parallel._BY_OFFSET)
+        return lax.ragged_dot_general(x, other, sizes, pairs.BY_OFFSET)
 
     other = shape(8, 3, 5) if by_matrix else shape(40, 5)
     arguments = [shape(40, 3), other, shape(8, dtype=jnp.int32)]
@@ -151,14 +160,14 @@ def test_ragged_products_grouped_and_expanded(by_matrix):
 
 
 def test_rounds_without_pairs_are_not_counted(monkeypatch):
-    monkeypatch.setattr(xla_parallel, "LEAST_ROUND_PAIRS", 64)
+    monkeypatch.setattr(pairs, "LEAST_ROUND_PAIRS", 64)
     forms.program.cache_clear()
     one = forms.Shape("product", 27, 100, 100, 3, 5)
     found = forms.program(one, "pairs", "tpu", 4)
-    size = xla_parallel.round_size(27 * 100, 3, 5)
-    assert 1 + len(found.conditional) == -(-27 * 100 // size) == 5
-    for pairs, rounds in ((0, 1), (size, 1), (size + 1, 2), (27 * 100, 5)):
-        ops = forms.executed(one, pairs, "pairs", found)
+    size = pairs.round_size(pairs.room((27, 100)), 3, 5)
+    assert 1 + len(found.conditional) == -(-27 * 100 // size) == 4
+    for existing, rounds in ((0, 1), (size, 1), (size + 1, 2), (27 * 100, 4)):
+        ops = forms.executed(one, existing, "pairs", found)
         assert sum(w.op == lowered.RAGGED for w in ops) == rounds
     forms.program.cache_clear()
 

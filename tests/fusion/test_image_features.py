@@ -9,7 +9,7 @@ from uov_jax import sparse
 from uov_jax.errors import InputError
 from uov_jax.fusion.image_features import FeatureGrid, ImageFeatures, MaskFeatures
 from uov_jax.fusion.views import SeenPoints
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.engine import engine
 
 SIZE = (90, 120)
 POINTS = 3000

@@ -16,7 +16,7 @@ import pytest
 
 from uov_jax import sparse
 from uov_jax.sparse import kernels
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.engine import engine
 from uov_jax.sparse.kernels import NAMES, Processor
 
 # The last model is the plainest: of some vendor that nobody knows.

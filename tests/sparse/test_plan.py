@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import sweeps
-from tests.sparse.clouds import brute_force_map, random_coords
+from tests.sparse.clouds import random_coords
 from uov_jax import processors, sparse
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse import reference
+from uov_jax.sparse.engine import engine
 from uov_jax.sparse.plan import _at_most
 
 OUT_OF_RANGE = (
@@ -119,7 +120,7 @@ def test_voxelize_of_nothing():
 )
 def test_submanifold_map_against_look_up(backend, kernel, stride, dilation):
     coords = random_coords(np.random.default_rng(1), 300, extent=5, stride=stride)
-    expected = brute_force_map(coords, kernel, stride, dilation)
+    expected = reference.submanifold_map(coords, kernel, stride, dilation)
     host = sparse.submanifold_map(coords, len(coords), kernel, stride, dilation).forward
     np.testing.assert_array_equal(host, expected)
     capacity = 320
@@ -136,27 +137,25 @@ def test_submanifold_map_against_look_up(backend, kernel, stride, dilation):
 def test_plan_levels_and_strided_maps():
     coords = random_coords(np.random.default_rng(2), 700)
     plan = sparse.build_plan(coords, sparse.PlanSpec(800, first_kernel=5, fractions=(1.0,) * 5))
-    np.testing.assert_array_equal(plan.first.forward[:, :700], brute_force_map(coords, 5))
+    np.testing.assert_array_equal(plan.first.forward[:, :700], reference.submanifold_map(coords, 5))
     fine = coords
     for level in range(4):
-        step = 2 ** (level + 1)
         n = plan.counts[level + 1]
-        coarse = plan.coords[level + 1][:n]
-        parents = fine.copy()
-        parents[:, 1:] = fine[:, 1:] // step * step
-        np.testing.assert_array_equal(coarse, np.unique(parents, axis=0))
-        assert np.all(plan.coords[level + 1][n:] == -1)
+        coarse, forward, back = reference.strided_maps(fine, 2**level)
+        np.testing.assert_array_equal(plan.coords[level + 1][:n], coarse)
         np.testing.assert_array_equal(
-            plan.same[level + 1].forward[:, :n], brute_force_map(coarse, 3, step)
+            plan.same[level + 1].forward[:, :n],
+            reference.submanifold_map(coarse, 3, 2 ** (level + 1)),
         )
         down = plan.down[level]
-        k, parent = np.nonzero(down.forward >= 0)
-        child = down.forward[k, parent]
-        np.testing.assert_array_equal(np.sort(child), np.arange(len(fine)))
-        np.testing.assert_array_equal(down.transpose[k, child], parent)
-        assert np.count_nonzero(down.transpose >= 0) == len(fine)
-        offset = (fine[child, 1:] - coarse[parent, 1:]) // (step // 2)
-        np.testing.assert_array_equal(offset @ [1, 2, 4], k)
+        np.testing.assert_array_equal(down.forward[:, :n], forward)
+        np.testing.assert_array_equal(down.transpose[:, : len(fine)], back)
+        rest = plan.coords[level + 1][n:], down.forward[:, n:], down.transpose[:, len(fine) :]
+        assert all(np.all(padding == -1) for padding in rest)
+        # What `gather_gemm` takes for granted.
+        k, parent = np.nonzero(forward >= 0)
+        np.testing.assert_array_equal(back[k, forward[k, parent]], parent)
+        assert np.count_nonzero(back >= 0) == len(fine)
         fine = coarse
 
 
@@ -255,7 +254,7 @@ def test_bad_coordinates_inside_jit(backend, bad):
         # What stands past the valid rows is nobody's business.
         found = run(coords, np.int32(7))
         found = found.same[0].forward if build is plan else found
-        np.testing.assert_array_equal(found[:, :7], brute_force_map(coords[:7], 3))
+        np.testing.assert_array_equal(found[:, :7], reference.submanifold_map(coords[:7], 3))
 
 
 def legal_coords(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -287,7 +286,7 @@ def test_all_legal_coordinates_have_their_neighbours_and_parents(backend):
     plan = sparse.build_plan(coords, spec)
     traced = jax.jit(lambda c, count: sparse.plan_in_jit(c, count, spec))(coords, np.int32(n))
     assert_same_plan(traced, plan)
-    np.testing.assert_array_equal(plan.first.forward, brute_force_map(coords, 5))
+    np.testing.assert_array_equal(plan.first.forward, reference.submanifold_map(coords, 5))
     for level, stride in enumerate((1, 2, 4, 8, 16)):
         parents = coords.copy()
         parents[:, 1:] = coords[:, 1:] // stride * stride
@@ -350,3 +349,26 @@ def test_locality_order_sorts_by_batch_and_space():
     coords = random_coords(np.random.default_rng(8), 50)
     ordered = coords[sparse.locality_order(coords)]
     np.testing.assert_array_equal(ordered, coords[np.lexsort(coords.T[::-1])])
+
+
+def test_a_deferred_plan_is_the_plan(backend):
+    spec = sparse.PlanSpec(640, first_kernel=5, fractions=(1.0,) * 5, deferred=True)
+    coords = random_coords(np.random.default_rng(3), 500)
+    deferred = sparse.defer_plan(coords, spec)
+    built = jax.jit(lambda plan: plan.scheduled())(deferred)
+    expected = sparse.build_plan(coords, spec)
+    np.testing.assert_array_equal(deferred.counts, expected.counts)
+    np.testing.assert_array_equal(deferred.coords[0], expected.coords[0])
+    for found, wanted in zip(
+        (*built.same, built.first, *built.down),
+        (*expected.same, expected.first, *expected.down),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found.forward, wanted.forward)
+        assert (found.transpose is None) == (wanted.transpose is None)
+        if wanted.transpose is not None:
+            np.testing.assert_array_equal(found.transpose, wanted.transpose)
+    with pytest.raises(sparse.CapacityError, match=r"level 0 .* has 500 voxels but room for 90"):
+        sparse.defer_plan(coords, sparse.PlanSpec(90))
+    with pytest.raises(ValueError, match="duplicate coordinate"):
+        sparse.defer_plan(np.repeat(coords, 2, axis=0), sparse.PlanSpec(2000))

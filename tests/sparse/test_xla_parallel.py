@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import pairs
 from tests.sparse.clouds import gather_gemm_oracle, relative_error
 from uov_jax.sparse import xla, xla_parallel
 
@@ -18,7 +19,8 @@ TIGHT = 1e-6
 # is off by twice as much, a sum by no more of the sum of the products' absolute values.
 BFLOAT16, TF32 = 2.0**-8, 2.0**-11
 
-FORMS = ("dense", "pairs")
+FORMS = {"dense": xla_parallel, "pairs": pairs}
+READ = {"transposed": False, "mirrored": False, "precision": "float32"}
 
 
 def random_map(
@@ -40,14 +42,14 @@ def gather_gemm_dw_oracle(x: np.ndarray, dy: np.ndarray, forward: np.ndarray) ->
     return dw
 
 
-def both(form, x, w, dy, forward, **settings):
-    """`gather_gemm` and `gather_gemm_dw` in one form."""
+def both(form, x, w, dy, forward, precision="float32"):
+    """`gather_gemm` and `gather_gemm_dw` in one form, or with `xla` in the loop."""
+    functions = FORMS.get(form, xla)
 
     @jax.jit
     def run(x, w, dy, forward):
-        pairs = xla_parallel.pair_lists(forward) if form == "pairs" else None
-        y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs, **settings)
-        return y, xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs, **settings)
+        y = functions.gather_gemm(x, w, forward, None, **READ | {"precision": precision})
+        return y, functions.gather_gemm_dw(x, dy, forward, None, precision=precision)
 
     return run(*(jnp.asarray(a) for a in (x, w, dy, forward)))
 
@@ -81,9 +83,7 @@ def test_values_are_those_of_float64_and_of_the_loop(form, shape):
     assert dw.dtype == jnp.float32
     assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
     assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
-    x, w, dy, forward = (jnp.asarray(a) for a in (x, w, dy, forward))
-    loop = xla.gather_gemm(x, w, forward), xla.gather_gemm_dw(x, dy, forward)
-    for value, expected in zip((y, dw), loop, strict=True):
+    for value, expected in zip((y, dw), both("loop", x, w, dy, forward), strict=True):
         assert relative_error(value, np.asarray(expected, np.float64)) < TIGHT
 
 
@@ -91,7 +91,7 @@ def test_values_are_those_of_float64_and_of_the_loop(form, shape):
 def test_values_where_memory_allows_few_rows_at_a_time(form, monkeypatch):
     """Parts and rounds that end within an offset, one of them empty, the last of another size."""
     monkeypatch.setattr(xla_parallel, "PANEL_BYTES", 27 * 12 * 4 * 200)
-    monkeypatch.setattr(xla_parallel, "LEAST_ROUND_PAIRS", 500)
+    monkeypatch.setattr(pairs, "LEAST_ROUND_PAIRS", 500)
     x, w, dy, forward = arrays(np.random.default_rng(1), 27, 900, 900, 12, 20)
     y, dw = both(form, x, w, dy, forward)
     assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
@@ -151,11 +151,11 @@ def test_padding_rows_influence_nothing(form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_bfloat16_products(form, dtype):
-    """Of float32 rows with precision 2, and of bfloat16 rows."""
+    """Of float32 rows at that precision, and of bfloat16 rows."""
     rng = np.random.default_rng(4)
     x, w, dy, forward = arrays(rng, 27, 300, 300, 40, 24)
     x, w, dy = (jnp.asarray(a, dtype) for a in (x, w, dy))
-    y, dw = both(form, x, w, dy, forward, precision=xla_parallel.BFLOAT16)
+    y, dw = both(form, x, w, dy, forward, precision="bfloat16")
     assert y.dtype == dtype
     assert dw.dtype == jnp.float32
     # What is left beside the rounding of the factors is that of float32 sums, and of the result.
@@ -169,9 +169,9 @@ def test_bfloat16_products(form, dtype):
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
     [
-        (xla_parallel.FLOAT32, TIGHT),
-        (xla_parallel.TF32, 2 * TF32 + TIGHT),
-        (xla_parallel.BFLOAT16, 2 * BFLOAT16 + BFLOAT16**2 + TIGHT),
+        ("float32", TIGHT),
+        ("tf32", 2 * TF32 + TIGHT),
+        ("bfloat16", 2 * BFLOAT16 + BFLOAT16**2 + TIGHT),
     ],
 )
 def test_each_precision_keeps_its_bound(form, precision, tolerance):
@@ -184,40 +184,29 @@ def test_each_precision_keeps_its_bound(form, precision, tolerance):
     assert np.all(abs(np.asarray(dw) - gather_gemm_dw_oracle(x, dy, forward)) <= tolerance * most)
 
 
-def test_pair_lists_name_every_neighbour_once_by_offset():
+def test_lists_name_every_neighbour_once_by_offset():
     forward = random_map(np.random.default_rng(6), 27, 70, 90, 0.4)
-    pairs = jax.jit(xla_parallel.pair_lists)(forward)
-    offset, target = np.nonzero(forward >= 0)
+    shapes = pairs.schedule_shapes(forward.shape)
+    source, target, sizes = jax.jit(
+        lambda forward: pairs.schedule(forward, backend="", shapes=shapes)
+    )(forward)
+    assert tuple(a.shape for a in (source, target, sizes)) == shapes
+    offset, row = np.nonzero(forward >= 0)
     number = len(offset)
-    assert bool(pairs.fits)
-    np.testing.assert_array_equal(pairs.sizes, np.bincount(offset, minlength=27))
-    np.testing.assert_array_equal(pairs.source[:number], forward[offset, target])
-    np.testing.assert_array_equal(pairs.target[:number], target)
-    assert np.all(np.asarray(pairs.source)[number:] == -1)
-    assert np.all(np.asarray(pairs.target)[number:] == -1)
+    np.testing.assert_array_equal(sizes, np.bincount(offset, minlength=27))
+    np.testing.assert_array_equal(source[:number], forward[offset, row])
+    np.testing.assert_array_equal(target[:number], row)
+    assert np.all(np.asarray(source)[number:] == -1)
+    assert np.all(np.asarray(target)[number:] == -1)
 
 
-def test_a_bound_that_holds_all_pairs_changes_nothing():
-    x, w, dy, forward = arrays(np.random.default_rng(7), 8, 160, 160, 5, 6)
-    number = int(np.sum(forward >= 0))
-    pairs = xla_parallel.pair_lists(forward, number)
-    assert number <= pairs.source.shape[0] < number + xla_parallel.ALIGNMENT < forward.size
-    y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs)
-    assert relative_error(y, gather_gemm_oracle(x, w, forward)) < TIGHT
-    dw = xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)
-    assert relative_error(dw, gather_gemm_dw_oracle(x, dy, forward)) < TIGHT
-
-
-def test_more_pairs_than_room_give_nothing_but_nan():
-    x, w, dy, forward = arrays(np.random.default_rng(7), 8, 160, 160, 5, 6)
-    number = int(np.sum(forward >= 0))
-    for bound in (0, number - xla_parallel.ALIGNMENT):
-        pairs = xla_parallel.pair_lists(forward, bound)
-        assert not bool(pairs.fits)
-        assert np.all(np.isnan(xla_parallel.gather_gemm(x, w, forward, pairs=pairs)))
-        assert np.all(np.isnan(xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)))
-    with pytest.raises(ValueError, match="bound of -1"):
-        xla_parallel.pair_lists(forward, -1)
+def test_lists_made_once_serve_as_the_schedule():
+    x, w, dy, forward = (
+        jnp.asarray(a) for a in arrays(np.random.default_rng(7), 27, 160, 160, 5, 6)
+    )
+    known = pairs.schedule(forward, backend="", shapes=None)
+    own = pairs.gather_gemm(x, w, forward, None, **READ)
+    np.testing.assert_array_equal(pairs.gather_gemm(x, w, forward, known, **READ), own)
 
 
 @pytest.mark.parametrize("rows", [1, 127, 128, 129, 5000, 1_000_003])
@@ -242,14 +231,13 @@ def shapes(offsets, rows, c_in, c_out, dtype=jnp.float32):
 
 def lowered(form: str, platform: str, *arguments: jax.ShapeDtypeStruct) -> str:
     """The StableHLO of both products."""
+    functions = FORMS.get(form, xla)
 
     def run(x, w, dy, forward):
-        pairs = xla_parallel.pair_lists(forward) if form == "pairs" else None
-        y = xla_parallel.gather_gemm(x, w, forward, pairs=pairs)
-        return y, xla_parallel.gather_gemm_dw(x, dy, forward, pairs=pairs)
+        y = functions.gather_gemm(x, w, forward, None, **READ)
+        return y, functions.gather_gemm_dw(x, dy, forward, None, precision="float32")
 
-    exported = jax.export.export(jax.jit(run), platforms=[platform])(*arguments)
-    return str(exported.mlir_module())
+    return str(jax.export.export(jax.jit(run), platforms=[platform])(*arguments).mlir_module())
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -265,10 +253,7 @@ def test_no_loop_and_no_custom_call(form, platform, dtype, rows):
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_the_loop_would_be_seen(platform):
-    exported = jax.export.export(jax.jit(xla.gather_gemm), platforms=[platform])(
-        *(a for i, a in enumerate(shapes(27, 4096, 8, 8)) if i != 2)
-    )
-    assert "stablehlo.while" in str(exported.mlir_module())
+    assert "stablehlo.while" in lowered("loop", platform, *shapes(27, 4096, 8, 8))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -294,3 +279,45 @@ def test_panels_are_made_one_after_the_other():
     products = text.count("stablehlo.dot_general ")
     assert products > 20
     assert text.count("stablehlo.optimization_barrier") == products - 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_weights_are_read_as_the_gradient_of_x_wants_them(form, transposed, mirrored):
+    x, w, _, forward = arrays(np.random.default_rng(8), 27, 80, 80, 4, 6)
+    read = w[::-1] if mirrored else w
+    stored = w.swapaxes(1, 2) if transposed else w
+    y = FORMS[form].gather_gemm(
+        *(jnp.asarray(a) for a in (x, stored, forward)),
+        None,
+        transposed=transposed,
+        mirrored=mirrored,
+        precision="float32",
+    )
+    assert relative_error(y, gather_gemm_oracle(x, read, forward)) < TIGHT
+
+
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [
+        ("float32", TIGHT),
+        ("tf32", 2 * TF32 + TIGHT),
+        ("bfloat16", 2 * BFLOAT16 + BFLOAT16**2 + TIGHT),
+    ],
+)
+def test_dense_rows_at_each_precision(precision, tolerance):
+    rng = np.random.default_rng(9)
+    x, w, dy = (rng.standard_normal(s).astype(np.float32) for s in ((90, 24), (24, 9), (90, 9)))
+    count = 70
+    x[count:] = dy[count:] = np.nan
+    on_device = [jnp.asarray(a) for a in (x, w, dy)]
+    y = xla_parallel.multiply_rows(
+        *on_device[:2], jnp.int32(count), transposed=False, precision=precision
+    )
+    dw = xla_parallel.multiply_rows_dw(
+        on_device[0], on_device[2], jnp.int32(count), precision=precision
+    )
+    x, w, dy = (np.nan_to_num(a).astype(np.float64) for a in (x, w, dy))
+    assert np.all(abs(np.asarray(y) - x @ w) <= tolerance * (abs(x) @ abs(w)))
+    assert np.all(abs(np.asarray(dw) - x.T @ dy) <= tolerance * (abs(x.T) @ abs(dy)))

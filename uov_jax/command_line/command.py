@@ -116,7 +116,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except RuntimeError as error:
-        from uov_jax.sparse.backends import EngineMissingError  # Late: it imports JAX.
+        from uov_jax.sparse.engine import EngineMissingError  # Late: it imports JAX.
         from uov_jax.sparse.kernels import KernelsError
 
         if not isinstance(error, EngineMissingError | KernelsError):

@@ -13,11 +13,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from uov_jax import processors
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError
 from uov_jax.fusion.views import SeenPoints
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.views import add_planes, add_rows
 
 Resize = Literal["bilinear", "nearest"]
 
@@ -67,15 +66,8 @@ class FeatureGrid:
         _require_length(len(self.planes), sums)
         bilinear = self.resize == "bilinear" and self.planes.shape[1:] != tuple(size)
         with _refusing():
-            engine().add_planes(
-                sums,
-                seen.point,
-                np.ascontiguousarray(self.planes),
-                seen.row,
-                seen.column,
-                tuple(size),
-                bilinear,
-                threads or processors.available(),
+            add_planes(
+                sums, seen.point, self.planes, seen.row, seen.column, size, bilinear, threads
             )
         return seen.point
 
@@ -104,13 +96,8 @@ class MaskFeatures:
         described = mask > 0
         point = seen.point[described]
         with _refusing():
-            engine().add_rows(
-                sums,
-                point,
-                np.ascontiguousarray(self.embeddings),
-                mask[described].astype(np.int32) - np.int32(1),
-                threads or processors.available(),
-            )
+            index = mask[described].astype(np.int32) - np.int32(1)
+            add_rows(sums, point, self.embeddings, index, threads)
         return point
 
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from uov_jax import processors
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse import views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,17 +92,17 @@ def seen_points(
     if intrinsics[0, 1] or intrinsics[1, 0] or not intrinsics[0, 0] * intrinsics[1, 1]:
         raise InputError(f"{frame.color}: no pinhole camera without skew: {intrinsics.tolist()}")
     stored = depth is not None and depth.dtype == np.uint16
-    found = engine().seen_points(
-        np.ascontiguousarray(points),
+    found = views.seen_points(
+        points,
         _world_to_camera(frame),
         (intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]),
-        tuple(size),
+        size,
         settings.cut,
         depth,
         frame.depth_units if stored else 1.0,
         frame.depth_missing if stored else 0.0,
         settings.depth_tolerance,
-        threads or processors.available(),
+        threads,
     )
     return SeenPoints(*found)
 

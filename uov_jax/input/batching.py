@@ -91,6 +91,11 @@ class Capacities:
             superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, count),
         )
 
+    def deferred(self) -> Capacities:
+        """The same, with plans that are built where they are used."""
+        plans = tuple(dataclasses.replace(spec, deferred=True) for spec in self.plans)
+        return dataclasses.replace(self, plans=plans)
+
     def largest(self) -> Capacities:
         """The largest size alone, for runs on several hosts, which must agree on shapes."""
         return Capacities(self.plans[-1:], self.pairs[-1:], self.superpoints[-1:])
@@ -101,8 +106,10 @@ def build_plans(
     series: Sequence[sparse.PlanSpec],
     tokens: Sequence[object],
     at_least: int = 0,
-) -> tuple[int, list[sparse.Plan]]:
+) -> tuple[int, list[sparse.Plan | sparse.DeferredPlan]]:
     """Plans of equal shape for the clouds of all local devices, and which of the series it is.
+
+    Deferred ones where the specs say so.
 
     Args:
         coords: int32[n, 4] of every device.
@@ -120,7 +127,10 @@ def build_plans(
             size = max(size, series.index(sparse.smallest_spec(cloud, series)))
         except sparse.CapacityError as error:
             raise BatchTooLargeError(f"{error}: {_remedy('voxels', names)}") from error
-    return size, [sparse.build_plan(cloud, series[size], threads=1) for cloud in coords]
+    spec = series[size]
+    if spec.deferred:
+        return size, [sparse.defer_plan(cloud, spec) for cloud in coords]
+    return size, [sparse.build_plan(cloud, spec, threads=1) for cloud in coords]
 
 
 def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, tokens: object) -> int:

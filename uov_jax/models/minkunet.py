@@ -19,7 +19,7 @@ from uov_jax.models.layers import (
     SparseConvolution,
     convolve_and_normalize,
 )
-from uov_jax.sparse import NeighbourMap, Plan, unit_rows
+from uov_jax.sparse import DeferredPlan, NeighbourMap, Plan, unit_rows, use_precision
 
 STEM_CHANNELS = 32
 STAGES = 4
@@ -88,6 +88,8 @@ class MinkUNet(nnx.Module):
         final_bias: whether the last layer has a bias; None takes the variant's own.
         dtype: float32, or bfloat16 for the activations and products; parameters, accumulation,
             statistics and the output stay float32.
+        precision: what products of float32 rows may round their factors to, where something
+            multiplies those faster: "float32", "tf32" or "bfloat16".
         axis_name: name of the mapped device axis over which batch statistics are pooled.
         rngs: source of the first weights (stream `params`).
 
@@ -108,6 +110,7 @@ class MinkUNet(nnx.Module):
         first_kernel: int | None = None,
         final_bias: bool | None = None,
         dtype: DTypeLike = jnp.float32,
+        precision: str = "float32",
         axis_name: str | None = None,
         rngs: nnx.Rngs,
     ) -> None:
@@ -117,6 +120,7 @@ class MinkUNet(nnx.Module):
         self.variant = variant
         self.normalize_features = normalize_features
         self.dtype = compute_dtype(dtype)
+        self.precision = precision
         self.first_kernel = shape.first_kernel if first_kernel is None else first_kernel
         if self.first_kernel not in (3, 5):
             raise ValueError(f"first_kernel must be 3 or 5, found {self.first_kernel}")
@@ -165,13 +169,18 @@ class MinkUNet(nnx.Module):
         bias = shape.final_bias if final_bias is None else final_bias
         self.final = PointwiseConvolution(channels, out_channels, bias=bias, **weights())
 
-    def __call__(self, features: Array, plan: Plan) -> Array:
+    def __call__(self, features: Array, plan: Plan | DeferredPlan) -> Array:
         """Features [N0, C_in] on level 0 of the plan -> f32[N0, C_out], padding rows zero.
 
         Raises:
             ValueError: the features or the plan do not fit this network.
 
         """
+        with use_precision(self.precision):
+            return self._apply(features, plan)
+
+    def _apply(self, features: Array, given: Plan | DeferredPlan) -> Array:
+        plan = given.scheduled()
         first = self._first_map(features, plan)
         x = convolve_and_normalize(
             self.conv0p1s1, self.bn0, features, first, plan.counts[0], relu=True

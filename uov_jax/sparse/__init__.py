@@ -1,13 +1,20 @@
 """The sparse engine: coordinates and rows of features. Knows no dataset, model or loss."""
 
 from uov_jax.sparse.backends import (
+    PRECISIONS,
+    FaultError,
     backends,
     current_backend,
     current_kernels,
-    keep_freed_memory,
+    current_precision,
+    defers_plans,
+    raise_fault,
+    register_backend,
     use_backend,
     use_kernels,
+    use_precision,
 )
+from uov_jax.sparse.engine import keep_freed_memory
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
     affine_gradient_sums,
@@ -31,12 +38,14 @@ from uov_jax.sparse.ops import (
 from uov_jax.sparse.plan import (
     ROOMY_FRACTIONS,
     CapacityError,
+    DeferredPlan,
     NeighbourMap,
     Plan,
     PlanSpec,
     Voxels,
     build_plan,
     build_plan_in_series,
+    defer_plan,
     locality_order,
     plan_in_jit,
     smallest_spec,
@@ -44,10 +53,14 @@ from uov_jax.sparse.plan import (
     voxelize,
 )
 from uov_jax.sparse.sampling import farthest_points
+from uov_jax.sparse.state import moving_average
 
 __all__ = [
+    "PRECISIONS",
     "ROOMY_FRACTIONS",
     "CapacityError",
+    "DeferredPlan",
+    "FaultError",
     "NeighbourMap",
     "Plan",
     "PlanSpec",
@@ -61,6 +74,9 @@ __all__ = [
     "column_moments",
     "current_backend",
     "current_kernels",
+    "current_precision",
+    "defer_plan",
+    "defers_plans",
     "farthest_points",
     "gather_gemm",
     "gather_gemm_affine",
@@ -72,8 +88,11 @@ __all__ = [
     "identity_map",
     "keep_freed_memory",
     "locality_order",
+    "moving_average",
     "multiply_rows",
     "plan_in_jit",
+    "raise_fault",
+    "register_backend",
     "rounded_weights",
     "scatter_add_rows",
     "smallest_spec",
@@ -81,5 +100,6 @@ __all__ = [
     "unit_rows",
     "use_backend",
     "use_kernels",
+    "use_precision",
     "voxelize",
 ]

@@ -1,128 +1,185 @@
-"""Which implementation of the sparse ops runs: the compiled one or `jax.numpy` alone."""
+"""The backends of the sparse ops, and which of them runs.
+
+A backend is a file of functions, those of `signatures.py` by their names: `cpu.py`, `cuda.py`,
+`xla.py`. What an op is lowered for decides between them, when it is compiled: the kernels made for
+that platform where they are built, else `xla`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from uov_jax import processors
-from uov_jax.sparse import kernels
-
-_AVAILABLE = "available"
-_forced: str | None = None
+from uov_jax.sparse import cpu, cuda, engine, xla, xla_parallel
+from uov_jax.sparse.engine import AVAILABLE
 
 
-class EngineMissingError(RuntimeError):
-    """The compiled extension is not built; the message says how to build it."""
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """One implementation of the sparse ops.
 
-
-@functools.cache
-def _load_engine() -> tuple[ModuleType | None, str]:
-    """The compiled module, set up and with its handlers registered, or None and the reason."""
-    try:
-        import uov_jax._engine as _engine
-    except ImportError as error:
-        return None, f"the extension uov_jax._engine is not built ({error}): run `pip install .`"
-    for name, handler in _engine.handlers().items():
-        jax.ffi.register_ffi_target(name, handler, platform="cpu")
-    _engine.use_processors(processors.available())
-    processor = kernels.Processor(*_engine.processor())
-    left_out = _engine.kernels_left_out().split()
-    _engine.use_kernels(kernels.chosen(processor, _engine.runnable_kernels(), left_out))
-    return _engine, _AVAILABLE
-
-
-def engine() -> ModuleType:
-    """The compiled module, for host functions.
-
-    Raises:
-        EngineMissingError: the extension is not built.
+    Attributes:
+        functions: for a platform that is lowered for ("cpu", "cuda", "tpu" and so on) modules or
+            objects with functions; the first that has one of a name gives it.
+        state: "available", with what runs, or the reason why it is not.
+        platforms: what is lowered for these takes this backend where it is available; those that
+            are registered first come first.
 
     """
-    module, status = _load_engine()
-    if module is None:
-        raise EngineMissingError(status)
-    return module
+
+    functions: Callable[[str], tuple[Any, ...]]
+    state: Callable[[], str]
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def available(self) -> bool:
+        """Whether it runs here."""
+        return self.state().startswith(AVAILABLE)
 
 
-def compiled_call(op: str, results: Any, *operands: jax.Array, **attributes: bool | int) -> Any:
-    """The result or results of a compiled op: one of those in `csrc/ffi/handlers.h`.
+_BACKENDS: dict[str, Backend] = {}
+# None, or the name of a backend: part of the key of every compiled program.
+_forced = jax.make_user_context(default_value=None)
 
-    Args:
-        op: its name there.
-        results: shapes and dtypes, as `jax.ffi.ffi_call` takes them.
-        operands: what the handler binds as arguments.
-        attributes: what it binds as attributes.
 
-    Raises:
-        EngineMissingError: the extension is not built.
+def register_backend(name: str, backend: Backend) -> None:
+    """Add a backend, or put another in its place."""
+    _BACKENDS[name] = backend
 
-    """
-    engine()  # registers the handlers
-    call = jax.ffi.ffi_call(f"uov_{op}", results, vmap_method="sequential")
-    return call(*operands, **attributes)
+
+register_backend("cpu", Backend(lambda _: (cpu,), engine.status, ("cpu",)))
+register_backend("cuda", Backend(lambda _: (cuda.CUDA,), cuda.CUDA.status, ("cuda",)))
+register_backend(
+    "xla",
+    Backend(
+        lambda platform: (xla,) if platform == "cpu" else (xla_parallel, xla),
+        lambda: f"{AVAILABLE} (jax.numpy, any platform)",
+    ),
+)
+
+
+def registered() -> dict[str, Backend]:
+    """All backends by name."""
+    return dict(_BACKENDS)
 
 
 def backends() -> dict[str, str]:
     """State of each backend: "available", with what runs, or the reason why it is not."""
-    module, status = _load_engine()
-    return {
-        "cpu": status if module is None else f"{status} ({_kernels(module)})",
-        "cuda": "not available: this version has no CUDA kernels",
-        "xla": f"{_AVAILABLE} (jax.numpy, any platform)",
-    }
+    return {name: backend.state() for name, backend in _BACKENDS.items()}
 
 
-def _kernels(module: ModuleType) -> str:
-    """Which inner kernels run, and which of this kind of processor could not be built."""
-    left_out = ", ".join(module.kernels_left_out().split())
-    missing = f"; without {left_out}, which its compiler could not make" if left_out else ""
-    return f"{module.instruction_set()} kernels{missing}"
-
-
-def pool_threads() -> int:
-    """How many threads the compiled ops of one device share.
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Force a backend for the ops that run inside the block; functions are compiled anew for it.
 
     Raises:
-        EngineMissingError: the extension is not built.
+        ValueError: unknown or unavailable backend.
 
     """
-    return int(compiled_call("pool_threads", jax.ShapeDtypeStruct((), jnp.int32)))
+    if name not in _BACKENDS or not _BACKENDS[name].available:
+        known = ", ".join(f"{key}: {value}" for key, value in backends().items())
+        raise ValueError(f"sparse backend {name!r} cannot be used; {known}")
+    with _forced(name):
+        yield
 
 
-def current_backend() -> str:
-    """The backend that an op traced now will use.
+def defers_plans() -> bool:
+    """Whether the backend in force builds plans faster than the host can send them to it."""
+    _, functions = chosen_backend(default_platform(), forced_backend())
+    return bool(getattr(functions[0], "DEFERS_PLANS", False))
 
-    Compiled kernels where JAX's default platform is the CPU and the extension is built, else `xla`.
-    On a CPU without the extension it warns, once: `xla` is many times slower there.
+
+class FaultError(ValueError):
+    """Kernels of a GPU were given a bad map, index or coordinate; what they computed is void."""
+
+
+def raise_fault() -> None:
+    """Raise what a GPU could not, if there was anything; ask when results have arrived.
+
+    Raises:
+        FaultError: the first that went wrong since this was asked last.
+
     """
-    name, missing = _current_backend()
-    if missing is not None:
-        _warn_of_slow_path(missing)
+    _, functions = chosen_backend(default_platform(), forced_backend())
+    ask = getattr(functions[0], "fault", None)
+    if ask is not None and (text := ask()) is not None:
+        raise FaultError(text)
+
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+_precision = jax.make_user_context(default_value="float32")
+
+
+@contextlib.contextmanager
+def use_precision(name: str) -> Iterator[None]:
+    """What products of float32 rows may round their factors to, on what multiplies those faster.
+
+    "tf32" and "bfloat16" are for GPUs and TPUs; a CPU multiplies float32 numbers. Sums are float32.
+
+    Raises:
+        ValueError: no precision of this name.
+
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"precision is {name!r}, expected one of {', '.join(PRECISIONS)}")
+    with _precision(name):
+        yield
+
+
+def current_precision() -> str:
+    """The name that `use_precision` gave."""
+    name: str = _precision.value
     return name
 
 
-def _current_backend() -> tuple[str, str | None]:
-    """The backend, and on a CPU why it is not the compiled one."""
-    if _forced is not None:
-        return _forced, None
-    if jax.default_backend() != "cpu":
-        return "xla", None
-    module, status = _load_engine()
-    return ("xla", status) if module is None else ("cpu", None)
+def forced_backend() -> str | None:
+    """The name that `use_backend` gave."""
+    name: str | None = _forced.value
+    return name
+
+
+def chosen_backend(platform: str, forced: str | None) -> tuple[str, tuple[Any, ...]]:
+    """The backend of what is lowered for a platform: its name and its functions.
+
+    On a CPU or GPU whose kernels are not built it warns, once: `xla` is many times slower there.
+    """
+    name = forced
+    for candidate, backend in _BACKENDS.items():
+        if name is None and platform in backend.platforms:
+            if backend.available:
+                name = candidate
+            else:
+                _warn_of_slow_path(backend.state())
+    name = name or "xla"
+    return name, _BACKENDS[name].functions(platform)
+
+
+@functools.cache
+def _warn_of_slow_path(state: str) -> None:
+    warnings.warn(f"sparse ops run in jax.numpy, slowly: {state}", RuntimeWarning, stacklevel=3)
+
+
+def default_platform() -> str:
+    """What JAX lowers for unless told otherwise, by the names that lowering uses."""
+    name = jax.default_backend()
+    return "cuda" if name == "gpu" else name
+
+
+def current_backend() -> str:
+    """The backend of ops on JAX's default platform."""
+    return chosen_backend(default_platform(), forced_backend())[0]
 
 
 def current_kernels() -> str:
-    """Which kernels an op traced now will run: one of `kernels.NAMES`, or "xla" for `jax.numpy`."""
-    name, _ = _current_backend()
-    return engine().instruction_set() if name == "cpu" else name
+    """Which kernels an op runs: one of `kernels.NAMES` on the `cpu` backend, else its name."""
+    name = current_backend()
+    return engine.engine().instruction_set() if name == "cpu" else name
 
 
 def use_kernels(name: str) -> bool:
@@ -134,47 +191,7 @@ def use_kernels(name: str) -> bool:
         Whether they run now.
 
     """
-    if _current_backend()[0] != "cpu" or name not in engine().runnable_kernels():
+    if current_backend() != "cpu" or name not in engine.engine().runnable_kernels():
         return False
-    engine().use_kernels(name)
+    engine.engine().use_kernels(name)
     return True
-
-
-@functools.cache
-def _warn_of_slow_path(status: str) -> None:
-    warnings.warn(f"sparse ops run in jax.numpy, slowly: {status}", RuntimeWarning, stacklevel=3)
-
-
-def keep_freed_memory() -> bool:
-    """Let this process keep freed memory for its next allocations.
-
-    A training step frees and allocates gigabytes; by default the C library gives them back to the
-    system, which clears them again: a third of a step's time on Linux. Call it early, before other
-    threads allocate.
-
-    Returns:
-        Whether it was done: False without the extension, or with a C library other than glibc.
-
-    """
-    module, _ = _load_engine()
-    return module is not None and module.keep_freed_memory()
-
-
-@contextlib.contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Force a backend for the ops *traced* inside the block.
-
-    Raises:
-        ValueError: unknown or unavailable backend.
-
-    """
-    global _forced
-    status = backends().get(name)
-    if status is None or not status.startswith(_AVAILABLE):
-        known = ", ".join(f"{key}: {value}" for key, value in backends().items())
-        raise ValueError(f"sparse backend {name!r} cannot be used; {known}")
-    previous, _forced = _forced, name
-    try:
-        yield
-    finally:
-        _forced = previous

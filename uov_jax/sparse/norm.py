@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from uov_jax.sparse import xla
-from uov_jax.sparse.backends import compiled_call, current_backend
+from uov_jax.sparse import dispatch
 
 
 def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -35,9 +34,7 @@ def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array
 
     """
     check_rows("column_moments", {"x": x}, {}, count)
-    if current_backend() == "xla":
-        return xla.column_moments(x, count)
-    return tuple(compiled_call("column_moments", [_channels(x)] * 2, x, count))
+    return dispatch.run("column_moments", x, count)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
@@ -74,11 +71,7 @@ def affine_rows(
         {"mean": mean, "scale": scale, "bias": bias},
         count,
     )
-    if current_backend() == "xla":
-        return xla.affine_rows(x, mean, scale, bias, shortcut, count, relu)
-    operands = (x, mean, scale, bias, x if shortcut is None else shortcut, count)
-    attributes = {"has_shortcut": shortcut is not None, "relu": relu}
-    return compiled_call("affine_rows", _rows(x), *operands, **attributes)
+    return dispatch.run("affine_rows", x, mean, scale, bias, shortcut, count, relu=relu)
 
 
 def affine_gradient_sums(
@@ -103,11 +96,7 @@ def affine_gradient_sums(
 
     """
     check_rows("affine_gradient_sums", {"x": x, "dy": dy, "y": y}, {"mean": mean}, count)
-    if current_backend() == "xla":
-        return xla.affine_gradient_sums(dy, y, x, mean, count)
-    operands = (dy, dy if y is None else y, x, mean, count)
-    results = [_channels(x)] * 2
-    return tuple(compiled_call("affine_gradient_sums", results, *operands, relu=y is not None))
+    return dispatch.run("affine_gradient_sums", dy, y, x, mean, count)
 
 
 def affine_gradient_rows(
@@ -150,16 +139,9 @@ def affine_gradient_rows(
         {"mean": mean, "offset": offset, "slope": slope, "scale": scale},
         count,
     )
-    if current_backend() == "xla":
-        dx, g = xla.affine_gradient_rows(dy, y, x, mean, offset, slope, scale, count)
-        return dx, g if has_shortcut else None
-    # A result cannot be left out of a call: one that nobody wants has no rows.
-    unwanted = jax.ShapeDtypeStruct((0, x.shape[1]), x.dtype)
-    results = [_rows(x), _rows(x) if has_shortcut else unwanted]
-    operands = (dy, dy if y is None else y, x, mean, offset, slope, scale, count)
-    attributes = {"relu": y is not None, "has_shortcut": has_shortcut}
-    dx, dshortcut = compiled_call("affine_gradient_rows", results, *operands, **attributes)
-    return dx, dshortcut if has_shortcut else None
+    operands = (dy, y, x, mean, offset, slope, scale, count)
+    found = dispatch.run("affine_gradient_rows", *operands, has_shortcut=has_shortcut)
+    return found if has_shortcut else (found, None)
 
 
 def _affine_rows_forward(
@@ -186,14 +168,6 @@ def _affine_rows_backward(relu: bool, saved: Any, dy: jax.Array) -> tuple[jax.Ar
 
 
 affine_rows.defvjp(_affine_rows_forward, _affine_rows_backward)
-
-
-def _rows(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
-
-
-def _channels(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape[1:], jnp.float32)
 
 
 def check_rows(

@@ -5,6 +5,7 @@ Each gradient is again one of these ops, but for that of `unit_rows`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,27 +14,36 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
-from uov_jax.sparse import xla
-from uov_jax.sparse.backends import compiled_call, current_backend
+from uov_jax.sparse import dispatch
+from uov_jax.sparse.backends import current_precision
 from uov_jax.sparse.norm import affine_rows, check_rows
 from uov_jax.sparse.plan import NeighbourMap
+from uov_jax.sparse.rows import identity_rows
 
 
 def _no_gradient(index: Any) -> Any:
     return np.zeros(np.shape(index), jax.dtypes.float0)
 
 
-def _multiply(
-    x: jax.Array, w: jax.Array, forward: jax.Array, transposed: bool, mirrored: bool
-) -> jax.Array:
-    """The product of `gather_gemm` with `w` read transposed and / or with its slots reversed."""
-    if current_backend() == "xla":
-        w = w[::-1] if mirrored else w
-        return xla.gather_gemm(x, w.swapaxes(1, 2) if transposed else w, forward)
-    result = jax.ShapeDtypeStruct((forward.shape[1], w.shape[1 if transposed else 2]), x.dtype)
-    return compiled_call(
-        "gather_gemm", result, x, w, forward, transposed=transposed, mirrored=mirrored
-    )
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class _How:
+    """What a product's gradients must know of it: they are traced when its context has ended."""
+
+    wants_dx: bool
+    wants_dw: bool
+    precision: str
+
+    @classmethod
+    def of(cls, x: Any, w: Any) -> _How:
+        """Of factors as `symbolic_zeros` gives them."""
+        return cls(bool(x.perturbed), bool(w.perturbed), current_precision())
+
+
+def _multiply(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Array:
+    how = {"transposed": False, "mirrored": False, "precision": current_precision()}
+    operands = (x, w, neighbours.forward, neighbours.schedule)
+    return dispatch.run("gather_gemm", *operands, **how)
 
 
 @jax.custom_vjp
@@ -59,7 +69,7 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
     """
     _check_factors(x, w, neighbours)
     w = w.astype(x.dtype)
-    return _multiply(x, w, neighbours.forward, transposed=False, mirrored=False)
+    return _multiply(x, w, neighbours)
 
 
 def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap | None) -> None:
@@ -77,28 +87,30 @@ def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap | None) 
 
 
 def _gather_gemm_forward(x: Any, w: Any, neighbours: Any) -> tuple[Any, Any]:
-    wanted = x.perturbed, w.perturbed
+    how = _How.of(x, w)
     x, w, neighbours = custom_vjp_primal_tree_values((x, w, neighbours))
-    return gather_gemm(x, w, neighbours), (x, w, neighbours, wanted)
+    return gather_gemm(x, w, neighbours), (x, w, neighbours, how)
 
 
 def _gather_gemm_backward(saved: Any, dy: Any) -> tuple[Any, Any, Any]:
-    x, w, neighbours, (wants_dx, wants_dw) = saved
+    x, w, neighbours, how = saved
     dx = dw = None
     if not isinstance(dy, SymbolicZero):
-        if wants_dx and wants_dw:
-            dx, dw = gather_gemm_gradients(x, w, dy, neighbours)
-        elif wants_dx:
-            dx = _multiply(dy, w.astype(x.dtype), *_back(x, neighbours))
-        elif wants_dw:
-            dw = gather_gemm_dw(x, dy, neighbours)
+        if how.wants_dx and how.wants_dw:
+            dx, dw = _gradients(x, w, dy, neighbours, how.precision)
+        elif how.wants_dx:
+            back, schedule, mirrored = _back(x, neighbours)
+            read = {"transposed": True, "mirrored": mirrored, "precision": how.precision}
+            dx = dispatch.run("gather_gemm", dy, w.astype(x.dtype), back, schedule, **read)
+        elif how.wants_dw:
+            dw = _gradient_dw(x, dy, neighbours, how.precision)
     return dx, None if dw is None else dw.astype(w.dtype), None
 
 
-def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, bool, bool]:
-    """The map of the gradient of x, and how the weights are read: transposed, mirrored."""
+def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, Any, bool]:
+    """The map of the gradient of x, its schedule, and whether the weights are read mirrored."""
     if neighbours.transpose is not None:
-        return neighbours.transpose, True, False
+        return neighbours.transpose, neighbours.back_schedule, False
     if not neighbours.mirrored:
         raise ValueError(
             "gather_gemm: the gradient of x needs NeighbourMap.transpose, or a map that "
@@ -109,7 +121,7 @@ def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, bool, bool
             f"gather_gemm: a map from {x.shape[0]} to {neighbours.forward.shape[1]} rows is no "
             "submanifold map"
         )
-    return neighbours.forward, True, True
+    return neighbours.forward, neighbours.schedule, True
 
 
 gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward, symbolic_zeros=True)
@@ -135,19 +147,15 @@ def gather_gemm_moments(
     w = w.astype(x.dtype)
     rows = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
     check_rows("gather_gemm_moments", {"x": rows}, {}, count)
-    if current_backend() == "xla":
-        y = xla.gather_gemm(x, w, neighbours.forward)
-        return y, *xla.column_moments(y, count)
-    channels = jax.ShapeDtypeStruct(w.shape[2:], jnp.float32)
-    results = [rows, channels, channels]
-    return tuple(compiled_call("gather_gemm_moments", results, x, w, neighbours.forward, count))
+    operands = (x, w, neighbours.forward, neighbours.schedule, count)
+    return dispatch.run("gather_gemm_moments", *operands, precision=current_precision())
 
 
 def _gather_gemm_moments_forward(x: Any, w: Any, neighbours: Any, count: Any) -> tuple[Any, Any]:
-    wanted = x.perturbed, w.perturbed
+    how = _How.of(x, w)
     x, w, neighbours, count = custom_vjp_primal_tree_values((x, w, neighbours, count))
     y, mean, m2 = gather_gemm_moments(x, w, neighbours, count)
-    return (y, mean, m2), ((x, w, neighbours, wanted), (y, mean, count))
+    return (y, mean, m2), ((x, w, neighbours, how), (y, mean, count))
 
 
 def _gather_gemm_moments_backward(saved: Any, cotangents: Any) -> tuple[Any, ...]:
@@ -213,12 +221,9 @@ def gather_gemm_affine(
     result = jax.ShapeDtypeStruct((neighbours.forward.shape[1], w.shape[2]), x.dtype)
     vectors = {"mean": mean, "scale": scale, "bias": bias}
     check_rows("gather_gemm_affine", {"x": result, "shortcut": shortcut}, vectors, count)
-    if current_backend() == "xla":
-        y = xla.gather_gemm(x, w, neighbours.forward)
-        return xla.affine_rows(y, mean, scale, bias, shortcut, count, relu)
-    operands = (x, w, neighbours.forward, mean, scale, bias, x if shortcut is None else shortcut)
-    attributes = {"has_shortcut": shortcut is not None, "relu": relu}
-    return compiled_call("gather_gemm_affine", result, *operands, count, **attributes)
+    operands = (x, w, neighbours.forward, neighbours.schedule, mean, scale, bias, shortcut, count)
+    how = {"relu": relu, "precision": current_precision()}
+    return dispatch.run("gather_gemm_affine", *operands, **how)
 
 
 def _gather_gemm_affine_forward(*arguments: Any) -> tuple[jax.Array, Any]:
@@ -253,17 +258,20 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
         float32 [K, C_in, C_out].
 
     """
-    if current_backend() == "xla":
-        return xla.gather_gemm_dw(x, dy, neighbours.forward)
-    shape = (neighbours.forward.shape[0], x.shape[1], dy.shape[1])
-    result = jax.ShapeDtypeStruct(shape, jnp.float32)
-    return compiled_call("gather_gemm_dw", result, x, dy, neighbours.forward)
+    return _gradient_dw(x, dy, neighbours, current_precision())
+
+
+def _gradient_dw(
+    x: jax.Array, dy: jax.Array, neighbours: NeighbourMap, precision: str
+) -> jax.Array:
+    operands = (x, dy, neighbours.forward, neighbours.schedule)
+    return dispatch.run("gather_gemm_dw", *operands, precision=precision)
 
 
 def gather_gemm_gradients(
     x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: NeighbourMap
 ) -> tuple[jax.Array, jax.Array]:
-    """Both gradients of `gather_gemm`, in one op on the `cpu` backend.
+    """Both gradients of `gather_gemm`.
 
     Args:
         x: [N_in, C_in].
@@ -278,16 +286,19 @@ def gather_gemm_gradients(
         ValueError: a map that is neither mirrored nor has its transpose.
 
     """
-    back, transposed, mirrored = _back(x, neighbours)
-    w = w.astype(x.dtype)
-    if current_backend() == "xla":
-        dx = _multiply(dy, w, back, transposed, mirrored)
-        return dx, xla.gather_gemm_dw(x, dy, neighbours.forward)
-    results = [jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(w.shape, jnp.float32)]
-    operands = (x, w, dy, neighbours.forward, back)
-    return tuple(compiled_call("gather_gemm_gradients", results, *operands, mirrored=mirrored))
+    return _gradients(x, w, dy, neighbours, current_precision())
 
 
+def _gradients(
+    x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: NeighbourMap, precision: str
+) -> tuple[jax.Array, jax.Array]:
+    back, back_schedule, mirrored = _back(x, neighbours)
+    operands = (x, w.astype(x.dtype), dy, neighbours.forward, neighbours.schedule)
+    how = {"mirrored": mirrored, "precision": precision}
+    return dispatch.run("gather_gemm_gradients", *operands, back, back_schedule, **how)
+
+
+@jax.custom_vjp
 def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     """`y[n] = x[n] @ w` for the first `count` rows, zero past them: a convolution of size 1.
 
@@ -306,9 +317,31 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     if w.ndim != 2:
         raise ValueError(f"multiply_rows: w is {w.dtype}{list(w.shape)}, expected [C_in, C_out]")
     _check_factors(x, w[None], None)
-    if current_backend() == "xla":
-        return xla.multiply_rows(x, w, jnp.arange(x.shape[0], dtype=jnp.int32) < count)
-    return gather_gemm(x, w[None], identity_map(x.shape[0], count))
+    how = {"transposed": False, "precision": current_precision()}
+    return dispatch.run("multiply_rows", x, w.astype(x.dtype), count, **how)
+
+
+def _multiply_rows_forward(x: Any, w: Any, count: Any) -> tuple[jax.Array, Any]:
+    how = _How.of(x, w)
+    x, w, count = custom_vjp_primal_tree_values((x, w, count))
+    return multiply_rows(x, w, count), (x, w, count, how)
+
+
+def _multiply_rows_backward(saved: Any, dy: Any) -> tuple[Any, Any, None]:
+    x, w, count, how = saved
+    dx = dw = None
+    if not isinstance(dy, SymbolicZero):
+        read, precision = w.astype(x.dtype), {"precision": how.precision}
+        if how.wants_dx and how.wants_dw:
+            dx, dw = dispatch.run("multiply_rows_gradients", x, read, dy, count, **precision)
+        elif how.wants_dx:
+            dx = dispatch.run("multiply_rows", dy, read, count, transposed=True, **precision)
+        elif how.wants_dw:
+            dw = dispatch.run("multiply_rows_dw", x, dy, count, **precision)
+    return dx, None if dw is None else dw.astype(w.dtype), None
+
+
+multiply_rows.defvjp(_multiply_rows_forward, _multiply_rows_backward, symbolic_zeros=True)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -340,8 +373,7 @@ rounded_weights.defvjp(
 
 def identity_map(rows: int, count: jax.Array) -> NeighbourMap:
     """The map of a convolution of size 1: each of the first `count` of `rows` rows sees itself."""
-    row = jnp.arange(rows, dtype=jnp.int32)
-    return NeighbourMap(jnp.where(row < count, row, -1)[None], mirrored=True)
+    return NeighbourMap(identity_rows(rows, count), mirrored=True)
 
 
 @jax.custom_vjp
@@ -364,54 +396,30 @@ def unit_rows(x: jax.Array, count: jax.Array) -> jax.Array:
     """
     if x.ndim != 2 or x.dtype != jnp.float32:
         raise ValueError(f"unit_rows: x is {x.dtype}{list(x.shape)}, expected float32 [N, C]")
-    return _unit_rows(x, count)[0]
-
-
-def _unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    if current_backend() == "xla":
-        return xla.unit_rows(x, count)
-    results = (
-        jax.ShapeDtypeStruct(x.shape, jnp.float32),
-        jax.ShapeDtypeStruct(x.shape[:1], jnp.float32),
-    )
-    return compiled_call("unit_rows", results, x, count)
+    return dispatch.run("unit_rows", x, count)[0]
 
 
 def _unit_rows_forward(x: jax.Array, count: jax.Array) -> tuple[jax.Array, Any]:
-    y, inverse = _unit_rows(x, count)
+    y, inverse = dispatch.run("unit_rows", x, count)
     return y, (y, inverse, count)
 
 
 def _unit_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, Any]:
     y, inverse, count = saved
-    if current_backend() == "xla":
-        dx = xla.unit_rows_gradient(dy, y, inverse)
-    else:
-        result = jax.ShapeDtypeStruct(y.shape, jnp.float32)
-        dx = compiled_call("unit_rows_gradient", result, dy, y, inverse, count)
-    return dx, _no_gradient(count)
+    return dispatch.run("unit_rows_gradient", dy, y, inverse, count), _no_gradient(count)
 
 
 unit_rows.defvjp(_unit_rows_forward, _unit_rows_backward)
 
 
 def _gather(x: jax.Array, index: jax.Array) -> jax.Array:
-    if current_backend() == "xla":
-        return xla.take_rows(x, index)
-    result = jax.ShapeDtypeStruct((index.shape[0], x.shape[1]), x.dtype)
-    return compiled_call("gather_rows", result, x, index)
+    return dispatch.run("gather_rows", x, index)
 
 
 def _gather_scatter(
     x: jax.Array, source: jax.Array | None, target: jax.Array, num_rows: int
 ) -> jax.Array:
-    """`source=None` stands for `source[m] = m`."""
-    if current_backend() == "xla":
-        rows = jnp.arange(x.shape[0], dtype=jnp.int32) if source is None else source
-        return xla.gather_scatter_rows(x, rows, target, num_rows)
-    result = jax.ShapeDtypeStruct((num_rows, x.shape[1]), x.dtype)
-    rows = target if source is None else source
-    return compiled_call("gather_scatter_rows", result, x, rows, target, identity=source is None)
+    return dispatch.run("gather_scatter_rows", x, source, target, num_rows=num_rows)
 
 
 @jax.custom_vjp

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from uov_jax import processors
-from uov_jax.sparse import xla
-from uov_jax.sparse.backends import compiled_call, current_backend, engine
+from uov_jax.sparse import dispatch
+from uov_jax.sparse.engine import engine
 
 Array = Any  # numpy on the host, jax inside jit
 
@@ -43,7 +43,7 @@ class Voxels(NamedTuple):
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["forward", "transpose"],
+    data_fields=["forward", "transpose", "schedule", "back_schedule"],
     meta_fields=["mirrored"],
 )
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,10 @@ class NeighbourMap:
     """int32 [K, N_in], where it is stored."""
     mirrored: bool = False
     """Whether the transpose is `forward[::-1]`; static."""
+    schedule: dispatch.Schedule | None = None
+    """What a backend wants to know of `forward`, once for all products: see `scheduled`."""
+    back_schedule: dispatch.Schedule | None = None
+    """The same of `transpose`."""
 
     @classmethod
     def submanifold(cls, forward: Array) -> NeighbourMap:
@@ -83,7 +87,18 @@ class NeighbourMap:
         """The map of the transposed convolution, from output rows to input rows."""
         if self.transpose is None:
             raise ValueError("this map has no stored transpose to swap with")
-        return NeighbourMap(self.transpose, self.forward)
+        return NeighbourMap(
+            self.transpose,
+            self.forward,
+            schedule=self.back_schedule,
+            back_schedule=self.schedule,
+        )
+
+    def scheduled(self) -> NeighbourMap:
+        """The same map with what the backend in force wants to know of it, if anything."""
+        back = None if self.transpose is None else dispatch.schedule(self.transpose)
+        found = dispatch.schedule(self.forward)
+        return dataclasses.replace(self, schedule=found, back_schedule=back)
 
 
 def _check_mirrored(forward: np.ndarray) -> None:
@@ -122,6 +137,8 @@ class PlanSpec:
     """3, or 5 when level 0 needs a 5x5x5 map too."""
     fractions: tuple[float, ...] = (1.0, 0.68, 0.42, 0.24, 0.12)
     """Rows of each level as a share of `capacity`."""
+    deferred: bool = False
+    """Whether batches leave the maps to the compiled program: see `DeferredPlan`."""
 
     def __post_init__(self) -> None:
         if self.capacity < 1 or not 1 <= self.levels <= 5 or self.first_kernel not in (3, 5):
@@ -164,9 +181,37 @@ class Plan:
         """Number of levels."""
         return len(self.coords)
 
+    def scheduled(self) -> Plan:
+        """The same plan, its maps scheduled: inside `jit`, before they are used more than once."""
+        return dataclasses.replace(
+            self,
+            same=tuple(each.scheduled() for each in self.same),
+            first=None if self.first is None else self.first.scheduled(),
+            down=tuple(each.scheduled() for each in self.down),
+        )
+
     def mask(self, level: int) -> jax.Array:
         """Bool [N_l, 1]: which rows of a level are valid."""
         return (jnp.arange(self.coords[level].shape[0]) < self.counts[level])[:, None]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["coords", "counts"], meta_fields=["spec"]
+)
+@dataclasses.dataclass(frozen=True)
+class DeferredPlan:
+    """What a plan is built from, once it is where it is used: some 27 times less to send there."""
+
+    coords: tuple[Array, ...]
+    """Level 0 alone, int32 [N_0, 4]; padding rows are -1."""
+    counts: Array
+    """int32 [levels]: valid rows, of which none exceeds its capacity."""
+    spec: PlanSpec
+    """Its shape; static."""
+
+    def scheduled(self) -> Plan:
+        """The plan, with its schedules, inside `jit`."""
+        return plan_in_jit(self.coords[0], self.counts[0], self.spec).scheduled()
 
 
 def _at_most(threads: int | None) -> int:
@@ -229,6 +274,11 @@ def _as_int32(coords: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(coords)
 
 
+def _check_counts(counts: Sequence[int], spec: PlanSpec) -> None:
+    if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
+        raise _refuse(counts, spec)
+
+
 def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
     level = next(i for i, n in enumerate(counts) if n > spec.capacities[i])
     return CapacityError(
@@ -236,6 +286,26 @@ def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
         f"{spec.capacities[level]:,} (capacity {spec.capacity:,}, voxels per level "
         f"{[int(n) for n in counts]}, room {list(spec.capacities)})"
     )
+
+
+def defer_plan(coords: np.ndarray, spec: PlanSpec) -> DeferredPlan:
+    """What it takes to build a plan inside a compiled program; checked here, as `build_plan` does.
+
+    Args:
+        coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it.
+        spec: static shape.
+
+    Raises:
+        CapacityError: a level has more voxels than rows.
+        ValueError: a coordinate is duplicate or out of range; names the row.
+
+    """
+    coords = _as_int32(coords)
+    counts = engine().level_counts(coords, spec.levels)
+    _check_counts(counts, spec)
+    level0 = np.full((spec.capacity, 4), -1, np.int32)
+    level0[: len(coords)] = coords
+    return DeferredPlan((level0,), np.asarray(counts, np.int32), spec)
 
 
 def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -> Plan:
@@ -256,8 +326,7 @@ def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -
         raise _refuse(engine().level_counts(coords, spec.levels), spec)
     built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5, _at_most(threads))
     same, first, down, down_transpose, level_coords, counts = built
-    if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
-        raise _refuse(counts, spec)
+    _check_counts(counts, spec)
     level0 = np.full((spec.capacity, 4), -1, np.int32)
     level0[: len(coords)] = coords
     return Plan(
@@ -303,8 +372,8 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
     Returns:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
         is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
-        backend raises on duplicate or out-of-range coordinates; `xla` cannot raise inside `jit`:
-        there they fit no capacity, and all counts are the largest int32.
+        backend raises on duplicate or out-of-range coordinates; the others cannot raise inside
+        `jit`: there they fit no capacity, and all counts are the largest int32.
 
     Raises:
         ValueError: `coords` has another shape or dtype.
@@ -316,20 +385,8 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
         )
     sizes = spec.capacities
     first_kernel_5 = spec.first_kernel == 5
-    if current_backend() == "cpu":
-        maps = [(27, n) for n in sizes]
-        first = [(125, sizes[0])] if first_kernel_5 else []
-        steps = [
-            shape
-            for fine, coarse in zip(sizes, sizes[1:], strict=False)
-            for shape in ((8, coarse), (8, fine), (coarse, 4))
-        ]
-        shapes = [jax.ShapeDtypeStruct(s, jnp.int32) for s in [*maps, *first, *steps]]
-        shapes.append(jax.ShapeDtypeStruct((spec.levels,), jnp.int32))
-        attributes = {"levels": spec.levels, "first_kernel_5": first_kernel_5}
-        flat = list(compiled_call("plan", shapes, coords, count, **attributes))
-    else:
-        flat = xla.plan(coords, count, sizes, first_kernel_5)
+    shape = {"capacities": sizes, "first_kernel_5": first_kernel_5}
+    flat = list(dispatch.run("plan", coords, count, **shape))
     same = tuple(NeighbourMap(flat.pop(0), mirrored=True) for _ in sizes)
     first_map = NeighbourMap(flat.pop(0), mirrored=True) if first_kernel_5 else None
     valid = (jnp.arange(spec.capacity) < count)[:, None]
@@ -355,7 +412,7 @@ def submanifold_map(
 
     Raises:
         ValueError: kernel, stride or dilation out of range; on the host also bad coordinates.
-            Inside `jit` the `cpu` backend raises on those; `xla` cannot, and connects nothing.
+            Inside `jit` the `cpu` backend raises on those; the others cannot, and connect nothing.
 
     """
     if kernel not in (1, 3, 5) or dilation not in (1, 2) or tensor_stride not in (1, 2, 4, 8, 16):
@@ -369,10 +426,5 @@ def submanifold_map(
         found = engine().submanifold_map(valid, kernel, tensor_stride, dilation, capacity, threads)
         return NeighbourMap(found, mirrored=True)
     count = jnp.asarray(count, jnp.int32)
-    if current_backend() != "cpu":
-        found = xla.submanifold_map(coords, count, kernel, tensor_stride, dilation)
-        return NeighbourMap(found, mirrored=True)
-    result = jax.ShapeDtypeStruct((kernel**3, coords.shape[0]), jnp.int32)
-    attributes = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
-    found = compiled_call("submanifold_map", result, coords, count, **attributes)
-    return NeighbourMap(found, mirrored=True)
+    of = {"kernel": kernel, "tensor_stride": tensor_stride, "dilation": dilation}
+    return NeighbourMap(dispatch.run("submanifold_map", coords, count, **of), mirrored=True)

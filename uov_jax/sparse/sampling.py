@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uov_jax.sparse.backends import engine
+from uov_jax.sparse.engine import engine
 
 
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:

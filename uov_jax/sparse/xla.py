@@ -1,4 +1,8 @@
-"""The sparse ops in `jax.numpy` and `lax` alone: the readable oracle, and what a TPU runs."""
+"""The `xla` backend: the sparse ops in `jax.numpy` and `lax` alone, for any platform.
+
+Nothing can be raised here: plans of illegal coordinates fit no capacity, and other bad numbers are
+clipped or left out. `xla_parallel.py` has the convolutions of platforms that are no CPU.
+"""
 
 from __future__ import annotations
 
@@ -80,9 +84,29 @@ class _Chunks:
         return lax.while_loop(lambda state: state[0] < last, step, (jnp.int32(0), start))[1]
 
 
-def gather_gemm(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
-    """`y[n] = sum_k x[forward[k, n]] @ w[k]`, one offset after the other, float32 sums."""
-    forward = jnp.asarray(forward)  # numpy arrays take no traced index
+def gather_gemm(
+    x: jax.Array,
+    w: jax.Array,
+    forward: jax.Array,
+    schedule: Any,
+    *,
+    transposed: bool,
+    mirrored: bool,
+    precision: str,
+) -> jax.Array:
+    """One offset after the other, float32 sums of exact products; see `signatures`."""
+    del schedule, precision
+    return multiply_pairs(x, read_weights(w, transposed, mirrored), forward)
+
+
+def read_weights(w: jax.Array, transposed: bool, mirrored: bool) -> jax.Array:
+    """Weights [K, C_in, C_out] as `gather_gemm` reads them."""
+    w = w[::-1] if mirrored else w
+    return w.swapaxes(1, 2) if transposed else w
+
+
+def multiply_pairs(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
+    """`y[n] = sum_k x[forward[k, n]] @ w[k]` in a loop over chunks of pairs."""
     num_rows = forward.shape[1]
     start = jnp.zeros((num_rows, w.shape[2]), jnp.float32)
     if 0 in (*forward.shape, *w.shape, x.shape[0]):
@@ -104,9 +128,11 @@ def gather_gemm(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
     return _Chunks.of(forward).fold(add, start).astype(x.dtype)
 
 
-def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array:
-    """`dw[k] = sum_n x[forward[k, n]]^T dy[n]`, float32 [K, C_in, C_out]."""
-    forward = jnp.asarray(forward)
+def gather_gemm_dw(
+    x: jax.Array, dy: jax.Array, forward: jax.Array, schedule: Any, *, precision: str
+) -> jax.Array:
+    """See `signatures`."""
+    del schedule, precision
     start = jnp.zeros((forward.shape[0], x.shape[1], dy.shape[1]), jnp.float32)
     if 0 in (*forward.shape, *start.shape, x.shape[0]):
         return start
@@ -124,26 +150,22 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, forward: jax.Array) -> jax.Array
     return _Chunks.of(forward).fold(add, start)
 
 
-@jax.custom_vjp
-def multiply_rows(x: jax.Array, w: jax.Array, valid: jax.Array) -> jax.Array:
-    """`x @ w` in the rows that are valid; w is rounded to the dtype of x, its gradient is not."""
-    return _product(_clean(x, valid), w.astype(x.dtype), 1, 0).astype(x.dtype)
+def multiply_rows(
+    x: jax.Array, w: jax.Array, count: jax.Array, *, transposed: bool, precision: str
+) -> jax.Array:
+    """A dense product; see `signatures`."""
+    del precision
+    return _product(_clean(x, count), w, 1, 1 if transposed else 0).astype(x.dtype)
 
 
-def _multiply_rows_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-    x, w, valid = saved
-    dy = _clean(dy, valid)
-    dx = _product(dy, w.astype(x.dtype), 1, 1).astype(x.dtype)
-    return dx, _product(_clean(x, valid), dy, 0, 0).astype(w.dtype), None
+def multiply_rows_dw(x: jax.Array, dy: jax.Array, count: jax.Array, *, precision: str) -> jax.Array:
+    """A dense product; see `signatures`."""
+    del precision
+    return _product(_clean(x, count), _clean(dy, count), 0, 0)
 
 
-multiply_rows.defvjp(
-    lambda x, w, valid: (multiply_rows(x, w, valid), (x, w, valid)), _multiply_rows_backward
-)
-
-
-def _clean(x: jax.Array, valid: jax.Array) -> jax.Array:
-    return jnp.where(valid[:, None], x, jnp.zeros((), x.dtype))
+def _clean(x: jax.Array, count: jax.Array) -> jax.Array:
+    return jnp.where(_valid_rows(x, count), x, jnp.zeros((), x.dtype))
 
 
 def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int) -> jax.Array:
@@ -168,19 +190,28 @@ def unit_rows(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(used[:, None], x * inverse[:, None], 0.0), inverse
 
 
-def unit_rows_gradient(dy: jax.Array, y: jax.Array, inverse: jax.Array) -> jax.Array:
-    """Adjoint of `unit_rows`."""
+def unit_rows_gradient(
+    dy: jax.Array, y: jax.Array, inverse: jax.Array, count: jax.Array
+) -> jax.Array:
+    """Adjoint of `unit_rows`; rows past `count` have no inverse."""
+    del count
     along = jnp.sum(dy * y, axis=1, keepdims=True)
     return jnp.where((inverse != 0)[:, None], (dy - y * along) * inverse[:, None], 0.0)
 
 
+def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
+    """See `signatures`."""
+    return take_rows(x, index)
+
+
 def gather_scatter_rows(
-    x: jax.Array, source: jax.Array, target: jax.Array, num_rows: int
+    x: jax.Array, source: jax.Array | None, target: jax.Array, *, num_rows: int
 ) -> jax.Array:
-    """`y[target[m]] += x[source[m]]`, pairs with a -1 left out."""
-    rows = take_rows(x, source).astype(jnp.float32)
+    """See `signatures`."""
+    exists = target >= 0 if source is None else (source >= 0) & (target >= 0)
+    rows = (x if source is None else take_rows(x, source)).astype(jnp.float32)
     # Negative indices count from the end in jax: send them past the end, where they are dropped.
-    index = jnp.where((source >= 0) & (target >= 0), target, num_rows)
+    index = jnp.where(exists, target, num_rows)
     out = jnp.zeros((num_rows, x.shape[1]), jnp.float32)
     return out.at[index].add(rows, mode="drop").astype(x.dtype)
 
@@ -203,6 +234,7 @@ def affine_rows(
     bias: jax.Array,
     shortcut: jax.Array | None,
     count: jax.Array,
+    *,
     relu: bool,
 ) -> jax.Array:
     """`[relu]((x - mean) * scale + bias [+ shortcut])`; one pass over memory: XLA fuses it all."""
@@ -232,12 +264,14 @@ def affine_gradient_rows(
     slope: jax.Array,
     scale: jax.Array,
     count: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """`(g - offset - (x - mean) * slope) * scale` and g, in the dtype of x."""
+    *,
+    has_shortcut: bool,
+) -> tuple[jax.Array, ...]:
+    """`(g - offset - (x - mean) * slope) * scale` and, with a shortcut, g, in the dtype of x."""
     g = _passed(dy, y, x, count)
     dx = g - offset[None, :] - _scaled_deviation(x, mean, slope, use=3)
     dx = jnp.where(_valid_rows(x, count), dx * scale[None, :], 0.0)
-    return dx.astype(x.dtype), g.astype(x.dtype)
+    return (dx.astype(x.dtype), g.astype(x.dtype))[: 2 if has_shortcut else 1]
 
 
 def _passed(dy: jax.Array, y: jax.Array | None, x: jax.Array, count: jax.Array) -> jax.Array:
@@ -318,7 +352,7 @@ def kernel_offsets(kernel: int) -> list[tuple[int, int, int]]:
 
 
 def submanifold_map(
-    coords: jax.Array, count: jax.Array, kernel: int, tensor_stride: int, dilation: int
+    coords: jax.Array, count: jax.Array, *, kernel: int, tensor_stride: int, dilation: int
 ) -> jax.Array:
     """int32 [kernel^3, N]: the row at `coords + offset * tensor_stride * dilation`, or -1.
 
@@ -364,7 +398,7 @@ def _coarsen(
 
 
 def plan(
-    coords: jax.Array, count: jax.Array, capacities: Sequence[int], first_kernel_5: bool
+    coords: jax.Array, count: jax.Array, *, capacities: Sequence[int], first_kernel_5: bool
 ) -> list[jax.Array]:
     """The flat results of the compiled plan call, in its order.
 
@@ -374,9 +408,10 @@ def plan(
     same, first, steps, counts = [], [], [], [count.astype(jnp.int32)]
     for level, _ in enumerate(capacities):
         stride = 2**level
-        same.append(submanifold_map(coords, counts[-1], 3, stride, 1))
+        of = {"tensor_stride": stride, "dilation": 1}
+        same.append(submanifold_map(coords, counts[-1], kernel=3, **of))
         if level == 0 and first_kernel_5:
-            first.append(submanifold_map(coords, count, 5, 1, 1))
+            first.append(submanifold_map(coords, count, kernel=5, **of))
         if level + 1 < len(capacities):
             coords, coarse_count, forward, transpose = _coarsen(
                 coords, counts[-1], stride, capacities[level + 1]

@@ -1,141 +1,58 @@
-"""The convolutions' two products for GPUs and TPUs, in `lax` without a loop.
+"""The products of the `xla` backend where it is lowered for a GPU or TPU: without a loop.
 
-`uov_jax.sparse.xla` walks through the existing neighbours in a loop that ends when they are done:
-right for a CPU, but on an accelerator some thousand dependent steps for one training step. Here all
-work has static shapes, in two forms:
+`xla.py` walks through the neighbours that exist, in a loop that ends when they are done: right for
+a CPU, but on an accelerator some thousand steps of a training step that wait for each other. Here
+the neighbours of some rows lie side by side at all offsets, zeros for those that are missing (a
+*panel* [rows, K * C_in]), and are multiplied by the weights as one matrix [K * C_in, C_out]. That
+multiplies all K * N pairs of a map, of which 12 to 37 % exist, in shapes that are all static, and
+writes every row of the result once: the same bits in every run.
 
-- *Dense*, the default: the neighbours of some rows at all offsets side by side, zeros for those
-  that are missing (a panel [rows, K * C_in]), times the weights as one matrix [K * C_in, C_out]. It
-  multiplies all K * N pairs of a map, of which 12 to 37 % exist. Every row of the result is written
-  once.
-- *Pairs*: the existing pairs in the order of their offsets (`PairLists`), multiplied by
-  `lax.ragged_dot`, and their products added to the output rows, on a GPU in any order. XLA has a
-  kernel for that on TPUs, but none for the gradient of the weights there, and on GPUs it writes
-  every pair K times.
+`lax.ragged_dot` over lists of the pairs that exist multiplies less, but XLA has a kernel for it on
+TPUs alone, and there none for the gradient of the weights: docs/performance.md counts both forms.
 
-docs/performance.md counts both, and says what compilers made of them. Sums are float32 in both, but
-in another order than the loop's: results agree within the rounding of float32, not bit by bit.
-
-What a product of many rows needs beside its result is cut to `PANEL_BYTES`.
+Sums are float32, in another order than the loop's: results agree within the rounding of float32.
+Entries of a map that are no row count as absent.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from uov_jax.sparse.xla import take_rows
+from uov_jax.sparse import xla
 
-# Of a panel, or of the rows and products of a round of pairs: large enough that the products fill
-# an accelerator, small beside its memory.
+# Of a panel: large enough that its product fills an accelerator, small beside its memory. What a
+# product takes beside arguments and result is one panel on a GPU, and up to two and a half on a
+# TPU, which lays it out anew.
 PANEL_BYTES = 512 * 2**20
-# Rows of panels and rounds are multiples of it, where there are more. XLA's kernel for ragged
-# products on TPUs takes no others.
+# Rows of a panel are a multiple of it where there are several.
 ALIGNMENT = 128
-# Channels of a register of a TPU.
+# TPUs pad rows to so many channels: so do we when we count bytes.
 LANES = 128
-# Pairs are multiplied in at least so many rounds where each has this many: a round without pairs
-# is skipped, and a list that has room for all K * N pairs is filled to a third.
-LEAST_ROUNDS = 4
-LEAST_ROUND_PAIRS = 4096
-
-# The formats of numbers in products, as the attribute `precision` of the compiled ops has them.
-FLOAT32, TF32, BFLOAT16 = range(3)
-
-
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["source", "target", "sizes"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
-class PairLists:
-    """The existing neighbours of a map as pairs of rows, those of the first offset first.
-
-    Where there are more pairs than room, `gather_gemm` and `gather_gemm_dw` return NaN throughout,
-    so that no neighbour is lost in silence.
-    """
-
-    source: jax.Array
-    """int32 [P]: the input row of every pair; -1 past the last pair."""
-    target: jax.Array
-    """int32 [P]: the output row of every pair; -1 past the last pair."""
-    sizes: jax.Array
-    """int32 [K]: how many pairs each offset has."""
-
-    @property
-    def fits(self) -> jax.Array:
-        """Bool []: there is room for all pairs."""
-        return jnp.sum(self.sizes) <= self.source.shape[0]
-
-
-def pair_lists(forward: jax.Array, bound: int | None = None) -> PairLists:
-    """The pairs of a map int32 [K, N_out], for all products along it.
-
-    Args:
-        forward: int32 [K, N_out], the input row or -1.
-        bound: the least room for pairs, static; None: for all K * N_out. Strided maps have at most
-            as many pairs as the finer level has rows.
-
-    Raises:
-        ValueError: a negative bound.
-
-    """
-    forward = jnp.asarray(forward)
-    if bound is not None and bound < 0:
-        raise ValueError(f"pair_lists: a bound of {bound} pairs")
-    room = forward.size if bound is None else min(bound, forward.size)
-    room = -(-room // ALIGNMENT) * ALIGNMENT
-    exists = (forward >= 0).reshape(-1)
-    number = jnp.cumsum(exists, dtype=jnp.int32)
-    # Those without a place, all different, are dropped.
-    entry = jnp.arange(forward.size, dtype=jnp.int32)
-    place = jnp.where(exists & (number <= room), number - 1, room + entry)
-    row = jnp.broadcast_to(jnp.arange(forward.shape[1], dtype=jnp.int32), forward.shape)
-
-    def listed(values: jax.Array) -> jax.Array:
-        empty = jnp.full((room,), -1, jnp.int32)
-        return empty.at[place].set(values.reshape(-1), mode="drop", unique_indices=True)
-
-    sizes = jnp.sum(forward >= 0, axis=1, dtype=jnp.int32)
-    return PairLists(listed(forward), listed(row), sizes)
 
 
 def gather_gemm(
     x: jax.Array,
     w: jax.Array,
     forward: jax.Array,
+    schedule: Any,
     *,
-    precision: int = FLOAT32,
-    pairs: PairLists | None = None,
+    transposed: bool,
+    mirrored: bool,
+    precision: str,
 ) -> jax.Array:
-    """`y[n] = sum_k x[forward[k, n]] @ w[k]`, [N_out, C_out] in the dtype of `x`, float32 sums.
-
-    Args:
-        x: float32 or bfloat16 [N_in, C_in].
-        w: [K, C_in, C_out], the dtype of `x`.
-        forward: int32 [K, N_out], the input row or -1.
-        precision: of the factors: 0 float32; 1 TF32 or better (`lax.Precision.HIGH`: TF32 on a
-            GPU, three bfloat16 products on a TPU, float32 elsewhere); 2 bfloat16. Rows of bfloat16
-            are multiplied as such.
-        pairs: `pair_lists(forward)` for the form of pairs; None for the dense one.
-
-    """
-    forward = jnp.asarray(forward)
+    """Panels times weights; see `signatures`."""
+    del schedule
+    w = xla.read_weights(w, transposed, mirrored)
     shape = forward.shape[1], w.shape[2]
     if 0 in (*forward.shape, *w.shape, x.shape[0]):
         return jnp.zeros(shape, x.dtype)
     dtype = x.dtype
-    x, w = _factors(x, w, precision)
-    if pairs is not None:
-        return _pairs_times_weights(x, w, pairs, shape, precision).astype(dtype)
-    weights = w.reshape(-1, w.shape[2])
-    padded = _with_zero_row(x)
+    x, w = factors(x, w, precision)
+    weights, padded = w.reshape(-1, shape[1]), _with_zero_row(x)
     rows: list[jax.Array] = []
     for part in _parts(forward, x):
         panel = _panel(padded, _after(part, rows[-1:]))
@@ -144,34 +61,17 @@ def gather_gemm(
 
 
 def gather_gemm_dw(
-    x: jax.Array,
-    dy: jax.Array,
-    forward: jax.Array,
-    *,
-    precision: int = FLOAT32,
-    pairs: PairLists | None = None,
+    x: jax.Array, dy: jax.Array, forward: jax.Array, schedule: Any, *, precision: str
 ) -> jax.Array:
-    """`dw[k] = sum_n x[forward[k, n]]^T dy[n]`, float32 [K, C_in, C_out].
-
-    Args:
-        x: float32 or bfloat16 [N_in, C_in].
-        dy: [N_out, C_out], the dtype of `x`; rows without a neighbour may hold anything.
-        forward: int32 [K, N_out], the input row or -1.
-        precision: as in `gather_gemm`.
-        pairs: as in `gather_gemm`.
-
-    """
-    forward = jnp.asarray(forward)
+    """Panels, transposed, times rows; see `signatures`."""
+    del schedule
     shape = forward.shape[0], x.shape[1], dy.shape[1]
     if 0 in (*forward.shape, *shape, x.shape[0]):
         return jnp.zeros(shape, jnp.float32)
-    x, dy = _factors(x, dy, precision)
-    if pairs is not None:
-        return _pairs_times_rows(x, dy, pairs, shape, precision)
-    # A panel has zeros for padding rows, but zero times what is not a number is none.
+    x, dy = factors(x, dy, precision)
+    # A panel has zeros for padding rows, but zero times what is not a number is not zero.
     dy = jnp.where(jnp.any(forward >= 0, axis=0)[:, None], dy, jnp.zeros((), dy.dtype))
-    padded = _with_zero_row(x)
-    dw = jnp.zeros((shape[0] * shape[1], shape[2]), jnp.float32)
+    padded, dw = _with_zero_row(x), jnp.zeros((shape[0] * shape[1], shape[2]), jnp.float32)
     begin = 0
     for part in _parts(forward, x):
         rows = dy[begin : begin + part.shape[1]]
@@ -181,29 +81,53 @@ def gather_gemm_dw(
     return dw.reshape(shape)
 
 
-def _factors(x: jax.Array, other: jax.Array, precision: int) -> tuple[jax.Array, jax.Array]:
+def multiply_rows(
+    x: jax.Array, w: jax.Array, count: jax.Array, *, transposed: bool, precision: str
+) -> jax.Array:
+    """A dense product; see `signatures`."""
+    dtype = x.dtype
+    x, w = factors(_valid(x, count), w, precision)
+    return _product(x, w, 1, 1 if transposed else 0, precision).astype(dtype)
+
+
+def multiply_rows_dw(x: jax.Array, dy: jax.Array, count: jax.Array, *, precision: str) -> jax.Array:
+    """A dense product; see `signatures`."""
+    x, dy = factors(_valid(x, count), _valid(dy, count), precision)
+    return _product(x, dy, 0, 0, precision)
+
+
+def factors(x: jax.Array, other: jax.Array, precision: str) -> tuple[jax.Array, jax.Array]:
     """Both as they are multiplied; rounded before they are gathered, which halves the panels."""
-    if precision != BFLOAT16:
+    if precision != "bfloat16":
         return x, other
     return x.astype(jnp.bfloat16), other.astype(jnp.bfloat16)
 
 
-def _precision(precision: int, dtype: jnp.dtype) -> lax.Precision:
+def lax_precision(precision: str, dtype: jnp.dtype) -> lax.Precision:
+    """What tells XLA of a precision, for factors of a dtype.
+
+    `HIGH` is TF32 on GPUs, and three products of bfloat16 parts on TPUs, which is more.
+    """
     if dtype == jnp.bfloat16:
-        # Exact in any; XLA's kernel for ragged products on TPUs takes them with this alone.
+        # Exact in any. XLA's ragged products on TPUs take bfloat16 with this alone.
         return lax.Precision.DEFAULT
-    return lax.Precision.HIGH if precision == TF32 else lax.Precision.HIGHEST
+    return lax.Precision.HIGH if precision == "tf32" else lax.Precision.HIGHEST
 
 
-def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int, precision: int) -> jax.Array:
+def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int, precision: str) -> jax.Array:
     """The matrices' float32 product over one axis of each."""
     return lax.dot_general(
         a,
         b,
         (((a_axis,), (b_axis,)), ((), ())),
-        precision=_precision(precision, a.dtype),
+        precision=lax_precision(precision, a.dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+def _valid(x: jax.Array, count: jax.Array) -> jax.Array:
+    valid = jnp.arange(x.shape[0], dtype=jnp.int32) < count
+    return jnp.where(valid[:, None], x, jnp.zeros((), x.dtype))
 
 
 def _with_zero_row(x: jax.Array) -> jax.Array:
@@ -225,100 +149,28 @@ def _panel(padded: jax.Array, part: jax.Array) -> jax.Array:
 def _parts(forward: jax.Array, x: jax.Array) -> list[jax.Array]:
     """A map cut into parts of equal numbers of rows, whose panels are at most `PANEL_BYTES`."""
     offsets, rows = forward.shape
-    size = cut(rows, offsets * _room(x.shape[1]) * x.dtype.itemsize)
+    size = cut(rows, offsets * padded_channels(x.shape[1]) * x.dtype.itemsize)
     return [forward[:, begin : begin + size] for begin in range(0, rows, size)]
+
+
+def padded_channels(channels: int) -> int:
+    """As how many channels a row counts."""
+    return -(-channels // LANES) * LANES
+
+
+def cut(rows: int, row_bytes: int) -> int:
+    """How many of `rows`, of `row_bytes` each, make a part of at most `PANEL_BYTES`."""
+    most = max(1, PANEL_BYTES // row_bytes)
+    if rows <= most:
+        return rows
+    unit = ALIGNMENT if most >= ALIGNMENT else 1
+    parts = -(-rows // (most // unit * unit))
+    return -(-rows // (parts * unit)) * unit
 
 
 def _after(part: jax.Array, results: list[jax.Array]) -> jax.Array:
     """The part, not to be looked at before the results are there.
 
-    Else XLA makes all panels at once, in one kernel on a GPU.
+    Else XLA makes all panels at once, on a GPU in one kernel.
     """
     return lax.optimization_barrier((part, results))[0] if results else part
-
-
-def _room(channels: int) -> int:
-    """As how many channels a row counts: TPUs pad them."""
-    return -(-channels // LANES) * LANES
-
-
-def cut(rows: int, row_bytes: int, most: int | None = None) -> int:
-    """How many of `rows` are taken at a time, of `row_bytes` each: at most `most`."""
-    limit = max(1, PANEL_BYTES // row_bytes)
-    limit = limit if most is None else min(limit, most)
-    if rows <= limit:
-        return rows
-    unit = ALIGNMENT if limit >= ALIGNMENT else 1
-    parts = -(-rows // (limit // unit * unit))
-    return -(-rows // (parts * unit)) * unit
-
-
-def round_size(room: int, c_in: int, c_out: int) -> int:
-    """How many pairs are taken at a time from lists with so much room."""
-    most = max(LEAST_ROUND_PAIRS, -(-room // LEAST_ROUNDS))
-    # Rows of either side and their products, which are float32.
-    return max(1, cut(room, 4 * (_room(c_in) + _room(c_out)), most))
-
-
-def _pairs_times_weights(
-    x: jax.Array, w: jax.Array, pairs: PairLists, shape: tuple[int, int], precision: int
-) -> jax.Array:
-    """float32 [N_out, C_out]."""
-
-    def add(y: jax.Array, source: jax.Array, target: jax.Array, sizes: jax.Array) -> jax.Array:
-        part = lax.ragged_dot(
-            take_rows(x, source),
-            w,
-            sizes,
-            precision=_precision(precision, x.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        # What is past the last pair is in no group and may hold anything: it is dropped.
-        return y.at[jnp.where(target >= 0, target, shape[0])].add(part, mode="drop")
-
-    return _fold(pairs, x.shape[1], shape[-1], add, jnp.zeros(shape, jnp.float32))
-
-
-_BY_OFFSET = lax.RaggedDotDimensionNumbers(
-    dot_dimension_numbers=(((0,), (0,)), ((), ())),
-    lhs_ragged_dimensions=[0],
-    rhs_group_dimensions=[],
-)
-
-
-def _pairs_times_rows(
-    x: jax.Array, dy: jax.Array, pairs: PairLists, shape: tuple[int, int, int], precision: int
-) -> jax.Array:
-    """float32 [K, C_in, C_out]."""
-
-    def add(dw: jax.Array, source: jax.Array, target: jax.Array, sizes: jax.Array) -> jax.Array:
-        return dw + lax.ragged_dot_general(
-            take_rows(x, source),
-            take_rows(dy, target),
-            sizes,
-            _BY_OFFSET,
-            precision=_precision(precision, x.dtype),
-            preferred_element_type=jnp.float32,
-        )
-
-    return _fold(pairs, x.shape[1], shape[-1], add, jnp.zeros(shape, jnp.float32))
-
-
-def _fold(
-    pairs: PairLists, c_in: int, c_out: int, add: Callable[..., jax.Array], start: jax.Array
-) -> jax.Array:
-    """`add(total, source, target, sizes)` over rounds of pairs; NaN where pairs are missing."""
-    room = pairs.source.shape[0]
-    size = round_size(room, c_in, c_out)
-    end = jnp.cumsum(pairs.sizes, dtype=jnp.int32)
-    total = start
-    for begin in range(0, room, size):
-        source, target = (a[begin : begin + size] for a in (pairs.source, pairs.target))
-        length = source.shape[0]
-        first, last = (jnp.clip(a - begin, 0, length) for a in (end - pairs.sizes, end))
-        arguments = total, source, target, last - first
-        if begin == 0:
-            total = add(*arguments)
-        else:
-            total = lax.cond(end[-1] > begin, add, lambda total, *_: total, *arguments)
-    return jnp.where(pairs.fits, total, jnp.nan)

@@ -11,9 +11,12 @@ from uov_jax.errors import InputError
 from uov_jax.input.batching import ROOM_FRACTIONS, SWEEP_FRACTIONS, Capacities
 from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
 from uov_jax.models import VARIANTS
+from uov_jax.sparse import PRECISIONS, defers_plans
 
 # Whose networks see rooms, not sweeps.
 ROOM_TASKS = ("esg",)
+# Where neighbour maps are built.
+PLANS = ("auto", "host", "device")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -27,6 +30,9 @@ def check_model(model: ConfigDict) -> None:
         raise InputError(
             f"config.model.dtype: expected {' or '.join(map(repr, DTYPES))}, found {model.dtype!r}"
         )
+    if model.precision not in PRECISIONS:
+        known = " or ".join(map(repr, PRECISIONS))
+        raise InputError(f"config.model.precision: expected {known}, found {model.precision!r}")
 
 
 def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
@@ -44,7 +50,13 @@ def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
             )
     first_kernel = VARIANTS[config.model.variant].first_kernel
     fractions = ROOM_FRACTIONS if config.task in ROOM_TASKS else SWEEP_FRACTIONS
-    return Capacities.for_sweeps(sweeps, first_kernel=first_kernel, fractions=fractions, **sizes)
+    found = Capacities.for_sweeps(sweeps, first_kernel=first_kernel, fractions=fractions, **sizes)
+    if data.plans not in PLANS:
+        raise InputError(
+            f"config.data.plans: expected {' or '.join(map(repr, PLANS))}, found {data.plans!r}"
+        )
+    deferred = defers_plans() if data.plans == "auto" else data.plans == "device"
+    return found.deferred() if deferred else found
 
 
 def recipe_batches(

@@ -37,6 +37,7 @@ def recipe_model(
         batch_norm_momentum=model.batch_norm_momentum,
         block_batch_norm_momentum=model.block_batch_norm_momentum,
         dtype=jnp.dtype(model.dtype),
+        precision=model.precision,
         axis_name=axis_name,
         rngs=rngs,
     )

@@ -263,6 +263,7 @@ class _Run:
         assert self.progress is not None
         assert self.log is not None
         values = {name: float(value) for name, value in self.parallel.first(metrics).items()}
+        sparse.raise_fault()
         epoch = now / self.steps_per_epoch
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):

@@ -13,7 +13,7 @@ import optax
 
 from uov_jax.errors import InputError
 from uov_jax.quirks import FIRST_STEP_RATE, STEP_BEFORE_EPOCH
-from uov_jax.training.moving_average import moving_average
+from uov_jax.sparse import moving_average
 
 # The rate of a step, of the number of steps done before. Of a jax array, as in training, it is
 # float32; of a number or an array of numpy it is float64, by the same formula.

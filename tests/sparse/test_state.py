@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
+from uov_jax.sparse import moving_average
 from uov_jax.training import optimizer, parallel
-from uov_jax.training.moving_average import moving_average
 
 
 @pytest.mark.parametrize("backend", ["cpu", "xla"])

@@ -1,0 +1,187 @@
+"""Where an op runs: by the platform that is lowered for, by force, or on a new backend."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from uov_jax import sparse
+from uov_jax.sparse import dispatch, reference, signatures, xla
+from uov_jax.sparse.backends import Backend, registered
+
+FORWARD = np.array([[-1, 0, 1], [0, 1, 2], [1, 2, -1]], np.int32)
+X = np.arange(6, dtype=np.float32).reshape(3, 2)
+W = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+
+
+def convolve(x: Any, w: Any) -> jax.Array:
+    return sparse.gather_gemm(x, w, sparse.NeighbourMap.submanifold(FORWARD))
+
+
+def loss(x: Any, w: Any) -> jax.Array:
+    return jnp.sum(convolve(x, w) ** 2)
+
+
+# The package has a function of this name.
+backends = importlib.import_module("uov_jax.sparse.backends")
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A fourth backend: one op of its own, the names of those that it was asked for."""
+    asked: list[str] = []
+
+    def gather_gemm(x: Any, w: Any, forward: Any, *rest: Any, **how: Any) -> Any:
+        asked.append("gather_gemm")
+        return 2 * xla.gather_gemm(x, w, forward, *rest, **how)
+
+    functions = SimpleNamespace(gather_gemm=gather_gemm)
+    monkeypatch.setattr(backends, "_BACKENDS", registered())
+    sparse.register_backend("toy", Backend(lambda _: (functions, xla), lambda: "available (a toy)"))
+    return asked
+
+
+def test_a_fourth_backend_takes_one_file(toy: list[str]) -> None:
+    expected = reference.gather_gemm(X, W, FORWARD)
+    assert sparse.backends()["toy"] == "available (a toy)"
+    with sparse.use_backend("toy"):
+        assert sparse.current_backend() == sparse.current_kernels() == "toy"
+        np.testing.assert_array_equal(convolve(X, W), 2 * expected)
+        # What it lacks is composed of what it has, or is the next one's.
+        maps = sparse.NeighbourMap.submanifold(FORWARD)
+        y, mean, _ = sparse.gather_gemm_moments(X, jnp.asarray(W), maps, jnp.int32(3))
+        np.testing.assert_array_equal(y, 2 * expected)
+        np.testing.assert_allclose(mean, 2 * expected.mean(axis=0), rtol=1e-6)
+    assert toy == ["gather_gemm"] * 2
+
+
+def test_what_is_forced_is_part_of_a_compiled_function(toy: list[str]) -> None:
+    """Around a function that has been compiled before, and back again."""
+    compiled = jax.jit(convolve)
+    expected = reference.gather_gemm(X, W, FORWARD)
+    np.testing.assert_array_equal(compiled(X, W), expected)
+    with sparse.use_backend("toy"):
+        np.testing.assert_array_equal(compiled(X, W), 2 * expected)
+    np.testing.assert_array_equal(compiled(X, W), expected)
+    assert len(toy) == 1
+
+
+@pytest.mark.parametrize("op", ["gather_gemm", "multiply_rows", "moments", "affine"])
+def test_gradients_have_the_precision_of_their_product(op: str) -> None:
+    """They are traced after the block has ended."""
+    maps, count, one = sparse.NeighbourMap.submanifold(FORWARD), jnp.int32(3), jnp.ones(2)
+
+    def product(x: jax.Array, w: jax.Array) -> jax.Array:
+        with sparse.use_precision("tf32"):
+            if op == "gather_gemm":
+                return sparse.gather_gemm(x, w, maps)
+            if op == "multiply_rows":
+                return sparse.multiply_rows(x, w[0], count)
+            if op == "moments":
+                return sum(map(jnp.sum, sparse.gather_gemm_moments(x, w, maps, count)))
+            return sparse.gather_gemm_affine(x, w, maps, one, one, one, None, count, True)
+
+    both = jax.grad(lambda x, w: jnp.sum(product(x, w)), argnums=(0, 1))
+    text = str(jax.make_jaxpr(both)(jnp.asarray(X), jnp.asarray(W)))
+    assert text.count("'precision', 'tf32'") >= 2
+    assert "'precision', 'float32'" not in text
+
+
+def test_the_platform_that_is_lowered_for_decides() -> None:
+    """Not the one of this process: exported for a TPU there is no custom call, here there is."""
+    x, w = jnp.asarray(X), jnp.asarray(W)
+    step = jax.jit(jax.grad(loss, argnums=(0, 1)))
+    here = jax.export.export(
+        step,
+        platforms=["cpu"],
+        disabled_checks=[
+            jax.export.DisabledSafetyCheck.custom_call(name)
+            for name in ("uov_gather_gemm", "uov_gather_gemm_gradients")
+        ],
+    )(x, w)
+    assert "uov_gather_gemm_gradients" in here.mlir_module()
+    there = jax.export.export(step, platforms=["tpu"])(x, w)
+    assert "custom_call" not in there.mlir_module()
+
+
+def test_a_schedule_is_for_its_backend_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another made of the map is not looked at, and nobody makes it in vain."""
+
+    def schedule(forward: Any, *, backend: str, shapes: Any) -> Any:
+        assert backend == "scheduling"
+        return [jnp.full(shape, 7, jnp.int32) for shape in shapes]
+
+    seen: list[Any] = []
+
+    def gather_gemm(x: Any, w: Any, forward: Any, schedule: Any, **how: Any) -> Any:
+        seen.append(schedule)
+        return xla.gather_gemm(x, w, forward, schedule, **how)
+
+    functions = SimpleNamespace(
+        schedule=schedule, schedule_shapes=lambda shape: (shape[1:],), gather_gemm=gather_gemm
+    )
+    monkeypatch.setattr(backends, "_BACKENDS", registered())
+    sparse.register_backend("scheduling", Backend(lambda _: (functions, xla), lambda: "available"))
+    maps = sparse.NeighbourMap.submanifold(jnp.asarray(FORWARD))
+    assert maps.scheduled() == maps
+    with sparse.use_backend("scheduling"):
+        scheduled = maps.scheduled()
+        assert scheduled.schedule is not None
+        np.testing.assert_array_equal(scheduled.schedule.arrays[0], [7, 7, 7])
+        sparse.gather_gemm(jnp.asarray(X), jnp.asarray(W), scheduled)
+        assert len(seen[-1]) == 1
+        sparse.gather_gemm(jnp.asarray(X), jnp.asarray(W), maps)
+        assert seen[-1] is None
+    y = sparse.gather_gemm(jnp.asarray(X), jnp.asarray(W), scheduled)
+    np.testing.assert_array_equal(y, reference.gather_gemm(X, W, FORWARD))
+    with sparse.use_backend("xla"):
+        y = sparse.gather_gemm(jnp.asarray(X), jnp.asarray(W), scheduled)
+    np.testing.assert_array_equal(y, reference.gather_gemm(X, W, FORWARD))
+
+
+def test_every_backend_has_every_op() -> None:
+    ops = [
+        name
+        for name, value in vars(signatures).items()
+        if callable(value) and value.__module__ == signatures.__name__ and name[0] != "_"
+    ]
+    assert len(ops) >= 18
+    for name, backend in registered().items():
+        if backend.available:
+            for op in ops:
+                assert callable(dispatch.implementation(backend.functions("cpu"), op)), name
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="sparse backend 'none' cannot be used; cpu: available"):
+        sparse.use_backend("none").__enter__()
+    with pytest.raises(ValueError, match="precision is 'half', expected one of float32, tf32"):
+        sparse.use_precision("half").__enter__()
+
+
+def test_no_op_asks_which_backend_it_is_on() -> None:
+    folder = Path(dispatch.__file__).parent
+    for name in ("ops.py", "plan.py", "norm.py", "state.py", "composites.py", "signatures.py"):
+        text = (folder / name).read_text()
+        assert "current_backend" not in text, name
+        assert "ffi_call" not in text, name
+
+
+def test_the_oracle_imports_nothing_of_the_package() -> None:
+    code = (
+        "import sys, runpy; runpy.run_path(sys.argv[1]); "
+        "print([name for name in sys.modules if name.startswith('uov_jax')])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, reference.__file__], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

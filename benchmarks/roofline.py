@@ -82,6 +82,14 @@ def totals(work: Workload) -> str:
     return table([*head, *(f"{a.name} step ms" for a in ACCELERATORS)], rows)
 
 
+def optimiser(work: Workload) -> str:
+    """What SGD with momentum moves: weights, gradients and momentum, two of them written too."""
+    weights = sum(at.offsets * layer.c_in * layer.c_out for layer, at in work.layers)
+    moved = 5 * 4 * weights
+    times = ", ".join(f"{moved / a.bandwidth * 1e3:.2f} ms on {a.name}" for a in ACCELERATORS)
+    return f"SGD with momentum for {weights * 1e-6:.1f} million weights: {moved * 1e-9:.2f} GB, {times}.\n"
+
+
 def launches(work: Workload) -> str:
     """Kernels of a step's convolutions and norms, and the steps of the loop of `xla`."""
     group = work.tasks(WIDTH[FLOAT32])
@@ -102,7 +110,9 @@ def loop_steps(work: Workload) -> int:
     return total
 
 
-def report(work: Workload, with_forms: bool) -> None:
+def report(
+    work: Workload, tables: tuple[tiles.Table, tiles.Table], with_forms: bool = False
+) -> None:
     """Print all tables of a workload."""
     print(f"## {work.name}\n")
     print(levels(work))
@@ -110,9 +120,10 @@ def report(work: Workload, with_forms: bool) -> None:
     print(per_level(work, TF32))
     print("The step:\n")
     print(totals(work))
+    print(optimiser(work))
     print("Rows that tiles multiply for every pair:\n")
     print(tiles.padding(work))
-    print(tiles.tiles(work))
+    print(tiles.tiles(work, tables))
     print(launches(work))
     print(f"The loop of xla: {loop_steps(work):,} dependent iterations.\n")
     if with_forms:
@@ -125,18 +136,22 @@ def main() -> None:
     parser.add_argument("--sweep", type=Path, help="a nuScenes .pcd.bin; synthetic by default")
     parser.add_argument("--scan", type=Path, help="a SemanticKITTI .bin; left out by default")
     parser.add_argument("--batch", type=int, default=16, help="sweeps in the larger batch")
+    parser.add_argument(
+        "--tiles", type=Path, default=tiles.HEADER, help="the header with the kernels' tiles"
+    )
     parser.add_argument("--forms", action="store_true", help="lower the xla backend's forms too")
     options = parser.parse_args()
 
     def read(batch: int) -> sweeps.VoxelSweep:
         if options.sweep is None:
             return sweeps.synthetic(batch)
-        return sweeps.stored(options.sweep, batch)
+        return sweeps.turned(options.sweep, batch)
 
-    report(Workload.of(read(1)), options.forms)
-    report(Workload.of(read(options.batch)), options.forms)
+    tables = tiles.read_tables(options.tiles)
+    report(Workload.of(read(1)), tables, options.forms)
+    report(Workload.of(read(options.batch)), tables, options.forms)
     if options.scan is not None:
-        report(Workload.of(sweeps.scan(options.scan)), False)
+        report(Workload.of(sweeps.scan(options.scan)), tables)
 
 
 if __name__ == "__main__":

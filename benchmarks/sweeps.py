@@ -75,3 +75,21 @@ def scan(path: Path) -> VoxelSweep:
     points = np.ascontiguousarray(read_points(path, SEMANTICKITTI_COLUMNS)[:, :3])
     coords = _voxels(points, CUBE, 0, cylindrical=False)
     return VoxelSweep(f"{path.name[:20]}, cubes of 5 cm", points, CUBE, coords)
+
+
+def turned(path: Path, batch: int = 1) -> VoxelSweep:
+    """A nuScenes `.pcd.bin` as it is, and turned about the vertical and mirrored for the others.
+
+    As training augments sweeps. Copies would have every neighbourhood as often as there are of
+    them, which sorts too well.
+    """
+    points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
+    coords = []
+    for i in range(batch):
+        angle = 2 * np.pi * i / batch
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        mirror = np.array([(-1) ** i, 1, 1])
+        coords.append(_voxels((points * mirror @ turn.T).astype(np.float32), VOXEL_SIZE, i))
+    name = f"{path.name[:20]}... x {batch}{', turned' * (batch > 1)}"
+    return VoxelSweep(name, points, VOXEL_SIZE, np.concatenate(coords))

@@ -66,6 +66,49 @@ def test_the_least_that_a_layer_moves():
     ]
 
 
+HEADER = """
+inline constexpr Tile kGatherTiles[] = {
+    {64, 64, 32, 3}, {128, 96, 48, 2},
+};
+inline constexpr Tile kGradientTiles[] = {{64, 64, 32, 3}, {96, 96, 48, 2}};
+inline constexpr TileChoice kGatherChoices[] = {
+    // A comment.
+    {Precision::kTf32, 900, 0, 1, 1, 0}, {Precision::kTf32, 800, 100, 1, 65, 1},
+    {Precision::kBfloat16, 800, 0, 1, 1, 0},
+};
+inline constexpr TileChoice kGradientChoices[] = {
+    {Precision::kTf32, 800, 0, 65, 65, 1},
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    path = tmp_path_factory.mktemp("header") / "tiles.h"
+    path.write_text(HEADER)
+    return tiles.read_tables(path)
+
+
+def test_the_table_of_tiles_is_read(tables, tmp_path):
+    gather, gradient = tables
+    assert gather.tiles == (tiles.Tile(64, 64), tiles.Tile(128, 96))
+    assert len(gather.choices) == 3
+    wide, small = tiles.Tile(128, 96), tiles.Tile(64, 64)
+    assert gather.chosen(accelerators.TF32, 100, 1, 65) == wide
+    # The first line is for later architectures; what no line is for takes the first tile.
+    assert gather.chosen(accelerators.TF32, 99, 1, 65) == small
+    assert gradient.chosen(accelerators.TF32, 1, 96, 65) == tiles.Tile(96, 96)
+    (tmp_path / "other.h").write_text("int x;")
+    with pytest.raises(ValueError, match="no table kGatherTiles"):
+        tiles.read_tables(tmp_path / "other.h")
+
+
+def test_the_kernels_have_tiles_for_every_number():
+    for found in tiles.read_tables():
+        assert {name for name, *_ in found.choices} == {n.lower() for n in accelerators.WIDTH}
+        assert all(choice[-1] < len(found.tiles) for choice in found.choices)
+
+
 def test_a_tile_multiplies_all_its_rows_wherever_one_has_a_neighbour():
     rng = np.random.default_rng(1)
     forward = np.where(rng.random((27, 301)) < 0.2, 7, -1)
@@ -73,12 +116,39 @@ def test_a_tile_multiplies_all_its_rows_wherever_one_has_a_neighbour():
     for begin in range(0, 301, 32):
         part = forward[:, begin : begin + 32] >= 0
         expected += 32 * int(np.sum(part.any(axis=1)))
-    bits = tiles.masks(forward)
-    assert tiles.tiled_rows(bits, 32) == expected
+    assert tiles.tiled_rows(tiles.masks(forward), 32) == expected
     # Rows of one mask fill their tiles, but for the last.
     bits = np.repeat(np.array([0b101, 0b11], np.uint64), 64)
     assert tiles.tiled_rows(bits, 64) == 2 * 128
     assert tiles.tiled_rows(bits, 128) == 3 * 128
+
+
+def test_rows_are_sorted_by_their_rarest_offset_within_stretches(monkeypatch):
+    forward = np.array([[0, 0, 0, -1], [-1, -1, 0, -1], [-1, 0, 0, 0]])
+    # Offsets 0 and 2 have three each, 1 has one.
+    bits = tiles.masks(forward)
+    assert bits.tolist() == [0b001, 0b011, 0b111, 0b010]
+    assert tiles.sorted_masks(bits).tolist() == [0b001, 0b010, 0b011, 0b111]
+    monkeypatch.setattr(tiles, "STRETCH_BITS", 1)
+    assert tiles.sorted_masks(bits).tolist() == [0b001, 0b011, 0b010, 0b111]
+
+
+def test_what_tiles_multiply_by_hand(tables):
+    """70 rows with one neighbour each, at two offsets in turn: TF32, 3 channels to 70."""
+    forward = np.full((2, 70), -1)
+    forward[0, ::2] = forward[1, 1::2] = 0
+    at = Site(forward, forward, 2, 70, 70, 70, 70, 70)
+    one = Convolution(work.SAME, 0, 3, 70)
+    found = tiles.Tiles(work.Workload("", None, ((one, at),)), accelerators.TF32, tables).products
+    (_, product), _, (_, gradient), *norms = found
+    # Sorted: 32 of offset 0, then 3 with 29 of offset 1, then 6 of it.
+    multiplied = 32 * (1 + 2 + 1)
+    assert product.operations == 2 * multiplied * 32 * 128
+    assert product.blocks == 2 * 2
+    # Two tiles of 64 rows, with 2 offsets and 1, and two of 64 channels.
+    assert product.cached == 4 * 3 * 2 * (70 + 3 * 64)
+    assert gradient.operations == 2 * (64 + 64) * 64 * 128
+    assert [tiled for _, tiled in norms] == [None, None]
 
 
 def test_time_is_the_longer_of_multiplying_and_moving():
@@ -87,10 +157,10 @@ def test_time_is_the_longer_of_multiplying_and_moving():
     assert machine.seconds(100, 1000, accelerators.TF32) == 100
 
 
-def test_the_tables_of_a_small_cloud(blob, capsys):
+def test_the_tables_of_a_small_cloud(blob, tables, capsys):
     # Lowering every layer in every form takes a minute.
     few = work.Workload(blob.name, blob.plan, blob.layers[:3] + blob.layers[-1:])
-    roofline.report(few, with_forms=True)
+    roofline.report(few, tables, with_forms=True)
     printed = capsys.readouterr().out
     assert f"{len(blob.plan.coords[0]):,}" in printed
     for form in ("dense, cuda", "dense, tpu", "pairs, cuda", "pairs, tpu"):
@@ -172,9 +242,16 @@ def test_rounds_without_pairs_are_not_counted(monkeypatch):
     forms.program.cache_clear()
 
 
-def test_the_least_of_a_simulated_sweep_is_below_its_tiles():
-    sweep = work.Workload.of(sweeps.synthetic())
-    products = tiles.Tiles(sweep, accelerators.TF32).products
-    padded = [sum(v[i].operations for _, v in products if v[i]) for i in range(3)]
-    useful = sum(task.operations for task, _ in products)
-    assert useful < padded[0] < padded[1] < padded[2]
+def test_tiles_multiply_more_than_there_is(blob, tables):
+    products = tiles.Tiles(blob, accelerators.TF32, tables).products
+    padded = sum(tiled.operations for _, tiled in products if tiled)
+    assert sum(task.operations for task, _ in products) < padded
+
+
+def test_turned_sweeps_are_others_of_the_same_kind(real_nuscenes):
+    path = next((real_nuscenes / "samples" / "LIDAR_TOP").glob("*.pcd.bin"))
+    found = sweeps.turned(path, 3)
+    counts = np.bincount(found.coords[:, 0])
+    np.testing.assert_array_equal(found.coords[found.coords[:, 0] == 0], sweeps.stored(path).coords)
+    assert np.all(abs(counts - counts[0]) < 0.05 * counts[0])
+    assert len({tuple(c) for c in found.coords[:, 1:].tolist()}) > 1.5 * counts[0]

@@ -30,12 +30,12 @@ LEAST_ROUNDS = 4
 LEAST_ROUND_PAIRS = 4096
 
 
-def room(shape: tuple[int, int]) -> int:
+def room(shape: tuple[int, ...]) -> int:
     """For how many pairs lists have places: all of a map [K, N], in whole tiles of a TPU."""
     return -(-shape[0] * shape[1] // ALIGNMENT) * ALIGNMENT
 
 
-def schedule_shapes(shape: tuple[int, int]) -> tuple[tuple[int, ...], ...]:
+def schedule_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """Of the pairs' input rows, their output rows and their number at every offset."""
     return (room(shape),), (room(shape),), (shape[0],)
 

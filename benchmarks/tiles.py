@@ -61,10 +61,7 @@ def read_tables(header: Path = HEADER) -> tuple[Table, Table]:
         )
         return Table(
             tuple(Tile(int(rows), int(columns)) for rows, columns in tiles),
-            tuple(
-                (name.lower(), *(int(n) for n in numbers))  # type: ignore[misc]
-                for name, *numbers in choices
-            ),
+            tuple((name.lower(), *(int(n) for n in numbers)) for name, *numbers in choices),
         )
 
     return one("Gather"), one("Gradient")

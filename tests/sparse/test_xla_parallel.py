@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from benchmarks import pairs
 from tests.sparse.clouds import relative_error
+from uov_jax import sparse
+from uov_jax.models.minkunet import MinkUNet
 from uov_jax.sparse import reference, xla, xla_parallel
 
 # As in test_ops.py: float32 sums of a few hundred products, relative to the largest sum.
@@ -247,6 +250,37 @@ def test_no_loop_and_no_custom_call(form, platform, dtype, rows):
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_the_loop_would_be_seen(platform):
     assert "stablehlo.while" in lowered("loop", platform, *shapes(27, 4096, 8, 8))
+
+
+def test_a_networks_gradient_has_no_loop_but_on_cpus():
+    """Everything that a step does along a plan, lowered by `xla` for platforms that are not here."""
+    coords = np.stack([np.zeros(40, np.int32), *np.unravel_index(range(40), (4, 2, 5))], axis=1)
+    spec = sparse.PlanSpec(64, first_kernel=5, fractions=(1.0,) * 5)
+    plan = sparse.build_plan(coords.astype(np.int32), spec)
+    model = nnx.eval_shape(lambda: MinkUNet(1, 17, variant="minkunet14a", rngs=nnx.Rngs(0)))
+    definition, state = nnx.split(model)
+
+    def gradient(state, features, plan):
+        def loss(state):
+            return jnp.sum(nnx.merge(definition, state)(features, plan))
+
+        return jax.tree.leaves(jax.grad(loss, allow_int=True)(state))
+
+    arguments = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype),
+        (state, np.zeros((64, 1), np.float32), plan),
+    )
+    loops, products = {}, {}
+    for platform in ("cpu", "cuda", "tpu"):
+        with sparse.use_backend("xla"):
+            exported = jax.export.export(jax.jit(gradient), platforms=[platform])(*arguments)
+        text = str(exported.mlir_module())
+        loops[platform] = text.count("stablehlo.while")
+        products[platform] = text.count("stablehlo.dot_general ")
+        assert "stablehlo.custom_call" not in text
+    assert loops["cpu"] > 0
+    assert loops["cuda"] == loops["tpu"] == 0
+    assert products["cuda"] == products["tpu"] > 60
 
 
 @pytest.mark.parametrize("form", FORMS)

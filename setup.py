@@ -1,4 +1,7 @@
-"""Builds the compiled engine: C++17 through pybind11, each kernel file for its instruction set."""
+"""Builds the compiled engine: C++17 through pybind11, each kernel file for its instruction set.
+
+Where there is nvcc, its CUDA kernels too, by csrc/cuda/nvcc.py.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,28 @@ import re
 import runpy
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
+import pybind11
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def module(file: str) -> Any:
+    """A module of this checkout. Importing its package would import what is not installed yet."""
+    return SimpleNamespace(**runpy.run_path(str(ROOT / file)))
+
+
+nvcc = module("csrc/cuda/nvcc.py")
+processors = module("uov_jax/processors.py")
 
 
 class Kernels(NamedTuple):
@@ -128,22 +143,43 @@ def refusal(command: list[str], kernels: Kernels) -> str | None:
     return None if done.returncode == 0 else (said or [f"status {done.returncode}"])[0].strip()
 
 
+def cuda_compiler() -> tuple[Any, str]:
+    """CUDA's compiler, or None and why the CUDA extension is not built."""
+    try:
+        return (None, "built with UOV_CUDA=0") if nvcc.choice() == "0" else (nvcc.find(), "")
+    except nvcc.NvccError as error:
+        return None, str(error)
+
+
 # UOV_WERROR=1: a warning is an error. For checks, not for users, whose compilers warn of more.
-WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if os.environ.get("UOV_WERROR") == "1" else [])]
+STRICT = os.environ.get("UOV_WERROR") == "1"
+WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if STRICT else [])]
+CUDA = "uov_jax._engine_cuda"
+# Lies in the place of the CUDA extension and says why there is none. pip shows nobody what a build
+# said.
+REASON = "_engine_cuda.txt"
+TOOLKIT, WITHOUT_CUDA = cuda_compiler()
 
 
 class BuildEngine(build_ext):
     """Compiles the instruction-set kernels with flags of their own, then the rest as usual."""
 
     def build_extensions(self) -> None:
-        """Look at the compiler first."""
+        """Look at the compilers first."""
         # Which is what compiles C++ differs between versions of setuptools.
         self.command = getattr(self.compiler, "compiler_so_cxx", self.compiler.compiler_so)
         check_compiler(self.command)
+        self.without_cuda = WITHOUT_CUDA
+        if TOOLKIT is None:
+            self.miss_cuda()
         super().build_extensions()
+        self.leave_one(Path(self.get_ext_fullpath(CUDA)))
 
-    def build_extension(self, ext: Pybind11Extension) -> None:
+    def build_extension(self, ext: Extension) -> None:
         """Compile and link one extension."""
+        if ext.name == CUDA:
+            self.build_cuda()
+            return
         kernels = self.possible_kernels() if X86 else []
         ext.define_macros += [(f"UOV_{name.upper()}", "1") for name in kernels]
         files = {"kernels_generic.cpp": [], **EXACT}
@@ -158,6 +194,68 @@ class BuildEngine(build_ext):
                 extra_postargs=[*base, *flags, "-fPIC"],
             )
         super().build_extension(ext)
+
+    def build_cuda(self) -> None:
+        """Compile and link the CUDA extension."""
+        try:
+            architectures = TOOLKIT.architectures(os.environ.get("UOV_CUDA_ARCHITECTURES", ""))
+            plan = nvcc.Build(
+                TOOLKIT,
+                architectures,
+                include=("csrc",),
+                system=(
+                    pybind11.get_include(),
+                    sysconfig.get_path("include"),
+                    jax_include_directory(),
+                ),
+                # That of the rest of the engine, unless nvcc is told in its own way.
+                host=None if os.environ.get("NVCC_CCBIN") else program(self.command)[-1],
+                strict=STRICT,
+                jobs=build_jobs(),
+                # Not in `build_temp`, which is another one every time that pip builds.
+                folder=Path("build", "cuda", "-".join(map(str, architectures))),
+            )
+            target = Path(self.get_ext_fullpath(CUDA))
+            nvcc.build(plan, nvcc.sources(ROOT), target, lambda line: self.announce(line, 2))
+        except nvcc.NvccError as error:
+            self.without_cuda = str(error)
+            self.miss_cuda()
+
+    def miss_cuda(self) -> None:
+        """Say why there is no CUDA extension, and end where one is demanded."""
+        try:
+            choice = nvcc.choice()
+        except nvcc.NvccError as error:
+            raise PlatformError(str(error)) from None
+        if choice == "1":
+            raise PlatformError(f"UOV_CUDA=1, but: {self.without_cuda}")
+        if choice == "auto":
+            self.warn(f"without the CUDA extension: {self.without_cuda}")
+
+    def copy_extensions_to_source(self) -> None:
+        """Copy the reason too, where there is no CUDA extension."""
+        super().copy_extensions_to_source()
+        folder = self.get_finalized_command("build_py").get_package_dir("uov_jax")
+        self.leave_one(Path(folder, Path(self.get_ext_fullpath(CUDA)).name))
+
+    def leave_one(self, extension: Path) -> None:
+        """Leave the CUDA extension or the reason why there is none, and nothing of older builds."""
+        reason = extension.with_name(REASON)
+        if self.without_cuda:
+            extension.unlink(missing_ok=True)
+            reason.write_text(f"{self.without_cuda}\n", "utf-8")
+        else:
+            reason.unlink(missing_ok=True)
+
+    def get_outputs(self) -> list[str]:
+        """The extensions that were built, and the reason why one was not."""
+        paths = [Path(path) for path in super().get_outputs()]
+        return [str(path) for path in [*paths, paths[0].with_name(REASON)] if path.exists()]
+
+    def get_source_files(self) -> list[str]:
+        """What an archive of the sources needs: also what is not compiled here, and headers."""
+        paths = [path.relative_to(ROOT) for path in sorted((ROOT / "csrc").rglob("*.*"))]
+        return [str(path) for path in paths if "__pycache__" not in path.parts]
 
     def possible_kernels(self) -> list[str]:
         """The names of the x86 kernels that this compiler can make."""
@@ -181,10 +279,12 @@ def engine() -> Pybind11Extension:
         path
         for folder in ("core", "ffi", "python")
         for path in sorted((ROOT / "csrc" / folder).glob("*.cpp"))
+        if path.name != nvcc.MODULE
     ]
     own_flags = {path for path in every if path.name in EXACT or path.stem.startswith("kernels_")}
     sources = [str(path.relative_to(ROOT)) for path in every if path not in own_flags]
-    depends = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "csrc").rglob("*.h"))]
+    headers = [path for path in sorted((ROOT / "csrc").rglob("*.h")) if "cuda" not in path.parts]
+    depends = [str(path.relative_to(ROOT)) for path in headers]
     return Pybind11Extension(
         "uov_jax._engine",
         sources,
@@ -197,9 +297,21 @@ def engine() -> Pybind11Extension:
     )
 
 
-# On all processors that there are for it; UOV_BUILD_JOBS=1 for one. Read as a file: importing the
-# package would import what is not installed yet.
-processors = runpy.run_path(str(ROOT / "uov_jax" / "processors.py"))
-ParallelCompile("UOV_BUILD_JOBS", default=processors["available"]()).install()
+def cuda_extension() -> Extension:
+    """The CUDA extension module, which is compiled in a way of its own."""
+    # Without it the others are built and copied all the same, unless it is demanded.
+    return Extension(CUDA, sources=[], optional=os.environ.get("UOV_CUDA") != "1")
 
-setup(ext_modules=[engine()], cmdclass={"build_ext": BuildEngine})
+
+def build_jobs() -> int:
+    """As many as there are processors for it; UOV_BUILD_JOBS=1 for one."""
+    asked = os.environ.get("UOV_BUILD_JOBS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else processors.available()
+
+
+ParallelCompile("UOV_BUILD_JOBS", default=processors.available()).install()
+
+setup(
+    ext_modules=[engine(), *([cuda_extension()] if TOOLKIT else [])],
+    cmdclass={"build_ext": BuildEngine},
+)

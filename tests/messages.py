@@ -46,6 +46,7 @@ def num_words(text: str) -> int:
 def parsed() -> dict[str, ast.Module]:
     """The program's modules by their paths."""
     paths = [ROOT / "setup.py", *(ROOT / "uov_jax").rglob("*.py"), *(ROOT / "configs").glob("*.py")]
+    paths.append(ROOT / "csrc" / "cuda" / "nvcc.py")
     return {
         path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8"))
         for path in sorted(paths)

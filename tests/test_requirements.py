@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LISTS = ("base", "dev", "nuscenes", "teachers")
+TOOLS = ("nvcc", "cuobjdump")  # for .ci/cuda, in a folder of their own
 PLATFORMS = {
     "Linux x86-64": {"sys_platform": "linux", "platform_machine": "x86_64"},
     "Linux aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
@@ -38,7 +39,7 @@ def asked() -> list[Requirement]:
     return [Requirement(line) for line in [*lines, *(r for name in EXTRAS for r in extras[name])]]
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", LISTS + TOOLS)
 def test_every_line_is_one_version_of_one_package(name: str) -> None:
     found = pinned(name)
     for requirement in found:
@@ -71,3 +72,19 @@ def test_only_the_simulator_misses_a_package_on_aarch64() -> None:
         if r.marker is not None and not r.marker.evaluate(surroundings)
     }
     assert missing == {"embreex"}
+
+
+@pytest.mark.parametrize("version", ["12", "13"])
+def test_the_extra_of_a_cuda_is_jax_with_it(version: str) -> None:
+    file = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    (plain,) = (Requirement(r) for r in file["project"]["dependencies"] if r.startswith("jax"))
+    (extra,) = map(Requirement, file["project"]["optional-dependencies"][f"cuda{version}"])
+    assert extra.name == plain.name == "jax"
+    assert extra.extras == {f"cuda{version}"}
+    assert extra.specifier == plain.specifier
+
+
+def test_the_compiler_of_cuda_and_its_disassembler_are_of_one_generation() -> None:
+    of_nvcc = {r.name: next(iter(r.specifier)).version.split(".")[0] for r in pinned(*TOOLS)}
+    assert set(of_nvcc.values()) == {"13"}
+    assert {"nvidia-cuda-nvcc", "nvidia-cuda-cuobjdump", "nvidia-cuda-nvdisasm"} <= of_nvcc.keys()

@@ -7,18 +7,10 @@
 #include <stdexcept>
 
 #include "core/coordinates.h"
+#include "core/plan_limits.h"
 
 namespace uov {
 namespace {
-
-constexpr int kMostLevels = 5;
-static_assert(1 << (kMostLevels - 1) == kLargestStride);
-
-void check_levels(int64_t levels) {
-  if (levels < 1 || levels > kMostLevels) {
-    throw std::invalid_argument("a plan has 1 to " + std::to_string(kMostLevels) + " levels");
-  }
-}
 
 // Least-significant-digit radix sort on the bytes that vary: the upper bytes of a sweep's keys are
 // nearly constant, so four or five passes sort what std::sort needs three times as long for.
@@ -121,12 +113,7 @@ void clear(const PlanArrays& arrays) {
 }  // namespace
 
 std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride) {
-  if (tensor_stride < 1 || tensor_stride > kLargestStride ||
-      (tensor_stride & (tensor_stride - 1)) != 0) {
-    throw std::invalid_argument("the tensor stride is " + std::to_string(tensor_stride) +
-                                ", expected a power of two of at most " +
-                                std::to_string(kLargestStride));
-  }
+  check_tensor_stride(tensor_stride);
   std::vector<KeyedRow> rows(n);
   for (int64_t i = 0; i < n; ++i) {
     const int32_t* c = coords + 4 * i;
@@ -158,10 +145,7 @@ std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tens
 void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
                      int32_t dilation, int64_t row_capacity, int32_t* map,
                      const ParallelFor& parallel_for) {
-  if (kernel < 1 || kernel > 5 || kernel % 2 == 0 || dilation < 1 || dilation > 2) {
-    throw std::invalid_argument(
-        "submanifold_map: kernel 1, 3 or 5 and dilation 1 or 2 are supported");
-  }
+  check_submanifold_kernel(kernel, dilation);
   if (static_cast<int64_t>(rows.size()) > row_capacity) {
     throw std::invalid_argument("submanifold_map: " + std::to_string(rows.size()) +
                                 " coordinates do not fit " + std::to_string(row_capacity) +

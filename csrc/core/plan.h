@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/plan_arrays.h"
 
 namespace uov {
 
@@ -44,17 +45,6 @@ Coarsening coarsen(const std::vector<KeyedRow>& fine, int32_t tensor_stride);
 // `[8, fine_capacity]` (coarse row in the slot a fine row occupies, -1 elsewhere).
 void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t coarse_capacity,
                   int32_t* forward, int32_t* transpose);
-
-// Where the arrays of a plan go. Level l has tensor stride 2^l and `capacities[l]` rows; padding
-// rows of `coords` are -1.
-struct PlanArrays {
-  std::vector<int64_t> capacities;
-  std::vector<int32_t*> coords;          // levels 1.. only: [capacity, 4]
-  std::vector<int32_t*> same;            // [27, capacity] per level
-  int32_t* first = nullptr;              // [125, capacity of level 0] or null
-  std::vector<int32_t*> down;            // [8, capacity of level l + 1]
-  std::vector<int32_t*> down_transpose;  // [8, capacity of level l]
-};
 
 // Number of voxels of each of `levels` levels above and including sorted level 0.
 std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels);

@@ -6,7 +6,8 @@
 // memory is a Global<T>, what a block shares is a Shared<T>. A kernel touches neither by a bare
 // pointer. Of CUDA's words it may use threadIdx, blockIdx, blockDim, gridDim (all one-dimensional
 // or two-), __syncthreads, __syncwarp, __shfl_*_sync, __ballot_sync, __any_sync, __popc, __ffs,
-// __clz.
+// __clz, and of its arithmetic floorf and, where nothing may be contracted, __fmul_rn, __fadd_rn,
+// __fdiv_rn, __fsqrt_rn.
 #pragma once
 
 #ifdef UOV_EMULATED
@@ -22,8 +23,14 @@
 // Of a function of threads; and of one that the host may call too.
 #define UOV_DEVICE __device__ __forceinline__
 #define UOV_HOST_DEVICE __host__ __device__ __forceinline__
+// Before a loop whose number of passes is known when it is compiled: no loop is left of it.
+#define UOV_UNROLL _Pragma("unroll")
+// Before a loop that is to stay one.
+#define UOV_ROLLED _Pragma("unroll 1")
 // A kernel of blocks of at most so many threads.
 #define UOV_KERNEL(threads) __global__ void __launch_bounds__(threads)
+// The same of which so many are to have room on a processor: a bound for their registers.
+#define UOV_KERNEL_OF_MANY(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 // Memory that a block's threads share: a Shared<T> of `count` numbers, known when it is compiled.
 #define UOV_SHARED(T, name, count)                 \
   __shared__ __align__(16) T name##_memory[count]; \
@@ -40,6 +47,12 @@ template <typename T>
 using Global = T*;
 template <typename T>
 using Shared = T*;
+
+// Shared memory from p on, taken for numbers of another kind.
+template <typename U, typename T>
+UOV_DEVICE Shared<U> shared_as(T* p) {
+  return reinterpret_cast<U*>(p);
+}
 
 // On the host: `count` numbers at `data`. Null stands for none.
 template <typename T>
@@ -79,6 +92,11 @@ template <typename T>
 UOV_DEVICE T atomic_exchange(Global<T> p, int64_t i, T value) {
   return atomicExch(p + i, value);
 }
+// What atomics of other threads may be changing.
+template <typename T>
+UOV_DEVICE T atomic_read(Global<T> p, int64_t i) {
+  return *static_cast<const volatile T*>(p + i);
+}
 UOV_DEVICE int32_t atomic_compare(Global<int32_t> p, int64_t i, int32_t expected, int32_t value) {
   return atomicCAS(p + i, expected, value);
 }
@@ -116,6 +134,11 @@ UOV_DEVICE void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
+// The float32 next to the angle, or one beside it: CUDA's own atan2f is off by up to three.
+UOV_DEVICE float nearest_atan2(float y, float x) {
+  return static_cast<float>(atan2(static_cast<double>(y), static_cast<double>(x)));
+}
+
 // float32 rounded to the 10 bits of a TF32 number's fraction, to nearest, halves away from zero.
 UOV_DEVICE uint32_t tf32_bits(float x) {
   uint32_t bits;
@@ -145,6 +168,31 @@ UOV_DEVICE void multiply_bfloat16(float (&d)[4], const uint32_t (&a)[4], const u
       "{%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ldmatrix: four matrices of eight lines of 16 bytes. Lane i of a warp says where line i % 8 of
+// matrix i / 8 is; lane l gets the l % 4 th four bytes of line l / 4 of each matrix. Called by all
+// 32 threads of a warp together, as multiply_* is, whose fragments these are.
+UOV_DEVICE void load_matrices(uint32_t (&r)[4], const bfloat16* line) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(line));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+UOV_DEVICE void load_matrices(float (&r)[4], const float* line) {
+  uint32_t bits[4];
+  load_matrices(bits, reinterpret_cast<const bfloat16*>(line));
+  for (int m = 0; m < 4; ++m) r[m] = __uint_as_float(bits[m]);
+}
+// The same of eight lines of eight bfloat16 numbers that are turned over: lane l gets the numbers
+// l / 4 of lines 2 (l % 4), in the lower half, and 2 (l % 4) + 1.
+UOV_DEVICE void load_matrices_transposed(uint32_t (&r)[4], const bfloat16* line) {
+  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(line));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
 }
 
 }  // namespace uov::cuda

@@ -17,6 +17,7 @@ enum class FaultKind : int32_t {
   kCoordinateStride,     // a: row, b: tensor stride
   kDuplicateCoordinate,  // a, b: rows
   kPoint,                // a: the point
+  kCount,                // a: the count, b: rows that there are
 };
 
 // int32 [4]: kind, a, b, 0. One for each device, zero until something goes wrong.

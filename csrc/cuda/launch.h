@@ -21,6 +21,15 @@ inline void check(cudaError_t status, const char* what) {
   throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(status));
 }
 
+// Compute capability of the device in force, 900 for 9.0, in the unit of __CUDA_ARCH__.
+inline int architecture() {
+  int device = 0, major = 0, minor = 0;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "device");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "device");
+  return 100 * major + 10 * minor;
+}
+
 // `kernel` on blocks of `threads` threads, in the order of the stream; no block is no launch.
 // Kernels take their arguments by value. Allocates nothing and waits for nothing, so that XLA may
 // record it into a graph.
@@ -28,13 +37,15 @@ template <typename... Parameters, typename... Arguments>
 void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3 blocks,
             int threads, int64_t shared_bytes, Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
-  constexpr int64_t kAlwaysThere = 48 * 1024;
+  // Of 48 KiB, less than which a kernel need not ask for, it may have some without being launched
+  // with them (UOV_SHARED).
+  constexpr int64_t kAlwaysThere = 32 * 1024;
   if (shared_bytes > kAlwaysThere) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           name);
   }
-  kernel<<<blocks, threads, shared_bytes, stream> > >(
+  kernel<<<blocks, threads, shared_bytes, stream>>>(
       static_cast<Parameters>(std::forward<Arguments>(arguments))...);
   check(cudaGetLastError(), name);
 }

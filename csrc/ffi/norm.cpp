@@ -1,39 +1,23 @@
 // column_moments, affine_rows and its gradient as XLA custom calls.
 #include "core/norm.h"
 
-#include "ffi/arguments.h"
+#include "ffi/checks.h"
+#include "ffi/cpu.h"
 #include "ffi/handlers.h"
-#include "ffi/thread_pool.h"
 
 namespace ffi = xla::ffi;
 
 namespace uov {
 namespace {
 
-NormShape shape_of(ffi::AnyBuffer x, Count count) {
-  require(x.dimensions().size() == 2, "norms take rows [N, C]");
-  const int64_t rows = x.dimensions()[0];
-  return {rows, valid_rows(count, rows), x.dimensions()[1]};
-}
-
-void require_like(ffi::AnyBuffer x, ffi::AnyBuffer other) {
-  const auto xd = x.dimensions(), od = other.dimensions();
-  require(od.size() == 2 && od[0] == xd[0] && od[1] == xd[1] &&
-              other.element_type() == x.element_type(),
-          "the rows [N, C] of a norm must have one shape and one dtype");
-}
-
-void require_channels(const NormShape& shape, const Channels& vector) {
-  require(static_cast<int64_t>(vector.element_count()) == shape.channels,
-          "the vectors of a norm must be [C] for rows [N, C]");
+NormShape shape_of(RowsSize size, Count count) {
+  return {size.rows, valid_rows(count, size.rows), size.channels};
 }
 
 ffi::Error column_moments_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Count count,
                                   ffi::Result<Channels> mean, ffi::Result<Channels> m2) {
-  return guarded([&] {
-    const NormShape shape = shape_of(x, count);
-    require_channels(shape, *mean);
-    require_channels(shape, *m2);
+  return guarded_on_cpu([&] {
+    const NormShape shape = shape_of(checked_column_moments(x, *mean, *m2), count);
     with_type(x, [&](auto type) {
       using T = decltype(type);
       column_moments<T>(shape, data<T>(x), mean->typed_data(), m2->typed_data(), on_pool(pool));
@@ -44,11 +28,9 @@ ffi::Error column_moments_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Count 
 ffi::Error affine_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer x, Channels mean,
                                Channels scale, Channels bias, ffi::AnyBuffer shortcut, Count count,
                                ffi::Result<ffi::AnyBuffer> y, bool has_shortcut, bool relu) {
-  return guarded([&] {
-    const NormShape shape = shape_of(x, count);
-    for (const Channels& vector : {mean, scale, bias}) require_channels(shape, vector);
-    require_like(x, *y);
-    require_like(x, shortcut);
+  return guarded_on_cpu([&] {
+    const NormShape shape =
+        shape_of(checked_affine_rows(x, mean, scale, bias, shortcut, *y), count);
     with_type(x, [&](auto type) {
       using T = decltype(type);
       affine_rows<T>(shape, data<T>(x), mean.typed_data(), scale.typed_data(), bias.typed_data(),
@@ -61,11 +43,9 @@ ffi::Error affine_gradient_sums_handler(ffi::ThreadPool pool, ffi::AnyBuffer dy,
                                         ffi::AnyBuffer x, Channels mean, Count count,
                                         ffi::Result<Channels> sum,
                                         ffi::Result<Channels> sum_deviation, bool relu) {
-  return guarded([&] {
-    const NormShape shape = shape_of(x, count);
-    for (const Channels& vector : {mean, *sum, *sum_deviation}) require_channels(shape, vector);
-    require_like(x, dy);
-    require_like(x, y);
+  return guarded_on_cpu([&] {
+    const NormShape shape =
+        shape_of(checked_affine_gradient_sums(dy, y, x, mean, *sum, *sum_deviation), count);
     with_type(x, [&](auto type) {
       using T = decltype(type);
       affine_gradient_sums<T>(shape, data<T>(dy), relu ? data<T>(y) : nullptr, data<T>(x),
@@ -81,13 +61,11 @@ ffi::Error affine_gradient_rows_handler(ffi::ThreadPool pool, ffi::AnyBuffer dy,
                                         ffi::Result<ffi::AnyBuffer> dx,
                                         ffi::Result<ffi::AnyBuffer> dshortcut, bool relu,
                                         bool has_shortcut) {
-  return guarded([&] {
-    const NormShape shape = shape_of(x, count);
-    for (const Channels& vector : {mean, offset, slope, scale}) require_channels(shape, vector);
-    require_like(x, dy);
-    require_like(x, y);
-    require_like(x, *dx);
-    if (has_shortcut) require_like(x, *dshortcut);
+  return guarded_on_cpu([&] {
+    const NormShape shape =
+        shape_of(checked_affine_gradient_rows(dy, y, x, mean, offset, slope, scale, *dx, *dshortcut,
+                                              has_shortcut),
+                 count);
     with_type(x, [&](auto type) {
       using T = decltype(type);
       affine_gradient_rows<T>(shape, data<T>(dy), relu ? data<T>(y) : nullptr, data<T>(x),

@@ -36,7 +36,7 @@ MISTAKES = {
     "train": ("--config", "configs/tmp_san.py", "--config.data.root=nowhere", "--workdir=out"),
 }
 # They read nothing that could be missing.
-WITHOUT_INPUT = {"demo", "demo_indoor", "simulate", "simulate_rooms"}
+WITHOUT_INPUT = {"demo", "demo_indoor", "gpu_check", "simulate", "simulate_rooms"}
 
 
 @pytest.fixture

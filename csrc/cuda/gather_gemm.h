@@ -1,0 +1,34 @@
+// Sparse convolution as one product over existing neighbours, on the GPU.
+#pragma once
+
+#include <cstdint>
+
+#include "core/bfloat16.h"
+#include "core/gather_gemm_shape.h"
+#include "cuda/launch.h"
+#include "cuda/schedule.h"
+#include "cuda/tiles.h"
+
+namespace uov::cuda {
+
+// y[n] = sum_k x[map[k, n]] @ w[k], as uov::gather_gemm has it, with sums in float32 that run over
+// k in ascending order and then over channels: the same bits for any tile and order of blocks. What
+// is multiplied is rounded as `precision` says, bfloat16 rows are multiplied as they are. The
+// schedule is of the map, or empty. Entries of `map` that are no row of x are reported to `fault`
+// and left out.
+//
+// Rows without a neighbour multiply its weights by zeros: weights that are not finite may make them
+// NaN.
+template <typename T>
+void gather_gemm(Stream stream, const GatherGemmShape& shape, WeightView view, Precision precision,
+                 const T* x, const T* w, const int32_t* map, const RowOrder& order, T* y,
+                 void* workspace, int32_t* fault);
+
+// Bytes of its workspace, by shape alone.
+int64_t gather_gemm_workspace(const GatherGemmShape& shape);
+
+// For tests and measurements: from now on this tile of kGatherTiles in place of the table's, -1 for
+// those. Where a precision does not have it, the table's stays.
+void use_gather_tile(int tile);
+
+}  // namespace uov::cuda

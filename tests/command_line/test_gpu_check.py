@@ -1,0 +1,238 @@
+"""What a GPU check reports, also of what fails, hangs or has no time left; no GPU is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps
+from uov_jax.command_line.gpu_process import follow
+from uov_jax.command_line.gpu_report import CUT_OFF, FAILED, PASSED, SKIPPED, Row, Section, write
+from uov_jax.command_line.gpu_values import ARITHMETICS, Product, product_rows, product_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_without_a_gpu_one_line_says_what_there_is_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for said in ("exit 9", "echo 'NVIDIA-SMI has failed'", "echo 'Old, [N/A], 1, 2 MiB, 3 MHz'"):
+        script(tmp_path / "nvidia-smi", said)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        assert gpu_check.main(["--output", str(tmp_path / "report")]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("error: nvidia-smi finds no GPU on this machine: --emulate checks")
+        assert len(error.splitlines()) == 1
+    assert not (tmp_path / "report").exists()
+
+
+CHILD = """
+import sys, time
+print('{"what": "a layer", "figures": {"ms": 1.25}, "passed": %s}' % sys.argv[2], flush=True)
+print("some words", flush=True)
+if sys.argv[1] == "hangs":
+    time.sleep(600)
+sys.exit(sys.argv[1] == "breaks")
+"""
+
+
+@pytest.fixture
+def checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, list[dict[str, object]], str]]:
+    """Runs the check on a made-up card with made-up sections: status, sections and Markdown."""
+    script(tmp_path / "nvidia-smi", "echo 'Made-up GPU, 9.0, 580.1, 143771 MiB, 1980 MHz'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "child.py").write_text(CHILD)
+    monkeypatch.setattr(gpu_check, "LEAST", 1)
+
+    def run(*sections: tuple[str, str], **limits: int) -> tuple[int, list[dict[str, object]], str]:
+        commands = dict(zip(("ceilings", "products", "rows"), sections, strict=False))
+        monkeypatch.setattr(
+            gpu_check.Check,
+            "child",
+            lambda self, name: [sys.executable, str(tmp_path / "child.py"), *commands[name]],
+        )
+        for name, limit in limits.items():
+            monkeypatch.setitem(gpu_check.PARTS, name, (name, limit))
+        output = tmp_path / "report"
+        chosen = [f"--section={name}" for name in commands]
+        status = gpu_check.main(["--output", str(output), *chosen])
+        report = json.loads((output / "gpu_check.json").read_text())
+        assert report["machine"]["name"] == "Made-up GPU"
+        return status, report["sections"], (output / "gpu_check.md").read_text()
+
+    return run
+
+
+def test_results_are_reported(checked: Callable[..., tuple[int, list[dict[str, object]], str]]):
+    status, sections, text = checked(("ends", "true"), ("ends", "null"))
+    assert status == 0
+    assert [section["state"] for section in sections] == [PASSED, PASSED]
+    assert sections[0]["rows"] == [{"what": "a layer", "figures": {"ms": 1.25}, "passed": True}]
+    assert "| a layer | 1.25 | yes |" in text
+    assert "| a layer | 1.25 |\n" in text
+
+
+def test_what_goes_wrong_leaves_the_rest(
+    checked: Callable[..., tuple[int, list[dict[str, object]], str]],
+) -> None:
+    start = time.monotonic()
+    status, sections, text = checked(
+        ("ends", "false"), ("breaks", "true"), ("hangs", "true"), rows=3
+    )
+    assert time.monotonic() - start < 300
+    assert status == 1
+    assert [section["state"] for section in sections] == [FAILED, FAILED, CUT_OFF]
+    assert all(len(section["rows"]) == 1 for section in sections)
+    assert all(section["said"] == "some words" for section in sections)
+    assert "| a layer | 1.25 | **no** |" in text
+    assert "    some words" in text
+
+
+def test_a_section_without_time_is_not_begun(
+    checked: Callable[..., tuple[int, list[dict[str, object]], str]],
+) -> None:
+    status, sections, _ = checked(("hangs", "true"), ceilings=0)
+    assert status == 0
+    assert sections[0]["state"] == SKIPPED
+    assert sections[0]["said"] == "there was no time left"
+
+
+def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    program = f"sleep 600 & echo $! > {tmp_path / 'started'}; wait"
+    ended = follow(["bash", "-c", program], tmp_path, os.environ, 2, lambda line: True)
+    assert ended.cut_off
+    started = Path(f"/proc/{(tmp_path / 'started').read_text().strip()}/stat")
+    deadline = time.monotonic() + 60
+    while started.exists() and started.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_report_is_written_before_anything_has_run(tmp_path: Path) -> None:
+    write(tmp_path / "new", {"name": "a card"}, [Section("ops", "Times")])
+    assert "| Times | skipped | 0 |" in (tmp_path / "new" / "gpu_check.md").read_text()
+    assert Row.of(Row("x", {"ms": 1.5}, None).line()) == Row("x", {"ms": 1.5}, None)
+
+
+SANITIZER = r"""
+while [ "$1" != planted -a "$1" != python ]; do tool+="$1 "; shift; done
+case "$tool $1 $2 $3" in
+  *"memcheck "*" planted 64 0" | *"racecheck "*" planted 0 1") exit CONTROL ;;
+  *" planted 0 0") exit 0 ;;
+  *) echo "========= ERROR SUMMARY: 0 errors"; exit EXERCISE ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("control", "exercise", "passed"), [(86, 0, True), (86, 86, False), (0, 0, None)]
+)
+def test_the_sanitizer_is_believed_where_it_finds_what_was_planted(
+    control: int, exercise: int, passed: bool | None, tmp_path: Path
+) -> None:
+    text = SANITIZER.replace("CONTROL", str(control)).replace("EXERCISE", str(exercise))
+    text = text.replace("planted", str(tmp_path / "planted"), 1)
+    text = text.replace('"*" planted', f'"*" {tmp_path / "planted"}')
+    text = text.replace('*" planted 0 0"', f'*" {tmp_path / "planted"} 0 0"')
+    program = script(tmp_path / "compute-sanitizer", text)
+    compiler = script(tmp_path / "nvcc", "exit 0")
+    rows = gpu_sanitizer.check(
+        program, compiler, 90, ["python"], os.environ, tmp_path, lambda: 60.0
+    )
+    assert [row.passed for row in rows] == [passed, passed]
+    assert [row.what.split(":")[0].split()[0] for row in rows] == ["memcheck", "racecheck"]
+
+
+def test_the_planted_faults_compile(tmp_path: Path) -> None:
+    from csrc.cuda import nvcc
+
+    try:
+        toolkit = nvcc.find()
+    except nvcc.NvccError as error:
+        pytest.skip(str(error))
+    (tmp_path / "planted.cu").write_text(gpu_sanitizer.PLANTED)
+    command = [toolkit.nvcc, "-arch=sm_90", "-Werror=all-warnings", "-o", tmp_path / "planted"]
+    subprocess.run([*command, tmp_path / "planted.cu"], check=True)
+
+
+def random_product() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((300, 24), np.float32)
+    w = generator.standard_normal((5, 24, 16), np.float32)
+    return x, w, generator.integers(-1, 300, (5, 200)).astype(np.int32)
+
+
+def test_products_are_what_they_say() -> None:
+    x, w, index = random_product()
+    found = product_rows(x, w, index)
+    n, m = 7, 3
+    terms = [x[index[k, n]].astype(float) * w[k, :, m] for k in range(5) if index[k, n] >= 0]
+    assert found.value[n, m] == pytest.approx(np.sum(terms), rel=1e-12)
+    assert found.deviation[n, m] == pytest.approx(np.sqrt(np.sum(np.square(terms))), rel=1e-12)
+    assert found.terms[n, 0] == 24 * len(terms)
+    dy = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
+    weights = product_weights(x, dy, index[2])
+    there = index[2] >= 0
+    assert weights.terms == there.sum()
+    np.testing.assert_allclose(weights.value, x[index[2][there]].T.astype(float) @ dy[there])
+
+
+@pytest.mark.parametrize("arithmetic", ARITHMETICS, ids=lambda each: each.name)
+def test_roundings_are_within_bounds_and_wrong_rows_are_not(arithmetic) -> None:
+    x, w, index = random_product()
+    product = product_rows(x, w, index)
+
+    def error(found: np.ndarray) -> float:
+        return product.error(found.astype(np.float32), arithmetic, arithmetic.result)
+
+    assert error(product.value) <= 1
+    # Rounded as much as the arithmetic says, up or down as it comes.
+    signs = np.sign(np.random.default_rng(2).standard_normal(x.shape))
+    rounded = x * (1 + arithmetic.factor * signs)
+    assert error(product_rows(rounded, w, index).value) <= 1
+    wrong = index.copy()
+    row = np.flatnonzero(index[0] >= 0)[0]
+    wrong[0, row] = -1 if wrong[0, row] else 1
+    assert error(product_rows(x, w, wrong).value) > 1
+    lost = product.value.copy()
+    lost[5, 5] = np.nan
+    assert error(lost) == np.inf
+    nothing = product_rows(x, w, np.full((5, 4), -1, np.int32))
+    assert nothing.error(np.zeros((4, 16), np.float32), arithmetic, arithmetic.result) == 0
+    assert nothing.error(np.full((4, 16), 1e-9, np.float32), arithmetic, 0.0) == np.inf
+
+
+def test_sums_in_another_order_are_within_bounds() -> None:
+    x, w, index = random_product()
+    product, found = product_rows(x, w, index), np.zeros((200, 16), np.float32)
+    for slot, weight in zip(index[::-1], w[::-1], strict=True):
+        found[slot >= 0] += x[slot[slot >= 0]] @ weight
+    assert product.error(found, ARITHMETICS[0], 2.0**-24) <= 1
+    assert isinstance(product, Product)
+
+
+def test_made_up_sweeps_are_like_sweeps() -> None:
+    cloud = gpu_sweeps.points(0)
+    assert 20_000 < len(cloud) < 34_880
+    assert np.linalg.norm(cloud, axis=1).max() < 75
+    np.testing.assert_array_equal(cloud, gpu_sweeps.points(0))
+    coords = gpu_sweeps.cloud_of(50_000)
+    assert coords.shape == (50_000, 4)
+    assert len(np.unique(coords, axis=0)) == 50_000
+    assert set(coords[:, 0].tolist()) == {0, 1, 2}

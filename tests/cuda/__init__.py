@@ -1,0 +1,1 @@
+"""The CUDA backend on a CPU: its very sources, emulated."""

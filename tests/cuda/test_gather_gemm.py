@@ -1,0 +1,524 @@
+"""Schedules, gather_gemm and gather_gemm_dw of the CUDA backend against float64."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.cuda.calls import call, faults
+from tests.sparse.clouds import random_coords
+from uov_jax.sparse import reference
+
+FLOAT32, TF32, BFLOAT16 = 0, 1, 2
+# kGatherTiles and kGradientTiles of csrc/cuda/tiles.h: those that float32 products have, and all.
+GATHER_TILES = {FLOAT32: [0, 1, 2], TF32: [0, 1, 2, 3, 4], BFLOAT16: [0, 1, 2, 3, 4]}
+GRADIENT_TILES = {FLOAT32: [0], TF32: [0, 1, 2], BFLOAT16: [0, 1, 2]}
+# Rows within which a schedule orders them: kStretchBits of csrc/cuda/schedule.cu.
+STRETCH = 65536
+
+
+class Kind(NamedTuple):
+    """The dtype of rows and how they are multiplied."""
+
+    dtype: Any
+    precision: int
+
+
+KINDS = [
+    Kind(jnp.float32, FLOAT32),
+    Kind(jnp.float32, TF32),
+    Kind(jnp.float32, BFLOAT16),
+    Kind(jnp.bfloat16, BFLOAT16),
+]
+KIND_NAMES = ["float32", "tf32", "float32-as-bfloat16", "bfloat16"]
+kinds = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
+gather_cases = pytest.mark.parametrize(
+    ("kind", "tile"),
+    [
+        pytest.param(kind, tile, id=f"{name}-tile{tile}")
+        for kind, name in zip(KINDS, KIND_NAMES, strict=True)
+        for tile in GATHER_TILES[kind.precision]
+    ],
+)
+gradient_cases = pytest.mark.parametrize(
+    ("kind", "tile"),
+    [
+        pytest.param(kind, tile, id=f"{name}-tile{tile}")
+        for kind, name in zip(KINDS, KIND_NAMES, strict=True)
+        for tile in GRADIENT_TILES[kind.precision]
+    ],
+)
+
+
+class Schedule(NamedTuple):
+    """What the op `schedule` says of a map."""
+
+    order: jax.Array
+    masks: jax.Array
+    pair_rows: jax.Array
+    pair_counts: jax.Array
+
+
+NO_SCHEDULE = Schedule(
+    jnp.zeros(0, jnp.int32),
+    jnp.zeros((0, 0), jnp.int32),
+    jnp.zeros((0, 0), jnp.int32),
+    jnp.zeros(0, jnp.int32),
+)
+
+
+@pytest.fixture
+def engine(emulated: ModuleType) -> Iterator[ModuleType]:
+    """The emulated module, with the table's tiles and no fault before and after."""
+    emulated.clear_fault(0)
+    yield emulated
+    emulated.use_gather_tile(-1)
+    emulated.use_gradient_tile(-1)
+    emulated.clear_fault(0)
+
+
+def schedule(engine: ModuleType, forward: np.ndarray) -> Schedule:
+    kernel, rows = forward.shape
+    shapes = [(rows,), (-(-rows // 32), -(-kernel // 32)), (kernel, rows), (kernel,)]
+    results = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
+    sizes = [kernel, rows]
+    return Schedule(*call(engine, "schedule", results, jnp.asarray(forward), workspace=sizes))
+
+
+def gather_gemm(
+    engine: ModuleType,
+    kind: Kind,
+    x: jax.Array,
+    w: jax.Array,
+    forward: np.ndarray,
+    plan: Schedule,
+    *,
+    transposed: bool = False,
+    mirrored: bool = False,
+) -> np.ndarray:
+    channels = w.shape[1 if transposed else 2]
+    sizes = [len(w), x.shape[1], channels, forward.shape[1], x.dtype.itemsize, kind.precision]
+    result = jax.ShapeDtypeStruct((forward.shape[1], channels), x.dtype)
+    arguments = (x, w, jnp.asarray(forward), plan.order, plan.masks)
+    how = {"transposed": transposed, "mirrored": mirrored, "precision": kind.precision}
+    return np.asarray(call(engine, "gather_gemm", result, *arguments, workspace=sizes, **how))
+
+
+def gather_gemm_dw(
+    engine: ModuleType,
+    kind: Kind,
+    x: jax.Array,
+    dy: jax.Array,
+    forward: np.ndarray,
+    plan: Schedule,
+) -> np.ndarray:
+    kernel, rows = forward.shape
+    sizes = [kernel, x.shape[1], dy.shape[1], rows, x.dtype.itemsize, kind.precision]
+    result = jax.ShapeDtypeStruct((kernel, x.shape[1], dy.shape[1]), jnp.float32)
+    arguments = (x, dy, jnp.asarray(forward), plan.pair_rows, plan.pair_counts)
+    how = {"precision": kind.precision}
+    return np.asarray(call(engine, "gather_gemm_dw", result, *arguments, workspace=sizes, **how))
+
+
+def random_map(
+    rng: np.random.Generator, kernel: int, rows_out: int, rows_in: int, found: float = 0.3
+) -> np.ndarray:
+    """A map whose middle offset most rows have, others few, and the last tenth of rows none."""
+    share = np.full(kernel, found)
+    share[kernel // 2] = 0.95
+    forward = rng.integers(0, max(rows_in, 1), (kernel, rows_out))
+    missing = rng.random((kernel, rows_out)) >= share[:, None]
+    missing[:, rows_out - rows_out // 10 :] = True
+    return np.where(missing | (rows_in == 0), -1, forward).astype(np.int32)
+
+
+def normal(rng: np.random.Generator, kind: Kind, *shape: int) -> jax.Array:
+    return jnp.asarray(rng.standard_normal(shape), kind.dtype)
+
+
+def exact(values: jax.Array | np.ndarray) -> np.ndarray:
+    return np.asarray(values).astype(np.float64)
+
+
+def multiplied(kind: Kind, values: jax.Array) -> np.ndarray:
+    """The numbers that are multiplied, in float64."""
+    if kind.precision == BFLOAT16:
+        return exact(values.astype(jnp.bfloat16))
+    if kind.precision == TF32:
+        # To nearest, halves away from zero, of 13 bits of the fraction that are dropped.
+        bits = np.asarray(values, np.float32).view(np.uint32) + np.uint32(1 << 12)
+        return exact((bits & np.uint32(0xFFFFFFFF << 13 & 0xFFFFFFFF)).view(np.float32))
+    return exact(values)
+
+
+# How far a number can be from the one that is multiplied: half of the last of its 11 or 8 bits.
+ROUNDING = {FLOAT32: 0.0, TF32: 2.0**-11, BFLOAT16: 2.0**-8}
+# Of sums in float32, relative to the largest: 27 * 256 terms at most, whose errors of 2**-24 add up
+# like their square root, to 80 of them, and with hardly a chance to twice that.
+SUMS = 1e-5
+
+
+def check(
+    kind: Kind,
+    y: np.ndarray,
+    of_multiplied: np.ndarray,
+    of_given: np.ndarray,
+    of_magnitudes: np.ndarray,
+) -> None:
+    """A result against float64 products of what is multiplied, and of what was given.
+
+    `of_magnitudes` is the product of the factors' absolute values.
+    """
+    assert y.shape == of_given.shape
+    if not y.size:
+        return
+    sums = SUMS * np.abs(of_multiplied).max()
+    # A result in bfloat16 is the sum rounded.
+    own = 2.0**-8 * np.abs(of_multiplied) if y.dtype.itemsize == 2 else 0.0
+    assert np.all(np.abs(exact(y) - of_multiplied) <= sums + own)
+    # Of a product of two rounded numbers, to first and second order. bfloat16 rows are as given.
+    u = 0.0 if kind.dtype == jnp.bfloat16 else ROUNDING[kind.precision]
+    rounding = (2 * u + u * u) * of_magnitudes
+    assert np.all(np.abs(exact(y) - of_given) <= rounding + sums + own)
+
+
+def check_gather_gemm(
+    kind: Kind,
+    y: np.ndarray,
+    x: jax.Array,
+    w: jax.Array,
+    forward: np.ndarray,
+    transposed: bool = False,
+    mirrored: bool = False,
+) -> None:
+    def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        b = b[::-1] if mirrored else b
+        return reference.gather_gemm(a, b.swapaxes(1, 2) if transposed else b, forward)
+
+    check(
+        kind,
+        y,
+        product(multiplied(kind, x), multiplied(kind, w)),
+        product(exact(x), exact(w)),
+        product(np.abs(exact(x)), np.abs(exact(w))),
+    )
+
+
+def check_dw(kind: Kind, dw: np.ndarray, x: jax.Array, dy: jax.Array, forward: np.ndarray) -> None:
+    check(
+        kind,
+        dw,
+        reference.gather_gemm_dw(multiplied(kind, x), multiplied(kind, dy), forward),
+        reference.gather_gemm_dw(exact(x), exact(dy), forward),
+        reference.gather_gemm_dw(np.abs(exact(x)), np.abs(exact(dy)), forward),
+    )
+
+
+def check_schedule(forward: np.ndarray, plan: Schedule) -> None:
+    kernel, rows = forward.shape
+    order, masks, pair_rows, pair_counts = (np.asarray(array) for array in plan)
+    there = forward >= 0
+    np.testing.assert_array_equal(np.sort(order), np.arange(rows))
+    # Stretch by stretch, the rows of each mask next to each other and ascending.
+    np.testing.assert_array_equal(order // STRETCH, np.arange(rows) // STRETCH)
+    for first in range(0, rows, STRETCH):
+        ordered = order[first : first + STRETCH]
+        same = np.all(there[:, ordered[1:]] == there[:, ordered[:-1]], axis=0)
+        assert np.all(ordered[1:][same] > ordered[:-1][same])
+        distinct = len(np.unique(there[:, ordered], axis=1).T)
+        assert np.count_nonzero(~same) + 1 == distinct
+    padded = np.zeros((kernel, -(-rows // 32) * 32), bool)
+    padded[:, :rows] = there[:, order]
+    joined = padded.reshape(kernel, -1, 32).any(axis=2).T
+    k = np.arange(kernel)
+    words = masks.view(np.uint32)
+    np.testing.assert_array_equal(words[:, k // 32] >> (k % 32) & 1, joined)
+    used = np.zeros_like(words)
+    np.bitwise_or.at(used, (slice(None), k // 32), (np.uint32(1) << (k % 32).astype(np.uint32)))
+    assert not np.any(words & ~used)
+    np.testing.assert_array_equal(pair_counts, there.sum(axis=1))
+    for listed, found in zip(pair_rows, there, strict=True):
+        expected = np.full(rows, -1)
+        expected[: found.sum()] = np.flatnonzero(found)
+        np.testing.assert_array_equal(listed, expected)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 8, 27, 64, 125])
+def test_schedule(engine, kernel):
+    rng = np.random.default_rng(kernel)
+    for rows in (0, 1, 31, 32, 33, 300, 1024, 1025):
+        forward = random_map(rng, kernel, rows, 50)
+        if rows:
+            check_schedule(forward, schedule(engine, forward))
+        else:
+            plan = schedule(engine, forward)
+            np.testing.assert_array_equal(plan.pair_counts, np.zeros(kernel))
+    few = np.full((kernel, 70), -1, np.int32)
+    check_schedule(few, schedule(engine, few))
+    check_schedule(few * 0, schedule(engine, few * 0))
+
+
+@pytest.mark.parametrize("kernel", [2, 63])
+def test_schedule_orders_within_stretches(engine, kernel):
+    rng = np.random.default_rng(kernel)
+    # Of 63 offsets the number of the stretch, two bits, lies in both words of a key.
+    rows = 2 * STRETCH + 100 if kernel == 2 else STRETCH * 2 + 40
+    forward = np.full((kernel, rows), -1, np.int32)
+    some = rng.choice(rows, rows // 2, replace=False)
+    forward[rng.integers(0, kernel, len(some)), some] = 0
+    check_schedule(forward, schedule(engine, forward))
+
+
+def test_schedule_puts_the_rarest_offset_first(engine):
+    """Of offsets that half, all and few rows have, the few are at one end, in few masks."""
+    rng = np.random.default_rng(0)
+    forward = np.full((3, 320), -1, np.int32)
+    forward[0, rng.choice(320, 160, replace=False)] = 0
+    forward[1] = 0
+    forward[2, rng.choice(320, 16, replace=False)] = 0
+    masks = np.asarray(schedule(engine, forward).masks)
+    assert np.count_nonzero(masks & 4) == 1
+    assert np.all(masks & 2)
+
+
+def test_schedule_reports_entries_below_minus_one(engine):
+    forward = np.full((3, 100), -1, np.int32)
+    forward[1, 70] = -7
+    plan = schedule(engine, forward)
+    assert faults(engine) == ("map entry", -7, 100)
+    np.testing.assert_array_equal(plan.pair_counts, 0)
+
+
+CHANNELS = [1, 3, 17, 32, 64, 96, 130, 256]
+
+
+@gather_cases
+@pytest.mark.parametrize("channels_in", CHANNELS)
+def test_gather_gemm(engine, kind, tile, channels_in):
+    """Each tile, at each number of channels in, beside several others out."""
+    engine.use_gather_tile(tile)
+    rng = np.random.default_rng(channels_in)
+    forward = random_map(rng, 3, 150, 70)
+    plan = schedule(engine, forward)
+    first = CHANNELS.index(channels_in)
+    for channels_out in (CHANNELS[first - 2], CHANNELS[-1 - first], 96):
+        x = normal(rng, kind, 70, channels_in)
+        w = normal(rng, kind, 3, channels_in, channels_out)
+        y = gather_gemm(engine, kind, x, w, forward, plan)
+        check_gather_gemm(kind, y, x, w, forward)
+        back = w.swapaxes(1, 2)
+        same = gather_gemm(engine, kind, x, back, forward, plan, transposed=True)
+        np.testing.assert_array_equal(same, y)
+    assert faults(engine) is None
+
+
+@gather_cases
+def test_gather_gemm_of_any_rows_and_kernel(engine, kind, tile):
+    engine.use_gather_tile(tile)
+    rng = np.random.default_rng(tile)
+    for kernel, rows in itertools.chain(
+        itertools.product([1, 8], [0, 1, 63, 64, 65, 300]), [(3, 128), (27, 300), (125, 65)]
+    ):
+        forward = random_map(rng, kernel, rows, rows)
+        plan = schedule(engine, forward)
+        x = normal(rng, kind, rows, 33)
+        w = normal(rng, kind, kernel, 33, 20)
+        for mirrored in (False, True):
+            y = gather_gemm(engine, kind, x, w, forward, plan, mirrored=mirrored)
+            check_gather_gemm(kind, y, x, w, forward, mirrored=mirrored)
+    assert faults(engine) is None
+
+
+@kinds
+def test_gather_gemm_of_many_channels(engine, kind):
+    """At 768 channels, with the table's tile."""
+    rng = np.random.default_rng(0)
+    forward = random_map(rng, 1, 100, 100)
+    for channels_in, channels_out in ((768, 33), (48, 768)):
+        x = normal(rng, kind, 100, channels_in)
+        w = normal(rng, kind, 1, channels_in, channels_out)
+        y = gather_gemm(engine, kind, x, w, forward, schedule(engine, forward))
+        check_gather_gemm(kind, y, x, w, forward)
+
+
+@kinds
+def test_gather_gemm_of_nothing(engine, kind):
+    """No input row, no channel in, no channel out: zeros, or nothing."""
+    rng = np.random.default_rng(0)
+    nothing = np.full((3, 40), -1, np.int32)
+    plan = schedule(engine, nothing)
+    for rows_in, channels_in, channels_out in ((0, 8, 8), (5, 0, 8), (5, 8, 0), (5, 8, 8)):
+        x = normal(rng, kind, rows_in, channels_in)
+        w = normal(rng, kind, 3, channels_in, channels_out)
+        y = gather_gemm(engine, kind, x, w, nothing, plan)
+        np.testing.assert_array_equal(y, np.zeros((40, channels_out)))
+
+
+@kinds
+def test_without_a_schedule_the_bits_are_the_same(engine, kind):
+    rng = np.random.default_rng(1)
+    for kernel in (1, 27, 40):
+        forward = random_map(rng, kernel, 150, 150)
+        plan = schedule(engine, forward)
+        x, dy = normal(rng, kind, 150, 24), normal(rng, kind, 150, 40)
+        w = normal(rng, kind, kernel, 24, 40)
+        y = gather_gemm(engine, kind, x, w, forward, plan)
+        without = gather_gemm(engine, kind, x, w, forward, NO_SCHEDULE)
+        np.testing.assert_array_equal(without, y)
+        dw = gather_gemm_dw(engine, kind, x, dy, forward, NO_SCHEDULE)
+        check_dw(kind, dw, x, dy, forward)
+
+
+@gradient_cases
+@pytest.mark.parametrize("channels_in", CHANNELS)
+def test_gather_gemm_dw(engine, kind, tile, channels_in):
+    engine.use_gradient_tile(tile)
+    rng = np.random.default_rng(channels_in)
+    forward = random_map(rng, 3, 150, 70)
+    plan = schedule(engine, forward)
+    first = CHANNELS.index(channels_in)
+    for channels_out in (CHANNELS[first - 2], CHANNELS[-1 - first], 96):
+        x = normal(rng, kind, 70, channels_in)
+        dy = normal(rng, kind, 150, channels_out)
+        dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
+        check_dw(kind, dw, x, dy, forward)
+    assert faults(engine) is None
+
+
+@gradient_cases
+def test_gather_gemm_dw_of_any_rows_and_kernel(engine, kind, tile):
+    engine.use_gradient_tile(tile)
+    rng = np.random.default_rng(tile)
+    # From 2048 rows on offsets have parts: as many as are their share of the rows.
+    for kernel, rows in [
+        *itertools.product([1, 8], [0, 1, 31, 32, 33, 63, 64, 65, 300]),
+        *[(27, 300), (125, 65), (3, 5000)],
+    ]:
+        forward = random_map(rng, kernel, rows, rows)
+        plan = schedule(engine, forward)
+        x, dy = normal(rng, kind, rows, 17), normal(rng, kind, rows, 20)
+        dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
+        check_dw(kind, dw, x, dy, forward)
+    assert faults(engine) is None
+
+
+@kinds
+def test_the_gradients_are_adjoint(engine, kind):
+    """<dy, y> = <dx, x> = <dw, w> for y linear in both, over a submanifold and a strided map."""
+    rng = np.random.default_rng(2)
+    coords = random_coords(rng, 200, extent=5)
+    same = reference.submanifold_map(coords, 3)
+    _, down, up = reference.strided_maps(coords)
+    for forward, back, mirrored in ((same, same, True), (down, up, False), (up, down, False)):
+        x = normal(rng, kind, back.shape[1], 12)
+        w = normal(rng, kind, len(forward), 12, 20)
+        dy = normal(rng, kind, forward.shape[1], 20)
+        plan = schedule(engine, forward)
+        y = gather_gemm(engine, kind, x, w, forward, plan)
+        dx = gather_gemm(
+            engine, kind, dy, w, back, schedule(engine, back), transposed=True, mirrored=mirrored
+        )
+        dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
+        check_gather_gemm(kind, y, x, w, forward)
+        check_gather_gemm(kind, dx, dy, w, back, transposed=True, mirrored=mirrored)
+        check_dw(kind, dw, x, dy, forward)
+        # Each of the three rounds two of the three factors, and bfloat16 rows their sums too.
+        u = ROUNDING[kind.precision]
+        pairs = np.abs(exact(dy)) * reference.gather_gemm(
+            np.abs(exact(x)), np.abs(exact(w)), forward
+        )
+        allowed = (2 * (2 * u + u * u) + 2 * SUMS) * pairs.sum()
+        products = [(exact(a) * exact(b)).sum() for a, b in ((dy, y), (dx, x), (dw, w))]
+        assert np.ptp(products) <= allowed
+
+
+@kinds
+def test_equal_bits_for_any_order_of_blocks_and_any_tile(engine, kind):
+    rng = np.random.default_rng(3)
+    forward = random_map(rng, 27, 260, 200)
+    # Of 24 channels no offset is shared out among blocks, of 72 they are.
+    for channels in (24, 72):
+        x, w = normal(rng, kind, 200, channels), normal(rng, kind, 27, channels, 100)
+        dy = normal(rng, kind, 260, 100)
+        results: dict[str, set[bytes]] = {"schedule": set(), "y": set(), "dw": set()}
+        for seed, tile in enumerate([-1, *GATHER_TILES[kind.precision]]):
+            engine.use_order(seed)
+            engine.use_gather_tile(tile)
+            engine.use_gradient_tile(tile if tile in GRADIENT_TILES[kind.precision] else -1)
+            plan = schedule(engine, forward)
+            results["schedule"].add(b"".join(np.asarray(array).tobytes() for array in plan))
+            y = gather_gemm(engine, kind, x, w, forward, plan)
+            results["y"].add(y.tobytes())
+            results["dw"].add(gather_gemm_dw(engine, kind, x, dy, forward, plan).tobytes())
+        assert {name: len(bits) for name, bits in results.items()} == dict.fromkeys(results, 1)
+
+
+@kinds
+def test_bad_entries_of_a_map_are_reported_and_left_out(engine, kind):
+    rng = np.random.default_rng(4)
+    x, w = normal(rng, kind, 50, 9), normal(rng, kind, 8, 9, 5)
+    dy = normal(rng, kind, 80, 5)
+    good = random_map(rng, 8, 80, 50)
+    for bad in (50, 2**31 - 1):
+        forward = good.copy()
+        forward[3, 20] = bad
+        without = good.copy()
+        without[3, 20] = -1
+        plan = schedule(engine, forward)
+        assert faults(engine) is None
+        y = gather_gemm(engine, kind, x, w, forward, plan)
+        assert faults(engine) == ("map entry", bad, 50)
+        check_gather_gemm(kind, y, x, w, without)
+        dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
+        assert faults(engine) == ("map entry", bad, 50)
+        check_dw(kind, dw, x, dy, without)
+
+
+def test_numbers_that_are_not_finite_stay_in_their_rows(engine):
+    """A row that is not finite reaches its neighbours and no other row."""
+    rng = np.random.default_rng(5)
+    forward = random_map(rng, 27, 100, 100)
+    plan = schedule(engine, forward)
+    for kind, value in itertools.product(KINDS, (np.nan, np.inf)):
+        x = normal(rng, kind, 100, 20).at[7].set(value)
+        y = exact(gather_gemm(engine, kind, x, normal(rng, kind, 27, 20, 30), forward, plan))
+        touched = (forward == 7).any(axis=0)
+        np.testing.assert_array_equal(np.isfinite(y).all(axis=1), ~touched)
+        dw = exact(gather_gemm_dw(engine, kind, x, y_like(rng, kind), forward, plan))
+        assert np.isfinite(dw).all(axis=(1, 2)).tolist() == (~(forward == 7).any(axis=1)).tolist()
+
+
+def y_like(rng: np.random.Generator, kind: Kind) -> jax.Array:
+    return normal(rng, kind, 100, 30)
+
+
+def test_workspaces_are_known_without_a_device(engine):
+    """Few rows have partial sums of their own; many have none, or of a bounded size."""
+    sizes = engine.workspace_bytes
+    assert sizes("gather_gemm", [27, 256, 256, 1000, 4, 1]) == 4 * 1000 * 256 * 4
+    assert sizes("gather_gemm", [27, 96, 96, 120_000, 4, 1]) == 0
+    assert sizes("gather_gemm", [1, 96, 96, 100, 4, 1]) == 0
+    assert sizes("gather_gemm_dw", [27, 96, 96, 1000, 4, 1]) == 0
+    for shape in ([27, 96, 96], [27, 256, 256], [125, 3, 32], [1, 768, 768], [8, 512, 512]):
+        assert sizes("gather_gemm_dw", [*shape, 2_000_000, 4, 1]) <= 110e6
+
+
+def test_wrong_arguments_are_refused(engine):
+    kind = Kind(jnp.float32, 3)
+    forward = np.zeros((1, 4), np.int32)
+    x, w = jnp.zeros((4, 2)), jnp.zeros((1, 2, 2))
+    with pytest.raises(Exception, match="precision must be 0"):
+        gather_gemm(engine, kind, x, w, forward, NO_SCHEDULE)
+    with pytest.raises(Exception, match="precision must be 0"):
+        gather_gemm_dw(engine, kind, x, x, forward, NO_SCHEDULE)
+    kind = Kind(jnp.float32, TF32)
+    short = Schedule(jnp.zeros(3, jnp.int32), jnp.zeros((1, 1), jnp.int32), *NO_SCHEDULE[2:])
+    with pytest.raises(Exception, match="a schedule needs order"):
+        gather_gemm(engine, kind, x, w, forward, short)

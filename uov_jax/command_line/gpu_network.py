@@ -1,0 +1,232 @@
+"""A network's training step on a GPU: against the CPU's, twice for equal bits, and its time."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from uov_jax import sparse
+from uov_jax.checkpoints import state
+from uov_jax.command_line.gpu_report import Row
+from uov_jax.command_line.gpu_speed import KINDS, median, seconds_of
+from uov_jax.command_line.gpu_sweeps import batch_of, fitting_spec, points, voxels
+from uov_jax.command_line.gpu_values import equal_bits
+from uov_jax.models.minkunet import MinkUNet
+from uov_jax.training import step
+from uov_jax.training.optimizer import sgd
+from uov_jax.training.parallel import Parallel
+
+CLASSES = 17
+# How far a gradient in float32 may be from another's, as a share of its largest number: what the
+# fixtures of the network's tests allow, computed elsewhere.
+GRADIENT, LOSS = 1e-3, 1e-4
+
+
+class _Segmentation:
+    """Cross-entropy on random labels: as little loss as there can be."""
+
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        del axis_name
+        plan, features, labels = batch
+        scores = jax.nn.log_softmax(model(features, plan))
+        chosen = jnp.take_along_axis(scores, labels[:, None], axis=1)
+        valid = (jnp.arange(len(labels)) < plan.counts[0])[:, None]
+        loss = -jnp.sum(jnp.where(valid, chosen, 0.0)) / jnp.sum(valid, dtype=jnp.float32)
+        return loss, {}
+
+    def parameter_group(self, path: str) -> str:
+        del path
+        return "trunk"
+
+
+class Training:
+    """A network that trains on clouds of one shape, on one device."""
+
+    def __init__(
+        self,
+        variant: str,
+        spec: sparse.PlanSpec,
+        device: jax.Device,
+        precision: str = "float32",
+        dtype: DTypeLike = jnp.float32,
+        deferred: bool = True,
+    ) -> None:
+        """Make the network; nothing is compiled.
+
+        Args:
+            variant: of the network.
+            spec: shape of the plans.
+            device: to train on.
+            precision: of products.
+            dtype: of activations.
+            deferred: whether neighbours are looked up on the device.
+
+        """
+        self.spec, self.deferred = spec, deferred
+        self.parallel = Parallel([device])
+        model = MinkUNet(
+            *(1, CLASSES),
+            variant=variant,
+            precision=precision,
+            dtype=dtype,
+            rngs=nnx.Rngs(0),
+            axis_name="data",
+        )
+        skeleton, parameters, statistics = state.split(model)
+        rate = functools.partial(jnp.full, (), 1e-3)
+        optimizer = sgd(lambda _: rate(), momentum=0.9)
+        task: Any = _Segmentation()
+        train = step.training_step(task, skeleton, optimizer, lambda _: rate())
+        self._train: Any = self.parallel.spread(train)
+        self.first = jax.device_get(state.create(parameters, statistics, optimizer))
+        self.start()
+
+    def start(self) -> None:
+        """Take the first weights again."""
+        self._state = self.parallel.replicate(self.first)
+
+    def batch(self, coords: np.ndarray) -> Any:
+        """A batch of these voxels with made-up features and labels, on the device."""
+        generator = np.random.default_rng(0)
+        features = np.zeros((self.spec.capacity, 1), np.float32)
+        features[: len(coords), 0] = generator.standard_normal(len(coords), np.float32)
+        labels = generator.integers(0, CLASSES, self.spec.capacity).astype(np.int32)
+        plan = (sparse.defer_plan if self.deferred else sparse.build_plan)(coords, self.spec)
+        arrays = (plan, features, labels)
+        return self.parallel.shard(jax.tree.map(lambda array: np.asarray(array)[None], arrays))
+
+    def compile(self, batch: Any) -> None:
+        """Compile the step for batches of this shape; from several threads at once if need be."""
+        self._train = self._train.lower(self._state, batch).compile()
+
+    def step(self, batch: Any) -> dict[str, jax.Array]:
+        """One step further: its metrics."""
+        self._state, metrics = self._train(self._state, batch)
+        return metrics
+
+    def after(self, batch: Any, steps: int) -> tuple[Any, list[float]]:
+        """Weights and losses of so many steps from the first weights on."""
+        self.start()
+        losses = [float(self.step(batch)["loss"][0]) for _ in range(steps)]
+        return self.parallel.first(self._state).parameters, losses
+
+
+def against_cpu(variant: str, sweeps: np.ndarray, steps: int) -> Iterator[Row]:
+    """The first step's gradients in float32 beside those of the CPU, and some steps twice."""
+    spec = fitting_spec(sweeps)
+    card = Training(variant, spec, jax.local_devices()[0])
+    (processor,) = jax.local_devices(backend="cpu")[:1]
+    batch = card.batch(sweeps)
+    with ThreadPoolExecutor(1) as pool:
+        # Compiled at the same time as the other.
+        there = pool.submit(_first_step, variant, spec, processor, sweeps)
+        found, losses = card.after(batch, 1)
+        expected, expected_losses = there.result()
+    apart = {
+        name: _apart(found[name] - card.first.parameters[name], value - card.first.parameters[name])
+        for name, value in expected.items()
+    }
+    worst = max(apart, key=lambda name: apart[name])
+    loss = abs(losses[0] - expected_losses[0]) / abs(expected_losses[0])
+    yield Row(
+        f"{variant}, {len(sweeps):,} voxels, one step beside the CPU's",
+        {"loss apart": loss, "worst gradient apart": apart[worst], "which": worst},
+        loss < LOSS and apart[worst] < GRADIENT,
+    )
+    runs = [card.after(batch, steps) for _ in range(2)]
+    same = equal_bits(*runs)
+    yield Row(
+        f"{variant}, {steps} steps twice",
+        {"equal bits": "yes" if same else "no", "last loss": runs[0][1][-1]},
+        same and bool(np.isfinite(runs[0][1]).all()),
+    )
+
+
+def _first_step(
+    variant: str, spec: sparse.PlanSpec, device: jax.Device, coords: np.ndarray
+) -> tuple[Any, list[float]]:
+    with sparse.use_backend("cpu"):
+        training = Training(variant, spec, device, deferred=False)
+        return training.after(training.batch(coords), 1)
+
+
+def _apart(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
+
+
+def step_times(variant: str, batches: Sequence[int], repeats: int) -> Iterator[Row]:
+    """Milliseconds of a training step on batches of sweeps, the plan built in it."""
+    device = jax.local_devices()[0]
+    trainings = []
+    for sweeps in batches:
+        coords = batch_of(sweeps)
+        spec = fitting_spec(coords)
+        for precision, dtype, name in KINDS:
+            training = Training(variant, spec, device, precision, dtype)
+            trainings.append((sweeps, coords, name, training, training.batch(coords)))
+    # XLA compiles one program on few threads.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: each[3].compile(each[4]), trainings))
+    for sweeps, coords, name, training, batch in trainings:
+        seconds = seconds_of(functools.partial(training.step, batch), repeats)
+        yield Row(
+            f"{variant}, step, {sweeps} sweep(s), {len(coords):,} voxels, {name}",
+            {
+                "ms": median(seconds) * 1e3,
+                "slowest, ms": max(seconds) * 1e3,
+                "voxels/s": len(coords) / median(seconds),
+            },
+        )
+    yield from _from_points(variant, device, max(1, min(4, *batches)), repeats)
+
+
+def _from_points(variant: str, device: jax.Device, sweeps: int, repeats: int) -> Iterator[Row]:
+    """From points on the host to steps: voxels and batches are made while the device trains."""
+    clouds = [[points(8 * turn + i) for i in range(sweeps)] for turn in range(2)]
+    made = [_merged(cloud) for cloud in clouds]
+    spec = fitting_spec(max(made, key=len))
+    training = Training(variant, spec, device, "tf32")
+    batches: queue.Queue[Any] = queue.Queue(maxsize=2)
+    steps = 2 * repeats
+
+    def load() -> None:
+        for number in range(steps + 2):
+            coords = _merged(clouds[number % 2])
+            batches.put(training.batch(coords[: spec.capacity]))
+
+    loader = threading.Thread(target=load, daemon=True)
+    loader.start()
+    for _ in range(2):
+        jax.block_until_ready(training.step(batches.get()))
+    start = time.perf_counter()
+    for _ in range(steps):
+        metrics = training.step(batches.get())
+    jax.block_until_ready(metrics)
+    seconds = (time.perf_counter() - start) / steps
+    loader.join()
+    yield Row(
+        f"{variant}, from points to steps, {sweeps} sweep(s), TF32, one thread loads",
+        {"ms": seconds * 1e3, "sweeps/s": sweeps / seconds},
+    )
+
+
+def _merged(clouds: Sequence[np.ndarray]) -> np.ndarray:
+    parts = []
+    for number, cloud in enumerate(clouds):
+        coords = voxels(cloud)
+        coords[:, 0] = number
+        parts.append(coords)
+    return np.concatenate(parts)

@@ -1,0 +1,193 @@
+"""One section of a GPU check, in a process of its own: what breaks in it breaks nothing else.
+
+`scripts/gpu_check.py` starts it; its results are lines of JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from uov_jax.command_line.gpu_report import Row
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large things are.
+
+    Attributes:
+        voxels: of the checks against float64.
+        tiled: channels of convolutions that run with each tile.
+        channels: of those that run with the tiles of the kernels' table.
+        few: voxels of convolutions whose tiles are for few.
+        clouds: voxels of what is timed.
+        widths: channels of it.
+        variant: of the network that trains.
+        step_voxels: of the step beside the CPU's.
+        batches: sweeps of the steps that are timed.
+        dense: rows of a dense product.
+        repeats: of what is timed.
+        together: calls that are started before the last is waited for.
+
+    """
+
+    voxels: int
+    tiled: tuple[tuple[int, int], ...]
+    channels: tuple[tuple[int, int], ...]
+    few: int
+    clouds: tuple[int, ...]
+    widths: tuple[int, ...]
+    variant: str
+    step_voxels: int
+    batches: tuple[int, ...]
+    dense: int
+    repeats: int
+    together: int
+
+
+CARD = Sizes(
+    voxels=200_000,
+    tiled=((32, 32), (64, 128)),
+    channels=((32, 64), *((width, width) for width in (64, 96, 128, 160, 256))),
+    few=3_000,
+    clouds=(120_000, 900_000),
+    widths=(32, 64, 96, 128, 256),
+    variant="res16unet34c",
+    step_voxels=20_000,
+    batches=(1, 4, 16),
+    dense=8192,
+    repeats=7,
+    together=10,
+)
+# As much as an emulation of every thread does within minutes.
+EMULATED = Sizes(
+    voxels=400,
+    tiled=((32, 32), (64, 64)),
+    channels=((64, 96),),
+    few=100,
+    clouds=(200, 300),
+    widths=(32,),
+    variant="minkunet14a",
+    step_voxels=60,
+    batches=(1,),
+    dense=256,
+    repeats=1,
+    together=1,
+)
+# Odd numbers of channels, of which no row begins where several numbers are read at once.
+ODD = ((1, 3), (3, 17), (17, 768))
+
+
+def products(sizes: Sizes) -> Iterator[Row]:
+    """Convolutions and their gradients."""
+    from uov_jax.command_line import gpu_values
+
+    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, kernels())
+    yield from gpu_values.products(sizes.voxels, sizes.channels)
+    yield from gpu_values.products(sizes.few, (sizes.tiled[0], *ODD))
+
+
+def rows(sizes: Sizes) -> Iterator[Row]:
+    """Plans, moves of rows and norms."""
+    from uov_jax.command_line import gpu_values
+
+    yield from gpu_values.plans(sizes.voxels)
+    for channels in (96, 5):
+        yield from gpu_values.row_ops(sizes.voxels, channels)
+
+
+def exercise(sizes: Sizes) -> Iterator[Row]:
+    """Every op once, small: a sanitizer watches."""
+    from uov_jax.command_line import gpu_values
+
+    del sizes
+    yield from gpu_values.tiles(600, ((64, 64),), kernels())
+    yield from gpu_values.products(600, ((3, 17),))
+    yield from gpu_values.plans(600)
+    yield from gpu_values.row_ops(600, 33)
+
+
+def step(sizes: Sizes) -> Iterator[Row]:
+    """A training step beside the CPU's."""
+    from uov_jax.command_line import gpu_network, gpu_sweeps
+
+    coords = gpu_sweeps.cloud_of(sizes.step_voxels)
+    yield from gpu_network.against_cpu(sizes.variant, coords, steps=3)
+
+
+def ceilings(sizes: Sizes) -> Iterator[Row]:
+    """What the card gives at most."""
+    from uov_jax.command_line import gpu_speed
+
+    yield from gpu_speed.ceilings(sizes.dense, sizes.repeats)
+
+
+def ops(sizes: Sizes) -> Iterator[Row]:
+    """Times of layers and plans."""
+    from uov_jax.command_line import gpu_speed
+
+    yield from gpu_speed.op_times(sizes.clouds, sizes.widths, sizes.repeats, sizes.together)
+
+
+def network(sizes: Sizes) -> Iterator[Row]:
+    """Times of training steps."""
+    from uov_jax.command_line import gpu_network
+
+    yield from gpu_network.step_times(sizes.variant, sizes.batches, sizes.repeats)
+
+
+SECTIONS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
+    each.__name__: each for each in (products, rows, exercise, step, ceilings, ops, network)
+}
+EMULATION = "cuda-emulated"
+
+
+def emulate() -> None:
+    """Build the kernels for this CPU, and make them a backend."""
+    from uov_jax.sparse.backends import Backend, register_backend
+    from uov_jax.sparse.cuda import Cuda
+
+    emulated = Cuda(emulation, "cpu")
+    register_backend(EMULATION, Backend(lambda _: (emulated,), emulated.status))
+
+
+def emulation() -> ModuleType:
+    """The kernels for this CPU: a test tool, which a checkout has."""
+    made: ModuleType = importlib.import_module("tests.cuda.emulation").engine()
+    return made
+
+
+def kernels() -> ModuleType:
+    """The module of the kernels that run."""
+    from uov_jax.sparse.backends import current_backend
+    from uov_jax.sparse.cuda import CUDA
+
+    return emulation() if current_backend() == EMULATION else CUDA.module()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a section; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("section", choices=[*SECTIONS, "emulate"])
+    parser.add_argument("--emulate", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.emulate:
+        emulate()
+    if options.section == "emulate":
+        return 0
+    from uov_jax import sparse
+
+    sizes = EMULATED if options.emulate else CARD
+    with sparse.use_backend(EMULATION if options.emulate else "cuda"):
+        for row in SECTIONS[options.section](sizes):
+            print(row.line(), flush=True)
+        sparse.raise_fault()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

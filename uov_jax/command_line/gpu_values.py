@@ -1,0 +1,303 @@
+"""The sparse ops of a GPU against float64, at the size of a batch: values, gradients, equal bits.
+
+A sum of products of random numbers, of which `deviation` is the root of their squares' sum, is off
+by what its roundings add up to. They are independent: those of the factors by about their unit
+times `deviation`, those of n additions by about theirs times sqrt(n) `deviation`. Eight times that
+is the bound, which no correct product of millions exceeds. A wrong row or a lost one is off by the
+size of products themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uov_jax import sparse
+from uov_jax.command_line.gpu_report import Row
+from uov_jax.command_line.gpu_sweeps import cloud_of, fitting_spec
+
+BOUND = 8.0
+# Multiplications in float64 of one comparison; of larger products a random choice is compared.
+MOST = 4e9
+
+
+class Arithmetic(NamedTuple):
+    """How rows are kept and multiplied; roundings relative to what is rounded.
+
+    Attributes:
+        name: for the report.
+        dtype: of the rows.
+        precision: as `sparse.use_precision` takes it.
+        kernel: the precision that the kernel has, by its number in csrc/cuda/tiles.h.
+        factor: rounding of a factor before it is multiplied.
+        sum: of an addition; tensor cores cut off what others round.
+        result: of the sum in the end.
+
+    """
+
+    name: str
+    dtype: Any
+    precision: str
+    kernel: int
+    factor: float
+    sum: float
+    result: float
+
+
+ARITHMETICS = (
+    Arithmetic("float32", jnp.float32, "float32", 0, 0.0, 2.0**-24, 2.0**-24),
+    Arithmetic("TF32", jnp.float32, "tf32", 1, 2.0**-11, 2.0**-23, 2.0**-24),
+    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2, 2.0**-9, 2.0**-23, 2.0**-24),
+    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 2, 0.0, 2.0**-23, 2.0**-9),
+)
+
+
+class Product(NamedTuple):
+    """Sums of products in float64, the root of the sum of their squares, and their number."""
+
+    value: np.ndarray
+    deviation: np.ndarray
+    terms: np.ndarray
+
+    def error(self, found: np.ndarray, arithmetic: Arithmetic, result: float) -> float:
+        """The largest error as a share of its bound: more than 1 is wrong.
+
+        Args:
+            found: what was computed, float32.
+            arithmetic: how.
+            result: rounding of the sums in the end.
+
+        """
+        rounding = 2 * arithmetic.factor + arithmetic.sum * np.sqrt(self.terms)
+        bound = BOUND * rounding * self.deviation + 2 * result * np.abs(self.value)
+        error = np.abs(found.astype(np.float64) - self.value)
+        if not np.isfinite(error).all():
+            return np.inf
+        # Where nothing is added, zero is exact.
+        share = np.where(error > 0, np.inf, 0.0)
+        np.divide(error, bound, out=share, where=bound > 0)
+        return float(np.max(share, initial=0.0))
+
+
+def product_rows(x: np.ndarray, w: np.ndarray, index: np.ndarray) -> Product:
+    """`sum_k x[index[k]] @ w[k]` for int32 [K, R]; -1 contributes nothing."""
+    shape = (index.shape[1], w.shape[2])
+    value, squares, terms = np.zeros(shape), np.zeros(shape), np.zeros((shape[0], 1))
+    for slot, weight in zip(index, w.astype(np.float64), strict=True):
+        there = slot >= 0
+        rows = x[slot[there]].astype(np.float64)
+        value[there] += rows @ weight
+        squares[there] += rows**2 @ weight**2
+        terms[there] += w.shape[1]
+    return Product(value, np.sqrt(squares), terms)
+
+
+def product_weights(x: np.ndarray, dy: np.ndarray, slot: np.ndarray) -> Product:
+    """`x[slot]^T @ dy` for int32 [N]: the gradient of one slot's weights."""
+    there = slot >= 0
+    rows, slopes = x[slot[there]].astype(np.float64), dy[there].astype(np.float64)
+    return Product(rows.T @ slopes, np.sqrt((rows**2).T @ slopes**2), np.array([[len(rows)]]))
+
+
+class Problem:
+    """A convolution on a cloud of voxels, its input and the gradient of its output."""
+
+    def __init__(self, plan: sparse.Plan, channels: tuple[int, int]) -> None:
+        """Draw random numbers."""
+        generator = np.random.default_rng(channels)
+        self.neighbours = plan.same[0]
+        self.forward = np.asarray(plan.same[0].forward)
+        rows, (inner, outer) = self.forward.shape[1], channels
+        self.x = generator.standard_normal((rows, inner), np.float32)
+        self.w = generator.standard_normal((27, inner, outer), np.float32)
+        self.dy = generator.standard_normal((rows, outer), np.float32)
+        pairs = int(np.sum(self.forward >= 0))
+        share = min(1.0, MOST / (pairs * inner * outer))
+        self.chosen = generator.permutation(rows)[: max(64, int(rows * share))]
+        self.slots = generator.permutation(27)[: max(3, int(27 * share))]
+        self.expected = functools.cache(self._expected)
+
+    def run(self, arithmetic: Arithmetic) -> tuple[Any, Any]:
+        """y, dx and dw, and once more."""
+
+        @jax.jit
+        def passes(x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: Any) -> Any:
+            scheduled = neighbours.scheduled()
+            y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, scheduled), x, w)
+            return y, *pull(dy)
+
+        rows, slopes = (jnp.asarray(each, arithmetic.dtype) for each in (self.x, self.dy))
+        operands = rows, jnp.asarray(self.w), slopes, self.neighbours
+        with sparse.use_precision(arithmetic.precision):
+            return jax.device_get((passes(*operands), passes(*operands)))
+
+    def errors(self, arithmetic: Arithmetic, found: Any) -> dict[str, float]:
+        """The error of each pass, as `Product.error` gives it."""
+        y, dx, dw = (np.asarray(each, np.float32) for each in found)
+        of_y, of_dx, of_dw = self.expected(arithmetic.dtype)
+        return {
+            "y": of_y.error(y[self.chosen], arithmetic, arithmetic.result),
+            "dx": of_dx.error(dx[self.chosen], arithmetic, arithmetic.result),
+            "dw": max(
+                product.error(dw[slot], arithmetic, 2.0**-24)
+                for slot, product in zip(self.slots, of_dw, strict=True)
+            ),
+        }
+
+    def _expected(self, dtype: Any) -> tuple[Product, Product, list[Product]]:
+        """Of the chosen rows and slots, from numbers as `dtype` has them."""
+        x, w, dy = (
+            np.asarray(jnp.asarray(each, dtype), np.float32) for each in (self.x, self.w, self.dy)
+        )
+        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
+        weights = [product_weights(x, dy, self.forward[slot]) for slot in self.slots]
+        return product_rows(x, w, index), product_rows(dy, back, index), weights
+
+
+def products(voxels: int, channels: tuple[tuple[int, int], ...]) -> Iterator[Row]:
+    """Each width in each arithmetic, with the tiles that the kernels' table chooses."""
+    yield from _products(voxels, channels, lambda _: [""])
+
+
+def tiles(voxels: int, channels: tuple[tuple[int, int], ...], module: ModuleType) -> Iterator[Row]:
+    """Each width in each arithmetic with each tile (csrc/cuda/tiles.h) of a module of kernels."""
+
+    def of(arithmetic: Arithmetic) -> Iterator[str]:
+        both = module.gather_tiles(arithmetic.kernel), module.gradient_tiles(arithmetic.kernel)
+        for gather, gradient in itertools.zip_longest(*both, fillvalue=-1):
+            module.use_gather_tile(gather)
+            module.use_gradient_tile(gradient)
+            yield f", tiles {gather} and {gradient}"
+
+    try:
+        yield from _products(voxels, channels, of)
+    finally:
+        module.use_gather_tile(-1)
+        module.use_gradient_tile(-1)
+
+
+def _products(
+    voxels: int,
+    channels: tuple[tuple[int, int], ...],
+    ways: Callable[[Arithmetic], Iterable[str]],
+) -> Iterator[Row]:
+    """Errors of y, dx and dw as shares of their bounds; everything runs twice."""
+    coords = cloud_of(voxels)
+    plan = sparse.build_plan(coords, fitting_spec(coords))
+    for widths in channels:
+        problem = Problem(plan, widths)
+        for arithmetic in ARITHMETICS:
+            for way in ways(arithmetic):
+                found, again = problem.run(arithmetic)
+                errors = problem.errors(arithmetic, found)
+                same = equal_bits(found, again)
+                yield Row(
+                    f"{voxels:,} voxels, {widths[0]} to {widths[1]}, {arithmetic.name}{way}",
+                    {**errors, "equal bits": "yes" if same else "no"},
+                    same and max(errors.values()) <= 1,
+                )
+
+
+def equal_bits(one: Any, other: Any) -> bool:
+    """Whether all arrays of two trees are the same, not a number and signs of zero included."""
+    return all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def plans(voxels: int) -> Iterator[Row]:
+    """Plans as the CPU builds them, of sweeps and of voxels with other neighbourhoods."""
+    dense = np.stack(np.meshgrid([0], *[np.arange(-12, 12)] * 3, indexing="ij"), -1).reshape(-1, 4)
+    clouds = {"sweeps": cloud_of(voxels), "a full cube": dense[: max(1, voxels)].astype(np.int32)}
+    for what, coords in clouds.items():
+        spec = fitting_spec(coords)
+        for kernel in (3, 5):
+            shape = dataclasses.replace(spec, first_kernel=kernel)
+            expected = sparse.build_plan(coords, shape)
+            build = jax.jit(functools.partial(sparse.plan_in_jit, spec=shape))
+            count = jnp.int32(len(coords))
+            found, again = build(expected.coords[0], count), build(expected.coords[0], count)
+            same = equal_bits(expected, found)
+            yield Row(
+                f"plan of {what}, {len(coords):,} voxels, first kernel {kernel}",
+                {"as the CPU's": "yes" if same else "no"},
+                same and equal_bits(found, again),
+            )
+
+
+def row_ops(voxels: int, channels: int) -> Iterator[Row]:
+    """Moves of rows, norms and moments."""
+    generator = np.random.default_rng(7)
+    rows, valid = voxels, voxels - voxels // 7
+    x = generator.standard_normal((rows, channels), np.float32)
+    dy = generator.standard_normal((rows, channels), np.float32)
+    target = generator.integers(-1, rows // 4, rows).astype(np.int32)
+    source = generator.integers(-1, rows, rows).astype(np.int32)
+    count = jnp.int32(valid)
+    wide, seen = x.astype(np.float64), x[:valid].astype(np.float64)
+
+    def gathered() -> np.ndarray:
+        return np.where(source[:, None] >= 0, x[source], 0)
+
+    def scattered() -> np.ndarray:
+        sums = np.zeros((rows // 4, channels))
+        both = (source >= 0) & (target >= 0)
+        np.add.at(sums, target[both], wide[source[both]])
+        return sums
+
+    def moments() -> tuple[np.ndarray, np.ndarray]:
+        return seen.mean(0), ((seen - seen.mean(0)) ** 2).sum(0)
+
+    def units() -> np.ndarray:
+        lengths = np.linalg.norm(seen, axis=1, keepdims=True)
+        return np.concatenate([seen / lengths, np.zeros((rows - valid, channels))])
+
+    def unit_gradient() -> np.ndarray:
+        lengths = np.linalg.norm(seen, axis=1, keepdims=True)
+        y, slope = seen / lengths, dy[:valid].astype(np.float64)
+        dx = (slope - y * (slope * y).sum(1, keepdims=True)) / lengths
+        return np.concatenate([dx, np.zeros((rows - valid, channels))])
+
+    def unit_pull(x: jax.Array, dy: jax.Array) -> jax.Array:
+        return jax.vjp(lambda x: sparse.unit_rows(x, count), x)[1](dy)[0]
+
+    few = rows // 4
+    calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Callable[[], Any]]] = {
+        "gather_rows": (sparse.gather_rows, (x, source), gathered),
+        "gather_scatter_rows": (
+            lambda x, source, target: sparse.gather_scatter_rows(x, source, target, few),
+            (x, source, target),
+            scattered,
+        ),
+        "column_moments": (lambda x: sparse.column_moments(x, count), (x,), moments),
+        "unit_rows": (lambda x: sparse.unit_rows(x, count), (x,), units),
+        "unit_rows, gradient": (unit_pull, (x, dy), unit_gradient),
+    }
+    for name, (call, operands, expected) in calls.items():
+        compiled = jax.jit(call)
+        arrays = tuple(map(jnp.asarray, operands))
+        found, again = compiled(*arrays), compiled(*arrays)
+        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected()), strict=True)
+        # Some units in the last place of float32, of numbers of size 1 and of their sums.
+        error = max(relative_error(a, b) for a, b in pairs)
+        same = equal_bits(found, again)
+        yield Row(
+            f"{name}, {rows:,} rows of {channels}",
+            {"error": error, "equal bits": "yes" if same else "no"},
+            same and error < 2e-6,
+        )
+
+
+def relative_error(found: Any, expected: np.ndarray) -> float:
+    """The largest error, as a share of the largest magnitude where that is more than 1."""
+    error = np.abs(np.asarray(found, np.float64) - expected)
+    return float(error.max() / max(np.abs(expected).max(), 1.0)) if error.size else 0.0

@@ -50,8 +50,10 @@ $(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
 	$(INSTALL) -r requirements/teachers.txt
 	touch $@
 
+# Kernels for GPUs take minutes to compile: here where there is one, `pip install .` wherever nvcc is.
+UOV_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
-	$(INSTALL) --no-deps --no-build-isolation --editable .
+	UOV_CUDA=$(UOV_CUDA) $(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 env: $(VENV)/installed

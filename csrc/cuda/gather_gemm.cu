@@ -90,6 +90,7 @@ void gather_gemm(Stream stream, const GatherGemmShape& shape, WeightView view, P
   g.weight_bytes = bytes_at_once(w, view.transposed ? shape.channels_in : shape.channels_out);
   g.scheduled = order.rows != nullptr;
   g.mirrored = view.mirrored;
+  g.in_pairs = fits_pairs(y, shape.channels_out) && fits_pairs(partials, shape.channels_out);
 
   const int tile = tile_of(shape, precision);
   if constexpr (std::is_same_v<T, float>) {

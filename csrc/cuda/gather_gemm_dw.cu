@@ -35,6 +35,7 @@ struct WeightGradient {
   int parts;
   int x_bytes, dy_bytes;  // of copy_chunk
   bool listed;
+  bool in_pairs;  // sums may be written two at a time
 };
 
 // How many of `parts` an offset with so many pairs has: all if every row has it, one at least.
@@ -182,12 +183,11 @@ gather_gemm_dw_kernel(WeightGradient<T> g) {
 
   if (!works) return;
   const int64_t matrix = static_cast<int64_t>(k) * g.parts + part;
-  const bool together = g.channels_out % 2 == 0;
   product.each([&](int i, int j, const auto& sums) {
     const int c = first_row + row + i, first = first_column + j;
     if (c >= g.channels_in || first >= g.channels_out) return;
     write_sums(g.sums, (matrix * g.channels_in + c) * g.channels_out + first, sums,
-               g.channels_out - first, together);
+               g.channels_out - first, g.in_pairs);
   });
 }
 
@@ -271,7 +271,8 @@ void gather_gemm_dw(Stream stream, const GatherGemmShape& shape, Precision preci
   g.map = global(map, shape.kernel * shape.rows_out);
   g.pair_rows = global(pairs.rows, shape.kernel * shape.rows_out);
   g.pair_counts = global(pairs.counts, shape.kernel);
-  g.sums = global(parts == 1 ? dw : static_cast<float*>(workspace), parts * numbers);
+  float* const sums = parts == 1 ? dw : static_cast<float*>(workspace);
+  g.sums = global(sums, parts * numbers);
   g.fault = global(fault, kFaultNumbers);
   g.rows_in = static_cast<int32_t>(shape.rows_in);
   g.rows_out = static_cast<int32_t>(shape.rows_out);
@@ -282,6 +283,7 @@ void gather_gemm_dw(Stream stream, const GatherGemmShape& shape, Precision preci
   g.x_bytes = bytes_at_once(x, shape.channels_in);
   g.dy_bytes = bytes_at_once(dy, shape.channels_out);
   g.listed = pairs.rows != nullptr;
+  g.in_pairs = fits_pairs(sums, shape.channels_out);
 
   const int tile = tile_of(shape, precision);
   if constexpr (std::is_same_v<T, float>) {

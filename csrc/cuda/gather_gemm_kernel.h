@@ -235,14 +235,13 @@ gather_gemm_kernel(GatherGemm<T> g) {
     stage = stage + 1 < kStages ? stage + 1 : 0;
   }
 
-  const bool together = g.channels_out % 2 == 0;
   auto write_all = [&](auto to, int64_t part) {
     product.each([&](int i, int j, const auto& sums) {
       const int32_t n = rows[row + i];
       const int first = first_column + j, there = g.channels_out - first;
       if (n < 0 || there <= 0) return;
       write_sums(to, part + static_cast<int64_t>(n) * g.channels_out + first, sums, there,
-                 together);
+                 g.in_pairs);
     });
   };
   if (g.splits == 1) {

@@ -21,6 +21,7 @@ struct GatherGemm {
   int splits;
   int row_bytes, weight_bytes;  // of copy_chunk
   bool scheduled, mirrored;
+  bool in_pairs;  // sums may be written two at a time
 };
 
 // With a tile of kGatherTiles that the precision has. Each stands in a file of its own, since there

@@ -37,7 +37,9 @@ template <typename... Parameters, typename... Arguments>
 void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3 blocks,
             int threads, int64_t shared_bytes, Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
-  constexpr int64_t kAlwaysThere = 48 * 1024;
+  // Of 48 KiB, less than which a kernel need not ask for, it may have some without being launched
+  // with them (UOV_SHARED).
+  constexpr int64_t kAlwaysThere = 32 * 1024;
   if (shared_bytes > kAlwaysThere) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),

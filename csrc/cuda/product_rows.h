@@ -45,4 +45,10 @@ int bytes_at_once(const T* rows, int64_t channels) {
   return sizeof(T);
 }
 
+// Whether two of their numbers may be written at once, at even columns.
+template <typename T>
+bool fits_pairs(const T* rows, int64_t channels) {
+  return channels % 2 == 0 && reinterpret_cast<uintptr_t>(rows) % (2 * sizeof(T)) == 0;
+}
+
 }  // namespace uov::cuda

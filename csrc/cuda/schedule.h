@@ -26,8 +26,8 @@ struct PairRows {
 //   masks: of each 32 rows in that order, which offsets some row has: offset k is bit k % 32 of
 //     word k / 32.
 //   pair_rows: of each offset the rows that have it, ascending, -1 behind; pair_counts: how many.
-// Entries below -1 are reported to `fault` (b: -1) and are as good as absent; those that are too
-// large are for the products to see.
+// Entries below -1 are reported to `fault` (as of an input of `rows` rows, which is not known here)
+// and are as good as absent; those that are too large are for the products to see.
 void schedule(Stream stream, const int32_t* map, int64_t kernel, int64_t rows, int32_t* order,
               int32_t* masks, int32_t* pair_rows, int32_t* pair_counts, void* workspace,
               int32_t* fault);

@@ -86,38 +86,38 @@ struct ChunkSource {
 // move at once.
 template <typename Tile, int kThreads, typename T, typename Source>
 UOV_DEVICE void copy_tile(Shared<T> tile, int bytes, Source&& source) {
-  // Threads next to each other copy chunks of a line that are; a thread always the same one of so
-  // many, of every so many lines.
-  constexpr int kUnit = Tile::kChunks % 8 == 0 ? 8 : 4, kUnits = Tile::kChunks / kUnit;
-  constexpr int kLinesAtOnce = kThreads / kUnit;
-  static_assert(Tile::kChunks % kUnit == 0 && kLinesAtOnce % 8 == 0);
+  // Threads next to each other copy chunks of a line that are, a group of them; a thread always the
+  // same chunk of its groups, of every so many lines.
+  constexpr int kGroup = Tile::kGroup, kGroups = (Tile::kChunks + kGroup - 1) / kGroup;
+  constexpr int kLinesAtOnce = kThreads / kGroup;
+  static_assert(kLinesAtOnce % 8 == 0);
   const int thread = static_cast<int>(threadIdx.x);
-  const int first_line = thread / kUnit, c = thread % kUnit;
+  const int first_line = thread / kGroup, c = thread % kGroup;
   if (bytes == 16) {
+    // Lines that are a multiple of eight apart have their chunks in the same places, and so have
+    // groups of a line.
+    const int first = Tile::chunk(first_line, c);
     UOV_UNROLL
     for (int lines = 0; lines < Tile::kLines; lines += kLinesAtOnce) {
       const int line = first_line + lines;
       if (Tile::kLines % kLinesAtOnce != 0 && line >= Tile::kLines) break;
       UOV_UNROLL
-      for (int u = 0; u < kUnits; ++u) {
-        const ChunkSource<T> chunk = source(line, (u * kUnit + c) * Tile::kChunk);
-        // Lines that are a multiple of eight apart have their chunks in the same places.
-        const int to = kUnit == Tile::kGroup ? Tile::chunk(first_line, c) + u * kUnit * Tile::kChunk
-                                             : Tile::chunk(first_line, u * kUnit + c);
-        if (chunk.wanted) {
-          copy_async<16>(tile + (to + lines * Tile::kLineNumbers), chunk.from, chunk.there > 0);
-        }
+      for (int u = 0; u < kGroups; ++u) {
+        if (Tile::kChunks % kGroup != 0 && u * kGroup + c >= Tile::kChunks) break;
+        const ChunkSource<T> chunk = source(line, (u * kGroup + c) * Tile::kChunk);
+        if (!chunk.wanted) continue;
+        const int to = first + lines * Tile::kLineNumbers + u * kGroup * Tile::kChunk;
+        copy_async<16>(tile + to, chunk.from, chunk.there > 0);
       }
     }
   } else {
     UOV_ROLLED
     for (int line = first_line; line < Tile::kLines; line += kLinesAtOnce) {
       UOV_ROLLED
-      for (int u = 0; u < kUnits; ++u) {
-        const ChunkSource<T> chunk = source(line, (u * kUnit + c) * Tile::kChunk);
+      for (int i = c; i < Tile::kChunks; i += kGroup) {
+        const ChunkSource<T> chunk = source(line, i * Tile::kChunk);
         if (!chunk.wanted) continue;
-        copy_part_of_chunk<T>(tile + Tile::chunk(line, u * kUnit + c), chunk.from, chunk.there,
-                              bytes);
+        copy_part_of_chunk<T>(tile + Tile::chunk(line, i), chunk.from, chunk.there, bytes);
       }
     }
   }

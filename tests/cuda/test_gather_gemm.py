@@ -11,18 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.sparse.clouds import (
-    brute_force_map,
-    gather_gemm_oracle,
-    random_coords,
-    relative_error,
-)
+
+from tests.cuda.calls import call, faults
+from tests.sparse.clouds import random_coords
+from uov_jax.sparse import reference
 
 FLOAT32, TF32, BFLOAT16 = 0, 1, 2
 # kGatherTiles and kGradientTiles of csrc/cuda/tiles.h: those that float32 products have, and all.
 GATHER_TILES = {FLOAT32: [0, 1, 2], TF32: [0, 1, 2, 3, 4], BFLOAT16: [0, 1, 2, 3, 4]}
 GRADIENT_TILES = {FLOAT32: [0], TF32: [0, 1, 2], BFLOAT16: [0, 1, 2]}
-MAP_ENTRY = 1  # FaultKind::kMapEntry
 # Rows within which a schedule orders them: kStretchBits of csrc/cuda/schedule.cu.
 STRETCH = 65536
 
@@ -87,22 +84,12 @@ def engine(emulated: ModuleType) -> Iterator[ModuleType]:
     emulated.clear_fault(0)
 
 
-def call(engine: ModuleType, op: str, sizes: list[int], results: list[Any], *arguments: Any,
-         **attributes: Any) -> list[jax.Array]:
-    workspace = jax.ShapeDtypeStruct((engine.workspace_bytes(op, sizes),), jnp.uint8)
-    called = jax.ffi.ffi_call(f"uov_cuda_{op}", [*results, workspace])
-    attributes = {
-        name: value if isinstance(value, bool) else np.int64(value)
-        for name, value in attributes.items()
-    }
-    return list(jax.block_until_ready(called(*arguments, **attributes)))[:-1]
-
-
 def schedule(engine: ModuleType, forward: np.ndarray) -> Schedule:
     kernel, rows = forward.shape
     shapes = [(rows,), (-(-rows // 32), -(-kernel // 32)), (kernel, rows), (kernel,)]
     results = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
-    return Schedule(*call(engine, "schedule", [kernel, rows], results, jnp.asarray(forward)))
+    sizes = [kernel, rows]
+    return Schedule(*call(engine, "schedule", results, jnp.asarray(forward), workspace=sizes))
 
 
 def gather_gemm(
@@ -120,8 +107,8 @@ def gather_gemm(
     sizes = [len(w), x.shape[1], channels, forward.shape[1], x.dtype.itemsize, kind.precision]
     result = jax.ShapeDtypeStruct((forward.shape[1], channels), x.dtype)
     arguments = (x, w, jnp.asarray(forward), plan.order, plan.masks)
-    attributes = {"transposed": transposed, "mirrored": mirrored, "precision": kind.precision}
-    return np.asarray(call(engine, "gather_gemm", sizes, [result], *arguments, **attributes)[0])
+    how = {"transposed": transposed, "mirrored": mirrored, "precision": kind.precision}
+    return np.asarray(call(engine, "gather_gemm", result, *arguments, workspace=sizes, **how))
 
 
 def gather_gemm_dw(
@@ -136,8 +123,8 @@ def gather_gemm_dw(
     sizes = [kernel, x.shape[1], dy.shape[1], rows, x.dtype.itemsize, kind.precision]
     result = jax.ShapeDtypeStruct((kernel, x.shape[1], dy.shape[1]), jnp.float32)
     arguments = (x, dy, jnp.asarray(forward), plan.pair_rows, plan.pair_counts)
-    dw = call(engine, "gather_gemm_dw", sizes, [result], *arguments, precision=kind.precision)[0]
-    return np.asarray(dw)
+    how = {"precision": kind.precision}
+    return np.asarray(call(engine, "gather_gemm_dw", result, *arguments, workspace=sizes, **how))
 
 
 def random_map(
@@ -178,8 +165,13 @@ ROUNDING = {FLOAT32: 0.0, TF32: 2.0**-11, BFLOAT16: 2.0**-8}
 SUMS = 1e-5
 
 
-def check(kind: Kind, y: np.ndarray, of_multiplied: np.ndarray, of_given: np.ndarray,
-          of_magnitudes: np.ndarray) -> None:
+def check(
+    kind: Kind,
+    y: np.ndarray,
+    of_multiplied: np.ndarray,
+    of_given: np.ndarray,
+    of_magnitudes: np.ndarray,
+) -> None:
     """A result against float64 products of what is multiplied, and of what was given.
 
     `of_magnitudes` is the product of the factors' absolute values.
@@ -197,28 +189,36 @@ def check(kind: Kind, y: np.ndarray, of_multiplied: np.ndarray, of_given: np.nda
     assert np.all(np.abs(exact(y) - of_given) <= rounding + sums + own)
 
 
-def check_gather_gemm(kind: Kind, y: np.ndarray, x: jax.Array, w: jax.Array, forward: np.ndarray,
-                      transposed: bool = False, mirrored: bool = False) -> None:
+def check_gather_gemm(
+    kind: Kind,
+    y: np.ndarray,
+    x: jax.Array,
+    w: jax.Array,
+    forward: np.ndarray,
+    transposed: bool = False,
+    mirrored: bool = False,
+) -> None:
     def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         b = b[::-1] if mirrored else b
-        return gather_gemm_oracle(a, b.swapaxes(1, 2) if transposed else b, forward)
+        return reference.gather_gemm(a, b.swapaxes(1, 2) if transposed else b, forward)
 
-    check(kind, y, product(multiplied(kind, x), multiplied(kind, w)), product(exact(x), exact(w)),
-          product(np.abs(exact(x)), np.abs(exact(w))))
-
-
-def dw_oracle(x: np.ndarray, dy: np.ndarray, forward: np.ndarray) -> np.ndarray:
-    dw = np.zeros((len(forward), x.shape[1], dy.shape[1]))
-    for k, index in enumerate(forward):
-        found = index >= 0
-        dw[k] = x[index[found]].T @ dy[found]
-    return dw
+    check(
+        kind,
+        y,
+        product(multiplied(kind, x), multiplied(kind, w)),
+        product(exact(x), exact(w)),
+        product(np.abs(exact(x)), np.abs(exact(w))),
+    )
 
 
 def check_dw(kind: Kind, dw: np.ndarray, x: jax.Array, dy: jax.Array, forward: np.ndarray) -> None:
-    check(kind, dw, dw_oracle(multiplied(kind, x), multiplied(kind, dy), forward),
-          dw_oracle(exact(x), exact(dy), forward),
-          dw_oracle(np.abs(exact(x)), np.abs(exact(dy)), forward))
+    check(
+        kind,
+        dw,
+        reference.gather_gemm_dw(multiplied(kind, x), multiplied(kind, dy), forward),
+        reference.gather_gemm_dw(exact(x), exact(dy), forward),
+        reference.gather_gemm_dw(np.abs(exact(x)), np.abs(exact(dy)), forward),
+    )
 
 
 def check_schedule(forward: np.ndarray, plan: Schedule) -> None:
@@ -292,7 +292,7 @@ def test_schedule_reports_entries_below_minus_one(engine):
     forward = np.full((3, 100), -1, np.int32)
     forward[1, 70] = -7
     plan = schedule(engine, forward)
-    assert engine.fault(0)[:3] == [MAP_ENTRY, -7, -1]
+    assert faults(engine) == ("map entry", -7, 100)
     np.testing.assert_array_equal(plan.pair_counts, 0)
 
 
@@ -316,7 +316,7 @@ def test_gather_gemm(engine, kind, tile, channels_in):
         back = w.swapaxes(1, 2)
         same = gather_gemm(engine, kind, x, back, forward, plan, transposed=True)
         np.testing.assert_array_equal(same, y)
-    assert engine.fault(0)[0] == 0
+    assert faults(engine) is None
 
 
 @gather_cases
@@ -333,7 +333,7 @@ def test_gather_gemm_of_any_rows_and_kernel(engine, kind, tile):
         for mirrored in (False, True):
             y = gather_gemm(engine, kind, x, w, forward, plan, mirrored=mirrored)
             check_gather_gemm(kind, y, x, w, forward, mirrored=mirrored)
-    assert engine.fault(0)[0] == 0
+    assert faults(engine) is None
 
 
 @kinds
@@ -389,7 +389,7 @@ def test_gather_gemm_dw(engine, kind, tile, channels_in):
         dy = normal(rng, kind, 150, channels_out)
         dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
         check_dw(kind, dw, x, dy, forward)
-    assert engine.fault(0)[0] == 0
+    assert faults(engine) is None
 
 
 @gradient_cases
@@ -406,7 +406,7 @@ def test_gather_gemm_dw_of_any_rows_and_kernel(engine, kind, tile):
         x, dy = normal(rng, kind, rows, 17), normal(rng, kind, rows, 20)
         dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
         check_dw(kind, dw, x, dy, forward)
-    assert engine.fault(0)[0] == 0
+    assert faults(engine) is None
 
 
 @kinds
@@ -414,13 +414,8 @@ def test_the_gradients_are_adjoint(engine, kind):
     """<dy, y> = <dx, x> = <dw, w> for y linear in both, over a submanifold and a strided map."""
     rng = np.random.default_rng(2)
     coords = random_coords(rng, 200, extent=5)
-    same = brute_force_map(coords, 3)
-    cell, parent = np.unique(coords // [1, 2, 2, 2], axis=0, return_inverse=True)
-    slot = (coords[:, 1:] % 2) @ [1, 2, 4]
-    down = np.full((8, len(cell)), -1, np.int32)
-    down[slot, parent.reshape(-1)] = np.arange(len(coords))
-    up = np.full((8, len(coords)), -1, np.int32)
-    up[slot, np.arange(len(coords))] = parent.reshape(-1)
+    same = reference.submanifold_map(coords, 3)
+    _, down, up = reference.strided_maps(coords)
     for forward, back, mirrored in ((same, same, True), (down, up, False), (up, down, False)):
         x = normal(rng, kind, back.shape[1], 12)
         w = normal(rng, kind, len(forward), 12, 20)
@@ -436,7 +431,7 @@ def test_the_gradients_are_adjoint(engine, kind):
         check_dw(kind, dw, x, dy, forward)
         # Each of the three rounds two of the three factors, and bfloat16 rows their sums too.
         u = ROUNDING[kind.precision]
-        pairs = np.abs(exact(dy)) * gather_gemm_oracle(
+        pairs = np.abs(exact(dy)) * reference.gather_gemm(
             np.abs(exact(x)), np.abs(exact(w)), forward
         )
         allowed = (2 * (2 * u + u * u) + 2 * SUMS) * pairs.sum()
@@ -477,15 +472,13 @@ def test_bad_entries_of_a_map_are_reported_and_left_out(engine, kind):
         without = good.copy()
         without[3, 20] = -1
         plan = schedule(engine, forward)
-        assert engine.fault(0)[0] == 0
+        assert faults(engine) is None
         y = gather_gemm(engine, kind, x, w, forward, plan)
-        assert engine.fault(0)[:3] == [MAP_ENTRY, bad, 50]
+        assert faults(engine) == ("map entry", bad, 50)
         check_gather_gemm(kind, y, x, w, without)
-        engine.clear_fault(0)
         dw = gather_gemm_dw(engine, kind, x, dy, forward, plan)
-        assert engine.fault(0)[:3] == [MAP_ENTRY, bad, 50]
+        assert faults(engine) == ("map entry", bad, 50)
         check_dw(kind, dw, x, dy, without)
-        engine.clear_fault(0)
 
 
 def test_numbers_that_are_not_finite_stay_in_their_rows(engine):

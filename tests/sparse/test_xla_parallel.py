@@ -253,7 +253,7 @@ def test_the_loop_would_be_seen(platform):
 
 
 def test_a_networks_gradient_has_no_loop_but_on_cpus():
-    """Everything that a step does along a plan, lowered by `xla` for platforms that are not here."""
+    """All that a step does along a plan, lowered by `xla` for platforms that are not here."""
     coords = np.stack([np.zeros(40, np.int32), *np.unravel_index(range(40), (4, 2, 5))], axis=1)
     spec = sparse.PlanSpec(64, first_kernel=5, fractions=(1.0,) * 5)
     plan = sparse.build_plan(coords.astype(np.int32), spec)

@@ -18,7 +18,7 @@ INSTALL := $(RUN) -m pip --python= --disable-pip-version-check install --quiet \
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 CPP_SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/cuda/*.cu csrc/cuda/emulation/*.h)
 FORMATTED := $(CPP_SOURCES) $(wildcard csrc/cuda/emulation/*.cpp tests/cuda/*.cu tests/cuda/*.h)
-ENGINE_SOURCES := setup.py pyproject.toml csrc/cuda/nvcc.py $(CPP_SOURCES)
+ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/cuda/nvcc.py) $(CPP_SOURCES)
 
 .PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers lint format clean
 

@@ -62,9 +62,9 @@ def moments(emulated: Any, x: jax.Array, count: int) -> list[jax.Array]:
 
 def affine(emulated: Any, x: Any, parameters: Any, shortcut: Any, count: int, relu: bool) -> Any:
     added = x if shortcut is None else shortcut
-    attributes = {"has_shortcut": shortcut is not None, "relu": relu}
     operands = (x, *parameters, added, jnp.int32(count))
-    return call(emulated, "affine_rows", like(x), *operands, **attributes)
+    has_shortcut = shortcut is not None
+    return call(emulated, "affine_rows", like(x), *operands, has_shortcut=has_shortcut, relu=relu)
 
 
 def gradient_sums(emulated: Any, dy: Any, y: Any, x: Any, mean: Any, count: int) -> Any:
@@ -85,8 +85,10 @@ def gradient_rows(
     unwanted = jax.ShapeDtypeStruct((0, x.shape[1]), x.dtype)
     results = [like(x), like(x) if has_shortcut else unwanted]
     operands = (dy, dy if y is None else y, x, *parameters, jnp.int32(count))
-    attributes = {"relu": y is not None, "has_shortcut": has_shortcut}
-    return call(emulated, "affine_gradient_rows", results, *operands, **attributes)
+    relu = y is not None
+    return call(
+        emulated, "affine_gradient_rows", results, *operands, relu=relu, has_shortcut=has_shortcut
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -52,7 +52,7 @@ def results_of(run, op: str, shifted: int) -> np.ndarray:
     values = [rng.standard_normal(SIZES[shape]).astype(np.float32) for shape in shapes]
     arrays = [placed(v, int(i == shifted)) for i, v in enumerate(values)]
     index = rng.integers(-1, ROWS, ROWS).astype(np.int32)
-    count = np.int32([ROWS - 7])
+    count = np.array([ROWS - 7], np.int32)
     workspace, fault = np.zeros(100_000, np.int64), np.zeros(4, np.int32)
     pointers = (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
     others = [ctypes.c_void_p(a.ctypes.data) for a in (index, count, workspace, fault)]

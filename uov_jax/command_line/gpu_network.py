@@ -16,15 +16,15 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from uov_jax import sparse
+from uov_jax import processors, sparse
 from uov_jax.checkpoints import state
 from uov_jax.command_line.gpu_report import Row
 from uov_jax.command_line.gpu_speed import KINDS, median, seconds_of
-from uov_jax.command_line.gpu_sweeps import batch_of, fitting_spec, points, voxels
+from uov_jax.command_line.gpu_sweeps import batch_of, fitting_spec, moved, points, voxels
 from uov_jax.command_line.gpu_values import equal_bits
 from uov_jax.models.minkunet import MinkUNet
 from uov_jax.training import step
-from uov_jax.training.optimizer import sgd
+from uov_jax.training.optimizer import MomentumState, sgd
 from uov_jax.training.parallel import Parallel
 
 CLASSES = 17
@@ -80,6 +80,7 @@ class Training:
         model = MinkUNet(
             *(1, CLASSES),
             variant=variant,
+            first_kernel=3,
             precision=precision,
             dtype=dtype,
             rngs=nnx.Rngs(0),
@@ -118,33 +119,43 @@ class Training:
         return metrics
 
     def after(self, batch: Any, steps: int) -> tuple[Any, list[float]]:
-        """Weights and losses of so many steps from the first weights on."""
+        """State and losses of so many steps from the first weights on."""
         self.start()
         losses = [float(self.step(batch)["loss"][0]) for _ in range(steps)]
-        return self.parallel.first(self._state).parameters, losses
+        return self.parallel.first(self._state), losses
+
+    def first_gradient(self, batch: Any) -> tuple[dict[str, np.ndarray], float]:
+        """The gradient with the first weights, and the loss."""
+        found, losses = self.after(batch, 1)
+        # The momentum of one step: differences of weights would be rounded as the weights are.
+        (momentum,) = (part for part in found.optimizer if isinstance(part, MomentumState))
+        gradient: Any = momentum.buffer
+        return gradient, losses[0]
 
 
-def against_cpu(variant: str, sweeps: np.ndarray, steps: int) -> Iterator[Row]:
-    """The first step's gradients in float32 beside those of the CPU, and some steps twice."""
-    spec = fitting_spec(sweeps)
+def against_cpu(variant: str, voxels: np.ndarray, steps: int) -> Iterator[Row]:
+    """The first step's gradient in float32 beside the CPU's, and some steps twice."""
+    spec = fitting_spec(voxels)
     card = Training(variant, spec, jax.local_devices()[0])
-    (processor,) = jax.local_devices(backend="cpu")[:1]
-    batch = card.batch(sweeps)
+    batch = card.batch(voxels)
+
+    def on_cpu() -> tuple[dict[str, np.ndarray], float]:
+        with sparse.use_backend("cpu"):
+            training = Training(variant, spec, jax.local_devices(backend="cpu")[0], deferred=False)
+            return training.first_gradient(training.batch(voxels))
+
     with ThreadPoolExecutor(1) as pool:
-        # Compiled at the same time as the other.
-        there = pool.submit(_first_step, variant, spec, processor, sweeps)
-        found, losses = card.after(batch, 1)
-        expected, expected_losses = there.result()
-    apart = {
-        name: _apart(found[name] - card.first.parameters[name], value - card.first.parameters[name])
-        for name, value in expected.items()
-    }
+        # Its program is compiled while the other is.
+        there = pool.submit(on_cpu)
+        found, loss = card.first_gradient(batch)
+        expected, expected_loss = there.result()
+    apart = {name: _apart(found[name], value) for name, value in expected.items()}
     worst = max(apart, key=lambda name: apart[name])
-    loss = abs(losses[0] - expected_losses[0]) / abs(expected_losses[0])
+    loss_apart = abs(loss - expected_loss) / abs(expected_loss)
     yield Row(
-        f"{variant}, {len(sweeps):,} voxels, one step beside the CPU's",
-        {"loss apart": loss, "worst gradient apart": apart[worst], "which": worst},
-        loss < LOSS and apart[worst] < GRADIENT,
+        f"{variant}, {len(voxels):,} voxels, one step beside the CPU's",
+        {"loss apart": loss_apart, "worst gradient apart": apart[worst], "which": worst},
+        loss_apart < LOSS and apart[worst] < GRADIENT,
     )
     runs = [card.after(batch, steps) for _ in range(2)]
     same = equal_bits(*runs)
@@ -155,56 +166,66 @@ def against_cpu(variant: str, sweeps: np.ndarray, steps: int) -> Iterator[Row]:
     )
 
 
-def _first_step(
-    variant: str, spec: sparse.PlanSpec, device: jax.Device, coords: np.ndarray
-) -> tuple[Any, list[float]]:
-    with sparse.use_backend("cpu"):
-        training = Training(variant, spec, device, deferred=False)
-        return training.after(training.batch(coords), 1)
-
-
 def _apart(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-30))
 
 
-def step_times(variant: str, batches: Sequence[int], repeats: int) -> Iterator[Row]:
-    """Milliseconds of a training step on batches of sweeps, the plan built in it."""
+def step_times(
+    variant: str, batches: Sequence[int], most: int | None, repeats: int
+) -> Iterator[Row]:
+    """Milliseconds of a training step on batches of sweeps, the plan built in it.
+
+    Args:
+        variant: of the network.
+        batches: sweeps of a batch.
+        most: voxels of a sweep; None: all.
+        repeats: steps of each.
+
+    """
     device = jax.local_devices()[0]
     trainings = []
     for sweeps in batches:
-        coords = batch_of(sweeps)
+        coords = batch_of(sweeps, most)
         spec = fitting_spec(coords)
         for precision, dtype, name in KINDS:
             training = Training(variant, spec, device, precision, dtype)
-            trainings.append((sweeps, coords, name, training, training.batch(coords)))
+            trainings.append((sweeps, len(coords), name, training, training.batch(coords)))
+    backend = sparse.current_backend()
+
+    def compile_one(training: Training, batch: Any) -> None:
+        with sparse.use_backend(backend):  # which a thread does not inherit
+            training.compile(batch)
+
     # XLA compiles one program on few threads.
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda each: each[3].compile(each[4]), trainings))
-    for sweeps, coords, name, training, batch in trainings:
+    with ThreadPoolExecutor(processors.available()) as pool:
+        list(pool.map(compile_one, *zip(*(each[3:] for each in trainings), strict=True)))
+    for sweeps, number, name, training, batch in trainings:
         seconds = seconds_of(functools.partial(training.step, batch), repeats)
         yield Row(
-            f"{variant}, step, {sweeps} sweep(s), {len(coords):,} voxels, {name}",
+            f"{variant}, step, {sweeps} sweep(s), {number:,} voxels, {name}",
             {
                 "ms": median(seconds) * 1e3,
                 "slowest, ms": max(seconds) * 1e3,
-                "voxels/s": len(coords) / median(seconds),
+                "voxels/s": number / median(seconds),
             },
         )
-    yield from _from_points(variant, device, max(1, min(4, *batches)), repeats)
+    del trainings
+    yield from _from_points(variant, device, sorted(batches)[len(batches) // 2], most, repeats)
 
 
-def _from_points(variant: str, device: jax.Device, sweeps: int, repeats: int) -> Iterator[Row]:
+def _from_points(
+    variant: str, device: jax.Device, sweeps: int, most: int | None, repeats: int
+) -> Iterator[Row]:
     """From points on the host to steps: voxels and batches are made while the device trains."""
-    clouds = [[points(8 * turn + i) for i in range(sweeps)] for turn in range(2)]
-    made = [_merged(cloud) for cloud in clouds]
-    spec = fitting_spec(max(made, key=len))
+    clouds = [[points(turn * sweeps + i) for i in range(sweeps)] for turn in range(2)]
+    spec = fitting_spec(max((_merged(cloud, most) for cloud in clouds), key=len))
     training = Training(variant, spec, device, "tf32")
     batches: queue.Queue[Any] = queue.Queue(maxsize=2)
     steps = 2 * repeats
 
     def load() -> None:
         for number in range(steps + 2):
-            coords = _merged(clouds[number % 2])
+            coords = _merged(clouds[number % 2], most)
             batches.put(training.batch(coords[: spec.capacity]))
 
     loader = threading.Thread(target=load, daemon=True)
@@ -223,10 +244,7 @@ def _from_points(variant: str, device: jax.Device, sweeps: int, repeats: int) ->
     )
 
 
-def _merged(clouds: Sequence[np.ndarray]) -> np.ndarray:
-    parts = []
-    for number, cloud in enumerate(clouds):
-        coords = voxels(cloud)
-        coords[:, 0] = number
-        parts.append(coords)
-    return np.concatenate(parts)
+def _merged(clouds: Sequence[np.ndarray], most: int | None) -> np.ndarray:
+    return np.concatenate(
+        [moved(voxels(cloud)[:most], number) for number, cloud in enumerate(clouds)]
+    )

@@ -29,6 +29,7 @@ class Sizes:
         variant: of the network that trains.
         step_voxels: of the step beside the CPU's.
         batches: sweeps of the steps that are timed.
+        most: voxels of a sweep there; None: all.
         dense: rows of a dense product.
         repeats: of what is timed.
         together: calls that are started before the last is waited for.
@@ -44,6 +45,7 @@ class Sizes:
     variant: str
     step_voxels: int
     batches: tuple[int, ...]
+    most: int | None
     dense: int
     repeats: int
     together: int
@@ -59,6 +61,7 @@ CARD = Sizes(
     variant="res16unet34c",
     step_voxels=20_000,
     batches=(1, 4, 16),
+    most=None,
     dense=8192,
     repeats=7,
     together=10,
@@ -74,6 +77,7 @@ EMULATED = Sizes(
     variant="minkunet14a",
     step_voxels=60,
     batches=(1,),
+    most=150,
     dense=256,
     repeats=1,
     together=1,
@@ -137,7 +141,7 @@ def network(sizes: Sizes) -> Iterator[Row]:
     """Times of training steps."""
     from uov_jax.command_line import gpu_network
 
-    yield from gpu_network.step_times(sizes.variant, sizes.batches, sizes.repeats)
+    yield from gpu_network.step_times(sizes.variant, sizes.batches, sizes.most, sizes.repeats)
 
 
 SECTIONS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
@@ -147,7 +151,7 @@ EMULATION = "cuda-emulated"
 
 
 def emulate() -> None:
-    """Build the kernels for this CPU, and make them a backend."""
+    """Make the kernels for this CPU a backend."""
     from uov_jax.sparse.backends import Backend, register_backend
     from uov_jax.sparse.cuda import Cuda
 
@@ -156,7 +160,7 @@ def emulate() -> None:
 
 
 def emulation() -> ModuleType:
-    """The kernels for this CPU: a test tool, which a checkout has."""
+    """The kernels for this CPU, built if need be: a test tool, which a checkout has."""
     made: ModuleType = importlib.import_module("tests.cuda.emulation").engine()
     return made
 
@@ -175,10 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("section", choices=[*SECTIONS, "emulate"])
     parser.add_argument("--emulate", action="store_true")
     options = parser.parse_args(arguments)
+    if options.section == "emulate":
+        emulation()
+        return 0
     if options.emulate:
         emulate()
-    if options.section == "emulate":
-        return 0
     from uov_jax import sparse
 
     sizes = EMULATED if options.emulate else CARD

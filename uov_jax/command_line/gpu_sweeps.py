@@ -58,10 +58,13 @@ def voxels(cloud: np.ndarray) -> np.ndarray:
     return coords[sparse.locality_order(coords)]
 
 
-def batch_of(sweeps: int) -> np.ndarray:
-    """The voxels of as many sweeps: int32 [V, 4]. There are eight streets, over and over."""
-    streets = [voxels(points(seed)) for seed in range(min(sweeps, STREETS))]
-    return np.concatenate([_moved(streets[i % STREETS], i) for i in range(sweeps)])
+def batch_of(sweeps: int, most: int | None = None) -> np.ndarray:
+    """The voxels of as many sweeps, at most so many of each: int32 [V, 4].
+
+    There are eight streets, over and over.
+    """
+    streets = [voxels(points(seed))[:most] for seed in range(min(sweeps, STREETS))]
+    return np.concatenate([moved(streets[i % STREETS], i) for i in range(sweeps)])
 
 
 def cloud_of(number: int) -> np.ndarray:
@@ -72,7 +75,8 @@ def cloud_of(number: int) -> np.ndarray:
     return found[:number]
 
 
-def _moved(coords: np.ndarray, batch: int) -> np.ndarray:
+def moved(coords: np.ndarray, batch: int) -> np.ndarray:
+    """Voxels of the first sweep as those of another of the batch."""
     return coords + np.array([batch, 0, 0, 0], np.int32)
 
 

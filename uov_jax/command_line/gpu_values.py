@@ -55,8 +55,8 @@ class Arithmetic(NamedTuple):
 ARITHMETICS = (
     Arithmetic("float32", jnp.float32, "float32", 0, 0.0, 2.0**-24, 2.0**-24),
     Arithmetic("TF32", jnp.float32, "tf32", 1, 2.0**-11, 2.0**-23, 2.0**-24),
-    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2, 2.0**-9, 2.0**-23, 2.0**-24),
-    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 2, 0.0, 2.0**-23, 2.0**-9),
+    Arithmetic("float32 rows, bfloat16", jnp.float32, "bfloat16", 2, 2.0**-8, 2.0**-23, 2.0**-24),
+    Arithmetic("bfloat16 rows", jnp.bfloat16, "float32", 2, 0.0, 2.0**-23, 2.0**-8),
 )
 
 
@@ -77,7 +77,7 @@ class Product(NamedTuple):
 
         """
         rounding = 2 * arithmetic.factor + arithmetic.sum * np.sqrt(self.terms)
-        bound = BOUND * rounding * self.deviation + 2 * result * np.abs(self.value)
+        bound = BOUND * rounding * self.deviation + result * np.abs(self.value)
         error = np.abs(found.astype(np.float64) - self.value)
         if not np.isfinite(error).all():
             return np.inf

@@ -12,6 +12,7 @@
 #include "cuda/gather_gemm.h"
 #include "cuda/gather_gemm_dw.h"
 #include "cuda/handlers_list.h"
+#include "cuda/tiles.h"
 #ifdef UOV_EMULATED
 #include "cuda/emulation/grid.h"
 #endif
@@ -48,6 +49,18 @@ int64_t workspace_bytes(const std::string& op, const std::vector<int64_t>& sizes
   throw std::invalid_argument("no op with a workspace is called " + op);
 }
 
+// The numbers of those of some tiles that products of a precision can have.
+template <int N>
+std::vector<int> fitting_tiles(const uov::cuda::Tile (&tiles)[N], int precision) {
+  std::vector<int> result;
+  for (int tile = 0; tile < N; ++tile) {
+    if (uov::cuda::tile_fits(tiles[tile], static_cast<uov::cuda::Precision>(precision))) {
+      result.push_back(tile);
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
@@ -58,6 +71,14 @@ PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
   m.def("fault", &uov::cuda::fault, py::arg("device"),
         "What a kernel on this device reported first: kind, two numbers, 0; zeros if nothing.");
   m.def("clear_fault", &uov::cuda::clear_fault, py::arg("device"));
+  m.def(
+      "gather_tiles",
+      [](int precision) { return fitting_tiles(uov::cuda::kGatherTiles, precision); },
+      py::arg("precision"), "The numbers of the tiles that gather_gemm has in a precision.");
+  m.def(
+      "gradient_tiles",
+      [](int precision) { return fitting_tiles(uov::cuda::kGradientTiles, precision); },
+      py::arg("precision"), "The same of gather_gemm_dw.");
   m.def("use_gather_tile", &uov::cuda::use_gather_tile, py::arg("tile"),
         "From now on this tile of every gather_gemm, by its number in tiles.h; -1: the table's.");
   m.def("use_gradient_tile", &uov::cuda::use_gradient_tile, py::arg("tile"),

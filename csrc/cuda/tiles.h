@@ -3,12 +3,12 @@
 // What the table is filled from, until it is measured. A step of a block reads kDepth channels of
 // `rows` gathered rows and of `columns` columns of weights, (rows * found + columns) * kDepth
 // numbers from the second-level cache (`found`: the share of its rows that have the offset, 0.5 to
-// 0.6 in the order of a schedule), and does rows * columns * kDepth products. An H100 takes 5.5 TB/s
-// from that cache and 300 TFLOP/s of TF32 through mma.sync (600 of bfloat16, of half the bytes):
-// they balance at 110 products for each float32 number, which 128 x 128 tiles (80), 128 x 96 (70)
-// and 64 x 64 (40) do not reach. Hence tiles are as wide as the result, up to 128, and 128 rows high
-// where that makes a block for each of an A100's 108 or an H100's 132 processors. A wider tile than
-// the result is no use: its columns past the end are multiplied too.
+// 0.6 in the order of a schedule), and does rows * columns * kDepth products. An H100 takes 5.5
+// TB/s from that cache and 300 TFLOP/s of TF32 through mma.sync (600 of bfloat16, of half the
+// bytes): they balance at 110 products for each float32 number, which 128 x 128 tiles (80), 128 x
+// 96 (70) and 64 x 64 (40) do not reach. Hence tiles are as wide as the result, up to 128, and 128
+// rows high where that makes a block for each of an A100's 108 or an H100's 132 processors. A wider
+// tile than the result is no use: its columns past the end are multiplied too.
 #pragma once
 
 #include <cstdint>
@@ -83,13 +83,11 @@ struct TileChoice {
 };
 
 inline constexpr TileChoice kGatherChoices[] = {
-    // Products without tensor cores take so long that bytes do not count: only columns past the end.
-    {Precision::kFloat32, 800, 16384, 1, 97, 2},
-    {Precision::kFloat32, 800, 0, 1, 97, 0},
-    {Precision::kFloat32, 800, 8192, 1, 65, 1},
-    {Precision::kFloat32, 800, 16384, 1, 33, 2},
-    {Precision::kFloat32, 800, 0, 1, 33, 0},
-    {Precision::kFloat32, 800, 8192, 1, 1, 1},
+    // Products without tensor cores take so long that bytes do not count: only columns past the
+    // end.
+    {Precision::kFloat32, 800, 16384, 1, 97, 2},  {Precision::kFloat32, 800, 0, 1, 97, 0},
+    {Precision::kFloat32, 800, 8192, 1, 65, 1},   {Precision::kFloat32, 800, 16384, 1, 33, 2},
+    {Precision::kFloat32, 800, 0, 1, 33, 0},      {Precision::kFloat32, 800, 8192, 1, 1, 1},
     {Precision::kFloat32, 800, 0, 1, 1, 0},
 
     {Precision::kTf32, 800, 8192, 1, 193, 4},     {Precision::kTf32, 800, 8192, 1, 129, 3},

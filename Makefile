@@ -17,7 +17,8 @@ INSTALL := $(RUN) -m pip --python= --disable-pip-version-check install --quiet \
 # Large pages for large arrays: a tenth faster on Linux, without effect elsewhere.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 CPP_SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/cuda/*.cu csrc/cuda/emulation/*.h)
-ENGINE_SOURCES := setup.py pyproject.toml csrc/cuda/nvcc.py $(CPP_SOURCES)
+FORMATTED := $(CPP_SOURCES) $(wildcard csrc/cuda/emulation/*.cpp tests/cuda/*.cu tests/cuda/*.h)
+ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/cuda/nvcc.py) $(CPP_SOURCES)
 
 .PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers lint format clean
 
@@ -110,12 +111,12 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CPP_SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(FORMATTED)
 
 format: build
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP_SOURCES)
+	$(BIN)/clang-format -i $(FORMATTED)
 
 clean:
 	rm -rf build uov_jax/*.so *.egg-info

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax import sparse
-from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, read_points
+from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SEMANTICKITTI_COLUMNS, read_points
 from uov_jax.simulate import lidar
 from uov_jax.simulate.keyframe import DriveSettings, keyframe_time, make_world
 
 VOXEL_SIZE = (0.1, 1.0, 0.1)  # metres of radius, degrees, metres: that of the nuScenes recipes
+CUBE = (0.05, 0.05, 0.05)  # metres: that of published times on SemanticKITTI
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ def fitting_spec(coords: np.ndarray) -> sparse.PlanSpec:
     )
 
 
-def _voxels(points: np.ndarray, size: tuple[float, float, float], batch: int) -> np.ndarray:
-    xyz = sparse.voxelize(points, size, cylindrical=True).coords
+def _voxels(
+    points: np.ndarray, size: tuple[float, float, float], batch: int, cylindrical: bool = True
+) -> np.ndarray:
+    xyz = sparse.voxelize(points, size, cylindrical=cylindrical).coords
     coords = np.concatenate([np.full((len(xyz), 1), batch, np.int32), xyz], axis=1)
     return coords[sparse.locality_order(coords)]
 
@@ -65,3 +68,28 @@ def stored(path: Path, batch: int = 1) -> VoxelSweep:
     points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
     coords = np.concatenate([_voxels(points, VOXEL_SIZE, i) for i in range(batch)])
     return VoxelSweep(f"{path.name[:20]}... x {batch}", points, VOXEL_SIZE, coords)
+
+
+def scan(path: Path) -> VoxelSweep:
+    """A SemanticKITTI `.bin` in cubes of 5 cm: a sweep of many voxels."""
+    points = np.ascontiguousarray(read_points(path, SEMANTICKITTI_COLUMNS)[:, :3])
+    coords = _voxels(points, CUBE, 0, cylindrical=False)
+    return VoxelSweep(f"{path.name[:20]}, cubes of 5 cm", points, CUBE, coords)
+
+
+def turned(path: Path, batch: int = 1) -> VoxelSweep:
+    """A nuScenes `.pcd.bin` as it is, and turned about the vertical and mirrored for the others.
+
+    As training augments sweeps. Copies would have every neighbourhood as often as there are of
+    them, which sorts too well.
+    """
+    points = np.ascontiguousarray(read_points(path, NUSCENES_COLUMNS)[:, :3])
+    coords = []
+    for i in range(batch):
+        angle = 2 * np.pi * i / batch
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+        mirror = np.array([(-1) ** i, 1, 1])
+        coords.append(_voxels((points * mirror @ turn.T).astype(np.float32), VOXEL_SIZE, i))
+    name = f"{path.name[:20]}... x {batch}{', turned' * (batch > 1)}"
+    return VoxelSweep(name, points, VOXEL_SIZE, np.concatenate(coords))

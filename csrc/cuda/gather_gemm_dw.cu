@@ -9,7 +9,7 @@
 // products, 48 a number for 96 x 96 tiles where TF32 needs 110 (tiles.h), so its bytes do: 27
 // offsets of 120,000 rows of 96 float32 channels, 0.3 of them there, are 0.8 GB, 0.14 ms at 5.5
 // TB/s, beside 0.06 ms of products. The partial sums are 36 KB for each part of such a matrix,
-// written and read once: a fiftieth of that.
+// written and read once: a twentieth of that.
 #include <algorithm>
 #include <atomic>
 #include <type_traits>
@@ -157,6 +157,7 @@ gather_gemm_dw_kernel(WeightGradient<T> g) {
       row, warp / kRowWarps);
   const bool works =
       first_row + row < g.channels_in && product.works(g.channels_out - first_column);
+  UOV_ROLLED
   for (int s = 0; s < kStages - 1; ++s) {
     put(s);
     __syncthreads();

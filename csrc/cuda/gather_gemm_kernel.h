@@ -6,10 +6,10 @@
 // mask, and leave out what none of these has.
 //
 // What bounds it on an H100: tiles.h has bytes and operations of a step. A map's entries are read
-// one at a time, 32 bytes for 4 where the schedule took neighbouring rows apart: up to 0.1 of the
-// bytes of rows of 96 float32 channels, more of narrower ones. With 32 channels or fewer in and out
-// the gathers bound it, not the products: 8 operations a byte. float32 products without tensor
-// cores are bound by their 67 TFLOP/s, at any width above 16.
+// one at a time, 32 bytes for 4 where the schedule took neighbouring rows apart: a sixth of the
+// bytes of rows of 96 float32 channels, as much as those of 16. With 32 channels or fewer in and
+// out the gathers bound it, not the products: 16 operations a byte, 88 TFLOP/s at 5.5 TB/s. float32
+// products without tensor cores are bound by their 67 TFLOP/s from 32 channels on.
 //
 // The centre offset of a submanifold map needs nothing of its own: every row has it, so its steps
 // have no padding, and its gathers read each row whole, as a plain product would. What that would
@@ -104,6 +104,7 @@ class GatherGemmSteps {
     if (channel_ == 0) {
       read_entries(next_ + kAhead);
       ++next_;
+      check_entries();
     }
     const int left = g_.channels_in - channel_;
     const int depth = left < kDepth ? left : kDepth;
@@ -131,17 +132,27 @@ class GatherGemmSteps {
     place_ = place_ + kShape.rows < kEntries ? place_ + kShape.rows : 0;
   }
 
-  UOV_DEVICE void copy_rows(Shared<T> tile, int depth, int padded) {
-    // The entries that will be overwritten next are the ones that were read first.
-    const Shared<const int32_t> entries = entries_ + place_;
+  // Of the offset that is copied: those that will be overwritten next were read first.
+  UOV_DEVICE Shared<const int32_t> entries() const { return entries_ + place_; }
+
+  UOV_DEVICE void check_entries() const {
+    const Shared<const int32_t> entries = this->entries();
+    for (int r = static_cast<int>(threadIdx.x); r < kShape.rows; r += kThreads) {
+      checked_entry(entries[r], g_.rows_in, g_.fault);
+    }
+  }
+
+  UOV_DEVICE void copy_rows(Shared<T> tile, int depth, int padded) const {
+    const Shared<const int32_t> entries = this->entries();
     copy_tile<Left, kThreads, T>(tile, g_.row_bytes, [&](int line, int inner) {
-      const int32_t source = checked_entry(entries[line], g_.rows_in, g_.fault);
+      const int32_t source = entries[line];
+      const bool there = source >= 0 && source < g_.rows_in;
       const int64_t from = static_cast<int64_t>(source) * g_.channels_in + channel_ + inner;
-      return ChunkSource<T>{g_.x + from, source < 0 ? 0 : depth - inner, inner < padded};
+      return ChunkSource<T>{g_.x + from, there ? depth - inner : 0, inner < padded};
     });
   }
 
-  UOV_DEVICE void copy_weights(Shared<T> tile, int depth, int padded) {
+  UOV_DEVICE void copy_weights(Shared<T> tile, int depth, int padded) const {
     const int offset = TileOffset{offsets_[next_ - 1]}.number();
     const int k = g_.mirrored ? g_.kernel - 1 - offset : offset;
     const int64_t matrix = static_cast<int64_t>(k) * g_.channels_in * g_.channels_out;
@@ -209,7 +220,7 @@ gather_gemm_kernel(GatherGemm<T> g) {
   Steps steps(g, rows, offsets, entries, first_column);
   commit_copies();
   wait_for_copies<0>();
-  UOV_UNROLL
+  UOV_ROLLED
   for (int s = 0; s < kStages - 1; ++s) {
     __syncthreads();  // entries are there, and those before them have been used
     if (s < count) steps.copy(stages + s * Steps::kStageNumbers);

@@ -167,7 +167,7 @@ finish_kernel(Global<const float> parts, int64_t rows, int64_t channels,
   float state[2] = {};
   if (place.works) {
     const int64_t begin = place.group * share, end = smaller(begin + share, number);
-    constexpr int kTogether = 8;  // loads that are under way together
+    constexpr int kTogether = 4;  // loads that are under way together
     for (int64_t tile = begin; tile < end; tile += kTogether) {
       float other[kTogether][2] = {};
       for (int i = 0; i < kTogether; ++i) {

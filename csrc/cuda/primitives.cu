@@ -58,7 +58,10 @@ int64_t sort_pairs_workspace(int64_t n) {
 namespace {
 
 // Whatever CUB may write, so that memory which is wrongly shared with it comes out wrong.
-void spoil(void* workspace, int64_t bytes) { std::memset(workspace, 0xa5, bytes); }
+void spoil(void* workspace, int64_t bytes) {
+  std::memset(workspace, 0xa5, bytes);
+  emulated::mark_unwritten(workspace, bytes);
+}
 
 }  // namespace
 
@@ -78,7 +81,6 @@ void sort_pairs(Stream /*stream*/, const Key* keys, Key* sorted_keys, const int3
   const int count = checked_count(n);
   if (count == 0) return;
   emulated::require_written(keys, n * sizeof(Key), "keys to be sorted");
-  emulated::require_written(values, n * sizeof(int32_t), "values to be sorted");
   spoil(workspace, sort_pairs_workspace<Key>(n));
   constexpr int kAllBits = 8 * sizeof(Key);
   const Key used = bits < kAllBits ? (Key{1} << bits) - 1 : std::numeric_limits<Key>::max();
@@ -89,9 +91,9 @@ void sort_pairs(Stream /*stream*/, const Key* keys, Key* sorted_keys, const int3
   for (int i = 0; i < count; ++i) {
     sorted_keys[i] = keys[order[i]];
     sorted_values[i] = values[order[i]];
+    emulated::mark_copied(sorted_values + i, values + order[i], sizeof(int32_t));
   }
   emulated::mark_outside(sorted_keys, n * sizeof(Key));
-  emulated::mark_outside(sorted_values, n * sizeof(int32_t));
 }
 
 #else

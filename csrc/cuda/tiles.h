@@ -2,13 +2,13 @@
 //
 // What the table is filled from, until it is measured. A step of a block reads kDepth channels of
 // `rows` gathered rows and of `columns` columns of weights, (rows * found + columns) * kDepth
-// numbers from the second-level cache (`found`: the share of its rows that have the offset, about
-// 0.6 after sorting), and does rows * columns * kDepth products. An H100 takes 5.5 TB/s from that
-// cache and 300 TFLOP/s of TF32 through mma.sync (600 of bfloat16, of half the bytes): they balance
-// at 110 products for each float32 number, which 128 x 128 tiles (80), 128 x 96 (70) and 64 x 64
-// (40) do not reach. Hence tiles are as wide as the result, up to 128, and 128 rows high where that
-// makes a block for each of an A100's 108 or an H100's 132 processors. A wider tile than the result
-// is no use: its columns past the end are multiplied too.
+// numbers from the second-level cache (`found`: the share of its rows that have the offset, 0.5 to
+// 0.6 in the order of a schedule), and does rows * columns * kDepth products. An H100 takes 5.5
+// TB/s from that cache and 300 TFLOP/s of TF32 through mma.sync (600 of bfloat16, of half the
+// bytes): they balance at 110 products for each float32 number, which 128 x 128 tiles (80), 128 x
+// 96 (70) and 64 x 64 (40) do not reach. Hence tiles are as wide as the result, up to 128, and 128
+// rows high where that makes a block for each of an A100's 108 or an H100's 132 processors. A wider
+// tile than the result is no use: its columns past the end are multiplied too.
 #pragma once
 
 #include <cstdint>
@@ -58,8 +58,8 @@ constexpr int blocks_together(const Tile& tile, Precision precision, int bytes) 
   return rounds && tile.warp_columns > 48 ? 8 / tile.warps() : 16 / tile.warps();
 }
 
-// Of gather_gemm: rows of the result x channels of the result. Of 128 x 96 and wider, two stages
-// let two blocks be on an A100's processor.
+// Of gather_gemm: rows of the result x channels of the result. With two stages of float32, and not
+// three, two blocks of 128 x 96 or 128 x 128 have room in the shared memory of an A100's processor.
 inline constexpr Tile kGatherTiles[] = {
     {64, 64, 32, 3}, {128, 32, 32, 3}, {128, 64, 32, 3}, {128, 96, 48, 2}, {128, 128, 64, 2},
 };
@@ -68,7 +68,7 @@ inline constexpr int kGatherTileCount = sizeof(kGatherTiles) / sizeof(Tile);
 inline constexpr Tile kGradientTiles[] = {{64, 64, 32, 3}, {96, 96, 48, 2}, {128, 128, 64, 2}};
 inline constexpr int kGradientTileCount = sizeof(kGradientTiles) / sizeof(Tile);
 
-// float32 products are summed in registers of all threads, in warps of 32 x 32 alone.
+// Products without tensor cores are summed by warps of 32 x 32 alone.
 constexpr bool tile_fits(const Tile& tile, Precision precision) {
   return precision != Precision::kFloat32 || tile.warp_columns == kWarpRows;
 }
@@ -83,8 +83,10 @@ struct TileChoice {
 };
 
 inline constexpr TileChoice kGatherChoices[] = {
-    // Without tensor cores a tile of 64 x 64 is bound by its additions: only idle columns matter.
-    {Precision::kFloat32, 800, 0, 1, 97, 0},      {Precision::kFloat32, 800, 8192, 1, 65, 1},
+    // Products without tensor cores take so long that bytes do not count: only columns past the
+    // end.
+    {Precision::kFloat32, 800, 16384, 1, 97, 2},  {Precision::kFloat32, 800, 0, 1, 97, 0},
+    {Precision::kFloat32, 800, 8192, 1, 65, 1},   {Precision::kFloat32, 800, 16384, 1, 33, 2},
     {Precision::kFloat32, 800, 0, 1, 33, 0},      {Precision::kFloat32, 800, 8192, 1, 1, 1},
     {Precision::kFloat32, 800, 0, 1, 1, 0},
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,12 +46,12 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def lowered(configure: Any, devices: int, platform: str) -> str:
+def lowered(configure: Any, dataset: Path, devices: int, platform: str) -> str:
     """StableHLO of the step of a batch of one sweep a device."""
-    config: ConfigDict = configure("tmp_san")
+    config: ConfigDict = configure("tmp_san", dumps=str(dataset / "dumps"))
     config.batch_size = 1
     task: Any = build_task(config)
-    batch = next(iter(task.train_batches(1).iterator(0)))
+    batch = next(task.train_batches(1).starting_at(0))
     skeleton, parameters, statistics = state.split(step.initial_model(task, 0))
     groups = {name: task.parameter_group(name) for name in parameters}
     optimizer, rate = build_optimizer(
@@ -90,9 +91,11 @@ def calls(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_the_step_for_gpus_runs_kernels_alone(cuda: None, configure: Any, devices: int) -> None:
+def test_the_step_for_gpus_runs_kernels_alone(
+    cuda: None, configure: Any, dataset: Path, devices: int
+) -> None:
     del cuda
-    text = lowered(configure, devices, "cuda")
+    text = lowered(configure, dataset, devices, "cuda")
     found = {name.removeprefix("uov_cuda_") for name in calls(text)}
     others = {name for name in found if not name.startswith("SPMD")} - TARGETS - {"gather_rows"}
     assert not others, "a host callback, or another target than the backend's"
@@ -109,7 +112,7 @@ def test_the_step_for_gpus_runs_kernels_alone(cuda: None, configure: Any, device
     assert text.count("tf.aliasing_output") + text.count("jax.buffer_donor") > 100
 
 
-def test_the_step_for_tpus_has_no_kernel(configure: Any) -> None:
-    text = lowered(configure, 1, "tpu")
+def test_the_step_for_tpus_has_no_kernel(configure: Any, dataset: Path) -> None:
+    text = lowered(configure, dataset, 1, "tpu")
     assert not [name for name in calls(text) if not name.startswith("SPMD")]
     assert "uov_" not in text.replace("uov_jax", "")

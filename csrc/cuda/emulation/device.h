@@ -111,7 +111,8 @@ class Array {
  public:
   using Value = std::remove_const_t<T>;
   static_assert(std::is_trivially_copyable_v<Value>);
-  static_assert(sizeof(T) == 1 || sizeof(T) == 2 || sizeof(T) % 4 == 0);
+  // So that the words of a number, or of a vector, are watched in one page.
+  static_assert(sizeof(T) == alignof(T) && sizeof(T) <= 16);
 
   Array() = default;
   Array(std::nullptr_t) {}
@@ -151,7 +152,7 @@ class Array {
   template <int N>
   void read_bytes(int64_t i, void* to) const {
     const Value* from = locate<N>(i, "read");
-    check<N>(from, i, "read");
+    check<N>(from, i);
     std::memcpy(to, from, N);
   }
   template <int N>
@@ -167,7 +168,7 @@ class Array {
   }
   template <int N>
   void check_bytes(int64_t i) const {
-    check<N>(locate<N>(i, "read"), i, "read");
+    check<N>(locate<N>(i, "read"), i);
   }
   // f(old) instead of old, at once; returns old.
   template <typename F>
@@ -207,17 +208,7 @@ class Array {
     locate<N>(0, "read");
     return *this;
   }
-  // `count` numbers from `start` on.
-  Array part(int64_t start, int64_t count) const {
-    if (offset_ + start < 0 || count < 0 || offset_ + start + count > count_) {
-      fail("part of " + std::to_string(count) + " numbers from " + name(start) + " on");
-    }
-    Array array = *this;
-    array.data_ += offset_ + start;
-    array.offset_ = 0;
-    array.count_ = count;
-    return array;
-  }
+  // The same memory as numbers of another type.
   template <typename U>
   Array<U, space> as() const {
     const auto address = reinterpret_cast<uintptr_t>(data_ + offset_);
@@ -274,7 +265,7 @@ class Array {
     return ((1u << N) - 1) << (reinterpret_cast<uintptr_t>(address) % 4);
   }
   template <int N>
-  void check(const Value* from, int64_t i, const char*) const {
+  void check(const Value* from, int64_t i) const {
     // What only ever is read need not be watched.
     constexpr bool kRecord = space == Space::kShared || !std::is_const_v<T>;
     Cell* cells = cell(from, kRecord);
@@ -341,6 +332,7 @@ void store(const emulated::Array<T, space>& p, int64_t i, const Vector<T, N>& v)
 }
 
 namespace emulated {
+// As CUDA has them, for all that are used here.
 template <typename T>
 inline constexpr bool kHasAtomics = std::is_same_v<T, int32_t> || std::is_same_v<T, uint32_t>;
 }  // namespace emulated

@@ -5,10 +5,14 @@
 
 // System V's calls on ELF systems have a switch of a dozen instructions; swapcontext asks the
 // kernel for the signal mask each time, which takes ten times as long.
+#ifndef UOV_FAST_FIBRES
 #if defined(__ELF__) && (defined(__x86_64__) || defined(__aarch64__))
 #define UOV_FAST_FIBRES 1
 #else
 #define UOV_FAST_FIBRES 0
+#endif
+#endif
+#if !UOV_FAST_FIBRES
 #include <ucontext.h>
 #endif
 

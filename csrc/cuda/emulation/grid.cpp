@@ -134,6 +134,11 @@ void mark_unwritten(void* data, size_t bytes) {
   mark(data, bytes, kUnwritten);
 }
 
+void mark_copied(void* to, const void* from, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(grids);
+  mark(to, bytes, first_unwritten(from, bytes) < 0 ? kOutside : kUnwritten);
+}
+
 void require_written(const void* data, size_t bytes, const char* what) {
   const std::lock_guard<std::mutex> lock(grids);
   const int64_t place = first_unwritten(data, bytes);

@@ -33,5 +33,7 @@ void mark_outside(const void* data, size_t bytes);
 void mark_unwritten(void* data, size_t bytes);
 // What is no kernel is going to read it: throws if nothing wrote some of it.
 void require_written(const void* data, size_t bytes, const char* what);
+// It copies one number from there to here, and with it that nothing wrote it.
+void mark_copied(void* to, const void* from, size_t bytes);
 
 }  // namespace uov::cuda::emulated

@@ -188,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     sizes = EMULATED if options.emulate else CARD
     with sparse.use_backend(EMULATION if options.emulate else "cuda"):
+        sparse.raise_fault()  # makes the memory that kernels report to, before XLA records any
         for row in SECTIONS[options.section](sizes):
             print(row.line(), flush=True)
         sparse.raise_fault()

@@ -173,6 +173,8 @@ class BuildEngine(build_ext):
         if TOOLKIT is None:
             self.miss_cuda()
         super().build_extensions()
+        if self.without_cuda:
+            self.extensions = [ext for ext in self.extensions if ext.name != CUDA]
         self.leave_one(Path(self.get_ext_fullpath(CUDA)))
 
     def build_extension(self, ext: Extension) -> None:
@@ -249,8 +251,9 @@ class BuildEngine(build_ext):
 
     def get_outputs(self) -> list[str]:
         """The extensions that were built, and the reason why one was not."""
-        paths = [Path(path) for path in super().get_outputs()]
-        return [str(path) for path in [*paths, paths[0].with_name(REASON)] if path.exists()]
+        paths = super().get_outputs()
+        reason = Path(paths[0]).with_name(REASON)
+        return [*paths, *([str(reason)] if reason.exists() else [])]
 
     def get_source_files(self) -> list[str]:
         """What an archive of the sources needs: also what is not compiled here, and headers."""
@@ -298,9 +301,8 @@ def engine() -> Pybind11Extension:
 
 
 def cuda_extension() -> Extension:
-    """The CUDA extension module, which is compiled in a way of its own."""
-    # Without it the others are built and copied all the same, unless it is demanded.
-    return Extension(CUDA, sources=[], optional=os.environ.get("UOV_CUDA") != "1")
+    """The CUDA extension module, whose sources `BuildEngine.build_cuda` knows."""
+    return Extension(CUDA, sources=[])
 
 
 def build_jobs() -> int:

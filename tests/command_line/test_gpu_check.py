@@ -6,15 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps
-from uov_jax.command_line.gpu_process import follow
+from uov_jax.command_line.gpu_process import Programs
 from uov_jax.command_line.gpu_report import CUT_OFF, FAILED, PASSED, SKIPPED, Row, Section, write
 from uov_jax.command_line.gpu_values import ARITHMETICS, Product, product_rows, product_weights
 
@@ -61,14 +63,15 @@ def checked(
     monkeypatch.setattr(gpu_check, "LEAST", 1)
 
     def run(*sections: tuple[str, str], **limits: int) -> tuple[int, list[dict[str, object]], str]:
-        commands = dict(zip(("ceilings", "products", "rows"), sections, strict=False))
+        commands = dict(zip(("products", "rows", "ceilings"), sections, strict=False))
         monkeypatch.setattr(
             gpu_check.Check,
             "child",
             lambda self, name: [sys.executable, str(tmp_path / "child.py"), *commands[name]],
         )
         for name, limit in limits.items():
-            monkeypatch.setitem(gpu_check.PARTS, name, (name, limit))
+            part = gpu_check.PARTS[name]._replace(seconds=limit)
+            monkeypatch.setitem(gpu_check.PARTS, name, part)
         output = tmp_path / "report"
         chosen = [f"--section={name}" for name in commands]
         status = gpu_check.main(["--output", str(output), *chosen])
@@ -93,7 +96,7 @@ def test_what_goes_wrong_leaves_the_rest(
 ) -> None:
     start = time.monotonic()
     status, sections, text = checked(
-        ("ends", "false"), ("breaks", "true"), ("hangs", "true"), rows=3
+        ("ends", "false"), ("breaks", "true"), ("hangs", "true"), ceilings=3
     )
     assert time.monotonic() - start < 300
     assert status == 1
@@ -107,7 +110,7 @@ def test_what_goes_wrong_leaves_the_rest(
 def test_a_section_without_time_is_not_begun(
     checked: Callable[..., tuple[int, list[dict[str, object]], str]],
 ) -> None:
-    status, sections, _ = checked(("hangs", "true"), ceilings=0)
+    status, sections, _ = checked(("hangs", "true"), products=0)
     assert status == 0
     assert sections[0]["state"] == SKIPPED
     assert sections[0]["said"] == "there was no time left"
@@ -115,13 +118,44 @@ def test_a_section_without_time_is_not_begun(
 
 def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
     program = f"sleep 600 & echo $! > {tmp_path / 'started'}; wait"
-    ended = follow(["bash", "-c", program], tmp_path, os.environ, 2, lambda line: True)
+    ended = Programs(tmp_path).follow(["bash", "-c", program], os.environ, 2)
     assert ended.cut_off
     started = Path(f"/proc/{(tmp_path / 'started').read_text().strip()}/stat")
     deadline = time.monotonic() + 60
     while started.exists() and started.read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_programs_are_ended_from_another_thread_and_none_begins_after(tmp_path: Path) -> None:
+    programs = Programs(tmp_path)
+    begun = threading.Event()
+
+    def take(line: str) -> bool:
+        begun.set()
+        return True
+
+    with ThreadPoolExecutor(1) as pool:
+        command = ["bash", "-c", "echo begun; sleep 600"]
+        ended = pool.submit(programs.follow, command, os.environ, 600, take)
+        assert begun.wait(60)
+        programs.end_all()
+        assert ended.result(60).status != 0
+    assert programs.follow(["true"], os.environ, 60).cut_off
+
+
+def test_nothing_is_checked_where_the_build_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: gpu_check.Check, section: Section, limit: float) -> None:
+        self.follow(section, ["bash", "-c", "echo 'a.h(3): error'; exit 1"], limit)
+
+    monkeypatch.setattr(gpu_check.Check, "build", fails)
+    arguments = ["--output", str(tmp_path), "--emulate", "--section=build", "--section=ops"]
+    assert gpu_check.main(arguments) == 1
+    sections = json.loads((tmp_path / "gpu_check.json").read_text())["sections"]
+    assert [section["state"] for section in sections] == [FAILED, SKIPPED]
+    assert sections[0]["said"] == "a.h(3): error"
 
 
 def test_a_report_is_written_before_anything_has_run(tmp_path: Path) -> None:
@@ -152,8 +186,13 @@ def test_the_sanitizer_is_believed_where_it_finds_what_was_planted(
     text = text.replace('*" planted 0 0"', f'*" {tmp_path / "planted"} 0 0"')
     program = script(tmp_path / "compute-sanitizer", text)
     compiler = script(tmp_path / "nvcc", "exit 0")
+    programs = Programs(tmp_path)
     rows = gpu_sanitizer.check(
-        program, compiler, 90, ["python"], os.environ, tmp_path, lambda: 60.0
+        program,
+        [str(compiler)],
+        ["python"],
+        tmp_path,
+        lambda command: programs.follow(command, os.environ, 60),
     )
     assert [row.passed for row in rows] == [passed, passed]
     assert [row.what.split(":")[0].split()[0] for row in rows] == ["memcheck", "racecheck"]
@@ -236,3 +275,15 @@ def test_made_up_sweeps_are_like_sweeps() -> None:
     assert coords.shape == (50_000, 4)
     assert len(np.unique(coords, axis=0)) == 50_000
     assert set(coords[:, 0].tolist()) == {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_the_whole_check_runs_emulated(tmp_path: Path) -> None:
+    assert gpu_check.main(["--output", str(tmp_path), "--emulate"]) == 0
+    sections = json.loads((tmp_path / "gpu_check.json").read_text())["sections"]
+    states = {section["name"]: section["state"] for section in sections}
+    assert states.pop("sanitizer") == SKIPPED
+    assert set(states.values()) == {PASSED}
+    assert all(
+        section["rows"] for section in sections if section["name"] in states.keys() - {"build"}
+    )

@@ -8,7 +8,8 @@ nothing is downloaded or installed. It builds the engine in the checkout for the
 compares the sparse ops with float64 and a training step with the CPU's, runs both twice for equal
 bits, measures, and, where they are installed, watches every op with compute-sanitizer and runs the
 engine's tests with pytest. Every section is a process of its own, and the report is written again
-after each: what is cut off has reported what it knew.
+after each: what is cut off has reported what it knew. What is timed runs alone, the rest side by
+side where there are processors for it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from uov_jax import processors
 from uov_jax.command_line import command, gpu_sanitizer
-from uov_jax.command_line.gpu_process import Ended, follow
+from uov_jax.command_line.gpu_process import Ended, Programs
 from uov_jax.command_line.gpu_report import (
     CUT_OFF,
     FAILED,
@@ -46,21 +49,38 @@ from uov_jax.errors import InputError, MissingFileError
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "pytest")
 SECONDS, EMULATED_SECONDS = 470, 570
-# In their order, each with the most seconds that it may take: first those that others build on,
-# then those that say most in the least time.
+
+
+class Part(NamedTuple):
+    """What is said of a section before it runs.
+
+    Attributes:
+        title: what it is about.
+        seconds: that it may take at most.
+        timed: whether it needs the machine for itself.
+
+    """
+
+    title: str
+    seconds: float
+    timed: bool = False
+
+
 PARTS = {
-    "build": ("Build for this machine", 240),
-    "ceilings": ("What the card gives at most", 40),
-    "products": ("Convolutions against float64", 120),
-    "rows": ("Plans, rows and norms against float64", 60),
-    "step": ("A training step beside the CPU's", 120),
-    "ops": ("Times of layers and plans", 90),
-    "network": ("Times of training steps", 150),
-    "sanitizer": ("compute-sanitizer, with planted faults as control", 90),
-    "suite": ("The engine's tests", 240),
+    "build": Part("Build for this machine", 240),
+    "products": Part("Convolutions against float64", 150),
+    "step": Part("A training step beside the CPU's", 150),
+    "rows": Part("Plans, rows and norms against float64", 90),
+    "suite": Part("The engine's tests", 150),
+    "sanitizer": Part("compute-sanitizer, with planted faults as control", 120),
+    "ceilings": Part("What the card gives at most", 40, timed=True),
+    "ops": Part("Times of layers and plans", 90, timed=True),
+    "network": Part("Times of training steps", 150, timed=True),
 }
 # With fewer seconds left than these, a section is not begun.
 LEAST = 15
+# So many sections side by side; with fewer processors for each they would not be faster.
+TOGETHER, PROCESSORS_EACH = 4, 4
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -126,7 +146,7 @@ class Card:
 
 
 class Check:
-    """The sections, one after the other, within the time that there is."""
+    """The sections, within the time that there is."""
 
     def __init__(self, options: argparse.Namespace, scratch: Path) -> None:
         """Look at the machine.
@@ -141,46 +161,69 @@ class Check:
         seconds = options.seconds or (EMULATED_SECONDS if options.emulate else SECONDS)
         self.end = time.monotonic() + seconds
         self.scratch = scratch
+        self.programs = Programs(ROOT)
+        self.writing = threading.Lock()
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         # Sections compile the same programs.
         programs = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "programs")}
         self.environment = {**os.environ, **programs, "PYTHONPATH": path}
+        # Several processes share the card's memory.
+        self.environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         if self.card is None:
             self.environment["JAX_PLATFORMS"] = "cpu"
         self.machine = machine(self.card)
         chosen = options.section or [*PARTS]
-        self.sections = [Section(name, PARTS[name][0]) for name in PARTS if name in chosen]
+        self.sections = [Section(name, PARTS[name].title) for name in PARTS if name in chosen]
+
+    def report(self) -> None:
+        """Write what there is by now."""
+        with self.writing:
+            write(self.output, self.machine, self.sections)
 
     def run(self) -> bool:
         """Run all sections; returns whether none failed or was cut off."""
-        write(self.output, self.machine, self.sections)
+        self.report()
+        rest = [section for section in self.sections if section.name != "build"]
         for section in self.sections:
-            start = time.monotonic()
-            limit = min(PARTS[section.name][1], self.end - start)
-            if limit < LEAST:
-                section.said = "there was no time left"
-            else:
-                print(f"{section.title} ...", flush=True)
-                try:
-                    self.run_section(section, limit)
-                finally:
-                    section.seconds = time.monotonic() - start
-                    write(self.output, self.machine, self.sections)
-            why = f": {section.said}" if section.said else ""
-            print(f"{section.title}: {section.state}, {section.seconds:.0f} s{why}", flush=True)
-        write(self.output, self.machine, self.sections)
+            if section.name == "build":
+                self.run_section(section)
+                if section.state != PASSED:
+                    rest = []
+        timed = [section for section in rest if PARTS[section.name].timed]
+        workers = max(1, min(TOGETHER, processors.available() // PROCESSORS_EACH))
+        pool = ThreadPoolExecutor(workers)
+        try:
+            list(pool.map(self.run_section, [each for each in rest if each not in timed]))
+        except BaseException:
+            self.programs.end_all()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        for section in timed:
+            self.run_section(section)
+        self.report()
         return not any(each.state in (FAILED, CUT_OFF) for each in self.sections)
 
-    def run_section(self, section: Section, limit: float) -> None:
-        """Run one section for at most so many seconds."""
-        if section.name == "build":
-            self.build(section, limit)
-        elif section.name == "sanitizer":
-            self.sanitize(section, limit)
-        elif section.name == "suite":
-            self.test(section, limit)
+    def run_section(self, section: Section) -> None:
+        """Run one section, if there is time for it, and report."""
+        start = time.monotonic()
+        limit = min(PARTS[section.name].seconds, self.end - start)
+        own = {"build": self.build, "sanitizer": self.sanitize, "suite": self.test}
+        if limit < LEAST:
+            section.said = "there was no time left"
         else:
-            self.follow(section, self.child(section.name), limit)
+            print(f"{section.title} ...", flush=True)
+            try:
+                own.get(section.name, self.compute)(section, limit)
+            finally:
+                section.seconds = time.monotonic() - start
+                self.report()
+        why = f": {section.said}" if section.said else ""
+        print(f"{section.title}: {section.state}, {section.seconds:.0f} s{why}", flush=True)
+
+    def compute(self, section: Section, limit: float) -> None:
+        """Run a section of gpu_sections.py."""
+        self.follow(section, self.child(section.name), limit)
 
     def child(self, name: str) -> list[str]:
         """The command of a section that computes, or that makes the emulation."""
@@ -198,10 +241,10 @@ class Check:
             row = Row.of(line)
             section.rows.append(row)
             figures = ", ".join(f"{name} {shown(value)}" for name, value in row.figures.items())
-            print(f"  {row.what}: {figures}", flush=True)
+            print(f"  {section.name}: {row.what}: {figures}", flush=True)
             return True
 
-        judge(section, follow(command, ROOT, self.environment | variables, limit, take))
+        judge(section, self.programs.follow(command, self.environment | variables, limit, take))
 
     def build(self, section: Section, limit: float) -> None:
         """Build what is to be checked."""
@@ -224,15 +267,15 @@ class Check:
             section.said = "is not installed" if self.card else "the emulation looks for the same"
             return
         end = time.monotonic() + limit
+        nvcc = runpy.run_path(str(ROOT / "csrc" / "cuda" / "nvcc.py"))["find"]().nvcc
+        # Each array in memory of its own: what is beyond one is beyond all.
+        environment = self.environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}
         section.rows = gpu_sanitizer.check(
             program,
-            runpy.run_path(str(ROOT / "csrc" / "cuda" / "nvcc.py"))["find"]().nvcc,
-            self.card.architecture,
+            [str(nvcc), f"-arch=sm_{self.card.architecture}"],
             self.child("exercise"),
-            # Each array in memory of its own: what is beyond one is beyond all.
-            self.environment | {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"},
             self.scratch,
-            lambda: end - time.monotonic(),
+            lambda command: self.programs.follow(command, environment, end - time.monotonic()),
         )
         section.judge(True)
 
@@ -259,7 +302,7 @@ class Check:
         command += ["--ignore=tests/sparse/test_build.py", "--confcutdir=tests/sparse"]
         command += ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider"]
         command += ["--import-mode=importlib"]
-        ended = follow(command, ROOT, self.environment, limit, take)
+        ended = self.programs.follow(command, self.environment, limit, take)
         figures = {f"{name.lower()}, tests": number for name, number in counts.items()}
         section.rows = [Row("all", figures, not wrong and counts["PASSED"] > 0), *wrong]
         judge(section, ended)

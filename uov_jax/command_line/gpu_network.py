@@ -190,15 +190,8 @@ def step_times(
         for precision, dtype, name in KINDS:
             training = Training(variant, spec, device, precision, dtype)
             trainings.append((sweeps, len(coords), name, training, training.batch(coords)))
-    backend = sparse.current_backend()
-
-    def compile_one(training: Training, batch: Any) -> None:
-        with sparse.use_backend(backend):  # which a thread does not inherit
-            training.compile(batch)
-
-    # XLA compiles one program on few threads.
-    with ThreadPoolExecutor(processors.available()) as pool:
-        list(pool.map(compile_one, *zip(*(each[3:] for each in trainings), strict=True)))
+    loaded = Loaded(variant, device, sorted(batches)[len(batches) // 2], most)
+    compile_all([*(each[3:] for each in trainings), (loaded.training, loaded.batch(0))])
     for sweeps, number, name, training, batch in trainings:
         seconds = seconds_of(functools.partial(training.step, batch), repeats)
         yield Row(
@@ -209,42 +202,60 @@ def step_times(
                 "voxels/s": number / median(seconds),
             },
         )
-    del trainings
-    yield from _from_points(variant, device, sorted(batches)[len(batches) // 2], most, repeats)
+    yield loaded.time(2 * repeats)
 
 
-def _from_points(
-    variant: str, device: jax.Device, sweeps: int, most: int | None, repeats: int
-) -> Iterator[Row]:
-    """From points on the host to steps: voxels and batches are made while the device trains."""
-    clouds = [[points(turn * sweeps + i) for i in range(sweeps)] for turn in range(2)]
-    spec = fitting_spec(max((_merged(cloud, most) for cloud in clouds), key=len))
-    training = Training(variant, spec, device, "tf32")
-    batches: queue.Queue[Any] = queue.Queue(maxsize=2)
-    steps = 2 * repeats
+def compile_all(trainings: Sequence[tuple[Training, Any]]) -> None:
+    """Compile steps side by side: XLA compiles one program on few threads."""
+    backend = sparse.current_backend()
 
-    def load() -> None:
-        for number in range(steps + 2):
-            coords = _merged(clouds[number % 2], most)
-            batches.put(training.batch(coords[: spec.capacity]))
+    def compile_one(training: Training, batch: Any) -> None:
+        with sparse.use_backend(backend):  # which a thread does not inherit
+            training.compile(batch)
 
-    loader = threading.Thread(target=load, daemon=True)
-    loader.start()
-    for _ in range(2):
-        jax.block_until_ready(training.step(batches.get()))
-    start = time.perf_counter()
-    for _ in range(steps):
-        metrics = training.step(batches.get())
-    jax.block_until_ready(metrics)
-    seconds = (time.perf_counter() - start) / steps
-    loader.join()
-    yield Row(
-        f"{variant}, from points to steps, {sweeps} sweep(s), TF32, one thread loads",
-        {"ms": seconds * 1e3, "sweeps/s": sweeps / seconds},
-    )
+    with ThreadPoolExecutor(processors.available()) as pool:
+        list(pool.map(compile_one, *zip(*trainings, strict=True)))
 
 
-def _merged(clouds: Sequence[np.ndarray], most: int | None) -> np.ndarray:
-    return np.concatenate(
-        [moved(voxels(cloud)[:most], number) for number, cloud in enumerate(clouds)]
-    )
+class Loaded:
+    """A network that trains on sweeps of points, made batches of on the host meanwhile."""
+
+    def __init__(self, variant: str, device: jax.Device, sweeps: int, most: int | None) -> None:
+        """Make two batches' points; nothing is compiled."""
+        self.variant, self.sweeps, self.most = variant, sweeps, most
+        self.clouds = [[points(turn * sweeps + i) for i in range(sweeps)] for turn in range(2)]
+        spec = fitting_spec(*map(self._voxels, self.clouds))
+        self.training = Training(variant, spec, device, "tf32")
+
+    def batch(self, number: int) -> Any:
+        """The batch of a step, from its points on."""
+        return self.training.batch(self._voxels(self.clouds[number % len(self.clouds)]))
+
+    def _voxels(self, clouds: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(
+            [moved(voxels(cloud)[: self.most], number) for number, cloud in enumerate(clouds)]
+        )
+
+    def time(self, steps: int) -> Row:
+        """Milliseconds from batch to batch, while a thread makes those that follow."""
+        batches: queue.Queue[Any] = queue.Queue(maxsize=2)
+        first = 2  # not counted
+
+        def load() -> None:
+            for number in range(first + steps):
+                batches.put(self.batch(number))
+
+        loader = threading.Thread(target=load, daemon=True)
+        loader.start()
+        for _ in range(first):
+            jax.block_until_ready(self.training.step(batches.get()))
+        start = time.perf_counter()
+        for _ in range(steps):
+            metrics = self.training.step(batches.get())
+        jax.block_until_ready(metrics)
+        seconds = (time.perf_counter() - start) / steps
+        loader.join()
+        return Row(
+            f"{self.variant}, from points to steps, {self.sweeps} sweep(s), TF32, one thread loads",
+            {"ms": seconds * 1e3, "sweeps/s": self.sweeps / seconds},
+        )

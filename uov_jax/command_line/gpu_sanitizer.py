@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from uov_jax.command_line.gpu_process import Ended
 from uov_jax.command_line.gpu_report import Row
 
 PLANTED = r"""
@@ -49,62 +49,46 @@ def sanitizer(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 def check(
     program: Path,
-    nvcc: Path,
-    architecture: int,
+    compile_for: Sequence[str],
     exercise: Sequence[str],
-    environment: Mapping[str, str],
     folder: Path,
-    left: Callable[[], float],
+    run: Callable[[Sequence[str]], Ended],
 ) -> list[Row]:
     """A row for each tool.
 
     Args:
         program: compute-sanitizer.
-        nvcc: makes the control.
-        architecture: of the card.
+        compile_for: nvcc, and the options that name the card.
         exercise: the command to watch.
-        environment: of it.
         folder: for the control.
-        left: seconds that may still be used.
+        run: runs a command.
 
     """
     source, control = folder / "planted.cu", folder / "planted"
     source.write_text(PLANTED)
-    subprocess.run(
-        [nvcc, f"-arch=sm_{architecture}", "-o", control, source], check=True, capture_output=True
-    )
+    made = run([*compile_for, "-o", str(control), str(source)])
+    if made.status != 0:
+        return [Row("the control does not compile", {"said": last_line(made)})]
     rows = []
     for tool, fault in TOOLS.items():
         watch = [str(program), "--tool", tool, "--error-exitcode", str(FOUND), *OURS]
         clean, planted = (
-            _status([*watch, str(control), *arguments], environment, left())[0]
-            for arguments in (("0", "0"), fault)
+            run([*watch, str(control), *arguments]) for arguments in (("0", "0"), fault)
         )
-        if (clean, planted) != (0, FOUND):
-            said = f"status {clean} without a fault, {planted} with one"
-            rows.append(Row(f"{tool}: did not work here", {"control": said}))
+        if (clean.status, planted.status) != (0, FOUND):
+            statuses = f"status {clean.status} without a fault, {planted.status} with one"
+            figures = {"control": statuses, "said": last_line(planted)}
+            rows.append(Row(f"{tool}: did not work here", figures))
             continue
-        status, last = _status([*watch, *exercise], environment, left())
-        figures = {"control": "found", "status": str(status), "said": last}
-        rows.append(Row(f"{tool} of every op", figures, status == 0))
+        ended = run([*watch, *exercise])
+        figures = {"control": "found", "said": last_line(ended)}
+        if ended.cut_off:
+            rows.append(Row(f"{tool} of every op: out of time", figures))
+        else:
+            rows.append(Row(f"{tool} of every op", figures, ended.status == 0))
     return rows
 
 
-def _status(
-    command: Sequence[str], environment: Mapping[str, str], seconds: float
-) -> tuple[int | str, str]:
-    """A command's exit status, or why there is none, and the last line that it said."""
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=max(1.0, seconds),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "out of time", ""
-    lines = done.stdout.strip().splitlines() or [""]
-    return done.returncode, lines[-1][:200]
+def last_line(ended: Ended) -> str:
+    """What a program said last, in few words."""
+    return (ended.said.strip().splitlines() or [""])[-1][:200].replace("|", "/")

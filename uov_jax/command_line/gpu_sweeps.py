@@ -80,10 +80,9 @@ def moved(coords: np.ndarray, batch: int) -> np.ndarray:
     return coords + np.array([batch, 0, 0, 0], np.int32)
 
 
-def fitting_spec(coords: np.ndarray) -> sparse.PlanSpec:
-    """The shape of a plan with as many rows as voxels, and the least room on the coarser levels."""
-    usual = sparse.PlanSpec(len(coords))
-    roomy = (sparse.ROOMY_FRACTIONS, (1.0,) * 5)
-    return sparse.smallest_spec(
-        coords, [usual, *(dataclasses.replace(usual, fractions=shares) for shares in roomy)]
-    )
+def fitting_spec(*clouds: np.ndarray) -> sparse.PlanSpec:
+    """The shape of a plan with as many rows as the largest has voxels, and little room to spare."""
+    usual = sparse.PlanSpec(max(map(len, clouds)))
+    shares = (usual.fractions, sparse.ROOMY_FRACTIONS, (1.0,) * 5)
+    series = [dataclasses.replace(usual, fractions=each) for each in shares]
+    return max((sparse.smallest_spec(cloud, series) for cloud in clouds), key=series.index)

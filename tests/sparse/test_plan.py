@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import sweeps
 from tests.sparse.clouds import random_coords
 from uov_jax import processors, sparse
 from uov_jax.sparse import reference
@@ -86,6 +85,8 @@ def test_voxelize_names_the_first_of_many_points_it_refuses():
 
 @pytest.mark.parametrize("threads", [2, 40])
 def test_one_thread_builds_what_several_build(threads):
+    # The simulator needs packages that the engine does not.
+    sweeps = pytest.importorskip("benchmarks.sweeps")
     points = sweeps.synthetic().points
 
     def build(threads):

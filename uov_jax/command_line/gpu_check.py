@@ -256,12 +256,12 @@ class Check:
         # The project's settings of pytest are for its own environment, with all its packages.
         command = [sys.executable, "-m", "pytest", "tests/sparse", "-v", "--tb=line"]
         command += ["-k", "cuda-emulated" if self.card is None else "cuda and not emulated"]
-        command.append("--ignore=tests/sparse/test_build.py")
-        command += ["--confcutdir=tests/sparse", "-o", "addopts=", "-o", "filterwarnings=default"]
-        command += ["--import-mode=importlib", "-p", "no:cacheprovider"]
+        command += ["--ignore=tests/sparse/test_build.py", "--confcutdir=tests/sparse"]
+        command += ["-o", "addopts=", "-o", "filterwarnings=default", "-p", "no:cacheprovider"]
+        command += ["--import-mode=importlib"]
         ended = follow(command, ROOT, self.environment, limit, take)
-        figures = {name.lower(): number for name, number in counts.items()}
-        section.rows = [Row("tests", figures, not wrong and counts["PASSED"] > 0), *wrong]
+        figures = {f"{name.lower()}, tests": number for name, number in counts.items()}
+        section.rows = [Row("all", figures, not wrong and counts["PASSED"] > 0), *wrong]
         judge(section, ended)
 
 

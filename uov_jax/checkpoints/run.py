@@ -39,12 +39,15 @@ FREE_FIELDS = (
     "data.superpoints",
     "data.workers",
     "data.worker_processes",
+    # Where equal maps are built.
+    "data.plans",
 )
 # Fields that recipes got later, with what runs without them were made with.
 LATER_FIELDS = {
     "data.lidar": LIDAR,
     "data.cameras": list(CAMERAS),
     "data.columns": NUSCENES_COLUMNS.text,
+    "model.precision": "float32",
 }
 FORMAT = 1
 

@@ -52,6 +52,7 @@ def evaluation_identity(
         "config.data.voxels",
         "config.data.pairs",
         "config.data.superpoints",
+        "config.data.plans",
     )
     kept = {name: value for name, value in fields.items() if not name.startswith(free)}
     for name in DECISIVE:

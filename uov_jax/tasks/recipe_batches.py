@@ -12,6 +12,7 @@ from uov_jax.input.batching import ROOM_FRACTIONS, SWEEP_FRACTIONS, Capacities
 from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
 from uov_jax.models import VARIANTS
 from uov_jax.sparse import PRECISIONS, defers_plans
+from uov_jax.tasks.recipe_model import recipe_precision
 
 # Whose networks see rooms, not sweeps.
 ROOM_TASKS = ("esg",)
@@ -30,9 +31,10 @@ def check_model(model: ConfigDict) -> None:
         raise InputError(
             f"config.model.dtype: expected {' or '.join(map(repr, DTYPES))}, found {model.dtype!r}"
         )
-    if model.precision not in PRECISIONS:
+    precision = recipe_precision(model)
+    if precision not in PRECISIONS:
         known = " or ".join(map(repr, PRECISIONS))
-        raise InputError(f"config.model.precision: expected {known}, found {model.precision!r}")
+        raise InputError(f"config.model.precision: expected {known}, found {precision!r}")
 
 
 def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
@@ -51,11 +53,12 @@ def recipe_capacities(config: ConfigDict, sweeps: int) -> Capacities:
     first_kernel = VARIANTS[config.model.variant].first_kernel
     fractions = ROOM_FRACTIONS if config.task in ROOM_TASKS else SWEEP_FRACTIONS
     found = Capacities.for_sweeps(sweeps, first_kernel=first_kernel, fractions=fractions, **sizes)
-    if data.plans not in PLANS:
+    plans = data.get("plans", "auto")  # older checkpoints have no such field
+    if plans not in PLANS:
         raise InputError(
-            f"config.data.plans: expected {' or '.join(map(repr, PLANS))}, found {data.plans!r}"
+            f"config.data.plans: expected {' or '.join(map(repr, PLANS))}, found {plans!r}"
         )
-    deferred = defers_plans() if data.plans == "auto" else data.plans == "device"
+    deferred = defers_plans() if plans == "auto" else plans == "device"
     return found.deferred() if deferred else found
 
 

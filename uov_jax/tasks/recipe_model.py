@@ -9,6 +9,11 @@ from ml_collections import ConfigDict
 from uov_jax.models import build_model
 
 
+def recipe_precision(model: ConfigDict) -> str:
+    """Of its products; older checkpoints have no such field."""
+    return str(model.get("precision", "float32"))
+
+
 def recipe_model(
     model: ConfigDict,
     in_channels: int,
@@ -37,7 +42,7 @@ def recipe_model(
         batch_norm_momentum=model.batch_norm_momentum,
         block_batch_norm_momentum=model.block_batch_norm_momentum,
         dtype=jnp.dtype(model.dtype),
-        precision=model.precision,
+        precision=recipe_precision(model),
         axis_name=axis_name,
         rngs=rngs,
     )

@@ -117,7 +117,7 @@ def test_kernels_that_a_compiler_cannot_make_are_left_out(request, tmp_path, opt
     for name in left_out.split(", "):
         assert f"without {name} kernels, which {tmp_path / 'old'} cannot make: " in done.stderr
     assert f"unrecognized command line option '{option[:5]}" in done.stderr
-    (engine,) = (tmp_path / "uov_jax").glob("_engine*")
+    (engine,) = (tmp_path / "uov_jax").glob("_engine.*")
 
     def run(instruction_set: str | None) -> subprocess.CompletedProcess[str]:
         chosen = {name: v for name, v in os.environ.items() if name != "UOV_INSTRUCTION_SET"}

@@ -22,7 +22,7 @@ import sys
 import uov_jax._engine_cuda as engine
 names = engine.handlers()
 assert "uov_cuda_gather_gemm" in names, names
-assert engine.workspace_bytes("gather_gemm_dw", [27, 32, 64, 1000, 4, 1]) > 0
+assert engine.workspace_bytes("plan", [2, 0, 100, 50]) > 0
 loaded = open("/proc/self/maps").read()
 assert "libcudart" not in loaded and "libcuda.so" not in loaded
 """

@@ -119,5 +119,5 @@ format: build
 	$(BIN)/clang-format -i $(FORMATTED)
 
 clean:
-	rm -rf build uov_jax/*.so *.egg-info
+	rm -rf build uov_jax/*.so uov_jax/_engine_cuda.txt *.egg-info
 	rm -f $(VENV)/built

@@ -65,6 +65,10 @@ class Cuda:
             for name, handler in module.handlers().items():
                 jax.ffi.register_ffi_target(name, handler, platform=self._platform)
             self._registered = True
+            if self._platform == "CUDA" and jax.default_backend() == "gpu":
+                # Memory for faults is made when it is first asked for: not while XLA records.
+                for device in jax.local_devices():
+                    module.fault(device.local_hardware_id or 0)
         return module
 
     def status(self) -> str:

@@ -161,6 +161,26 @@ def test_every_backend_has_every_op() -> None:
                 assert callable(dispatch.implementation(backend.functions("cpu"), op)), name
 
 
+def test_what_a_gpu_cannot_raise_is_raised_when_it_is_asked_for() -> None:
+    """And once: the next results are not blamed for it."""
+    x = jnp.asarray(X)
+    with sparse.use_backend("cuda-emulated"):
+        jax.block_until_ready(sparse.gather_rows(x, jnp.array([0, 9], jnp.int32)))
+        with pytest.raises(sparse.FaultError, match="an index is 9, but there are 3 rows"):
+            sparse.raise_fault()
+        sparse.raise_fault()
+        beyond = sparse.NeighbourMap(jnp.asarray(FORWARD).at[0, 1].set(5))
+        jax.block_until_ready(sparse.gather_gemm(x, jnp.asarray(W), beyond))
+        with pytest.raises(sparse.FaultError, match="a map entry is 5, but the input has 3 rows"):
+            sparse.raise_fault()
+        coords = np.array([[0, 1, 2, 3], [0, 1, 2, 3]], np.int32)
+        spec = sparse.PlanSpec(2, fractions=(1.0,) * 5)
+        jax.block_until_ready(jax.jit(lambda c: sparse.plan_in_jit(c, jnp.int32(2), spec))(coords))
+        with pytest.raises(sparse.FaultError, match="duplicate coordinate in rows 0 and 1"):
+            sparse.raise_fault()
+    sparse.raise_fault()  # a CPU raises by itself
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="sparse backend 'none' cannot be used; cpu: available"):
         sparse.use_backend("none").__enter__()

@@ -17,6 +17,7 @@ from uov_jax.checkpoints.run import read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import UserError
+from uov_jax.sparse import DeferredPlan
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.tri_modal import TriModalPretraining
 from uov_jax.training.loop import train
@@ -115,6 +116,10 @@ def test_it_trains_scores_draws_and_resumes_to_the_same_bits(
     assert table.strip() in capsys.readouterr().out
     stopped = train(StopAfter(config), config, tmp_path / "resumed")
     assert stopped.step == 2
+    # Where maps are built changes no bit, and a run may change it.
+    config.data.plans = "device"
+    batch = next(build_task(config).train_batches(1).starting_at(0))
+    assert isinstance(batch["plan"], DeferredPlan)
     train(build_task(config), config, tmp_path / "resumed")
     whole, resumed = (
         read_arrays(tmp_path / name / "checkpoints" / "4") for name in ("whole", "resumed")

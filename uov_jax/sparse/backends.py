@@ -53,7 +53,7 @@ def register_backend(name: str, backend: Backend) -> None:
     _BACKENDS[name] = backend
 
 
-register_backend("cpu", Backend(lambda _: (cpu,), engine.status, ("cpu",)))
+register_backend("cpu", Backend(lambda _: (cpu.CPU,), engine.status, ("cpu",)))
 register_backend("cuda", Backend(lambda _: (cuda.CUDA,), cuda.CUDA.status, ("cuda",)))
 register_backend(
     "xla",

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from uov_jax.sparse import signatures
 from uov_jax.sparse.engine import AVAILABLE
-from uov_jax.sparse.rows import identity_rows
+from uov_jax.sparse.handlers import Handlers
 
 # Where setup.py leaves a line when it builds no extension.
 WHY_NOT_BUILT = Path(__file__).parents[1] / "_engine_cuda.txt"
@@ -35,7 +35,7 @@ _FAULTS = {
 _PRECISION = {"float32": 0, "tf32": 1, "bfloat16": 2}
 
 
-class Cuda:
+class Cuda(Handlers):
     """The backend over a module of handlers: that of the GPU, or its emulation in tests."""
 
     # A sweep's plan is 5 MB, its coordinates a few hundred KB, and the GPU has the time.
@@ -82,7 +82,7 @@ class Cuda:
                 "run `UOV_CUDA=1 pip install .` where nvcc is"
             )
 
-    def _call(
+    def call(
         self,
         op: str,
         results: Any,
@@ -90,14 +90,17 @@ class Cuda:
         workspace: Sequence[int] = (),
         **attributes: Any,
     ) -> Any:
-        """The results of a handler; `workspace`: what the size of its workspace depends on."""
-        results = results if isinstance(results, list) else [results]
-        expected = list(results)
+        """Kernels of a GPU find their workspace behind their results."""
+        module = self.module()  # registers the handlers
+        wanted = results if isinstance(results, list) else [results]
+        expected = list(wanted)
         if workspace:
-            size = self.module().workspace_bytes(op, list(workspace))
+            size = module.workspace_bytes(op, list(workspace))
             expected.append(jax.ShapeDtypeStruct((size,), jnp.uint8))
-        call = jax.ffi.ffi_call(f"uov_cuda_{op}", expected, vmap_method="sequential")
-        return call(*operands, **attributes)[: len(results)]
+        found = jax.ffi.ffi_call(f"uov_cuda_{op}", expected, vmap_method="sequential")(
+            *operands, **attributes
+        )
+        return found[: len(wanted)] if isinstance(results, list) else found[0]
 
     def fault(self) -> str | None:
         """What kernels found wrong first since this was asked last, on any device of this process.
@@ -122,11 +125,13 @@ class Cuda:
     def schedule(self, forward: Any, *, backend: str, shapes: Any) -> Any:
         """Rows ordered by their neighbours, and pairs by offset: see `csrc/cuda/schedule.h`."""
         results = signatures.schedule(forward, backend=backend, shapes=shapes)
-        return self._call("schedule", results, forward, workspace=forward.shape)
+        return self.call("schedule", results, forward, workspace=forward.shape)
 
     def _scheduled(self, forward: Any, schedule: Any) -> Any:
         if schedule is not None:
             return schedule
+        if forward.shape[0] == 1:  # nothing is gained by it: kernels do without
+            return [jnp.zeros(shape, jnp.int32) for shape in ((0,), (0, 0), (0, 0), (0,))]
         return self.schedule(forward, backend="", shapes=self.schedule_shapes(forward.shape))
 
     def gather_gemm(
@@ -147,7 +152,7 @@ class Cuda:
         order, masks, _, _ = self._scheduled(forward, schedule)
         how = _PRECISION[precision]
         channels_out, rows = y.shape[1], y.shape[0]
-        return self._call(
+        return self.call(
             "gather_gemm",
             y,
             x,
@@ -159,7 +164,7 @@ class Cuda:
             transposed=transposed,
             mirrored=mirrored,
             precision=how,
-        )[0]
+        )
 
     def gather_gemm_dw(
         self, x: Any, dy: Any, forward: Any, schedule: Any, *, precision: str
@@ -168,7 +173,7 @@ class Cuda:
         dw = signatures.gather_gemm_dw(x, dy, forward, schedule, precision=precision)
         _, _, pair_rows, pair_counts = self._scheduled(forward, schedule)
         how = _PRECISION[precision]
-        return self._call(
+        return self.call(
             "gather_gemm_dw",
             dw,
             x,
@@ -178,165 +183,7 @@ class Cuda:
             pair_counts,
             workspace=(*dw.shape, dy.shape[0], x.dtype.itemsize, how),
             precision=how,
-        )[0]
-
-    def gather_gemm_gradients(
-        self,
-        x: Any,
-        w: Any,
-        dy: Any,
-        forward: Any,
-        schedule: Any,
-        back: Any,
-        back_schedule: Any,
-        *,
-        mirrored: bool,
-        precision: str,
-    ) -> Any:
-        """One after the other, of one schedule."""
-        schedule = self._scheduled(forward, schedule)
-        dx = self.gather_gemm(
-            dy,
-            w,
-            back,
-            schedule if mirrored else back_schedule,
-            transposed=True,
-            mirrored=mirrored,
-            precision=precision,
         )
-        return dx, self.gather_gemm_dw(x, dy, forward, schedule, precision=precision)
-
-    def multiply_rows(self, x: Any, w: Any, count: Any, *, transposed: bool, precision: str) -> Any:
-        """A convolution of size 1."""
-        rows, schedule = _identity(x.shape[0], count)
-        return self.gather_gemm(
-            x,
-            w[None],
-            rows,
-            schedule,
-            transposed=transposed,
-            mirrored=False,
-            precision=precision,
-        )
-
-    def multiply_rows_dw(self, x: Any, dy: Any, count: Any, *, precision: str) -> Any:
-        """A convolution of size 1."""
-        rows, schedule = _identity(x.shape[0], count)
-        return self.gather_gemm_dw(x, dy, rows, schedule, precision=precision)[0]
-
-    def gather_rows(self, x: Any, index: Any) -> Any:
-        """See `signatures`."""
-        return self._call("gather_rows", signatures.gather_rows(x, index), x, index)[0]
-
-    def gather_scatter_rows(self, x: Any, source: Any, target: Any, *, num_rows: int) -> Any:
-        """See `signatures`."""
-        y = signatures.gather_scatter_rows(x, source, target, num_rows=num_rows)
-        rows = target if source is None else source
-        sizes = (target.shape[0], num_rows, x.shape[1])
-        operands = (x, rows, target)
-        identity = source is None
-        return self._call("gather_scatter_rows", y, *operands, workspace=sizes, identity=identity)[
-            0
-        ]
-
-    def unit_rows(self, x: Any, count: Any) -> Any:
-        """See `signatures`."""
-        return self._call("unit_rows", signatures.unit_rows(x, count), x, count)
-
-    def unit_rows_gradient(self, dy: Any, y: Any, inverse: Any, count: Any) -> Any:
-        """See `signatures`."""
-        dx = signatures.unit_rows_gradient(dy, y, inverse, count)
-        return self._call("unit_rows_gradient", dx, dy, y, inverse, count)[0]
-
-    def column_moments(self, x: Any, count: Any) -> Any:
-        """See `signatures`."""
-        results = signatures.column_moments(x, count)
-        return self._call("column_moments", results, x, count, workspace=x.shape)
-
-    def affine_rows(
-        self, x: Any, mean: Any, scale: Any, bias: Any, shortcut: Any, count: Any, *, relu: bool
-    ) -> Any:
-        """See `signatures`."""
-        y = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        operands = (x, mean, scale, bias, x if shortcut is None else shortcut, count)
-        given = shortcut is not None
-        return self._call("affine_rows", y, *operands, has_shortcut=given, relu=relu)[0]
-
-    def affine_gradient_sums(self, dy: Any, y: Any, x: Any, mean: Any, count: Any) -> Any:
-        """See `signatures`."""
-        results = signatures.affine_gradient_sums(dy, y, x, mean, count)
-        operands = (dy, dy if y is None else y, x, mean, count)
-        relu = y is not None
-        return self._call("affine_gradient_sums", results, *operands, workspace=x.shape, relu=relu)
-
-    def affine_gradient_rows(
-        self,
-        dy: Any,
-        y: Any,
-        x: Any,
-        mean: Any,
-        offset: Any,
-        slope: Any,
-        scale: Any,
-        count: Any,
-        *,
-        has_shortcut: bool,
-    ) -> Any:
-        """See `signatures`."""
-        rows = jax.ShapeDtypeStruct(x.shape, x.dtype)
-        # A result cannot be left out of a call: one that nobody wants has no rows.
-        unwanted = jax.ShapeDtypeStruct((0, x.shape[1]), x.dtype)
-        operands = (dy, dy if y is None else y, x, mean, offset, slope, scale, count)
-        results = [rows, rows if has_shortcut else unwanted]
-        relu = y is not None
-        found = self._call(
-            "affine_gradient_rows", results, *operands, relu=relu, has_shortcut=has_shortcut
-        )
-        return found if has_shortcut else found[:1]
-
-    def submanifold_map(
-        self, coords: Any, count: Any, *, kernel: int, tensor_stride: int, dilation: int
-    ) -> Any:
-        """See `signatures`."""
-        found = signatures.submanifold_map(
-            coords, count, kernel=kernel, tensor_stride=tensor_stride, dilation=dilation
-        )
-        return self._call(
-            "submanifold_map",
-            found,
-            coords,
-            count,
-            workspace=(coords.shape[0], kernel),
-            kernel=kernel,
-            tensor_stride=tensor_stride,
-            dilation=dilation,
-        )[0]
-
-    def plan(
-        self, coords: Any, count: Any, *, capacities: Sequence[int], first_kernel_5: bool
-    ) -> Any:
-        """See `signatures`."""
-        results = signatures.plan(
-            coords, count, capacities=capacities, first_kernel_5=first_kernel_5
-        )
-        return self._call(
-            "plan",
-            results,
-            coords,
-            count,
-            workspace=(len(capacities), int(first_kernel_5), *capacities),
-            levels=len(capacities),
-            first_kernel_5=first_kernel_5,
-        )
-
-
-def _identity(rows: int, count: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The map of a convolution of size 1, and its schedule, which needs no sorting."""
-    forward = identity_rows(rows, count)
-    valid = jnp.clip(count, 0, rows).astype(jnp.int32)
-    order = jnp.arange(rows, dtype=jnp.int32)
-    masks = (order[::32] < valid).astype(jnp.int32)[:, None]
-    return forward, (order, masks, forward, valid[None])
 
 
 def _load() -> ModuleType:

@@ -155,27 +155,34 @@ def multiply_rows(
 ) -> jax.Array:
     """A dense product; see `signatures`."""
     del precision
-    return _product(_clean(x, count), w, 1, 1 if transposed else 0).astype(x.dtype)
+    return product(clean(x, count), w, 1, 1 if transposed else 0).astype(x.dtype)
 
 
 def multiply_rows_dw(x: jax.Array, dy: jax.Array, count: jax.Array, *, precision: str) -> jax.Array:
     """A dense product; see `signatures`."""
     del precision
-    return _product(_clean(x, count), _clean(dy, count), 0, 0)
+    return product(clean(x, count), clean(dy, count), 0, 0)
 
 
-def _clean(x: jax.Array, count: jax.Array) -> jax.Array:
+def clean(x: jax.Array, count: jax.Array) -> jax.Array:
+    """Zeros past the first `count` rows."""
     return jnp.where(_valid_rows(x, count), x, jnp.zeros((), x.dtype))
 
 
-def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int) -> jax.Array:
+def product(
+    a: jax.Array,
+    b: jax.Array,
+    a_axis: int,
+    b_axis: int,
+    precision: lax.Precision = lax.Precision.HIGHEST,
+) -> jax.Array:
     """The matrices' float32 product over one axis of each."""
     return lax.dot_general(
         a,
         b,
         (((a_axis,), (b_axis,)), ((), ())),
         preferred_element_type=jnp.float32,
-        precision=lax.Precision.HIGHEST,
+        precision=precision,
     )
 
 

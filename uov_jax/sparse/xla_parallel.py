@@ -86,13 +86,13 @@ def multiply_rows(
 ) -> jax.Array:
     """A dense product; see `signatures`."""
     dtype = x.dtype
-    x, w = factors(_valid(x, count), w, precision)
+    x, w = factors(xla.clean(x, count), w, precision)
     return _product(x, w, 1, 1 if transposed else 0, precision).astype(dtype)
 
 
 def multiply_rows_dw(x: jax.Array, dy: jax.Array, count: jax.Array, *, precision: str) -> jax.Array:
     """A dense product; see `signatures`."""
-    x, dy = factors(_valid(x, count), _valid(dy, count), precision)
+    x, dy = factors(xla.clean(x, count), xla.clean(dy, count), precision)
     return _product(x, dy, 0, 0, precision)
 
 
@@ -116,18 +116,7 @@ def lax_precision(precision: str, dtype: jnp.dtype) -> lax.Precision:
 
 def _product(a: jax.Array, b: jax.Array, a_axis: int, b_axis: int, precision: str) -> jax.Array:
     """The matrices' float32 product over one axis of each."""
-    return lax.dot_general(
-        a,
-        b,
-        (((a_axis,), (b_axis,)), ((), ())),
-        precision=lax_precision(precision, a.dtype),
-        preferred_element_type=jnp.float32,
-    )
-
-
-def _valid(x: jax.Array, count: jax.Array) -> jax.Array:
-    valid = jnp.arange(x.shape[0], dtype=jnp.int32) < count
-    return jnp.where(valid[:, None], x, jnp.zeros((), x.dtype))
+    return xla.product(a, b, a_axis, b_axis, lax_precision(precision, a.dtype))
 
 
 def _with_zero_row(x: jax.Array) -> jax.Array:

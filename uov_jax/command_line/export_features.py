@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from ml_collections import ConfigDict
 
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.run import find_best_checkpoint, read_record
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
@@ -94,7 +94,7 @@ def export(options: argparse.Namespace) -> None:
         flush=True,
     )
     written = points = 0
-    bar = tqdm.tqdm(total=len(rooms), unit="room", dynamic_ncols=True)
+    bar = Bar(total=len(rooms), unit="room", dynamic_ncols=True)
     with bar:
         for done in specialise_rooms(store, features, writer, adapt, rooms):
             written += done.written

@@ -50,7 +50,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="*",
         choices=FORMATS,
         default=[],
-        help="beside the store: ScanNet's raw release, its recordings, OpenScene's files",
+        help="beside the store: ScanNet's raw release, its recordings, OpenScene's files; clouds "
+        "without labels, as of a recording of one's own",
     )
     return parser.parse_args(arguments)
 

@@ -402,10 +402,9 @@ class _Run:
                 "the table is of these. Type the same command again to go on."
             )
             return
-        print("Wrote")
-        for path in result.written:
-            if path.suffix in (".txt", ".png", ".zip"):
-                print(f"  {path}")
+        shown = [path for path in result.written if path.suffix in (".txt", ".png", ".zip")]
+        folders = (self.directory / name for name in ("predictions", "pictures"))
+        print("\n  ".join(["Wrote", *map(str, [*shown, *filter(Path.is_dir, folders)])]))
         print(f"Next: look at {self.directory}", flush=True)
 
     def _write(self, finished: bool) -> list[Path]:

@@ -75,25 +75,79 @@ def test_what_is_forced_is_part_of_a_compiled_function(toy: list[str]) -> None:
     assert len(toy) == 1
 
 
-@pytest.mark.parametrize("op", ["gather_gemm", "multiply_rows", "moments", "affine"])
-def test_gradients_have_the_precision_of_their_product(op: str) -> None:
-    """They are traced after the block has ended."""
-    maps, count, one = sparse.NeighbourMap.submanifold(FORWARD), jnp.int32(3), jnp.ones(2)
+MAPS, COUNT, ONE = sparse.NeighbourMap.submanifold(FORWARD), jnp.int32(3), jnp.ones(2)
+INDEX = jnp.array([0, 2, 1], jnp.int32)
+# Of x [3, 2] and w [3, 2, 2], as many rows as x.
+PRODUCTS: dict[str, Any] = {
+    "gather_gemm": lambda x, w: sparse.gather_gemm(x, w, MAPS),
+    "multiply_rows": lambda x, w: sparse.multiply_rows(x, w[0], COUNT),
+    "moments": lambda x, w: sparse.gather_gemm_moments(x, w, MAPS, COUNT)[0],
+    "affine": lambda x, w: sparse.gather_gemm_affine(x, w, MAPS, ONE, ONE, ONE, None, COUNT, True),
+}
+ROWS: dict[str, Any] = {
+    "affine_rows": lambda x, w: sparse.affine_rows(x, w[0, 0], ONE, ONE, x, COUNT, True),
+    "unit_rows": lambda x, w: sparse.unit_rows(x + w[0, :1], COUNT),
+    "gather_rows": lambda x, w: sparse.gather_rows(x + w[0, :1], INDEX),
+    "scatter_add_rows": lambda x, w: sparse.scatter_add_rows(x + w[0, :1], INDEX, 3),
+    "gather_scatter_rows": lambda x, w: sparse.gather_scatter_rows(x + w[0, :1], INDEX, INDEX, 3),
+}
+# What traces the rules of a gradient when the block around the call has ended, and what does not.
+TRANSFORMATIONS: dict[str, Any] = {
+    "plain": lambda f: f,
+    "jit": jax.jit,
+    "checkpoint": jax.checkpoint,
+    "scan": lambda f: (
+        lambda x, w: jax.lax.scan(lambda rows, _: (f(rows, w), None), x, None, length=2)[0]
+    ),
+}
 
+
+def traced(function: Any, transformation: str) -> str:
+    """The jaxpr of the gradients, forward pass and all, of a function of x and w."""
+    transformed = TRANSFORMATIONS[transformation](function)
+    both = jax.value_and_grad(lambda x, w: jnp.sum(transformed(x, w)), argnums=(0, 1))
+    return str(jax.make_jaxpr(both)(jnp.asarray(X), jnp.asarray(W)))
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+@pytest.mark.parametrize("op", PRODUCTS)
+def test_products_and_gradients_have_the_precision_of_their_call(
+    op: str, transformation: str
+) -> None:
     def product(x: jax.Array, w: jax.Array) -> jax.Array:
         with sparse.use_precision("tf32"):
-            if op == "gather_gemm":
-                return sparse.gather_gemm(x, w, maps)
-            if op == "multiply_rows":
-                return sparse.multiply_rows(x, w[0], count)
-            if op == "moments":
-                return sum(map(jnp.sum, sparse.gather_gemm_moments(x, w, maps, count)))
-            return sparse.gather_gemm_affine(x, w, maps, one, one, one, None, count, True)
+            return PRODUCTS[op](x, w)
 
-    both = jax.grad(lambda x, w: jnp.sum(product(x, w)), argnums=(0, 1))
-    text = str(jax.make_jaxpr(both)(jnp.asarray(X), jnp.asarray(W)))
+    text = traced(product, transformation)
     assert text.count("'precision', 'tf32'") >= 2
     assert "'precision', 'float32'" not in text
+
+
+@pytest.mark.parametrize("transformation", TRANSFORMATIONS)
+@pytest.mark.parametrize("op", PRODUCTS | ROWS)
+def test_ops_and_gradients_run_on_the_backend_of_their_call(op: str, transformation: str) -> None:
+    def forced(x: jax.Array, w: jax.Array) -> jax.Array:
+        with sparse.use_backend("xla"):
+            return (PRODUCTS | ROWS)[op](x, w)
+
+    text = traced(forced, transformation)
+    assert text.count("forced=xla") >= 2
+    assert "forced=None" not in text
+
+
+def test_a_gradient_of_a_block_that_has_ended_is_that_of_its_backend(toy: list[str]) -> None:
+    """In numbers: the toy's product is twice what it should be, and so is its gradient."""
+
+    @jax.jit
+    def forced(x: jax.Array, w: jax.Array) -> jax.Array:
+        with sparse.use_backend("toy"):
+            return sparse.gather_gemm(x, w, MAPS)
+
+    def gradient(function: Any) -> Any:
+        return jax.jit(jax.grad(lambda x, w: jnp.sum(function(x, w))))(X, W)
+
+    np.testing.assert_array_equal(gradient(forced), 2 * gradient(convolve))
+    assert toy
 
 
 def test_the_platform_that_is_lowered_for_decides() -> None:

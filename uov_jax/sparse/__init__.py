@@ -15,6 +15,7 @@ from uov_jax.sparse.backends import (
     use_precision,
 )
 from uov_jax.sparse.engine import keep_freed_memory
+from uov_jax.sparse.gradients import with_gradient
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
     affine_gradient_sums,
@@ -102,4 +103,5 @@ __all__ = [
     "use_kernels",
     "use_precision",
     "voxelize",
+    "with_gradient",
 ]

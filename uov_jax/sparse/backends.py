@@ -144,6 +144,26 @@ def forced_backend() -> str | None:
     return name
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `use_backend` and `use_precision` gave, to be given again: static in transformations."""
+
+    forced: str | None
+    precision: str
+
+    @classmethod
+    def current(cls) -> Settings:
+        """Those in force."""
+        return cls(forced_backend(), current_precision())
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """For the ops that run inside the block."""
+        with _forced(self.forced), _precision(self.precision):
+            yield
+
+
 def chosen_backend(platform: str, forced: str | None) -> tuple[str, tuple[Any, ...]]:
     """The backend of what is lowered for a platform: its name and its functions.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import pytest
 from uov_jax import sparse
 from uov_jax.sparse import dispatch, reference, signatures, xla
 from uov_jax.sparse.backends import Backend, registered
+from uov_jax.sparse.cuda import Cuda
 
 FORWARD = np.array([[-1, 0, 1], [0, 1, 2], [1, 2, -1]], np.int32)
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -183,7 +185,8 @@ def test_a_schedule_is_for_its_backend_alone(monkeypatch: pytest.MonkeyPatch) ->
     functions = SimpleNamespace(
         schedule=schedule, schedule_shapes=lambda shape: (shape[1:],), gather_gemm=gather_gemm
     )
-    monkeypatch.setattr(backends, "_BACKENDS", registered())
+    without = {name: each for name, each in registered().items() if name != "cuda"}
+    monkeypatch.setattr(backends, "_BACKENDS", without)
     sparse.register_backend("scheduling", Backend(lambda _: (functions, xla), lambda: "available"))
     maps = sparse.NeighbourMap.submanifold(jnp.asarray(FORWARD))
     assert maps.scheduled() == maps
@@ -200,6 +203,122 @@ def test_a_schedule_is_for_its_backend_alone(monkeypatch: pytest.MonkeyPatch) ->
     with sparse.use_backend("xla"):
         y = sparse.gather_gemm(jnp.asarray(X), jnp.asarray(W), scheduled)
     np.testing.assert_array_equal(y, reference.gather_gemm(X, W, FORWARD))
+
+
+class MadeUpKernels(ModuleType):
+    """A module of CUDA handlers that are never called; `fault` may be made to fail or to find."""
+
+    def __init__(self) -> None:
+        super().__init__("made_up_kernels")
+        self.asked: list[int] = []
+        self.found = [0, 0, 0, 0]
+        self.error: Exception | None = None
+
+    def handlers(self) -> dict[str, Any]:
+        return {}
+
+    def workspace_bytes(self, op: str, sizes: list[int]) -> int:
+        return 256
+
+    def built_for(self) -> str:
+        return "sm_90, made up"
+
+    def fault(self, device: int) -> list[int]:
+        if self.error is not None:
+            raise self.error
+        self.asked.append(device)
+        return self.found
+
+    def clear_fault(self, device: int) -> None:
+        self.found = [0, 0, 0, 0]
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> MadeUpKernels:
+    """The backend `cuda` of made-up kernels, on a machine without a GPU."""
+    module = MadeUpKernels()
+    functions = Cuda(lambda: module, "CUDA")
+    monkeypatch.setattr(backends, "_BACKENDS", registered())
+    sparse.register_backend("cuda", Backend(lambda _: (functions,), functions.status, ("cuda",)))
+    return module
+
+
+def two_layers(x: jax.Array, w: jax.Array, forward: jax.Array) -> jax.Array:
+    maps = sparse.NeighbourMap.submanifold(forward).scheduled()
+    y = sparse.gather_gemm(x, w, maps)
+    return jnp.sum(sparse.gather_gemm(y, w, maps) ** 2)
+
+
+def test_a_map_is_scheduled_once_for_a_gpu_that_is_not_here(kernels: MadeUpKernels) -> None:
+    """Not once a product: by the platform alone, no backend being forced."""
+    del kernels
+    step = jax.jit(jax.grad(two_layers, argnums=(0, 1)))
+    names = [f"uov_cuda_{op}" for op in ("schedule", "gather_gemm", "gather_gemm_dw")]
+    checks = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
+    arguments = jnp.asarray(X), jnp.asarray(W), jnp.asarray(FORWARD)
+    there = jax.export.export(step, platforms=["cuda"], disabled_checks=checks)(*arguments)
+    calls = re.findall(r"custom_call @uov_cuda_(\w+)", there.mlir_module())
+    assert calls.count("schedule") == 1
+    assert calls.count("gather_gemm") >= 3
+    assert calls.count("gather_gemm_dw") == 2
+
+
+def test_a_schedule_for_elsewhere_is_no_work_here(kernels: MadeUpKernels) -> None:
+    """The program of this platform is the same, whether or not kernels of another are there."""
+    arguments = jnp.asarray(X), jnp.asarray(W), jnp.asarray(FORWARD)
+
+    def compiled() -> list[str]:
+        step = jax.jit(lambda *of: jax.grad(two_layers, argnums=(0, 1))(*of))
+        text = step.lower(*arguments).compile().as_text()
+        return sorted(re.findall(r" = \S+ ([\w-]+)\(", text))
+
+    with_kernels = compiled()
+    kernels.error = RuntimeError("no longer")
+    backends._BACKENDS.pop("cuda")
+    assert with_kernels == compiled()
+
+
+def test_a_forced_backend_of_another_platform_is_one_clear_error(kernels: MadeUpKernels) -> None:
+    del kernels
+    with (
+        sparse.use_backend("cuda"),
+        pytest.raises(ValueError, match="'cuda' is forced, which runs on cuda; .* lowered for cpu"),
+    ):
+        sparse.gather_rows(jnp.asarray(X), INDEX)
+
+
+def test_kernels_that_cannot_run_are_no_backend(
+    kernels: MadeUpKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is asked; and what cannot run for want of a GPU says so."""
+    assert sparse.backends()["cuda"] == (
+        "available (built for sm_90, made up; no such device here: to be lowered for alone)"
+    )
+    kernels.error = RuntimeError("memory for faults: driver version is insufficient")
+    functions = Cuda(lambda: kernels, "CUDA")
+    monkeypatch.setattr(functions, "_devices", lambda: [0])
+    sparse.register_backend("cuda", Backend(lambda _: (functions,), functions.status, ("cuda",)))
+    for _ in range(2):
+        assert sparse.backends()["cuda"] == (
+            "the kernels of uov_jax._engine_cuda cannot run here: "
+            "memory for faults: driver version is insufficient"
+        )
+
+
+def test_faults_are_asked_for_wherever_kernels_ran(
+    kernels: MadeUpKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the default platform is; and not of kernels that nobody asked for."""
+    functions = backends._BACKENDS["cuda"].functions("cuda")[0]
+    monkeypatch.setattr(functions, "_devices", lambda: [0, 1])
+    kernels.found = [1, 9, 3, 0]
+    sparse.raise_fault()
+    assert not kernels.asked
+    functions.module()
+    assert kernels.asked == [0, 1]  # their memory is made
+    with pytest.raises(sparse.FaultError, match="a map entry is 9, but the input has 3 rows"):
+        sparse.raise_fault()
+    sparse.raise_fault()
 
 
 def test_every_backend_has_every_op() -> None:

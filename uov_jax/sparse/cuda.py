@@ -58,23 +58,34 @@ class Cuda(Handlers):
 
         Raises:
             ImportError: it is not built.
+            RuntimeError: it cannot run here.
 
         """
         module = self._load()
         if not self._registered:
+            # Memory for faults is made when it is first asked for: not while XLA records.
+            for device in self._devices():
+                module.fault(device)
             for name, handler in module.handlers().items():
                 jax.ffi.register_ffi_target(name, handler, platform=self._platform)
             self._registered = True
-            if self._platform == "CUDA" and jax.default_backend() == "gpu":
-                # Memory for faults is made when it is first asked for: not while XLA records.
-                for device in jax.local_devices():
-                    module.fault(device.local_hardware_id or 0)
         return module
+
+    def _devices(self) -> list[int]:
+        """Its devices of this process, by their numbers; none where JAX has none of the kind."""
+        try:
+            devices = jax.local_devices(backend=self._platform.lower())
+        except RuntimeError:
+            return []
+        return sorted({device.local_hardware_id or 0 for device in devices})
 
     def status(self) -> str:
         """Whether the module is there and what it was built for, or why it is not."""
         try:
-            return f"{AVAILABLE} (built for {self.module().built_for()})"
+            where = "" if self._devices() else "; no such device here: to be lowered for alone"
+            return f"{AVAILABLE} (built for {self.module().built_for()}{where})"
+        except RuntimeError as error:
+            return f"the kernels of uov_jax._engine_cuda cannot run here: {error}"
         except ImportError as error:
             reason = WHY_NOT_BUILT.read_text().strip() if WHY_NOT_BUILT.is_file() else str(error)
             return (
@@ -105,15 +116,19 @@ class Cuda(Handlers):
     def fault(self) -> str | None:
         """What kernels found wrong first since this was asked last, on any device of this process.
 
+        Nothing, where none has been asked to run.
+
         Ask when results have arrived: kernels that still run are not waited for.
         """
+        if not self._registered:
+            return None
         module = self.module()
         first = None
-        for device in jax.local_devices():
-            kind, a, b, _ = module.fault(device.local_hardware_id or 0)
+        for device in self._devices():
+            kind, a, b, _ = module.fault(device)
             if kind:
                 first = first or _FAULTS[kind].format(a=a, b=b)
-                module.clear_fault(device.local_hardware_id or 0)
+                module.clear_fault(device)
         return first
 
     @staticmethod

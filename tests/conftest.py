@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -53,6 +55,15 @@ def real_nuscenes() -> Path:
 def real_semantickitti() -> Path:
     """Root of one real SemanticKITTI scan."""
     return real_root("semantickitti")
+
+
+@pytest.fixture(autouse=True)
+def no_fault_of_another_test() -> Iterator[None]:
+    """What the emulation's kernels were given in one test is no fault of the next."""
+    yield
+    emulated = sys.modules.get("_engine_cuda_emulated")
+    if emulated is not None:
+        emulated.clear_fault(0)
 
 
 @pytest.fixture(scope="session")

@@ -509,6 +509,64 @@ def test_workspaces_are_known_without_a_device(engine):
         assert sizes("gather_gemm_dw", [*shape, 2_000_000, 4, 1]) <= 110e6
 
 
+@pytest.mark.parametrize("op", ["gather", "gradient"])
+def test_each_line_of_the_table_of_tiles_is_reached(engine, op):
+    """At its own bounds, and not one below any of them."""
+    lines = getattr(engine, f"{op}_choices")()
+    chosen = getattr(engine, f"chosen_{op}_tile")
+    assert {line[0] for line in lines} == {0, 1, 2}
+
+    def reached(precision: int, sizes: list[int]) -> int:
+        for number, (of, *bounds, _) in enumerate(lines):
+            if of == precision and all(a <= b for a, b in zip(bounds, sizes, strict=True)):
+                return number
+        return -1
+
+    for number, (precision, *bounds, tile) in enumerate(lines):
+        assert reached(precision, bounds) == number
+        assert chosen(precision, *bounds) == tile
+        for i in range(len(bounds)):
+            below = [bound - (i == j) for j, bound in enumerate(bounds)]
+            other = reached(precision, below)
+            assert other != number
+            assert chosen(precision, *below) == (lines[other][-1] if other >= 0 else 0)
+
+
+def test_the_table_gives_the_tiles_that_its_model_asks_for(engine):
+    """Of real levels: as wide as the result, high where there are rows for every processor."""
+    gather, gradient = engine.chosen_gather_tile, engine.chosen_gradient_tile
+    for precision in (TF32, 2):
+        for rows, channels, tile in (
+            (120_000, 32, 1),
+            (120_000, 64, 2),
+            (120_000, 96, 3),
+            (120_000, 128, 4),
+            (10_000, 256, 4),
+            (10_000, 160, 3),
+            (10_000, 128, 0),
+            (1_000, 256, 0),
+        ):
+            assert gather(precision, 900, rows, channels, channels) == tile
+        for rows, channels, tile in ((120_000, 32, 0), (120_000, 96, 1), (120_000, 128, 2)):
+            assert gradient(precision, 900, rows, channels, channels) == tile
+        assert gradient(precision, 900, 4_000, 128, 128) == 0
+    for rows, channels, tile in ((120_000, 32, 1), (120_000, 96, 1), (120_000, 128, 2)):
+        assert gather(0, 900, rows, channels, channels) == tile
+    # Architectures before the table's have the smallest tile.
+    assert gather(TF32, 750, 120_000, 128, 128) == 0
+
+
+def test_sizes_are_bounded_before_they_are_narrowed(engine):
+    kind = Kind(jnp.float32, TF32)
+    x, w = jnp.zeros((4, 2)), jnp.zeros((4097, 2, 2))
+    with pytest.raises(Exception, match="at most 4096 kernel offsets"):
+        gather_gemm(engine, kind, x, w, np.full((4097, 4), -1, np.int32), NO_SCHEDULE)
+    with pytest.raises(Exception, match=r"must be at most 2\^31 - 1"):
+        gather_gemm(
+            engine, kind, jnp.zeros((2**31, 0)), w[:1, :0], np.zeros((1, 4), np.int32), NO_SCHEDULE
+        )
+
+
 def test_wrong_arguments_are_refused(engine):
     kind = Kind(jnp.float32, 3)
     forward = np.zeros((1, 4), np.int32)

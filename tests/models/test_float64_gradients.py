@@ -11,6 +11,7 @@ import pytest
 import torch
 from flax import nnx
 
+from tests.cuda import emulation
 from tests.models.float64_oracle import Oracle
 from tests.models.reference import fixture_plan, padded, read_fixture, recipe_model, recipe_weights
 from uov_jax.losses import cosine_distance
@@ -70,7 +71,9 @@ def step(cloud: dict[str, Any], plan: Plan, patch: pytest.MonkeyPatch) -> tuple[
     return value, named, [np.asarray(gate) for gate in gates]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "xla"])
+@pytest.mark.parametrize(
+    "backend", ["cpu", "xla", pytest.param(emulation.register(), marks=pytest.mark.slow)]
+)
 def test_every_gradient_of_a_step_of_esg_is_that_of_float64(
     backend: str, cloud: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

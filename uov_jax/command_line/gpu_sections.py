@@ -147,22 +147,11 @@ def network(sizes: Sizes) -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     each.__name__: each for each in (products, rows, exercise, step, ceilings, ops, network)
 }
-EMULATION = "cuda-emulated"
-
-
-def emulate() -> None:
-    """Make the kernels for this CPU a backend."""
-    from uov_jax.sparse.backends import Backend, register_backend
-    from uov_jax.sparse.cuda import Cuda
-
-    emulated = Cuda(emulation, "cpu")
-    register_backend(EMULATION, Backend(lambda _: (emulated,), emulated.status))
 
 
 def emulation() -> ModuleType:
-    """The kernels for this CPU, built if need be: a test tool, which a checkout has."""
-    made: ModuleType = importlib.import_module("tests.cuda.emulation").engine()
-    return made
+    """What builds the kernels for this CPU, if need be: a test tool, which a checkout has."""
+    return importlib.import_module("tests.cuda.emulation")
 
 
 def kernels() -> ModuleType:
@@ -170,7 +159,8 @@ def kernels() -> ModuleType:
     from uov_jax.sparse.backends import current_backend
     from uov_jax.sparse.cuda import CUDA
 
-    return emulation() if current_backend() == EMULATION else CUDA.module()
+    made: ModuleType = CUDA.module() if current_backend() == "cuda" else emulation().engine()
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,14 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--emulate", action="store_true")
     options = parser.parse_args(arguments)
     if options.section == "emulate":
-        emulation()
+        emulation().engine()
         return 0
-    if options.emulate:
-        emulate()
     from uov_jax import sparse
 
+    backend = emulation().register() if options.emulate else "cuda"
     sizes = EMULATED if options.emulate else CARD
-    with sparse.use_backend(EMULATION if options.emulate else "cuda"):
+    with sparse.use_backend(backend):
         sparse.raise_fault()  # makes the memory that kernels report to, before XLA records any
         for row in SECTIONS[options.section](sizes):
             print(row.line(), flush=True)

@@ -55,6 +55,7 @@ from uov_jax.sparse.plan import (
 )
 from uov_jax.sparse.sampling import farthest_points
 from uov_jax.sparse.state import moving_average
+from uov_jax.sparse.voxels import VoxelRows, voxelize_in_jit
 
 __all__ = [
     "PRECISIONS",
@@ -65,6 +66,7 @@ __all__ = [
     "NeighbourMap",
     "Plan",
     "PlanSpec",
+    "VoxelRows",
     "Voxels",
     "affine_gradient_rows",
     "affine_gradient_sums",
@@ -103,5 +105,6 @@ __all__ = [
     "use_kernels",
     "use_precision",
     "voxelize",
+    "voxelize_in_jit",
     "with_gradient",
 ]

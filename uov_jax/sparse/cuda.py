@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uov_jax.sparse import signatures
 from uov_jax.sparse.engine import AVAILABLE
@@ -180,6 +181,22 @@ class Cuda(Handlers):
             mirrored=mirrored,
             precision=how,
         )
+
+    def voxelize(
+        self,
+        points: Any,
+        count: Any,
+        *,
+        voxel_size: tuple[float, float, float],
+        cylindrical: bool,
+    ) -> Any:
+        """See `signatures`."""
+        results = signatures.voxelize(points, count, voxel_size=voxel_size, cylindrical=cylindrical)
+        sizes = dict(zip(("size_x", "size_y", "size_z"), map(np.float32, voxel_size), strict=True))
+        workspace = points.shape[:1]
+        operands = (points, count)
+        how = {**sizes, "cylindrical": cylindrical}
+        return self.call("voxelize", results, *operands, workspace=workspace, **how)
 
     def gather_gemm_dw(
         self, x: Any, dy: Any, forward: Any, schedule: Any, *, precision: str

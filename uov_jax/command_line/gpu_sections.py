@@ -93,26 +93,36 @@ def products(sizes: Sizes) -> Iterator[Row]:
     yield from gpu_values.tiles(sizes.voxels, sizes.tiled, kernels())
     yield from gpu_values.products(sizes.voxels, sizes.channels)
     yield from gpu_values.products(sizes.few, (sizes.tiled[0], *ODD))
+    yield from gpu_values.other_maps(sizes.few, sizes.tiled[0])
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
     """Plans, moves of rows and norms."""
+    import jax.numpy as jnp
+
     from uov_jax.command_line import gpu_values
 
     yield from gpu_values.plans(sizes.voxels)
+    yield from gpu_values.dilated_maps(sizes.voxels)
     for channels in (96, 5):
-        yield from gpu_values.row_ops(sizes.voxels, channels)
+        for dtype in (jnp.float32, jnp.bfloat16):
+            yield from gpu_values.row_ops(sizes.voxels, channels, dtype)
 
 
 def exercise(sizes: Sizes) -> Iterator[Row]:
     """Every op once, small: a sanitizer watches."""
+    import jax.numpy as jnp
+
     from uov_jax.command_line import gpu_values
 
     del sizes
     yield from gpu_values.tiles(600, ((64, 64),), kernels())
     yield from gpu_values.products(600, ((3, 17),))
+    yield from gpu_values.other_maps(600, (3, 17))
     yield from gpu_values.plans(600)
-    yield from gpu_values.row_ops(600, 33)
+    yield from gpu_values.dilated_maps(600)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        yield from gpu_values.row_ops(600, 33, dtype)
 
 
 def step(sizes: Sizes) -> Iterator[Row]:

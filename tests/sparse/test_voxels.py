@@ -129,3 +129,9 @@ def test_wrong_arguments_are_refused():
         sparse.voxelize_in_jit(jnp.zeros((4, 4)), count, CUBES, False)
     with pytest.raises(ValueError, match=r"count must be int32 \[\], not float32"):
         sparse.voxelize_in_jit(points, jnp.float32(4), CUBES, False)
+
+
+def test_no_room_for_points_is_no_voxels(backend):
+    found = voxelized(np.zeros((0, 3), np.float32), 0, CUBES, False)
+    assert found.number == 0
+    assert [array.shape for array in found] == [(0, 4), (0,), (0,), ()]

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uov_jax.sparse import signatures
 from uov_jax.sparse.engine import AVAILABLE
@@ -33,6 +34,12 @@ _FAULTS = {
     7: "count is {a}, expected 0 to {b}",
 }
 _PRECISION = {"float32": 0, "tf32": 1, "bfloat16": 2}
+
+
+def _product_sizes(x: Any, w: Any, forward: Any, precision: str) -> tuple[int, ...]:
+    """What the workspace of a product depends on."""
+    rows, how = forward.shape[1], _PRECISION[precision]
+    return (*w.shape, rows, x.dtype.itemsize, how)
 
 
 class Cuda(Handlers):
@@ -166,6 +173,51 @@ class Cuda(Handlers):
             precision=how,
         )
 
+    def gather_gemm_affine(
+        self,
+        x: Any,
+        w: Any,
+        forward: Any,
+        schedule: Any,
+        mean: Any,
+        scale: Any,
+        bias: Any,
+        shortcut: Any,
+        count: Any,
+        *,
+        relu: bool,
+        precision: str,
+    ) -> Any:
+        """While the sums are in registers; they are rounded once."""
+        y = jax.ShapeDtypeStruct((forward.shape[1], w.shape[2]), x.dtype)
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        given = shortcut is not None
+        return self.call(
+            "gather_gemm_affine",
+            y,
+            *(x, w, forward, order, masks, mean, scale, bias, shortcut if given else x, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            has_shortcut=given,
+            relu=relu,
+            precision=_PRECISION[precision],
+        )
+
+    def gather_gemm_moments(
+        self, x: Any, w: Any, forward: Any, schedule: Any, count: Any, *, precision: str
+    ) -> Any:
+        """While the sums are in registers."""
+        results = signatures.gather_gemm_moments(
+            x, w, forward, schedule, count, precision=precision
+        )
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        return self.call(
+            "gather_gemm_moments",
+            results,
+            *(x, w, forward, order, masks, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            precision=_PRECISION[precision],
+        )
+
     def gather_gemm_dw(
         self, x: Any, dy: Any, forward: Any, schedule: Any, *, precision: str
     ) -> Any:
@@ -183,6 +235,34 @@ class Cuda(Handlers):
             pair_counts,
             workspace=(*dw.shape, dy.shape[0], x.dtype.itemsize, how),
             precision=how,
+        )
+
+    def voxelize(
+        self, points: Any, *, voxel_size: tuple[float, float, float], cylindrical: bool
+    ) -> Any:
+        """`sparse.voxelize` of points that are on the device already; `signatures` has no such op.
+
+        Args:
+            points: float32 [N, 3].
+            voxel_size: as there.
+            cylindrical: as there.
+
+        Returns:
+            int32 arrays: coordinates [N, 3] and first points [N] of the voxels, -1 past the last
+            of them, the voxel of every point [N], and how many there are []. A point that is not
+            finite or out of range is a fault, and then there are INT32_MAX.
+
+        """
+        rows = points.shape[0]
+        shapes = ((rows, 3), (rows,), (rows,), ())
+        sizes = dict(zip(("size_x", "size_y", "size_z"), map(np.float32, voxel_size), strict=True))
+        return self.call(
+            "voxelize",
+            [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes],
+            points,
+            workspace=(rows,),
+            **sizes,
+            cylindrical=cylindrical,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 import zipfile
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import LATER_FIELDS, find_checkpoint
 from uov_jax.config import PATHS, flat_fields
+from uov_jax.contents import parse_json, parse_npz
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores
 from uov_jax.files import UnreadableFileError, read_bytes, replacing
@@ -92,12 +92,11 @@ class EvaluationProgress:
         if not self.path.is_file():
             return 0
         try:
-            with np.load(io.BytesIO(read_bytes(self.path)), allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
-            identity, done = json.loads(str(content.pop("identity"))), int(content.pop("done"))
+            content = parse_npz(read_bytes(self.path))
+            identity, done = parse_json(str(content.pop("identity"))), int(content.pop("done"))
             self._check(identity)
             scores.labelled_sweeps = int(content.pop("labelled_sweeps"))
-            agreement = json.loads(str(content.pop("agreement")))
+            agreement = parse_json(str(content.pop("agreement")))
             scores.agreement = {name: tuple(counts) for name, counts in agreement.items()}
             for column, counts in content.items():
                 name = column.removeprefix(COUNTS)

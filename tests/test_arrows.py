@@ -25,6 +25,7 @@ ROWS = (
     (
         "config",
         "compilation",
+        "contents",
         "files",
         "job_array",
         "pickled",

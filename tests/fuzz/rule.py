@@ -6,13 +6,14 @@ end, and does not crash, is for the fuzzer to see.)
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import tempfile
 import tracemalloc
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from uov_jax.errors import UserError
@@ -24,6 +25,19 @@ MARK = b"\0--\0"
 
 class MemoryRuleError(Exception):
     """A reader took too much memory."""
+
+
+@contextlib.contextmanager
+def frugal(most: int, what: str = "this") -> Iterator[None]:
+    """MemoryRuleError where a block takes more bytes than these, touched or not, and given back."""
+    tracemalloc.start()
+    try:
+        yield
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        if peak > most:
+            raise MemoryRuleError(f"{what}: {peak:,} bytes, expected at most {most:,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +103,12 @@ class Reader:
 
         """
         self.place(form, content, folder)
-        tracemalloc.start()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), frugal(MOST_MEMORY, self.name):
+            warnings.simplefilter("ignore")
+            try:
                 self.read(folder)
-        except UserError:
-            return False
-        finally:
-            _, peak = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            if peak > MOST_MEMORY:
-                raise MemoryRuleError(f"{self.name}: {peak:,} bytes for {len(content):,}")
+            except UserError:
+                return False
         return True
 
 

@@ -7,13 +7,14 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.fuzz.rule import frugal
-from uov_jax.contents import parse_facts, parse_json, parse_npy, parse_npz, unzip
+from uov_jax.contents import map_npy, parse_facts, parse_json, parse_npy, parse_npz, unzip
 from uov_jax.files import DAMAGE
 
 MEGABYTES = 2**20
@@ -52,10 +53,13 @@ def zipped(**files: bytes) -> bytes:
     ],
     ids=str,
 )
-def test_arrays_come_back(array: np.ndarray) -> None:
-    found = parse_npy(npy(array))
-    assert found.dtype == array.dtype
-    np.testing.assert_array_equal(found, array)
+def test_arrays_come_back(tmp_path: Path, array: np.ndarray) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(npy(array))
+    for found in (parse_npy(npy(array)), map_npy(path)):
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+    assert not array.size or not map_npy(path).flags.writeable
     (again,) = parse_npz(zipped(**{"a.npy": npy(array)})).values()
     assert again.shape == array.shape
     assert again.flags.writeable  # as np.load gives them
@@ -76,12 +80,17 @@ def test_arrays_come_back(array: np.ndarray) -> None:
         npy_that_claims("{'descr': '|u1', 'fortran_order': False, 'shape': (0, 2**62), }"),
         npy_that_claims("{'descr': '|u1', 'fortran_order': False, 'shape': " + "(" * 90),
         b"\x93NUMPY\x03" + npy(np.arange(3))[7:],
+        b"\x93NUMPY\x02\0" + (2**30).to_bytes(4, "little") + bytes(100),
         zipped(**{"a.npy": npy(np.arange(3))}),
     ],
 )
-def test_what_is_no_array_is_damage(content: bytes) -> None:
-    with frugal(MEGABYTES), pytest.raises(DAMAGE):
-        parse_npy(content)
+def test_what_is_no_array_is_damage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with frugal(MEGABYTES):
+        with pytest.raises(DAMAGE):
+            parse_npy(content)
+        with pytest.raises(DAMAGE):
+            map_npy(tmp_path / "a.npy")
 
 
 def test_an_archive_gives_what_is_wanted_and_no_more_than_that() -> None:

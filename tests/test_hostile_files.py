@@ -234,6 +234,20 @@ def test_a_checkpoint_whose_archive_is_damaged(tmp_path: Path) -> None:
     refused(lambda: load_state_dict_file(path), "a damaged zip archive")
 
 
+@pytest.mark.parametrize("name", ["dumps", "labels", "pickles", "checkpoints"])
+def test_archives_of_several_disks(tmp_path: Path, name: str) -> None:
+    """Of which Python's zipfile does not even say whether they are archives."""
+    readers = [reader for reader in TARGETS[name].readers if reader.zipped]
+    assert readers
+    for reader in readers:
+        content = reader.seed("file")
+        locator = b"PK\x06\x07" + struct.pack("<IQI", 0, 0, 2)
+        content = content[:-22] + locator + content[-22:]
+        with pytest.raises(zipfile.BadZipFile):
+            zipfile.is_zipfile(io.BytesIO(content))
+        assert not reader.judge("file", content, tmp_path)
+
+
 # Rooms and their features.
 
 

@@ -11,8 +11,10 @@ import dataclasses
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -50,6 +52,32 @@ def parse_facts(facts: type[Facts], content: Any) -> Facts:
         raise ValueError(str(error)) from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _NpyHeader:
+    """What a .npy file says of its array, which the file has room for."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran_order: bool
+    start: int
+
+    @classmethod
+    def of(cls, content: bytes, size: int) -> _NpyHeader:
+        """That of a file of `size` bytes which begins with these."""
+        file = io.BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise ValueError(f"a .npy file of the version {version}")
+        shape, fortran_order, dtype = _HEADERS[version](file)
+        room = size - file.tell()
+        # Objects are pickles: numpy refuses to make them of bytes, and so does this.
+        if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
+            raise ValueError(f"an array {dtype} {list(shape)}, expected numbers or texts")
+        if math.prod(shape) * dtype.itemsize > room:
+            raise ValueError(f"cut off: {room} bytes for an array {dtype} {list(shape)}")
+        return cls(dtype, shape, fortran_order, file.tell())
+
+
 def parse_npy(content: bytes | bytearray) -> np.ndarray:
     """The array of a .npy file, over its very bytes: of a bytearray it can be written to.
 
@@ -57,24 +85,33 @@ def parse_npy(content: bytes | bytearray) -> np.ndarray:
         ValueError, or another of DAMAGE: it is no such file, cut off, or an array of objects.
 
     """
-    file = io.BytesIO(bytes(content[:_LONGEST_HEADER]))
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"a .npy file of the version {version}")
-    shape, fortran_order, dtype = _HEADERS[version](file)
-    start = file.tell()
-    count = math.prod(shape)
-    # Objects are pickles: numpy refuses to make them of bytes, and so does this.
-    if dtype.hasobject or min(shape, default=0) < 0:
-        raise ValueError(f"an array {dtype} {list(shape)}, expected numbers or texts")
-    if count * dtype.itemsize > len(content) - start:
-        raise ValueError(
-            f"cut off: {len(content) - start} bytes for an array {dtype} {list(shape)}"
-        )
+    header = _NpyHeader.of(bytes(content[:_LONGEST_HEADER]), len(content))
+    shape, count = header.shape, math.prod(header.shape)
     if count == 0:
-        return np.zeros(shape, dtype)
-    numbers = np.frombuffer(content, dtype, count, start)
-    return numbers.reshape(shape[::-1]).T if fortran_order else numbers.reshape(shape)
+        return np.zeros(shape, header.dtype)
+    numbers = np.frombuffer(content, header.dtype, count, header.start)
+    return numbers.reshape(shape[::-1]).T if header.fortran_order else numbers.reshape(shape)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory and read-only; errors as `parse_npy`.
+
+    Numpy's own function also opens zip archives, and reads headers of any length.
+    """
+    with path.open("rb") as file:
+        header = _NpyHeader.of(file.read(_LONGEST_HEADER), os.fstat(file.fileno()).st_size)
+    if math.prod(header.shape) == 0:  # which cannot be mapped
+        return np.zeros(header.shape, header.dtype)
+    order = "F" if header.fortran_order else "C"
+    return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
+
+
+def is_zip(source: bytes | Path) -> bool:
+    """Whether a content, or a file, ends as zip archives do; it may be damaged."""
+    try:
+        return zipfile.is_zipfile(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except zipfile.BadZipFile:  # It ends as one of several disks.
+        return True
 
 
 def unzip(archive: zipfile.ZipFile, name: str, most: int = MOST_UNPACKED) -> bytearray:

@@ -27,7 +27,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from uov_jax.contents import unzip
+from uov_jax.contents import is_zip, unzip
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, read_bytes
 
@@ -95,7 +95,7 @@ def read_pickled(path: Path) -> Pickled:
     """
     content = read_bytes(path)
     try:
-        if zipfile.is_zipfile(io.BytesIO(content)):
+        if is_zip(content):
             found = _read_zip(content)
         elif is_legacy_tar(content):
             found = _read_tar(content)

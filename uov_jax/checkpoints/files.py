@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from uov_jax.contents import parse_json, parse_npz
+from uov_jax.contents import is_zip, parse_json, parse_npz
 from uov_jax.errors import InputError, MissingFileError, MissingPackageError
 from uov_jax.files import DAMAGE, replacing
 from uov_jax.pickled import is_legacy_tar, is_pickled, read_pickled
@@ -113,7 +113,7 @@ def _reader(path: Path) -> Callable[[Path], StoredNetwork]:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(512)
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()

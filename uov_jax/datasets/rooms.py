@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from uov_jax.contents import parse_facts, parse_json, parse_npy
+from uov_jax.contents import map_npy, parse_facts, parse_json
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary
@@ -497,14 +497,9 @@ def map_array(
     if not path.is_file():
         raise MissingFileError(f"{path}: missing: {how_to_renew}")
     try:
-        # Not np.load, which opens zip archives too.
-        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-    except DAMAGE:
-        # An empty array cannot be mapped.
-        try:
-            array = parse_npy(read_bytes(path))
-        except DAMAGE as error:
-            raise RoomError(f"{path}: damaged ({error}): {how_to_renew}") from error
+        array = map_npy(path)
+    except DAMAGE as error:
+        raise RoomError(f"{path}: damaged ({error}): {how_to_renew}") from error
     fits = len(array.shape) == len(shape) and all(
         wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
     )

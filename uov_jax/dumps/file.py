@@ -19,17 +19,15 @@ channel, token, image size, number of runs and number of masks.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zstandard
 
-from uov_jax.contents import parse_json, parse_npz
+from uov_jax.contents import is_zip, parse_json, parse_npz
 from uov_jax.dumps.mask_runs import MaskRuns
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
@@ -258,7 +256,7 @@ def read_dump(
     if not path.is_file():
         raise MissingFileError(f"{path}: no such teacher dump")
     content = read_bytes(path)
-    if not zipfile.is_zipfile(io.BytesIO(content)):
+    if not is_zip(content):
         raise DumpError(
             f"{path}: corrupt or truncated teacher dump: {len(content)} bytes without "
             "the directory that ends every complete file"

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from uov_jax.contents import MALFORMED, parse_json, parse_npz
+from uov_jax.contents import MALFORMED, map_npy, parse_json, parse_npz
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import DAMAGE, read_bytes, write_atomically, write_npz
@@ -128,9 +128,7 @@ def read_features(path: Path, embedding_size: int, resize: Resize = "bilinear") 
     """
     try:
         if path.suffix == ".npy":
-            # Not np.load, which opens zip archives too.
-            grid = np.lib.format.open_memmap(path, mode="r")
-            return _grid(path, grid, embedding_size, resize)
+            return _grid(path, map_npy(path), embedding_size, resize)
         stored = parse_npz(read_bytes(path))
         masks, embeddings = stored["masks"], stored["embeddings"]
     except UserError:

@@ -14,16 +14,14 @@ superpoint number * 100 + raw label of its word, -1 for none. Those are written 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from uov_jax.contents import parse_json, parse_npy, parse_npz
+from uov_jax.contents import is_zip, parse_json, parse_npy, parse_npz
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR, NUSCENES_RIG, Keyframe, Rig
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
@@ -283,7 +281,7 @@ class PseudoLabelFolder:
     ) -> tuple[np.ndarray, np.ndarray]:
         """int32[N] superpoint of every point and int32[S] words, checked."""
         content = read_bytes(path)
-        if not zipfile.is_zipfile(io.BytesIO(content)):
+        if not is_zip(content):
             raise PseudoLabelError(
                 f"{path}: corrupt or truncated pseudo labels: {len(content)} bytes "
                 "without the directory that ends every complete file: delete it and make it again"

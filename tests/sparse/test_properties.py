@@ -37,6 +37,8 @@ LEVELS = 5
 SPEC = sparse.PlanSpec(ROWS, levels=LEVELS, first_kernel=5, fractions=(1.0,) * LEVELS)
 SCARCE = sparse.PlanSpec(ROWS, levels=LEVELS, first_kernel=5, fractions=(1.0, 0.5, 0.4, 0.2, 0.1))
 BEYOND = np.iinfo(np.int32).max
+# What a handler refuses: whichever JAX makes of it, at once or when results are waited for.
+REFUSED = (jax.errors.JaxRuntimeError, ValueError)
 # The emulation of a GPU runs its threads one after the other.
 EXAMPLES = {name: 10 if name.startswith("cuda") else 60 for name in BACKENDS}
 
@@ -185,7 +187,7 @@ def test_what_is_no_cloud_is_connected_to_nothing_inside_jit(backend: str) -> No
         with sparse.use_backend(backend):
             run = functools.partial(in_jit(SPEC), padded(coords), np.int32(len(coords)))
             if backend == "cpu":
-                with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+                with pytest.raises(REFUSED, match=message):
                     jax.block_until_ready(run())
                 return
             found = run()
@@ -467,9 +469,9 @@ def test_an_index_of_no_row_is_refused(index: np.ndarray, place: int, wrong: int
     few, many = jnp.ones((10, 7), jnp.float32), jnp.ones((ROWS, 7), jnp.float32)
     expected = rf"\[{place}\] is {wrong}, expected -1 or a row below 10"
     with sparse.use_backend("cpu"):
-        with pytest.raises(jax.errors.JaxRuntimeError, match=f"index{expected}"):
+        with pytest.raises(REFUSED, match=f"index{expected}"):
             jax.block_until_ready(sparse.gather_rows(few, jnp.asarray(index)))
-        with pytest.raises(jax.errors.JaxRuntimeError, match=f"target{expected}"):
+        with pytest.raises(REFUSED, match=f"target{expected}"):
             jax.block_until_ready(sparse.scatter_add_rows(many, jnp.asarray(index), 10))
 
 

@@ -15,7 +15,7 @@ import os
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -102,7 +102,7 @@ def map_npy(path: Path) -> np.ndarray:
         header = _NpyHeader.of(file.read(_LONGEST_HEADER), os.fstat(file.fileno()).st_size)
     if math.prod(header.shape) == 0:  # which cannot be mapped
         return np.zeros(header.shape, header.dtype)
-    order = "F" if header.fortran_order else "C"
+    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
     return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
 
 

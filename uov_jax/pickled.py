@@ -467,6 +467,16 @@ def _looking_at(
     return step
 
 
+# Steps that hash, and what of their part of the stack they do.
+_HASHED: dict[bytes, Callable[[list[Any]], list[Any]]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: list,
+    pickle.FROZENSET: list,
+}
+
+
 def _load_bytearray(unpickler: Any) -> None:
     (size,) = struct.unpack("<Q", unpickler.read(8))
     unpickler.append(bytearray(unpickler.read(size)))
@@ -475,16 +485,13 @@ def _load_bytearray(unpickler: Any) -> None:
 class _Unpickler(pickle._Unpickler):
     """An unpickler to which names mean what this module says they mean."""
 
-    dispatch = pickle._Unpickler.dispatch | {
-        code[0]: step
-        for code, step in {
-            pickle.SETITEM: _looking_at(pickle._Unpickler.load_setitem, lambda stack: stack[-2:-1]),
-            pickle.SETITEMS: _looking_at(pickle._Unpickler.load_setitems, lambda stack: stack[::2]),
-            pickle.DICT: _looking_at(pickle._Unpickler.load_dict, lambda stack: stack[::2]),
-            pickle.ADDITEMS: _looking_at(pickle._Unpickler.load_additems, list),
-            pickle.FROZENSET: _looking_at(pickle._Unpickler.load_frozenset, list),
-            pickle.BYTEARRAY8: _load_bytearray,
-        }.items()
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        **{
+            code[0]: _looking_at(pickle._Unpickler.dispatch[code[0]], keys)
+            for code, keys in _HASHED.items()
+        },
+        pickle.BYTEARRAY8[0]: _load_bytearray,
     }
 
     def __init__(self, file: io.BytesIO, load: Callable[[tuple[Any, ...]], Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import json
@@ -21,6 +22,7 @@ from tests.datasets.indoor_files import (
     ply_fields,
     pose_at,
     sens_bytes,
+    write_frames,
     write_lists,
     write_ply,
 )
@@ -29,13 +31,16 @@ from tests.tiny_dataset import random_masks, write_dataset
 from tests.tiny_rooms import write_rooms
 from uov_jax.checkpoints.files import load_state_dict_file
 from uov_jax.datasets import image_file
-from uov_jax.datasets.keyframe import Keyframe, Pose
+from uov_jax.datasets.extracted_frames import ExtractedFrames
+from uov_jax.datasets.frames import read_color, read_depth
+from uov_jax.datasets.keyframe import CameraView, Keyframe, Pose
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS, SEMANTICKITTI_COLUMNS, read_points
 from uov_jax.datasets.nuscenes import NuScenesLabelFormat, read_lidarseg
 from uov_jax.datasets.nuscenes_index import read_tables
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.openscene_rooms import read_openscene
 from uov_jax.datasets.ply_file import read_ply, vertex_colors, vertex_coords
+from uov_jax.datasets.recordings import Recordings
 from uov_jax.datasets.room_labels import RoomLabelFormat
 from uov_jax.datasets.rooms import RoomStore, read_scene_labels
 from uov_jax.datasets.s3dis_text import read_text_points
@@ -45,6 +50,7 @@ from uov_jax.datasets.sens_file import SensFile
 from uov_jax.datasets.splits import read_own_splits
 from uov_jax.dumps.file import TeacherDump, read_dump, write_dump
 from uov_jax.dumps.folder import DumpFolder, DumpManifest
+from uov_jax.dumps.reference import ReferenceDumpFolder
 from uov_jax.files import write_npz, write_text
 from uov_jax.fusion import openscene
 from uov_jax.fusion.features import FeatureFolder, FeatureManifest, FeatureWriter
@@ -101,6 +107,27 @@ def read_dumps(folder: Path) -> None:
     dumps = DumpFolder(folder, words())
     assert dumps.text_embeddings is not None
     look_at(dumps.read("key"))
+
+
+# The reference's files of an image; those of a teacher with three words.
+REFERENCE = ("text_embedding.pt", "image.png", "image.json", "image.pt")
+
+
+def write_reference(folder: Path) -> None:
+    rows = np.concatenate([np.zeros((1, 4)), np.eye(3, 4)]).astype(np.float32)
+    (folder / "text_embedding.pt").write_bytes(pickle.dumps(rows[1:], 2))
+    (folder / "image.pt").write_bytes(pickle.dumps(rows[:3], 4))
+    entries = [{"id": number, "category_id": number} for number in (1, 2)]
+    (folder / "image.json").write_text(json.dumps(entries))
+    masks = (np.arange(48) % 3).astype(np.uint8).reshape(6, 8)
+    (folder / "image.png").write_bytes(encoded(Image.fromarray(masks), "PNG"))
+
+
+def read_reference(folder: Path) -> None:
+    still, nothing = keyframe().sensor_to_ego, np.eye(3)
+    view = CameraView("CAM", "image", folder / "image.jpg", nothing, still, still, 8, 6)
+    dumps = ReferenceDumpFolder(folder, words())
+    look_at(dumps.read(dataclasses.replace(keyframe(), cameras=(view,))))
 
 
 # Sweeps and their labels.
@@ -316,6 +343,25 @@ def read_recording(folder: Path) -> None:
             frame.color()
 
 
+FRAMES = ("r/color/0.jpg", "r/depth/0.png", "r/pose/0.txt", "r/intrinsics.txt")
+
+
+def write_one_frame(folder: Path) -> None:
+    write_frames(folder, "r", (0,), (6, 8))
+
+
+def read_frames(folder: Path) -> None:
+    for frame in ExtractedFrames(folder, say=lambda _: None).frames("r"):
+        read_color(frame)
+        read_depth(frame)
+
+
+def write_points(folder: Path) -> None:
+    coords, colors = cloud(POINTS)
+    labels = np.arange(POINTS) % 20
+    write_npz(folder / "room.npz", {"coords": coords, "colors": colors, "labels": labels})
+
+
 def encoded(image: Image.Image, format: str) -> bytes:
     content = io.BytesIO()
     image.save(content, format)
@@ -369,6 +415,7 @@ TARGETS: dict[str, Target] = {
                 write_dumps,
                 read_dumps,
             ),
+            Reader("reference dump", REFERENCE, write_reference, read_reference),
         )
     ),
     "sweeps": Target(
@@ -563,6 +610,14 @@ TARGETS: dict[str, Target] = {
                 lambda folder: read_text_points(folder / "a.txt"),
             ),
             Reader("recording", ("room.sens",), write_recording, read_recording),
+            Reader("frames", FRAMES, write_one_frame, read_frames),
+            Reader(
+                "archive of points",
+                ("room.npz",),
+                write_points,
+                lambda folder: Recordings(folder, scannet()).read("room"),
+                zipped=True,
+            ),
         )
     ),
     "images": Target(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import zipfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from uov_jax.config import PATHS, flat_fields
 from uov_jax.contents import parse_json, parse_npz
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores
-from uov_jax.files import UnreadableFileError, read_bytes, replacing
+from uov_jax.files import DAMAGE, UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
 # Of `config.run`, which else decides nothing.
@@ -104,7 +103,7 @@ class EvaluationProgress:
                 subsets.restore(counts)
         except (EvaluationProgressError, UnreadableFileError):
             raise
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (*DAMAGE, AttributeError) as error:
             raise EvaluationProgressError(
                 f"{self.path}: not readable as the progress of an evaluation ({error}); delete it "
                 "to start again"

@@ -41,6 +41,8 @@ FREE_FIELDS = (
     "data.worker_processes",
     # Where equal maps are built.
     "data.plans",
+    # Which device computes a term.
+    "gather_shards",
 )
 # Fields that recipes got later, with what runs without them were made with.
 LATER_FIELDS = {
@@ -48,6 +50,7 @@ LATER_FIELDS = {
     "data.cameras": list(CAMERAS),
     "data.columns": NUSCENES_COLUMNS.text,
     "model.precision": "float32",
+    "accumulate_steps": 1,
 }
 FORMAT = 1
 
@@ -101,8 +104,8 @@ class RunCheckpoints:
         Args:
             directory: of the run.
             config: the run's config as nested plain values.
-            identity: what else must be the same for a checkpoint to fit, by name: devices, the
-              teacher's weights, the vocabulary.
+            identity: what else must be the same for a checkpoint to fit, by name: the teacher's
+              weights, the vocabulary.
 
         """
         self.directory = Path(directory).absolute() / "checkpoints"
@@ -171,8 +174,8 @@ class RunCheckpoints:
             step: of the checkpoint.
 
         Raises:
-            CheckpointError: it was written under another config, data or device count, or holds
-              other arrays; the message names the field.
+            CheckpointError: it was written under another config or data, or holds other arrays; the
+              message names the field.
             InputError: it holds a number that is not finite.
             MissingFileError: there is none.
 
@@ -257,9 +260,13 @@ class RunCheckpoints:
             raise CheckpointError(
                 f"{self.path(step)}: format {record.get('format')}, this code reads {FORMAT}"
             )
+        written, identity = _with_shards(record["config"], record["identity"])
+        config, _ = _with_shards(self._config, self._identity)
+        if "sweeps_per_shard" not in config:
+            written.pop("sweeps_per_shard", None)
         for kind, theirs, ours in (
-            ("config", record["config"], self._config),
-            ("identity", record["identity"], self._identity),
+            ("config", written, config),
+            ("identity", identity, self._identity),
         ):
             differences = _differences(theirs, ours)
             if differences:
@@ -324,6 +331,23 @@ def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
         for name in names
         if before.get(name, absent) != after.get(name, absent)
     ]
+
+
+def _with_shards(
+    config: Mapping[str, Any], identity: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record with `sweeps_per_shard` as a number, and without devices.
+
+    Runs before there was that field were bound to their number of devices, because the sweeps of
+    one formed a shard. None means all sweeps of a step.
+    """
+    config, identity = dict(config), dict(identity)
+    devices = identity.pop("devices", None)
+    if devices is not None and "batch_size" in config:
+        config.setdefault("sweeps_per_shard", config["batch_size"] // devices)
+    elif config.get("sweeps_per_shard", 0) is None:
+        config["sweeps_per_shard"] = config["batch_size"]
+    return config, identity
 
 
 def is_free(name: str) -> bool:

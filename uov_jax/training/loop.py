@@ -22,6 +22,7 @@ from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
 from uov_jax.training import step
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.logging import RunLog
 from uov_jax.training.optimizer import FROZEN, build_optimizer
 from uov_jax.training.parallel import Parallel
@@ -104,13 +105,7 @@ class _Run:
 
     def __init__(self, task: Task, config: ConfigDict, directory: Path, parallel: Parallel) -> None:
         self.task, self.config, self.directory, self.parallel = task, config, directory, parallel
-        if config.batch_size < 1:
-            raise InputError(f"config.batch_size = {config.batch_size}: expected at least 1")
-        if config.batch_size % parallel.num_devices:
-            raise InputError(
-                f"config.batch_size = {config.batch_size} does not divide over "
-                f"{parallel.num_devices} devices"
-            )
+        self.geometry = Geometry.of(config, parallel.num_devices)
         for field in ("log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"):
             if config.run[field] < 0:
                 raise InputError(
@@ -138,10 +133,17 @@ class _Run:
         )
         first_state = state.create(parameters, statistics, optimizer, trained)
         self.host_state = jax.device_get(first_state)
-        self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
+        self.train_step = step.spread_step(
+            task,
+            self.skeleton,
+            optimizer,
+            rate,
+            parallel,
+            parameters,
+            self.geometry.micro_batches,
+        )
         self.predict = parallel.on_first(state.prediction(self.skeleton))
-        identity = {"devices": parallel.num_devices, **task.identity()}
-        self.checkpoints = RunCheckpoints(directory, config.to_dict(), identity)
+        self.checkpoints = RunCheckpoints(directory, config.to_dict(), task.identity())
         self.first_kernels = sparse.current_kernels()
         self.other_kernels: str | None = None
         self.iterator: Any = None
@@ -253,10 +255,11 @@ class _Run:
 
     def _note_program(self, batch: Any) -> None:
         """A batch of new shapes is about to compile another program."""
-        shapes = compilation.shapes(batch)
-        if shapes not in self.programs:
-            self.programs.add(shapes)
-            self.compiled_since_look = True
+        for part in batch if self.geometry.micro_batches > 1 else (batch,):
+            shapes = compilation.shapes(part)
+            if shapes not in self.programs:
+                self.programs.add(shapes)
+                self.compiled_since_look = True
 
     def _look_at(self, now: int, metrics: Any) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
@@ -349,7 +352,8 @@ class _Run:
             f"{self.task.title}: {self.num_parameters:,} parameters{some}, "
             f"{self.total_steps:,} steps ({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
             f"{self.steps_per_epoch:,}), {self.config.batch_size} {self.task.unit} a step on "
-            f"{number} {kind} device{'s' if number > 1 else ''}, into {self.directory}",
+            f"{number} {kind} device{'s' if number > 1 else ''}{self.geometry.described()}, into "
+            f"{self.directory}",
             flush=True,
         )
         if start >= self.total_steps:

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "data": {"voxel_size": (0.1, 1.0, 0.1), "root": "here", "workers": 2},
     "run": {"log_every_steps": 50},
 }
-IDENTITY = {"devices": 2, "vocabulary": "abc"}
+IDENTITY = {"vocabulary": "abc"}
 
 
 def make_state(value: float = 1.0) -> TrainState:
@@ -175,7 +175,6 @@ def test_evaluations_of_steps_to_come_are_forgotten(tmp_path: Path) -> None:
         ),
         ({"extra": 3, "seed": 2}, {}, r"config.seed = 0, the run has 2 \(and 1 more\)"),
         ({}, {"vocabulary": "xyz"}, r"written with vocabulary = abc, the run has xyz"),
-        ({}, {"devices": 4}, r"written with devices = 2, the run has 4"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_by_field(
@@ -197,6 +196,44 @@ def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     restored = checkpoints.restore(make_state())
     checkpoints.close()
     assert restored.step == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "devices", "run", "refused"),
+    [
+        # From before shards: the sweeps of one device formed one.
+        ({}, 4, {"sweeps_per_shard": 4}, ""),
+        ({}, 4, {"sweeps_per_shard": 4, "gather_shards": True, "accumulate_steps": 1}, ""),
+        ({}, 1, {"sweeps_per_shard": None}, ""),
+        ({}, 4, {"sweeps_per_shard": 1}, "config.sweeps_per_shard = 4, the run has 1"),
+        ({}, 4, {"sweeps_per_shard": None}, "config.sweeps_per_shard = 4, the run has 16"),
+        # The devices of losses that know no shards change nothing.
+        ({}, 4, {}, ""),
+        ({}, 4, {"accumulate_steps": 2}, "config.accumulate_steps = 1, the run has 2"),
+        ({"sweeps_per_shard": 16}, None, {"sweeps_per_shard": None}, ""),
+        ({"sweeps_per_shard": None}, None, {"sweeps_per_shard": 8}, "shard = 16, the run has 8"),
+        ({"sweeps_per_shard": 2, "gather_shards": True}, None, {"sweeps_per_shard": 2}, ""),
+    ],
+)
+def test_a_run_is_bound_to_its_shards_and_not_to_devices(
+    tmp_path: Path,
+    written: dict[str, Any],
+    devices: int | None,
+    run: dict[str, Any],
+    refused: str,
+) -> None:
+    batch = {"batch_size": 16}
+    identity = IDENTITY if devices is None else IDENTITY | {"devices": devices}
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | written, identity)
+    checkpoints.save(5, make_state())
+    checkpoints.close()
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | run, IDENTITY)
+    if refused:
+        with pytest.raises(CheckpointError, match=refused):
+            checkpoints.restore(make_state())
+    else:
+        assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
 
 
 def test_a_run_that_names_no_rig_was_made_with_nuscenes(tmp_path: Path) -> None:

@@ -369,6 +369,50 @@ def test_of_several_processes_none_leaves_alone(
         loop.train(WorkersEnd(), config, tmp_path / "run")
 
 
+class Twice(TinyTask):
+    """Every batch comes as two micro-batches that are the same."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Pairs(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                batch = super().__next__()
+                return batch, batch
+
+        batches.__class__ = Pairs
+        return batches
+
+
+class TwiceStopsAt(StopAt, Twice):
+    """And stops."""
+
+
+def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
+    tmp_path: Path,
+    config: ConfigDict,
+    whole: dict[str, np.ndarray],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The mean of two equal gradients is each, to the bit; statistics move twice as often."""
+    with config.unlocked():
+        config.accumulate_steps = 2
+    result = loop.train(TwiceStopsAt(7), config, tmp_path / "run")
+    assert result.step == 7
+    loop.train(Twice(), config, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "4 sweeps a step on 1 cpu device, in 2 micro-batches, into" in out
+    assert "1 program(s) compiled" in out
+    found = final_arrays(tmp_path / "run")
+    moved = {name for name in whole if name.startswith("statistics/")}
+    assert len(moved) == 2
+    assert_same_bits(
+        {name: array for name, array in found.items() if name not in moved},
+        {name: array for name, array in whole.items() if name not in moved},
+    )
+    assert all(np.any(found[name] != whole[name]) for name in moved)
+
+
 def test_a_finished_run_is_left_alone(
     tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax import sparse
-from uov_jax.checkpoints.run import CheckpointError, read_arrays, read_record
+from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop

@@ -7,7 +7,7 @@ members, but says neither how many they are nor where the first is: two variable
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jax._src import clusters
 
@@ -34,7 +34,7 @@ class Member:
     """
 
     place: Place
-    devices: list[int] | None = None
+    devices: Sequence[int] | None = None
 
 
 def find_member(

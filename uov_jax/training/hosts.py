@@ -28,8 +28,6 @@ from uov_jax.errors import UserError
 PATIENCE = 60.0
 # Signs of life in that time.
 BEATS = 20
-# How long a process that another one has failed may take to end by itself.
-GRACE = 60.0
 SLICE = 1.0  # seconds between two looks whether the others live
 SAY_AFTER = 60.0  # seconds of waiting for another process
 _ROOT = "uov_jax"
@@ -111,7 +109,6 @@ class Hosts:
         store: Store | None = None,
         names: list[str] | None = None,
         patience: float = PATIENCE,
-        grace: float = GRACE,
     ) -> None:
         """One alone by default.
 
@@ -120,8 +117,8 @@ class Hosts:
             processes: how many there are.
             store: where they meet; None for one alone.
             names: of the hosts, by process.
-            patience: seconds without a sign of life, after which a process counts as lost.
-            grace: seconds that this process may take to end by itself after another has failed.
+            patience: seconds without a sign of life, after which a process counts as lost; and
+                seconds that this one may take to end by itself after another has failed.
 
         """
         assert store is not None or processes == 1
@@ -132,7 +129,7 @@ class Hosts:
         self.stopping: str | None = None
         """Which signal came to which process, once one was asked to stop."""
         self._store = store
-        self._patience, self._grace = patience, grace
+        self._patience = patience
         self._counts: dict[str, int] = {}
         self._pulses = {n: _Pulse() for n in range(processes) if n != process}
         self._beats = self._runs = 0
@@ -310,6 +307,8 @@ class Hosts:
         said = False
         while True:
             self.check()
+            if self._closed.is_set():
+                raise HostsError(f"the run ended while a thread waited at {what!r}")
             text = self._store.wait(key, min(SLICE, self._patience / BEATS))
             if text is not None:
                 return text
@@ -324,7 +323,7 @@ class Hosts:
             if self.failure is None:
                 continue
             failed_at = failed_at or time.monotonic()
-            if time.monotonic() - failed_at > self._grace:
+            if time.monotonic() - failed_at > self._patience:
                 # The main thread hangs, most likely in a collective for which the other is lost.
                 print(f"error: {self.failure}", file=sys.stderr, flush=True)
                 self.leave(1)

@@ -7,14 +7,12 @@ batch statistics are averaged inside the model, by its batch norms, and must not
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uov_jax.errors import InputError
@@ -124,8 +122,8 @@ class Parallel:
     def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
         """Use these devices of this process (all by default)."""
         self.devices = list(devices) if devices is not None else jax.local_devices()
-        self.process = jax.process_index()
-        self.num_processes = jax.process_count()
+        self.hosts = hosts.here()
+        self.num_processes = self.hosts.processes
         self.num_devices = len(self.devices) * self.num_processes
         mesh = Mesh(np.array(self.devices), (AXIS,))
         self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -133,7 +131,7 @@ class Parallel:
     @property
     def is_main(self) -> bool:
         """Whether this process writes logs and speaks to the user."""
-        return self.process == 0
+        return self.hosts.is_main
 
     def replicate(self, tree: Tree) -> Tree:
         """A copy of host arrays on each device of this process, under a leading axis."""
@@ -186,23 +184,3 @@ class Parallel:
             return run(copies, *jax.device_put(arguments, device))
 
         return call
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any process. Every process must call it."""
-        if self.num_processes == 1:
-            return flag
-        flags = multihost_utils.process_allgather(np.array(flag))
-        return bool(np.any(flags))
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every process's value (anything JSON can say), in order. All processes must call it."""
-        if self.num_processes == 1:
-            return [value]
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        sizes = multihost_utils.process_allgather(np.array(len(text), np.int32))
-        padded = np.zeros(int(np.max(sizes)), np.uint8)
-        padded[: len(text)] = text
-        rows = np.asarray(multihost_utils.process_allgather(padded))
-        return [
-            json.loads(bytes(row[:size])) for row, size in zip(rows, np.ravel(sizes), strict=True)
-        ]

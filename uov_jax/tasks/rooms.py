@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tqdm
 from ml_collections import ConfigDict
 
+from uov_jax.bar import Bar
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.evaluation import tables
@@ -151,7 +151,7 @@ def validate_rooms(
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
     mine = share.of(data.validation)
     rooms = judge(sample, mine, {NETWORK: classes_of_rows}, workers=workers)
-    for room in tqdm.tqdm(
+    for room in Bar(
         rooms, total=len(mine), desc="validation", leave=False, disable=not share.writes
     ):
         scores.add(room.sample, room.columns)
@@ -164,7 +164,7 @@ def validate_rooms(
     columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
     if share.writes:
-        tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
+        Bar.write(tables.format_table(columns, scoring=ROOMS))
         write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
     found = {
         name: room_mean_iou(network[subset])

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_keyframe_files
@@ -165,7 +165,7 @@ class TriModalPretraining:
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
         )
-        for sweep in tqdm.tqdm(
+        for sweep in Bar(
             sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
         ):
             scores.add(sweep.sample, sweep.columns)
@@ -173,7 +173,7 @@ class TriModalPretraining:
                 colors = self.vocabulary.colors
                 prediction = sweep.columns[NETWORK]
                 token = sweep.sample["token"]
-                with decoration(f"The picture of sweep {token}", tqdm.tqdm.write):
+                with decoration(f"The picture of sweep {token}", Bar.write):
                     validation_picture(
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
@@ -184,7 +184,7 @@ class TriModalPretraining:
             return means
         found = ValidationScores(scores, "zero_shot_miou")
         if scores.labelled_sweeps and share.writes:
-            tqdm.tqdm.write("\n".join([tables.format_table(found.columns), *found.summary()]))
+            Bar.write("\n".join([tables.format_table(found.columns), *found.summary()]))
             found.write_tables(directory, step)
         return means | found.metrics()
 

@@ -54,6 +54,8 @@ FREE_FIELDS = (
     "data.worker_processes",
     # Where equal maps are built.
     "data.plans",
+    # Which device computes a term.
+    "gather_shards",
 )
 # Fields that recipes got later, with what runs without them were made with.
 LATER_FIELDS = {
@@ -61,9 +63,8 @@ LATER_FIELDS = {
     "data.cameras": list(CAMERAS),
     "data.columns": NUSCENES_COLUMNS.text,
     "model.precision": "float32",
+    "accumulate_steps": 1,
 }
-# Of the identity in older checkpoints: a batch is the same on any number of devices.
-FREE_IDENTITY = ("devices",)
 FAILURES_TO_BEAR = 3  # checkpoints in a row that could not be written end a run
 _REMOVED = ".removed"  # at the end of the name of a folder that is being deleted
 
@@ -314,10 +315,13 @@ class RunCheckpoints:
         return Restored(step, state, record.get("kernels"))
 
     def _check(self, step: int, record: Mapping[str, Any]) -> None:
-        theirs = {name: v for name, v in record["identity"].items() if name not in FREE_IDENTITY}
+        written, identity = _with_shards(record["config"], record["identity"])
+        config, _ = _with_shards(self._config, self._identity)
+        if "sweeps_per_shard" not in config:
+            written.pop("sweeps_per_shard", None)
         for kind, old, new in (
-            ("config", record["config"], self._config),
-            ("identity", theirs, self._identity),
+            ("config", written, config),
+            ("identity", identity, self._identity),
         ):
             differences = _differences(old, new)
             if differences:
@@ -383,6 +387,23 @@ def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
         for name in names
         if before.get(name, absent) != after.get(name, absent)
     ]
+
+
+def _with_shards(
+    config: Mapping[str, Any], identity: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record with `sweeps_per_shard` as a number, and without devices.
+
+    Runs before there was that field were bound to their number of devices, because the sweeps of
+    one formed a shard. None means all sweeps of a step.
+    """
+    config, identity = dict(config), dict(identity)
+    devices = identity.pop("devices", None)
+    if devices is not None and "batch_size" in config:
+        config.setdefault("sweeps_per_shard", config["batch_size"] // devices)
+    elif config.get("sweeps_per_shard", 0) is None:
+        config["sweeps_per_shard"] = config["batch_size"]
+    return config, identity
 
 
 def is_free(name: str) -> bool:

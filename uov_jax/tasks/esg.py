@@ -23,6 +23,7 @@ from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_cap
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import nearest_words, word_classifier
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict
 
 
@@ -85,7 +86,11 @@ class Distillation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        collate = CollateRooms(self.config.data.most_voxels or None)
+        most = self.config.data.most_voxels or None
+
+        def collate(geometry: Geometry) -> CollateRooms:
+            return CollateRooms(most, geometry.shards)
+
         return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(

@@ -77,7 +77,7 @@ class Specialisation:
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
         return recipe_batches(
-            self.config, self.source, collate_points, num_devices, fixed_shape=True
+            self.config, self.source, lambda _: collate_points, num_devices, fixed_shape=True
         )
 
     def loss(

@@ -26,7 +26,12 @@ from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    geometry_of_axis,
+    recipe_batches,
+    recipe_capacities,
+)
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
@@ -110,20 +115,24 @@ class Segmentation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        return recipe_batches(self.config, self.source, collate_segmentation, num_devices)
+        return recipe_batches(self.config, self.source, lambda _: collate_segmentation, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
+        """Cross-entropy + Lovász-softmax of the shards of one device, unlabelled voxels left out.
 
         A frozen trunk is in evaluation mode, its batch norms included.
         """
-        del axis_name
         if self.frozen_trunk:
             model.eval()
         logits = model(batch["features"], batch["plan"])
-        return losses.segmentation_loss(logits, batch["labels"])
+        geometry = geometry_of_axis(self.config, axis_name)
+        if geometry.shards > 1:
+            shard = batch["plan"].coords[0][:, 0] // jnp.int32(geometry.sweeps_of_a_shard)
+            return losses.segmentation_loss(logits, batch["labels"], shard, geometry.shards)
+        rows = losses.gather_rows((logits, batch["labels"]), axis_name, geometry.devices_of_a_shard)
+        return losses.segmentation_loss(*rows)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head; the trunk is trained unless it is frozen."""

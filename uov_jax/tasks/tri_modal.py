@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,19 @@ from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.augment import CropSettings
 from uov_jax.input.batching import fitting_size, pad
-from uov_jax.input.loader import TrainBatches
+from uov_jax.input.loader import Collate, TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    geometry_of_axis,
+    recipe_batches,
+    recipe_capacities,
+)
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
 
@@ -113,15 +120,19 @@ class TriModalPretraining:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        return recipe_batches(self.config, self.source, collate_tri_modal, num_devices)
+
+        def collate(geometry: Geometry) -> Collate:
+            return functools.partial(collate_tri_modal, shards=geometry.shards)
+
+        return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The tri-modal loss of one device's batch."""
-        del axis_name
+        """The tri-modal loss of the shards of one device."""
         output = model(batch["features"], batch["plan"])
-        return self._loss_of(output, batch)
+        devices = geometry_of_axis(self.config, axis_name).devices_of_a_shard
+        return self._loss_of(output, batch, axis_name, devices)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head."""
@@ -229,7 +240,9 @@ class TriModalPretraining:
                 f"have {self.dumps.embedding_size} values"
             )
 
-    def _loss_of(self, output: jax.Array, pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _loss_of(
+        self, output: jax.Array, pairs: Any, axis_name: str | None = None, devices: int = 1
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         settings = self.config.loss
         return losses.tri_modal_loss(
             output,
@@ -242,6 +255,8 @@ class TriModalPretraining:
             temperature=settings.temperature,
             image_weight=settings.image_weight,
             text_weight=settings.text_weight,
+            axis_name=axis_name,
+            devices_of_a_shard=devices,
         )
 
     def _judge_output(self, output: jax.Array, pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -264,8 +279,8 @@ class TriModalPretraining:
         arrays = (
             pad(sample["inverse"][groups.pair_point], pairs, -1),
             pad(groups.pair_superpoint, pairs, -1),
-            pad(groups.word, masks, -1),
-            pad(groups.embedding, masks, 0),
+            pad(groups.word, masks, -1)[None],
+            pad(groups.embedding, masks, 0)[None],
         )
         return sample | dict(zip(PAIR_ARRAYS, arrays, strict=True))
 

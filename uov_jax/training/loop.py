@@ -23,6 +23,7 @@ from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
 from uov_jax.training import agreement, step, usage
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.hosts import HostsError
 from uov_jax.training.logging import RunLog
 from uov_jax.training.optimizer import FROZEN, build_optimizer
@@ -115,13 +116,7 @@ class _Run:
         self.task, self.config, self.directory, self.parallel = task, config, directory, parallel
         self.hosts, self.stop = parallel.hosts, stop
         self.lock: lock.Lock | None = None
-        if config.batch_size < 1:
-            raise InputError(f"config.batch_size = {config.batch_size}: expected at least 1")
-        if config.batch_size % parallel.num_devices:
-            raise InputError(
-                f"config.batch_size = {config.batch_size} does not divide over "
-                f"{parallel.num_devices} devices"
-            )
+        self.geometry = Geometry.of(config, parallel.num_devices)
         for field in (
             "log_every_steps",
             "checkpoint_every_steps",
@@ -158,7 +153,15 @@ class _Run:
         )
         first_state = state.create(parameters, statistics, optimizer, trained)
         self.host_state = jax.device_get(first_state)
-        self.train_step = parallel.spread(step.training_step(task, self.skeleton, optimizer, rate))
+        self.train_step = step.spread_step(
+            task,
+            self.skeleton,
+            optimizer,
+            rate,
+            parallel,
+            parameters,
+            self.geometry.micro_batches,
+        )
         self.predict = parallel.on_first(state.prediction(self.skeleton))
         if parallel.is_main:
             self.lock = lock.lock(directory)
@@ -381,10 +384,11 @@ class _Run:
 
     def _note_program(self, batch: Any) -> None:
         """A batch of new shapes is about to compile another program."""
-        shapes = compilation.shapes(batch)
-        if shapes not in self.programs:
-            self.programs.add(shapes)
-            self.compiled_since_look = True
+        for part in batch if self.geometry.micro_batches > 1 else (batch,):
+            shapes = compilation.shapes(part)
+            if shapes not in self.programs:
+                self.programs.add(shapes)
+                self.compiled_since_look = True
 
     def _look_at(self, now: int, metrics: Any, waited: float) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
@@ -499,7 +503,8 @@ class _Run:
             f"{self.task.title}: {self.num_parameters:,} parameters{some}, "
             f"{self.total_steps:,} steps ({self.total_steps / self.steps_per_epoch:,.4g} epochs of "
             f"{self.steps_per_epoch:,}), {self.config.batch_size} {self.task.unit} a step on "
-            f"{number} {kind} device{'s' if number > 1 else ''}, into {self.directory}",
+            f"{number} {kind} device{'s' if number > 1 else ''}{self.geometry.described()}, into "
+            f"{self.directory}",
             flush=True,
         )
         if start >= self.total_steps:

@@ -55,8 +55,11 @@ def together(
 
     def process(n: int) -> Any:
         one = Hosts(n, number, store, NAMES[:number], patience)
-        with one.watching():
-            return work(one)
+        try:
+            with one.run():
+                return work(one)
+        finally:
+            one.close()
 
     with ThreadPoolExecutor(number) as pool:
         return [pool.submit(process, n) for n in range(number)]
@@ -98,7 +101,7 @@ def test_channels_do_not_wait_for_each_other() -> None:
 
 def test_one_alone_has_nobody_to_ask() -> None:
     alone = Hosts()
-    with alone.watching():
+    with alone.run():
         assert alone.exchange("anything", {"a": 1}) == [{"a": 1}]
         alone.agree({"a": 1})
         alone.check()
@@ -146,12 +149,11 @@ def test_a_process_that_was_suspended_accuses_nobody() -> None:
     """Its own beats stop with it, and it is by these that it counts."""
     store = MemoryStore()
     one = Hosts(0, 2, store, NAMES[:2], patience=2.0)
-    one._runs = 1
     for beat in range(3 * hosts.BEATS):
         if beat < hosts.BEATS:
-            store.put("uov_jax/life/1/beat/1", "the last one for now")
+            store.put("uov_jax/life/beat/1", "the last one for now")
         else:
-            store.put("uov_jax/life/1/beat/1", str(beat))
+            store.put("uov_jax/life/beat/1", str(beat))
         one._beat()
     assert one.failure is None
     for _ in range(hosts.BEATS + 1):
@@ -234,13 +236,14 @@ def test_a_process_may_train_again_after_a_stop() -> None:
         one = Hosts(n, 2, store, NAMES[:2], patience=1.0)
         seen = []
         for run in range(2):
-            with one.watching():
+            with one.run():
                 one.exchange("begin", run)
                 if run == 0:
                     one.stop("SIGINT")
                 one.exchange("end", run)
                 one._beat()
                 seen.append(one.stopping)
+        one.close()
         return seen
 
     with ThreadPoolExecutor(2) as pool:

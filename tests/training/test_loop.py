@@ -400,7 +400,7 @@ def test_a_run_of_no_step_is_refused(tmp_path: Path, config: ConfigDict) -> None
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
     config.batch_size = 3
     two = jax.local_devices()[:1] * 2
-    with pytest.raises(ValueError, match="config.batch_size = 3 does not divide over 2 devices"):
+    with pytest.raises(ValueError, match="2 devices cannot share out 3 shards of a step"):
         loop.train(TinyTask(), config, tmp_path / "run", two)
 
 
@@ -466,7 +466,13 @@ def test_zero_is_never(tmp_path: Path, config: ConfigDict) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"]
+    "field",
+    [
+        "log_every_steps",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "evaluate_every_epochs",
+    ],
 )
 def test_less_than_never_is_refused(tmp_path: Path, config: ConfigDict, field: str) -> None:
     with config.unlocked():

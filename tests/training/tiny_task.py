@@ -132,6 +132,8 @@ def tiny_config(cache: Path) -> ConfigDict:
             "run": {
                 "log_every_steps": 1,
                 "checkpoint_every_steps": 3,
+                "checkpoint_every_minutes": 0.0,
+                "keep_checkpoints": 1,
                 "evaluate_every_epochs": 2,
                 "tensorboard": False,
                 "wandb_project": "",

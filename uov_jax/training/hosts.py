@@ -31,6 +31,7 @@ BEATS = 20
 SLICE = 1.0  # seconds between two looks whether the others live
 SAY_AFTER = 60.0  # seconds of waiting for another process
 _ROOT = "uov_jax"
+_LIFE = f"{_ROOT}/life/"
 
 
 class HostsError(UserError):
@@ -132,7 +133,9 @@ class Hosts:
         self._patience = patience
         self._counts: dict[str, int] = {}
         self._pulses = {n: _Pulse() for n in range(processes) if n != process}
-        self._beats = self._runs = 0
+        self._beats = 0
+        # A process may train several times; what is said of a run is meant for that one.
+        self._run = self._run_is_over = 0
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
         self._failed_here = False
@@ -142,39 +145,40 @@ class Hosts:
         """Whether this process writes checkpoints and logs, and speaks to the user."""
         return self.process == 0
 
-    @property
-    def _life(self) -> str:
-        """Where this run's signs of life are; a process may train several times."""
-        return f"{_ROOT}/life/{self._runs}/"
-
     def name(self, process: int) -> str:
         """`process 1 on node2`."""
         return f"process {process} on {self.names[process]}"
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Show that this process lives, and watch the others, as long as the context lasts.
+    def start(self) -> None:
+        """Show from now on that this process lives, and watch the others, until `close`."""
+        if self._store is not None and self._watcher is None:
+            self._beat()
+            self._watcher = threading.Thread(target=self._watch, name="hosts", daemon=True)
+            self._watcher.start()
 
-        An error that leaves it is posted, so that all processes end with its text.
-        """
+    def close(self) -> None:
+        """Show no sign of life any more."""
+        if self._watcher is not None:
+            self._closed.set()
+            self._watcher.join()
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[None]:
+        """The context of one run; an error that leaves it is posted, so that all end with it."""
         if self._store is None:
             yield
             return
-        self._runs += 1
+        self._run += 1
         self.failure = self.stopping = None
         self._failed_here = False
-        self._closed.clear()
-        self._beat()
-        self._watcher = threading.Thread(target=self._watch, name="hosts", daemon=True)
-        self._watcher.start()
+        self.start()
         try:
             yield
         except BaseException as error:
-            self.fail(error)
+            self.fail(error, self._run)
             raise
         finally:
-            self._closed.set()
-            self._watcher.join()
+            self._run_is_over = self._run
 
     def exchange(self, what: str, value: Any, channel: str = "run") -> list[Any]:
         """Every process's value (anything JSON can say), in order; all processes must call it.
@@ -248,17 +252,22 @@ class Hosts:
         """Let all know that a signal came to this process; they learn it within a beat or two."""
         if self._store is not None and self.stopping is None:
             self.stopping = f"{signal} to {self.name(self.process)}"
-            self._store.put(f"{self._life}stop/{self.process}", self.stopping)
+            self._say("stop", self._run, self.stopping)
 
-    def fail(self, error: BaseException) -> None:
-        """Let all end with the text of this process's error, unless it only follows another's."""
+    def fail(self, error: BaseException, run: int | None = None) -> None:
+        """Let all end with the text of this process's error, unless it only follows another's.
+
+        Args:
+            error: of this process.
+            run: it ends this run; None: the program.
+
+        """
         if self._store is None or self._failed_here or isinstance(error, HostsError):
             return
         self._failed_here = True
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        text = f"{self.name(self.process)} failed: {kind}{error}"
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._store.put(f"{self._life}failed/{self.process}", text)
+            self._say("failed", run, f"{self.name(self.process)} failed: {kind}{error}")
 
     @contextlib.contextmanager
     def blaming(self) -> Iterator[None]:
@@ -289,7 +298,7 @@ class Hosts:
         sys.stderr.flush()
         if self._store is not None:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                self._store.put(f"{self._life}left/{self.process}", "")
+                self._store.put(f"{_LIFE}left/{self.process}", "")
                 deadline = time.monotonic() + 10.0
                 while self.is_main and time.monotonic() < deadline and not self._all_left():
                     time.sleep(0.1)
@@ -297,8 +306,12 @@ class Hosts:
 
     def _all_left(self) -> bool:
         assert self._store is not None
-        left = {int(key.rpartition("/")[2]) for key in self._store.below(f"{self._life}left/")}
+        left = {int(key.rpartition("/")[2]) for key in self._store.below(f"{_LIFE}left/")}
         return all(n in left or pulse.missed > BEATS for n, pulse in self._pulses.items())
+
+    def _say(self, what: str, run: int | None, text: str) -> None:
+        assert self._store is not None
+        self._store.put(f"{_LIFE}{what}/{self.process}", json.dumps([run, text]))
 
     def _wait(self, key: str, process: int, what: str) -> str:
         """A text of another process, as long as all live."""
@@ -307,7 +320,7 @@ class Hosts:
         said = False
         while True:
             self.check()
-            if self._closed.is_set():
+            if self._run_is_over == self._run > 0:
                 raise HostsError(f"the run ended while a thread waited at {what!r}")
             text = self._store.wait(key, min(SLICE, self._patience / BEATS))
             if text is not None:
@@ -333,18 +346,15 @@ class Hosts:
         assert self._store is not None
         self._beats += 1
         try:
-            self._store.put(f"{self._life}beat/{self.process}", str(self._beats))
-            found = self._store.below(self._life)
+            self._store.put(f"{_LIFE}beat/{self.process}", str(self._beats))
+            found = self._store.below(_LIFE)
         except jax.errors.JaxRuntimeError as error:
             self.failure = self.failure or f"{self.name(0)} cannot be reached: {error}"
             return
-        said = {key.removeprefix(self._life): text for key, text in found.items()}
         for n, pulse in self._pulses.items():
-            if text := said.get(f"failed/{n}"):
-                self.failure = self.failure or text
-            if text := said.get(f"stop/{n}"):
-                self.stopping = self.stopping or text
-            sign = said.get(f"beat/{n}", "")
+            self.failure = self.failure or self._said(found, "failed", n)
+            self.stopping = self.stopping or self._said(found, "stop", n)
+            sign = found.get(f"{_LIFE}beat/{n}", "")
             # Counted in own beats: a process that was suspended itself accuses nobody.
             pulse.missed = pulse.missed + 1 if sign == pulse.sign else 0
             pulse.sign = sign
@@ -353,6 +363,11 @@ class Hosts:
                     f"{self.name(n)} is lost: it has shown no sign of life for "
                     f"{self._patience:.0f} seconds, because it was killed or its network failed"
                 )
+
+    def _said(self, found: Mapping[str, str], what: str, process: int) -> str | None:
+        """What a process said of this run, or of all."""
+        run, text = json.loads(found.get(f"{_LIFE}{what}/{process}", "[-1, null]"))
+        return text if run in (None, self._run) else None
 
 
 _here: Hosts | None = None
@@ -372,6 +387,7 @@ def connected(names: list[str] | None = None, patience: float = PATIENCE) -> Hos
     processes = jax.process_count()
     store = CoordinationStore() if processes > 1 else None
     _here = Hosts(jax.process_index(), processes, store, names, patience)
+    _here.start()
     return _here
 
 
@@ -383,14 +399,13 @@ def ending_together() -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
+    except (Exception, KeyboardInterrupt) as error:
         hosts = here()
         if hosts.processes == 1:
             raise
         if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr)
-        elif isinstance(error, SystemExit):
-            raise
         else:
             traceback.print_exc()
+        hosts.fail(error)
         hosts.leave(1)

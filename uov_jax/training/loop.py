@@ -94,7 +94,7 @@ def train(
     compilation.use_cache(config.run.compilation_cache)
     parallel = Parallel(devices)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(parallel.hosts.watching())
+        stack.enter_context(parallel.hosts.run())
         stop = stack.enter_context(StopRequest())
         run = _Run(task, config, Path(directory), parallel, stop, stack)
         stack.callback(run.close)
@@ -124,13 +124,13 @@ class _Run:
             "evaluate_every_epochs",
             "profile_steps",
         ):
-            if config.run.get(field, 0) < 0:
+            if config.run[field] < 0:
                 raise InputError(
                     f"config.run.{field} = {config.run[field]}: expected 0, for never, or more"
                 )
-        self.keep = config.run.get("keep_checkpoints", 1)
-        if self.keep < 1:
-            raise InputError(f"config.run.keep_checkpoints = {self.keep}: expected at least 1")
+        keep = config.run.keep_checkpoints
+        if keep < 1:
+            raise InputError(f"config.run.keep_checkpoints = {keep}: expected at least 1")
         self.batches = task.train_batches(len(parallel.devices))
         self.steps_per_epoch = int(self.batches.steps_per_epoch)
         self.total_steps = _total_steps(config, self.steps_per_epoch)
@@ -170,7 +170,7 @@ class _Run:
             directory,
             config.to_dict(),
             task.identity(),
-            keep=self.keep,
+            keep=keep,
             total_steps=self.total_steps,
             writes=parallel.is_main,
         )
@@ -433,7 +433,7 @@ class _Run:
 
     def _save_is_due(self, now: int) -> bool:
         """By steps, or by time, which is the main process's: no other one saves."""
-        minutes = self.config.run.get("checkpoint_every_minutes", 0.0)
+        minutes = self.config.run.checkpoint_every_minutes
         by_time = minutes and time.monotonic() - self.saved_at >= 60.0 * minutes
         by_time = bool(by_time) and self.parallel.is_main
         return by_time or _is_due(now, self.config.run.checkpoint_every_steps)

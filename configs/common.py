@@ -119,6 +119,10 @@ def pretraining() -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 5.0,
                 # None: all.
@@ -352,6 +356,10 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 1.0,
                 # None: all of the split with labels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -30,7 +31,8 @@ class SampleSource(Protocol):
 
 # They stand after the seed, so that the two kinds of stream never coincide: numpy pads entropy with
 # zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
-_ORDER, _AUGMENTATION = 1, 2
+_ORDER, _AUGMENTATION, _LOOK = 1, 2, 3
+SAMPLES_TO_COMPARE = 8
 
 Collate = Callable[[Sequence[Sequence[Any]], Any], Batch]
 
@@ -152,8 +154,15 @@ class TrainBatches:
         self.steps_per_epoch = steps.steps_per_epoch
         self._workers, self._processes = workers, processes
 
-    def starting_at(self, step: int) -> Iterator[Any]:
+    def starting_at(
+        self, step: int, agree: Callable[[int, int], int] | None = None
+    ) -> Iterator[Any]:
         """The batches from a step on; neither workers nor their number decide which they are.
+
+        Args:
+            step: the first.
+            agree: called before every step with its number and the size of its batch; all batches
+                of several hosts have the one size 0.
 
         Raises:
             InputError: the shared memory is too small for the batches of worker processes.
@@ -161,10 +170,22 @@ class TrainBatches:
         """
         if self._processes and self._workers and step < len(self.steps):
             check_room(self.steps.largest(step), self._workers)
-        for batch in self._grain(step):
+        for number, batch in enumerate(self._grain(step), step):
             if isinstance(batch, Failure):
                 raise batch.error
+            if agree is not None:
+                agree(number, 0)
             yield batch
+
+    def fingerprint(self) -> str:
+        """A word for what some samples contain, by which hosts see that they have equal files."""
+        source, found = self.steps.source, 0
+        for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
+            sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            for name, value in sorted(vars(sample).items()):
+                content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+                found = zlib.crc32(name.encode() + content, found)
+        return f"{found:08x}"
 
     def _grain(self, step: int) -> Iterator[Any]:
         dataset = grain.MapDataset.source(self.steps)[step:]

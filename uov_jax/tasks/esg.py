@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.errors import InputError
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_augment import RoomAugmentation
 from uov_jax.input.room_distillation import CollateRooms, DistillationSource
@@ -109,15 +110,22 @@ class Distillation:
         """The mean IoU over all points."""
         return metrics.get("miou")
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Scores over all points of rooms voxelised once, beside the features; a table."""
 
         def classes_of_rows(sample: Any) -> jax.Array:
             return self._classify(predict(sample["inputs"]))
 
-        workers = self.config.data.workers
         return validate_rooms(
-            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step
+            self.data,
+            self._evaluation_sample,
+            classes_of_rows,
+            self.config.data.workers,
+            directory,
+            step,
+            share,
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

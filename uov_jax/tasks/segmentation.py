@@ -20,6 +20,7 @@ from uov_jax.errors import MissingFileError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge, where_finite
 from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
@@ -143,7 +144,9 @@ class Segmentation:
         """The mean IoU over the classes that occur, else the agreement with the pseudo labels."""
         return metrics.get("miou", metrics.get("teacher_agreement"))
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Scores over points, beside the pseudo labels where there are some; table and pictures."""
         if self.validation is None:
             return {}
@@ -151,17 +154,20 @@ class Segmentation:
         indices = evenly_spaced(self.judged, run.validation_keyframes)
         drawn = {self.validation.token(i) for i in evenly_spaced(indices, run.picture_keyframes)}
         scores = Scores(self.classes)
+        mine = share.of(indices)
 
         def classes_of_rows(sample: Any) -> Any:
             return _best_class(predict(sample["inputs"]))
 
         sweeps = judge(
             self._evaluation_sample,
-            indices,
+            mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
         )
-        for sweep in Bar(sweeps, total=len(indices), desc="validation", leave=False):
+        for sweep in Bar(
+            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
+        ):
             scores.add(sweep.sample, sweep.columns)
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
@@ -176,14 +182,16 @@ class Segmentation:
                         self.classes,
                         self.validation.ahead,
                     )
+        share.merge(scores)
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
             return found.metrics()
-        lines = [tables.format_table(found.columns)]
-        if found.teacher.points:
-            lines += found.summary()
-        Bar.write("\n".join(lines))
-        found.write_tables(directory, step)
+        if share.writes:
+            lines = [tables.format_table(found.columns)]
+            if found.teacher.points:
+                lines += found.summary()
+            Bar.write("\n".join(lines))
+            found.write_tables(directory, step)
         matrix = found.everywhere
         return found.metrics() | {
             "miou_absent_one": matrix.mean_iou("one"),

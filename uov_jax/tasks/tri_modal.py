@@ -24,6 +24,7 @@ from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.augment import CropSettings
 from uov_jax.input.batching import fitting_size, pad
@@ -143,7 +144,9 @@ class TriModalPretraining:
             return metrics["zero_shot_miou"]
         return -metrics["validation_loss"] if "validation_loss" in metrics else None
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Validation loss, zero-shot scores beside the teacher's, pictures and a table.
 
         The loss is that of batches of one sweep: it has fewer masks to tell apart than a training
@@ -157,22 +160,25 @@ class TriModalPretraining:
             keyframe.token
             for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
         }
-        sums: dict[str, float] = {}
+        found_terms: dict[str, list[float]] = {}
+        mine = share.of(self.validation)
 
         def classes_of_rows(sample: Any) -> Any:
             output = predict(sample["inputs"])
             row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+                found_terms.setdefault(name, []).append(float(value))
             return row_class
 
         sweeps = judge(
             self._evaluation_sample,
-            self.validation,
+            mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
         )
-        for sweep in Bar(sweeps, total=len(self.validation), desc="validation", leave=False):
+        for sweep in Bar(
+            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
+        ):
             scores.add(sweep.sample, sweep.columns)
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
@@ -182,11 +188,13 @@ class TriModalPretraining:
                     validation_picture(
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
+        share.merge(scores)
+        sums = share.sums(found_terms)
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means
         found = ValidationScores(scores, "zero_shot_miou")
-        if scores.labelled_sweeps:
+        if scores.labelled_sweeps and share.writes:
             Bar.write("\n".join([tables.format_table(found.columns), *found.summary()]))
             found.write_tables(directory, step)
         return means | found.metrics()

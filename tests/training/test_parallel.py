@@ -36,11 +36,11 @@ def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
     )
 
 
-def finish(*processes: subprocess.Popen[str]) -> list[str]:
+def finish(*processes: subprocess.Popen[str], timeout: float = 300) -> list[str]:
     outputs = []
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=timeout)
             outputs.append(output)
             assert process.returncode == 0, output
     finally:

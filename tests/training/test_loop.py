@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax import sparse
-from uov_jax.checkpoints.run import CheckpointError, read_arrays, read_record
+from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
 
@@ -262,10 +263,12 @@ def test_a_run_goes_on_where_its_kernels_are_missing(
 
 def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict) -> None:
     class StopInEvaluation(TinyTask):
-        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+        def evaluate(
+            self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+        ) -> dict[str, float]:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
-            return super().evaluate(predict, directory, step)
+            return super().evaluate(predict, directory, step, share)
 
     stopped = loop.train(StopInEvaluation(), config, tmp_path / "run")
     assert stopped.step == 10
@@ -282,10 +285,12 @@ class BadSweep(TinyTask):
         super().__init__()
         self.steps = steps
 
-    def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         if step in self.steps:
             raise InputError("sweep 7: truncated")
-        return super().evaluate(predict, directory, step)
+        return super().evaluate(predict, directory, step, share)
 
 
 def test_an_evaluation_that_fails_does_not_end_the_training(
@@ -317,11 +322,13 @@ def test_the_plot_shows_an_evaluation_made_up_for_at_the_end(
     tmp_path: Path, config: ConfigDict
 ) -> None:
     class StopInLastEvaluation(TinyTask):
-        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+        def evaluate(
+            self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+        ) -> dict[str, float]:
             if step == 20:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0.05)
-            return super().evaluate(predict, directory, step)
+            return super().evaluate(predict, directory, step, share)
 
     loop.train(StopInLastEvaluation(), config, tmp_path / "run")
     (tmp_path / "run" / "loss.png").unlink()
@@ -356,17 +363,48 @@ def test_workers_that_the_signal_ended_do_not_spoil_the_stop(
     assert "Not built any more: RuntimeError: worker 0 is dead\n" in capsys.readouterr().out
 
 
-def test_of_several_processes_none_leaves_alone(
-    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class OneOfTwo(loop.Parallel):
-        def __init__(self, devices: Any = None) -> None:
-            super().__init__(devices)
-            self.num_processes = 2
+class Twice(TinyTask):
+    """Every batch comes as two micro-batches that are the same."""
 
-    monkeypatch.setattr(loop, "Parallel", OneOfTwo)
-    with pytest.raises(RuntimeError, match="worker 0 is dead"):
-        loop.train(WorkersEnd(), config, tmp_path / "run")
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Pairs(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                batch = super().__next__()
+                return batch, batch
+
+        batches.__class__ = Pairs
+        return batches
+
+
+class TwiceStopsAt(StopAt, Twice):
+    """And stops."""
+
+
+def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
+    tmp_path: Path,
+    config: ConfigDict,
+    whole: dict[str, np.ndarray],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The mean of two equal gradients is each, to the bit; statistics move twice as often."""
+    with config.unlocked():
+        config.accumulate_steps = 2
+    result = loop.train(TwiceStopsAt(7), config, tmp_path / "run")
+    assert result.step == 7
+    loop.train(Twice(), config, tmp_path / "run")
+    out = capsys.readouterr().out
+    assert "4 sweeps a step on 1 cpu device, in 2 micro-batches, into" in out
+    assert "1 program(s) compiled" in out
+    found = final_arrays(tmp_path / "run")
+    moved = {name for name in whole if name.startswith("statistics/")}
+    assert len(moved) == 2
+    assert_same_bits(
+        {name: array for name, array in found.items() if name not in moved},
+        {name: array for name, array in whole.items() if name not in moved},
+    )
+    assert all(np.any(found[name] != whole[name]) for name in moved)
 
 
 def test_a_finished_run_is_left_alone(
@@ -406,7 +444,7 @@ def test_a_run_of_no_step_is_refused(tmp_path: Path, config: ConfigDict) -> None
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
     config.batch_size = 3
     two = jax.local_devices()[:1] * 2
-    with pytest.raises(ValueError, match="config.batch_size = 3 does not divide over 2 devices"):
+    with pytest.raises(ValueError, match=r"2 devices cannot share out 3 shards .*: 1 or 3 can"):
         loop.train(TinyTask(), config, tmp_path / "run", two)
 
 
@@ -472,7 +510,13 @@ def test_zero_is_never(tmp_path: Path, config: ConfigDict) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"]
+    "field",
+    [
+        "log_every_steps",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "evaluate_every_epochs",
+    ],
 )
 def test_less_than_never_is_refused(tmp_path: Path, config: ConfigDict, field: str) -> None:
     with config.unlocked():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from uov_jax.errors import InputError
 
 Batch = dict[str, Any]
 Fractions = tuple[float, ...]
+Sample = TypeVar("Sample")
 
 SWEEP_FRACTIONS: tuple[Fractions, Fractions] = (
     sparse.PlanSpec(1).fractions,
@@ -47,7 +48,7 @@ class Capacities:
     Attributes:
         plans: of the voxels.
         pairs: numbers of point-camera pairs.
-        superpoints: numbers of superpoints.
+        superpoints: numbers of superpoints of one shard on one device.
 
     """
 
@@ -72,14 +73,17 @@ class Capacities:
         pairs: tuple[int, int] = (16_384, 65_536),
         superpoints: tuple[int, int] = (128, 2048),
         fractions: tuple[Fractions, Fractions] = SWEEP_FRACTIONS,
+        sweeps_of_a_shard: int | None = None,
     ) -> Capacities:
         """Series that suit batches of so many nuScenes sweeps a device.
 
         The three ranges are per sweep; the sizes between rise alike, the voxels by at most 1.75. A
         cylindrical nuScenes sweep has some 16,000 voxels and at most its 34,900 points; six cameras
         see 22,000 pairs of it, of which the crop keeps half, in up to 6 x 175 masks. `fractions`
-        are the levels' shares of all sizes but the last, and of the last.
+        are the levels' shares of all sizes but the last, and of the last. Superpoints are counted
+        by the shard, of which a device has `sweeps_of_a_shard` sweeps; None: all.
         """
+        shard = sweeps if sweeps_of_a_shard is None else sweeps_of_a_shard
         count = 1 + math.ceil(math.log(voxels[1] / voxels[0]) / math.log(1.75))
         rooms = _series(voxels[0] * sweeps, voxels[1] * sweeps, count)
         usual, roomy = fractions
@@ -88,7 +92,7 @@ class Capacities:
         return cls(
             plans=tuple(plans),
             pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, count),
-            superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, count),
+            superpoints=_series(superpoints[0] * shard, superpoints[1] * shard, count),
         )
 
     def deferred(self) -> Capacities:
@@ -167,6 +171,12 @@ def pad(column: np.ndarray, capacity: int, fill: int) -> np.ndarray:
     padded = np.full((capacity, *column.shape[1:]), fill, column.dtype)
     padded[: len(column)] = column
     return padded
+
+
+def in_shards(sweeps: Sequence[Sample], shards: int) -> list[Sequence[Sample]]:
+    """The sweeps of one device in so many equal parts, in their order."""
+    size = len(sweeps) // shards
+    return [sweeps[first : first + size] for first in range(0, len(sweeps), size)]
 
 
 def stack_devices(devices: Sequence[Batch]) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -30,7 +31,8 @@ class SampleSource(Protocol):
 
 # They stand after the seed, so that the two kinds of stream never coincide: numpy pads entropy with
 # zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
-_ORDER, _AUGMENTATION = 1, 2
+_ORDER, _AUGMENTATION, _LOOK = 1, 2, 3
+SAMPLES_TO_COMPARE = 8
 
 Collate = Callable[[Sequence[Sequence[Any]], Any], Batch]
 
@@ -48,6 +50,7 @@ class Steps:
         collate: makes a batch of samples per device.
         sweeps: samples a device.
         devices: local devices.
+        micro_batches: batches of which a step consists; with several of them a tuple is built.
         host, hosts: this host's number and how many there are; they read disjoint shares.
         capacities: handed to `collate`; None where batches have one shape alone.
         seed: of order and augmentation.
@@ -64,39 +67,54 @@ class Steps:
     capacities: Capacities | None
     seed: int
     epochs: int | None
+    micro_batches: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
-        return len(self.source) // (self.sweeps * self.devices * self.hosts)
+        """Whole steps in an epoch."""
+        return len(self.source) // self._sweeps_of_a_step
+
+    @property
+    def _sweeps_of_a_step(self) -> int:
+        return self.sweeps * self.devices * self.hosts * self.micro_batches
 
     def __len__(self) -> int:
         """Steps of the run."""
         return sys.maxsize if self.epochs is None else self.steps_per_epoch * self.epochs
 
     def indices(self, step: int) -> np.ndarray:
-        """int64[devices, sweeps]: the samples of a step on this host."""
+        """int64[micro_batches, devices, sweeps]: the samples of a step on this host.
+
+        Of the whole step they are one sequence, whatever it is spread over: the micro-batches take
+        equal parts of it, in each the hosts, and of these the devices.
+        """
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         order = _generator(self.seed, _ORDER, epoch).permutation(len(self.source))
-        local = self.sweeps * self.devices
-        first = (step_of_epoch * self.hosts + self.host) * local
-        return order[first : first + local].reshape(self.devices, self.sweeps)
+        first = step_of_epoch * self._sweeps_of_a_step
+        spread = order[first : first + self._sweeps_of_a_step].reshape(
+            self.micro_batches, self.hosts, self.devices, self.sweeps
+        )
+        return spread[:, self.host]
 
-    def __getitem__(self, step: int) -> Batch | Failure:
+    def __getitem__(self, step: int) -> Any:
         """Build the batch of a step, or say why that cannot be done."""
         try:
             return self.batch(step)
         except Exception as error:
             return Failure(error)
 
-    def largest(self, step: int) -> Batch:
+    def largest(self, step: int) -> Any:
         """The batch of a step in arrays of the largest size that a batch may have."""
         largest = self.capacities and self.capacities.largest()
         return dataclasses.replace(self, capacities=largest).batch(step)
 
-    def batch(self, step: int) -> Batch:
-        """Build the batch of a step."""
+    def batch(self, step: int) -> Any:
+        """Build the batch of a step, or the tuple of its micro-batches where there are several."""
         epoch = step // self.steps_per_epoch
+        batches = tuple(self._collated(epoch, indices) for indices in self.indices(step))
+        return batches[0] if self.micro_batches == 1 else batches
+
+    def _collated(self, epoch: int, indices: np.ndarray) -> Batch:
         samples = [
             [
                 self.source.sample(
@@ -104,7 +122,7 @@ class Steps:
                 )
                 for index in row
             ]
-            for row in self.indices(step)
+            for row in indices
         ]
         return self.collate(samples, self.capacities)
 
@@ -136,8 +154,15 @@ class TrainBatches:
         self.steps_per_epoch = steps.steps_per_epoch
         self._workers, self._processes = workers, processes
 
-    def starting_at(self, step: int) -> Iterator[Batch]:
+    def starting_at(
+        self, step: int, agree: Callable[[int, int], int] | None = None
+    ) -> Iterator[Any]:
         """The batches from a step on; neither workers nor their number decide which they are.
+
+        Args:
+            step: the first.
+            agree: called before every step with its number and the size of its batch; all batches
+                of several hosts have the one size 0.
 
         Raises:
             InputError: the shared memory is too small for the batches of worker processes.
@@ -145,12 +170,24 @@ class TrainBatches:
         """
         if self._processes and self._workers and step < len(self.steps):
             check_room(self.steps.largest(step), self._workers)
-        for batch in self._grain(step):
+        for number, batch in enumerate(self._grain(step), step):
             if isinstance(batch, Failure):
                 raise batch.error
+            if agree is not None:
+                agree(number, 0)
             yield batch
 
-    def _grain(self, step: int) -> Iterator[Batch | Failure]:
+    def fingerprint(self) -> str:
+        """A word for what some samples contain, by which hosts see that they have equal files."""
+        source, found = self.steps.source, 0
+        for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
+            sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            for name, value in sorted(vars(sample).items()):
+                content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+                found = zlib.crc32(name.encode() + content, found)
+        return f"{found:08x}"
+
+    def _grain(self, step: int) -> Iterator[Any]:
         dataset = grain.MapDataset.source(self.steps)[step:]
         if self._processes and self._workers:
             if not flags.FLAGS.is_parsed():  # Grain asks for its flags when it starts a process
@@ -164,7 +201,7 @@ class TrainBatches:
         read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads and threads + 1)
         return iter(dataset.to_iter_dataset(read))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         """The batches from the first step on."""
         return self.starting_at(0)
 
@@ -182,12 +219,13 @@ def train_batches(
     processes: bool = False,
     host: int = 0,
     num_hosts: int = 1,
+    micro_batches: int = 1,
 ) -> TrainBatches:
     """Shuffled, augmented batches, deterministic given the seed and resumable at any step.
 
     Args:
         source: the samples.
-        batch_size_per_device: samples a device.
+        batch_size_per_device: samples a device, in each micro-batch.
         num_devices: local devices; every array of a batch has them as its first axis.
         capacities: shapes that batches may have, with several hosts the largest ones alone; None
             where they have one shape.
@@ -198,6 +236,7 @@ def train_batches(
         host: number of this host.
         num_hosts: how many there are.
         collate: makes a batch of samples per device.
+        micro_batches: of a step; several make tuples of batches.
 
     Raises:
         InputError: the source does not fill a single batch.
@@ -215,10 +254,12 @@ def train_batches(
         capacities=capacities,
         seed=seed,
         epochs=num_epochs,
+        micro_batches=micro_batches,
     )
     if steps.steps_per_epoch < 1:
         raise InputError(
             f"{len(source)} samples do not fill one batch of {batch_size_per_device} samples x "
-            f"{num_devices} devices x {num_hosts} hosts: make the batch smaller"
+            f"{num_devices} devices x {num_hosts} hosts x {micro_batches} micro-batches: make the "
+            "batch smaller"
         )
     return TrainBatches(steps, workers, processes)

@@ -11,7 +11,7 @@ from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder, RoomFeatures
 from uov_jax.input import room_augment
-from uov_jax.input.batching import Batch, Capacities, build_plans, stack_devices
+from uov_jax.input.batching import Batch, Capacities, build_plans, in_shards, stack_devices
 from uov_jax.input.room_augment import ALL_AUGMENTATIONS, RoomAugmentation
 from uov_jax.input.room_voxels import random_offset, random_rotation, room_voxels
 from uov_jax.input.voxels import merge_sweeps
@@ -27,7 +27,7 @@ class DistillationSample:
         colors: float32[V, 3], of each voxel's first point, from -1 to 1.
         seen: int32[S], the voxels whose first point a view saw, rising.
         embedding: float16[S, D], the features of those points.
-        offset: int32[3], that a step moves all its voxels by where this room comes first.
+        offset: int32[3], that a shard's voxels are all moved by where this room comes first.
         focus: the voxel about which the room is cut where it is too large.
 
     """
@@ -156,13 +156,15 @@ class CollateRooms:
     """The batch of ESG.
 
     Attributes:
-        most_voxels: of a device's rooms, a room on the average. Where they have more together, the
+        most_voxels: of a shard's rooms, a room on the average. Where they have more together, the
             largest rooms are cut to a part, another one in every epoch, and the others stay whole;
             None: nothing is cut.
+        shards: of a device, of equally many rooms each.
 
     """
 
     most_voxels: int | None = None
+    shards: int = 1
 
     def __call__(
         self, samples: Sequence[Sequence[DistillationSample]], capacities: Capacities
@@ -181,11 +183,11 @@ class CollateRooms:
             BatchTooLargeError: more voxels than the largest capacity, with numbers.
 
         """
-        if self.most_voxels is not None:
-            samples = [cut_to(rooms, self.most_voxels * len(rooms)) for rooms in samples]
-        merged = [
-            merge_sweeps([sample.coords + rooms[0].offset for sample in rooms]) for rooms in samples
+        samples = [
+            [room for shard in in_shards(rooms, self.shards) for room in self._together(shard)]
+            for rooms in samples
         ]
+        merged = [merge_sweeps([sample.coords for sample in rooms]) for rooms in samples]
         names = [[sample.room for sample in rooms] for rooms in samples]
         _, plans = build_plans([cloud.coords for cloud in merged], capacities.plans, names)
         devices = []
@@ -205,6 +207,13 @@ class CollateRooms:
                 }
             )
         return stack_devices(devices)
+
+    def _together(self, rooms: Sequence[DistillationSample]) -> list[DistillationSample]:
+        """The rooms of a shard, cut where they have too many voxels and moved by one offset."""
+        if self.most_voxels is not None:
+            rooms = cut_to(rooms, self.most_voxels * len(rooms))
+        offset = rooms[0].offset
+        return [dataclasses.replace(room, coords=room.coords + offset) for room in rooms]
 
 
 def cut_to(rooms: Sequence[DistillationSample], most: int) -> list[DistillationSample]:

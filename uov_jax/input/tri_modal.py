@@ -16,7 +16,15 @@ from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
 from uov_jax.input import augment
-from uov_jax.input.batching import Batch, Capacities, build_plans, fitting_size, pad, stack_devices
+from uov_jax.input.batching import (
+    Batch,
+    Capacities,
+    build_plans,
+    fitting_size,
+    in_shards,
+    pad,
+    stack_devices,
+)
 from uov_jax.input.voxels import CYLINDRICAL, merge_sweeps, voxels_of
 from uov_jax.superpoints.grouping import group_pairs
 
@@ -166,18 +174,23 @@ def tri_modal_sample(
     )
 
 
-def collate_tri_modal(samples: Sequence[Sequence[TriModalSample]], capacities: Capacities) -> Batch:
+def collate_tri_modal(
+    samples: Sequence[Sequence[TriModalSample]], capacities: Capacities, shards: int = 1
+) -> Batch:
     """The batch of tri-modal pre-training.
 
     Args:
         samples: for every local device its sweeps.
-        capacities: all devices take the smallest size that holds the fullest of them.
+        capacities: all devices take the smallest size that holds the fullest of them, and of their
+            shards.
+        shards: of a device, of equally many sweeps each.
 
     Returns:
         Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1],
-        `pair_voxel` and `pair_superpoint` int32[P] (-1 padding), `superpoint_word` int32[S]
-        (-1 padding or no word), `superpoint_embedding` float16[S, D] (zeros padding). Superpoints
-        are numbered through the sweeps of a device, and each has at least one pair.
+        `pair_voxel` and `pair_superpoint` int32[P] (-1 padding), `superpoint_word`
+        int32[shards, S] (-1 padding or no word), `superpoint_embedding` float16[shards, S, D]
+        (zeros padding). Superpoints are numbered through the sweeps of a shard, and each has at
+        least one pair; for a pair, superpoint i of shard k of its device is k * S + i.
 
     Raises:
         BatchTooLargeError: more voxels, pairs or superpoints than the largest capacity has.
@@ -185,31 +198,48 @@ def collate_tri_modal(samples: Sequence[Sequence[TriModalSample]], capacities: C
     """
     merged = [merge_sweeps([sample.coords for sample in sweeps]) for sweeps in samples]
     tokens = [[sample.token for sample in sweeps] for sweeps in samples]
+    parts = [part for sweeps in samples for part in in_shards(sweeps, shards)]
     num_pairs = [sum(len(s.pair_voxel) for s in sweeps) for sweeps in samples]
-    num_superpoints = [sum(len(s.superpoint_word) for s in sweeps) for sweeps in samples]
+    num_superpoints = [sum(len(s.superpoint_word) for s in part) for part in parts]
     fullest = tokens[int(np.argmax(num_pairs))]
     size = fitting_size(num_pairs, capacities.pairs, "pairs", fullest)
-    fullest = tokens[int(np.argmax(num_superpoints))]
+    fullest = [sample.token for sample in parts[int(np.argmax(num_superpoints))]]
     size = max(size, fitting_size(num_superpoints, capacities.superpoints, "superpoints", fullest))
     clouds = [cloud.coords for cloud in merged]
     size, plans = build_plans(clouds, capacities.plans, tokens, at_least=size)
-    pairs, groups = capacities.pairs[size], capacities.superpoints[size]
+    pairs, slots = capacities.pairs[size], capacities.superpoints[size]
     devices = []
     for sweeps, cloud, plan in zip(samples, merged, plans, strict=True):
-        first = np.cumsum([0] + [len(s.superpoint_word) for s in sweeps])
         voxel = [row[s.pair_voxel] for s, row in zip(sweeps, cloud.row, strict=True)]
-        group = [s.pair_superpoint + np.int32(f) for s, f in zip(sweeps, first, strict=False)]
-        embedding = [s.superpoint_embedding for s in sweeps]
+        superpoint, word, embedding = _superpoints(in_shards(sweeps, shards), slots)
         devices.append(
             {
                 "plan": plan,
                 "features": cloud.gather([s.features for s in sweeps], len(plan.coords[0])),
                 "pair_voxel": pad(np.concatenate(voxel), pairs, -1),
-                "pair_superpoint": pad(np.concatenate(group), pairs, -1),
-                "superpoint_word": pad(
-                    np.concatenate([s.superpoint_word for s in sweeps]), groups, -1
-                ),
-                "superpoint_embedding": pad(np.concatenate(embedding), groups, 0),
+                "pair_superpoint": pad(superpoint, pairs, -1),
+                "superpoint_word": word,
+                "superpoint_embedding": embedding,
             }
         )
     return stack_devices(devices)
+
+
+def _superpoints(
+    parts: Sequence[Sequence[TriModalSample]], slots: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the shards of one device: pairs' superpoints, words and embeddings, `slots` a shard."""
+    numbers = []
+    size = parts[0][0].superpoint_embedding.shape[1]
+    word = np.full((len(parts), slots), -1, np.int32)
+    embedding = np.zeros((len(parts), slots, size), np.float16)
+    for shard, sweeps in enumerate(parts):
+        first = 0
+        for sample in sweeps:
+            own = slice(first, first := first + len(sample.superpoint_word))
+            numbers.append(sample.pair_superpoint + np.int32(shard * slots + own.start))
+            word[shard, own], embedding[shard, own] = (
+                sample.superpoint_word,
+                sample.superpoint_embedding,
+            )
+    return np.concatenate(numbers), word, embedding

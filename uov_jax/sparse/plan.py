@@ -371,7 +371,8 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
 
     Returns:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
-        is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
+        is connected (every map entry is -1) and the caller must refuse the result; but for the
+        `cpu` backend, coarser levels are then counted without the voxels that had no room. That
         backend raises on duplicate or out-of-range coordinates; the others cannot raise inside
         `jit`: there they fit no capacity, and all counts are the largest int32.
 

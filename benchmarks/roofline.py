@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import forms, plan_launches, sweeps, tiles
-from benchmarks.accelerators import ACCELERATORS, FLOAT32, TF32, WIDTH, least
+from benchmarks.accelerators import ACCELERATORS, BFLOAT16, FLOAT32, TF32, WIDTH, least
 from benchmarks.report import table
 from benchmarks.work import Task, Workload
 from uov_jax.sparse import xla
@@ -108,6 +108,17 @@ def launches(work: Workload) -> str:
     return table(["op", "calls", "kernels each, at most", "kernels", "memsets"], rows)
 
 
+def spared(work: Workload) -> str:
+    """What is not read again where moments are taken of a convolution's sums: its result."""
+    numbers = sum(
+        at.rows_out * layer.c_out
+        for layer, at in work.layers
+        if layer.has_norm and at.forward is not None
+    )
+    amounts = [f"{numbers * WIDTH[name] * 1e-6:,.1f} MB in {name}" for name in (FLOAT32, BFLOAT16)]
+    return f"Moments of sums that are in registers spare at most {', '.join(amounts)}.\n"
+
+
 def loop_steps(work: Workload) -> int:
     """Dependent iterations of the loops of `xla` in a step: chunks of pairs of one offset."""
     total = 0
@@ -134,6 +145,7 @@ def report(
     print(tiles.padding(work))
     print(tiles.tiles(work, tables))
     print(launches(work))
+    print(spared(work))
     print(f"The loop of xla: {loop_steps(work):,} dependent iterations.\n")
     if with_forms:
         print(forms.forms(work))

@@ -166,6 +166,9 @@ def test_the_tables_of_a_small_cloud(blob, tables, capsys):
     assert f"{len(blob.plan.coords[0]):,}" in printed
     for form in ("dense, cuda", "dense, tpu", "pairs, cuda", "pairs, tpu"):
         assert form in printed
+    # The first three are convolutions with a norm, the last one is neither.
+    numbers = sum(at.rows_out * layer.c_out for layer, at in blob.layers[:3])
+    assert f"spare at most {4e-6 * numbers:,.1f} MB in float32" in printed
 
 
 def test_launches_of_plans_and_schedules():

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps
+from uov_jax import sparse
+from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps, gpu_voxels
 from uov_jax.command_line.gpu_process import Ended, Programs
 from uov_jax.command_line.gpu_report import CUT_OFF, FAILED, PASSED, SKIPPED, Row, Section, write
 from uov_jax.command_line.gpu_values import ARITHMETICS, Product, product_rows, product_weights
@@ -336,6 +337,35 @@ def test_sums_in_another_order_are_within_bounds() -> None:
         found[slot >= 0] += x[slot[slot >= 0]] @ weight
     assert product.error(found, ARITHMETICS[0], 2.0**-24) <= 1
     assert isinstance(product, Product)
+
+
+def test_voxels_out_of_order_are_noticed() -> None:
+    points = gpu_sweeps.points_of(40_000)[::50]
+    found = sparse.voxelize(points, gpu_sweeps.VOXEL_SIZE, cylindrical=True)
+    count = len(found.first)
+    assert 1 < count < len(points)
+    coords, first = (np.full((len(points), *a.shape[1:]), -1, a.dtype) for a in found[:2])
+    coords[:count], first[:count] = found.coords, found.first
+    inverse = found.inverse
+    assert gpu_voxels.in_order(coords, first, inverse, count)
+    assert not gpu_voxels.in_order(coords, first, inverse, count - 1)
+    assert not gpu_voxels.in_order(coords, first, np.roll(inverse, 1), count)
+    assert not gpu_voxels.in_order(coords, np.roll(first, 1), inverse, count)
+    behind, twice = coords.copy(), coords.copy()
+    behind[-1], twice[1] = 0, twice[0]
+    assert not gpu_voxels.in_order(behind, first, inverse, count)
+    assert not gpu_voxels.in_order(twice, first, inverse, count)
+
+
+def test_points_on_a_face_between_azimuths_may_be_on_either_side() -> None:
+    degrees = np.radians([10.0, 10.00003, 10.001, 10.0])
+    points = np.stack([np.cos(degrees), np.sin(degrees), 0 * degrees], 1).astype(np.float32)
+    cells = np.array([[10, 10, 0]] * 4)
+    others = np.array([[10, 9, 0], [10, 9, 0], [10, 9, 0], [11, 9, 0]])
+    np.testing.assert_array_equal(
+        gpu_voxels.beside(points, cells, others), [True, True, False, False]
+    )
+    np.testing.assert_array_equal(gpu_voxels.beside(points, cells, cells), [False] * 4)
 
 
 def test_made_up_sweeps_are_like_sweeps() -> None:

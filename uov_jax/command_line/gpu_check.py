@@ -76,11 +76,11 @@ PARTS = {
     "build": Part("Build for this machine", 240),
     "products": Part("Convolutions against float64", 150),
     "step": Part("A training step beside the CPU's", 150),
-    "rows": Part("Plans, rows and norms against float64", 90),
+    "rows": Part("Voxels and plans beside the CPU's, rows and norms against float64", 90),
     "suite": Part("The engine's tests", 150),
     "sanitizer": Part("compute-sanitizer, with planted faults as control", 120),
     "ceilings": Part("What the card gives at most", 40, timed=True),
-    "ops": Part("Times of layers and plans", 90, timed=True),
+    "ops": Part("Times of voxels, plans and layers", 90, timed=True),
     "network": Part("Times of training steps", 150, timed=True),
 }
 # With fewer seconds left than these, a section is not begun.

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from uov_jax.command_line.gpu_report import Row
 
@@ -90,18 +91,22 @@ def products(sizes: Sizes) -> Iterator[Row]:
     """Convolutions and their gradients."""
     from uov_jax.command_line import gpu_values
 
-    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, kernels())
+    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, backend().module())
     yield from gpu_values.products(sizes.voxels, sizes.channels)
     yield from gpu_values.products(sizes.few, (sizes.tiled[0], *ODD))
     yield from gpu_values.other_maps(sizes.few, sizes.tiled[0])
+    for channels in (96, 5):
+        yield from gpu_values.epilogues(sizes.voxels, channels)
+    yield from gpu_values.epilogues(sizes.few, 96)
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Plans, moves of rows and norms."""
+    """Voxels, plans, moves of rows and norms."""
     import jax.numpy as jnp
 
-    from uov_jax.command_line import gpu_values
+    from uov_jax.command_line import gpu_values, gpu_voxels
 
+    yield from gpu_voxels.voxels(sizes.voxels)
     yield from gpu_values.plans(sizes.voxels)
     yield from gpu_values.dilated_maps(sizes.voxels)
     for channels in (96, 5):
@@ -113,12 +118,14 @@ def exercise(sizes: Sizes) -> Iterator[Row]:
     """Every op once, small: a sanitizer watches."""
     import jax.numpy as jnp
 
-    from uov_jax.command_line import gpu_values
+    from uov_jax.command_line import gpu_values, gpu_voxels
 
     del sizes
-    yield from gpu_values.tiles(600, ((64, 64),), kernels())
+    yield from gpu_voxels.voxels(600)
+    yield from gpu_values.tiles(600, ((64, 64),), backend().module())
     yield from gpu_values.products(600, ((3, 17),))
     yield from gpu_values.other_maps(600, (3, 17))
+    yield from gpu_values.epilogues(600, 33)
     yield from gpu_values.plans(600)
     yield from gpu_values.dilated_maps(600)
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -141,9 +148,10 @@ def ceilings(sizes: Sizes) -> Iterator[Row]:
 
 
 def ops(sizes: Sizes) -> Iterator[Row]:
-    """Times of layers and plans."""
-    from uov_jax.command_line import gpu_speed
+    """Times of voxels, plans and layers."""
+    from uov_jax.command_line import gpu_speed, gpu_voxels
 
+    yield from gpu_voxels.times(sizes.clouds, sizes.repeats)
     yield from gpu_speed.op_times(sizes.clouds, sizes.widths, sizes.repeats, sizes.together)
 
 
@@ -164,13 +172,12 @@ def emulation() -> ModuleType:
     return importlib.import_module("tests.cuda.emulation")
 
 
-def kernels() -> ModuleType:
-    """The module of the kernels that run."""
-    from uov_jax.sparse.backends import current_backend
-    from uov_jax.sparse.cuda import CUDA
+def backend() -> Any:
+    """The functions of the backend in force, a `Cuda`: the GPU's or of its emulation."""
+    from uov_jax.sparse.backends import chosen_backend, default_platform, forced_backend
 
-    made: ModuleType = CUDA.module() if current_backend() == "cuda" else emulation().engine()
-    return made
+    _, functions = chosen_backend(default_platform(), forced_backend())
+    return functions[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,9 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from uov_jax import sparse
 
-    backend = emulation().register() if options.emulate else "cuda"
+    name = emulation().register() if options.emulate else "cuda"
     sizes = EMULATED if options.emulate else CARD
-    with sparse.use_backend(backend):
+    with sparse.use_backend(name):
         sparse.raise_fault()  # makes the memory that kernels report to, before XLA records any
         for row in SECTIONS[options.section](sizes):
             print(row.line(), flush=True)

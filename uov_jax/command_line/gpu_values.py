@@ -300,6 +300,53 @@ def plans(voxels: int) -> Iterator[Row]:
             )
 
 
+def epilogues(voxels: int, channels: int) -> Iterator[Row]:
+    """Norms and moments of a product beside those of what the product alone gives."""
+    coords = cloud_of(voxels)
+    problem = Problem(sparse.build_plan(coords, fitting_spec(coords)), (channels, channels))
+    generator = np.random.default_rng(3)
+    mean, scale, bias = generator.standard_normal((3, channels), np.float32)
+    count, every = len(coords) - len(coords) // 7, len(coords)
+
+    @jax.jit
+    def passes(x: jax.Array, w: jax.Array, shortcut: jax.Array, neighbours: Any) -> Any:
+        scheduled = neighbours.scheduled()
+        affine = (mean, scale, bias, shortcut, jnp.int32(count), True)
+        return (
+            sparse.gather_gemm(x, w, scheduled),
+            sparse.gather_gemm_affine(x, w, scheduled, *affine),
+            *sparse.gather_gemm_moments(x, w, scheduled, jnp.int32(every)),
+        )
+
+    for arithmetic in ARITHMETICS:
+        rows, shortcut = (jnp.asarray(each, arithmetic.dtype) for each in (problem.x, problem.dy))
+        operands = rows, jnp.asarray(problem.w), shortcut, problem.neighbours
+        with sparse.use_precision(arithmetic.precision):
+            found, again = jax.device_get((passes(*operands), passes(*operands)))
+        product, normed, with_moments, *moments = found
+        y, added = (np.asarray(each, np.float64)[:every] for each in (product, shortcut))
+        expected = (y - mean) * scale + bias + added
+        # The product is rounded here, as it is not within; and the result.
+        rounding = 2 * arithmetic.result * max(1.0, np.abs(scale).max())
+        error = relative_error(normed[:count], np.maximum(expected[:count], 0.0))
+        of_moments = (y.mean(0), ((y - y.mean(0)) ** 2).sum(0))
+        errors = [relative_error(a, b) for a, b in zip(moments, of_moments, strict=True)]
+        same = equal_bits(found, again)
+        yield Row(
+            f"product with norm, with moments, {voxels:,} rows of {channels}, {arithmetic.name}",
+            {
+                "norm": error,
+                "moments": max(errors),
+                "equal bits": "yes" if same else "no",
+            },
+            same
+            and equal_bits(product, with_moments)
+            and not np.any(normed[count:])
+            and error < rounding + 2e-6
+            and max(errors) < 2e-6,
+        )
+
+
 def row_ops(voxels: int, channels: int, dtype: Any = jnp.float32) -> Iterator[Row]:
     """Moves of rows, norms and moments, of rows of float32 or bfloat16."""
     generator = np.random.default_rng(7)

@@ -36,6 +36,12 @@ _FAULTS = {
 _PRECISION = {"float32": 0, "tf32": 1, "bfloat16": 2}
 
 
+def _product_sizes(x: Any, w: Any, forward: Any, precision: str) -> tuple[int, ...]:
+    """What the workspace of a product depends on."""
+    rows, how = forward.shape[1], _PRECISION[precision]
+    return (*w.shape, rows, x.dtype.itemsize, how)
+
+
 class Cuda(Handlers):
     """The backend over a module of handlers: that of the GPU, or its emulation in tests."""
 
@@ -197,6 +203,51 @@ class Cuda(Handlers):
         operands = (points, count)
         how = {**sizes, "cylindrical": cylindrical}
         return self.call("voxelize", results, *operands, workspace=workspace, **how)
+
+    def gather_gemm_affine(
+        self,
+        x: Any,
+        w: Any,
+        forward: Any,
+        schedule: Any,
+        mean: Any,
+        scale: Any,
+        bias: Any,
+        shortcut: Any,
+        count: Any,
+        *,
+        relu: bool,
+        precision: str,
+    ) -> Any:
+        """While the sums are in registers; they are rounded once."""
+        y = jax.ShapeDtypeStruct((forward.shape[1], w.shape[2]), x.dtype)
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        given = shortcut is not None
+        return self.call(
+            "gather_gemm_affine",
+            y,
+            *(x, w, forward, order, masks, mean, scale, bias, shortcut if given else x, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            has_shortcut=given,
+            relu=relu,
+            precision=_PRECISION[precision],
+        )
+
+    def gather_gemm_moments(
+        self, x: Any, w: Any, forward: Any, schedule: Any, count: Any, *, precision: str
+    ) -> Any:
+        """While the sums are in registers."""
+        results = signatures.gather_gemm_moments(
+            x, w, forward, schedule, count, precision=precision
+        )
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        return self.call(
+            "gather_gemm_moments",
+            results,
+            *(x, w, forward, order, masks, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            precision=_PRECISION[precision],
+        )
 
     def gather_gemm_dw(
         self, x: Any, dy: Any, forward: Any, schedule: Any, *, precision: str

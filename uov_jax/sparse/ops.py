@@ -60,7 +60,9 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
             transpose, or a mirrored map.
 
     Returns:
-        [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
+        [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero. Weights that are
+        not finite make rows with their neighbour so. Of other rows the `cpu` backend does not look
+        at them; others may multiply zeros by them there, which makes these rows NaN too.
 
     Raises:
         ValueError: arguments do not fit together, or the map has no way back for the gradient.
@@ -298,7 +300,8 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
         count: int32 scalar.
 
     Returns:
-        [N, C_out] in the dtype of `x`, summed in float32.
+        [N, C_out] in the dtype of `x`, summed in float32. Of weights that are not finite, see
+        `gather_gemm`: rows past `count` may be NaN then.
 
     Raises:
         ValueError: `x` and `w` do not fit together.

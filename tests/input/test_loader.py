@@ -26,11 +26,14 @@ class Numbers:
     def __len__(self) -> int:
         return self.length
 
+    def name(self, index):
+        return f"number {index}"
+
     def sample(self, index, rng):
         return index, rng.random()
 
 
-def collate_numbers(samples, capacities):
+def collate_numbers(samples, capacities, allocate):
     return {
         "index": np.array([[s[0] for s in device] for device in samples]),
         "random": np.array([[s[1] for s in device] for device in samples]),
@@ -86,7 +89,7 @@ def test_no_sample_is_augmented_from_the_stream_of_the_order(epoch, monkeypatch)
 
     monkeypatch.setattr(np.random, "default_rng", record)
     steps = numbers(length=4).steps
-    steps[epoch]
+    steps.batch(epoch)
     states = [g.bit_generator.seed_seq.generate_state(4).tolist() for g in made]
     assert len(states) == 5  # the order and four samples
     assert len({tuple(state) for state in states}) == 5

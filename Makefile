@@ -92,8 +92,9 @@ demo-indoor-seeds: build
 bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json
 
+# A process for every core, files whole, as what they share is made once for each.
 test: build $(VENV)/teachers
-	$(RUN) -m pytest
+	$(RUN) -m pytest -p xdist -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: build $(VENV)/teachers
 	$(RUN) -m pytest -m slow

@@ -117,6 +117,10 @@ def pretraining() -> ConfigDict:
                 # the reference's final script does; its validation during training forbids it.
                 "predict_ignored": False,
                 "tensorboard": True,
+                # Project of Weights & Biases (pip install wandb); "" for none.
+                "wandb_project": "",
+                # The profiler writes so many steps, once the first ones are over; 0 for none.
+                "profile_steps": 0,
                 # "": uov_jax/xla in the user's cache directory.
                 "compilation_cache": "",
             },
@@ -309,6 +313,10 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 # None: all of the split with labels.
                 "validation_rooms": placeholder(int),
                 "tensorboard": True,
+                # Project of Weights & Biases (pip install wandb); "" for none.
+                "wandb_project": "",
+                # The profiler writes so many steps, once the first ones are over; 0 for none.
+                "profile_steps": 0,
                 # "": uov_jax/xla in the user's cache directory.
                 "compilation_cache": "",
             },

@@ -23,6 +23,7 @@ ROWS = (
     ("checkpoints", "dumps", "evaluation"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
     (
+        "bar",
         "config",
         "compilation",
         "files",

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import PAGES, ROOT, code_of
 from uov_jax.config import flat_fields, load_config
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 # `tasks/tri_modal.py`, `csrc/core/plan.cpp`, `datasets/lidar_file.py: read_points`
 FILE = re.compile(r"`([\w/.-]+/[\w.-]+\.(?:py|cpp|h|md|json))(?::\s*(\w+))?`")
 
@@ -37,13 +36,6 @@ def test_the_tour_names_a_file_of_every_room() -> None:
     tour = (ROOT / "docs" / "tour.md").read_text("utf-8")
     rooms = {path.name for path in (ROOT / "uov_jax").iterdir() if (path / "__init__.py").is_file()}
     assert not {room for room in rooms if f"{room}/" not in tour}
-
-
-def code_of(page: Path) -> list[str]:
-    """A page's code: what stands between backticks, and indented lines, continued ones whole."""
-    text = page.read_text("utf-8")
-    blocks = re.sub(r"\\\n", " ", "\n".join(re.findall(r"^ {4}.*", text, re.M)))
-    return re.findall(r"`([^`]+)`", re.sub(r"^ {4}.*", "", text, flags=re.M)) + blocks.splitlines()
 
 
 def options_of(*places: Path) -> set[str]:

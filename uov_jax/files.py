@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
-import tqdm
 
+from uov_jax.bar import Bar
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.host import engine
 
@@ -408,7 +408,7 @@ def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:
 
     """
     parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
-    bar = tqdm.tqdm(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
+    bar = Bar(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
     with bar, concurrent.futures.ThreadPoolExecutor(LOOKERS) as pool:
         sizes: list[int] = []
         for found in pool.map(_sizes, parts):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,7 +256,7 @@ def test_wrong_arguments_get_one_message(capsys: pytest.CaptureFixture[str]) -> 
     for arguments, message in (
         (["--seed=3"], "not understood: --seed=3"),
         (["--seeds=0"], "expected at least 1"),
-        (["--rooms=1"], "expected at least 2"),
+        (["--rooms=2"], "expected at least 3"),
     ):
         with pytest.raises(SystemExit):
             script.parse(arguments)
@@ -283,3 +286,18 @@ def test_a_field_that_a_recipe_lacks_is_refused_before_anything_is_run(
     assert error.startswith("error: ")
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_whole_chain_in_one_step_a_training(tmp_path: Path) -> None:
+    words = [sys.executable, "scripts/demo_indoor.py", "--rooms=3", f"--data={tmp_path / 'rooms'}"]
+    words += [f"--output={tmp_path / 'runs'}", "--config.total_steps=1"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[10/10] Evaluation of the specialised features" in done.stdout
+    table = (tmp_path / "runs" / "table.md").read_text("utf-8")
+    assert table.startswith("SIMULATED rooms, mean IoU of 20 classes, seed 0\n")
+    assert len([line for line in table.splitlines() if line.startswith("|")]) == 12

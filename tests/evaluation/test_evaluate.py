@@ -345,6 +345,7 @@ def test_without_labels_there_are_predictions_but_no_score(
     assert "no true labels, so there is no score" in out
     assert "The teacher is not judged beside the network" in out
     assert len(list((tmp_path / "out").rglob("*_lidarseg.bin"))) == 2 * 3
+    assert f"Wrote\n  {tmp_path / 'out' / 'predictions'}\n" in out
     assert not (tmp_path / "out" / "scores.txt").exists()
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from uov_jax.errors import InputError
 from uov_jax.training.logging import MetricsTable, RunLog
 
 
@@ -93,3 +97,49 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
     assert log.plot() is None
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+class StandIn:
+    """As much of the package wandb as a run calls: keeps runs by id, as its server does."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[int, dict[str, float]]] = {}
+        self.finished: list[str] = []
+        self.asked: list[dict[str, Any]] = []
+
+    def init(self, **options: Any) -> Any:
+        self.asked.append(options)
+        run = self.runs.setdefault(options["id"], {})
+
+        def log(values: dict[str, float], step: int) -> None:
+            run.setdefault(step, {}).update(values)
+
+        def finish() -> None:
+            self.finished.append(options["id"])
+
+        return SimpleNamespace(log=log, finish=finish)
+
+
+def test_a_resumed_run_is_the_same_one_of_weights_and_biases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    for step in (1, 2):
+        log = RunLog(tmp_path, step - 1, tensorboard=False, wandb_project="uov", config={"a": 1})
+        log.add(step, 0.1 * step, {"loss": 1.0 / step})
+        log.close()
+    (identity,) = service.runs
+    assert service.runs[identity] == {1: {"loss": 1.0}, 2: {"loss": 0.5}}
+    assert service.finished == [identity, identity]
+    assert service.asked[0]["project"] == "uov"
+    assert service.asked[0]["config"] == {"a": 1}
+    assert service.asked[1]["resume"] == "allow"
+
+
+def test_weights_and_biases_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match="`pip install wandb`, or leave the field empty"):
+        RunLog(tmp_path, 0, tensorboard=False, wandb_project="uov")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -56,7 +57,9 @@ def metrics(directory: Path) -> list[dict[str, str]]:
     with (directory / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
-        row.pop("sweeps_per_second", None)
+        # Of the machine, not of the training.
+        for name in ("sweeps_per_second", "data_wait", "memory_gb", "device_memory_gb"):
+            row.pop(name, None)
     return rows
 
 
@@ -99,6 +102,35 @@ def test_training_learns_and_says_what_it_does(
     assert any("1 program(s)" in line for line in lines)
     assert (tmp_path / "run" / "loss.png").stat().st_size > 1000
     assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_time_and_memory_are_logged(tmp_path: Path, config: ConfigDict) -> None:
+    loop.train(TinyTask(), config, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert 0 <= float(last["data_wait"]) <= 1
+    assert float(last["sweeps_per_second"]) > 0
+    # As the operating system counts it: more than the libraries, less than the machine has.
+    assert 0.1 < float(last["memory_gb"]) < 100
+
+
+def test_a_trace_of_some_steps_can_be_had(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.run.profile_steps = 2
+    loop.train(TinyTask(), config, tmp_path / "run")
+    (trace,) = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    names = [event.get("name", "") for event in events]
+    assert sum("PjRt" in name or "Execute" in name for name in names) >= 2
+    assert "open its perfetto_trace.json.gz" in capsys.readouterr().out
+
+
+def test_a_trace_that_a_stop_cuts_short_is_whole(tmp_path: Path, config: ConfigDict) -> None:
+    config.run.profile_steps = 100
+    loop.train(StopAt(8), config, tmp_path / "run")
+    (trace,) = (tmp_path / "run" / "profile").rglob("perfetto_trace.json.gz")
+    assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
 
 
 class Probing(TinyTask):

@@ -10,7 +10,7 @@ import pytest
 
 from uov_jax.compilation import shapes
 from uov_jax.signals import StopRequest
-from uov_jax.training.progress import Progress
+from uov_jax.training.progress import STEPS_OF_RATE, Progress
 
 
 def test_compilation_and_pauses_do_not_slow_the_estimate(
@@ -27,6 +27,38 @@ def test_compilation_and_pauses_do_not_slow_the_estimate(
         assert progress.step(step, 1.0, compiled=False) == 2.0
     progress.close()
     assert "2.00 sweeps/s: about 3 minutes of training to go." in capsys.readouterr().out
+
+
+def test_the_rate_is_that_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    progress = Progress(0, 1000, units_per_step=2)
+    progress.step(1, 1.0, compiled=True)
+    for step in range(2, 2 + STEPS_OF_RATE):
+        now[0] += 1.0
+        assert progress.step(step, 1.0, compiled=False) == pytest.approx(2.0, rel=1e-12)
+    for step in range(STEPS_OF_RATE):
+        now[0] += 4.0
+        rate = progress.step(100 + step, 1.0, compiled=False)
+    assert rate == pytest.approx(0.5, rel=1e-12)
+    progress.close()
+
+
+def test_waiting_for_data_is_a_share_of_the_time_and_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    progress = Progress(0, 10, 1)
+    # Of the step that compiles it says nothing.
+    progress.step(1, 1.0, compiled=True, waited=50.0)
+    assert progress.data_wait == 0.0
+    for step in (2, 3):
+        now[0] += 2.0
+        progress.step(step, 1.0, compiled=False, waited=0.5)
+    assert progress.data_wait == pytest.approx(0.25, rel=1e-12)
+    progress.close()
+    assert "25% waiting for data" in capsys.readouterr().err
 
 
 def test_other_processes_are_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,8 @@ def tiny_config(cache: Path) -> ConfigDict:
                 "checkpoint_every_steps": 3,
                 "evaluate_every_epochs": 2,
                 "tensorboard": False,
+                "wandb_project": "",
+                "profile_steps": 0,
                 "compilation_cache": str(cache),
             },
         }

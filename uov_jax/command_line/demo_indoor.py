@@ -167,7 +167,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; `fields` are the recipes' fields in it."""
     parser = command.parser(__doc__)
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the simulated rooms")
-    parser.add_argument("--rooms", type=command.at_least(2), help="how many are simulated")
+    # Two of three are for training, and fill the recipes' batch.
+    parser.add_argument("--rooms", type=command.at_least(3), help="how many are simulated")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/demo-indoor"), help="folder of the runs"
     )

@@ -14,8 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command
 from uov_jax.command_line.dataset import add_dataset, open_tables
 from uov_jax.pictures.animation import animate
@@ -63,7 +62,7 @@ def draw(options: argparse.Namespace) -> None:
     print(f"Drawing {len(scene)} keyframes of {options.scene}, some 3 s each, into {output}")
     if scene.unlabelled:
         print(f"{scene.unlabelled} of them have no true labels: their truth is drawn unlabelled.")
-    for number in tqdm.trange(len(scene), unit="keyframe"):
+    for number in Bar(range(len(scene)), unit="keyframe"):
         frame = scene[number]
         stem = f"{options.scene}_{number:03d}"
         title = f"{options.scene}, {number + 1}"

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import tqdm
 
+from uov_jax.bar import Bar
 from uov_jax.command_line import command
 from uov_jax.datasets.room_labels import RoomLabelFormat
 from uov_jax.datasets.rooms import RoomStore
@@ -62,7 +62,7 @@ def draw(options: argparse.Namespace) -> None:
     output, names, colors = options.output, vocabulary.eval_classes, vocabulary.colors
     output.mkdir(parents=True, exist_ok=True)
     print(f"Drawing {len(rooms.names)} rooms, some 5 s each, into {output}", flush=True)
-    for name in tqdm.tqdm(rooms.names, unit="room"):
+    for name in Bar(rooms.names, unit="room"):
         frame = rooms.frame(name)
         room_picture(
             frame.points, frame.panels, colors, output / f"{name}.png",

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from ml_collections import ConfigDict
 
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.run import find_best_checkpoint, read_record
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
@@ -69,8 +69,11 @@ def export(options: argparse.Namespace) -> None:
             "one of 'ess', such as configs/ess_scannet.py"
         )
     # Late, so that wrong arguments are answered at once.
+    from absl import logging
+
     from uov_jax.fusion.specialise import specialise_rooms, specialised_manifest
 
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     data = config.data
     vocabulary = load_vocabulary(data.vocabulary)
     store = RoomStore(data.root, vocabulary)
@@ -94,7 +97,7 @@ def export(options: argparse.Namespace) -> None:
         flush=True,
     )
     written = points = 0
-    bar = tqdm.tqdm(total=len(rooms), unit="room", dynamic_ncols=True)
+    bar = Bar(total=len(rooms), unit="room", dynamic_ncols=True)
     with bar:
         for done in specialise_rooms(store, features, writer, adapt, rooms):
             written += done.written

@@ -16,8 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command
 from uov_jax.datasets.extract_frames import (
     BYTES_PER_PIXEL,
@@ -81,7 +80,7 @@ def extract(options: argparse.Namespace) -> int:
         for folder in options.output.glob(f".{path.stem}.*.tmp"):
             shutil.rmtree(folder, ignore_errors=True)
     job = FrameJob(options.output, options.every, (options.height, options.width))
-    done = list(tqdm(spread(job, mine, options.workers), total=len(mine), unit="room"))
+    done = list(Bar(spread(job, mine, options.workers), total=len(mine), unit="room"))
     return finish(options, shard, done)
 
 

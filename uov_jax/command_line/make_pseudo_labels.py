@@ -30,9 +30,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from uov_jax import processors
+from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
 from uov_jax.config import RECIPES
 from uov_jax.datasets.rooms import Room, RoomStore
@@ -122,7 +122,7 @@ def label(options: argparse.Namespace) -> None:
     if words is not None:
         prompt = f", in the prompt {words.prompt!r}" if words.prompt else ""
         print(f"By the words of {words.source}{prompt}.", flush=True)
-    with tqdm(total=len(todo), unit="room") as bar:
+    with Bar(total=len(todo), unit="room") as bar:
         for _ in labeller.label(todo, options.workers):
             bar.update()
     there = [room for room in everything if labeller.folder.has(room)]

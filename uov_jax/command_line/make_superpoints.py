@@ -17,8 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.dataset import add_dataset, open_tables, rig_of_options
 from uov_jax.datasets.keyframe import Keyframe
@@ -99,7 +98,7 @@ def report(
     names = vocabulary.eval_classes
     matrix = ConfusionMatrix(len(names), names)
     size = points = labelled = judged = written = 0
-    for result in tqdm(results, total=len(keyframes), unit="keyframe"):
+    for result in Bar(results, total=len(keyframes), unit="keyframe"):
         written += bool(result.bytes)
         size += result.bytes
         points += result.points

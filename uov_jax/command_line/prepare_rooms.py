@@ -43,8 +43,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command
 from uov_jax.datasets.openscene_rooms import OpenSceneRooms
 from uov_jax.datasets.prepare_rooms import (
@@ -155,7 +154,7 @@ def prepare(options: argparse.Namespace) -> int:
     )
     start = time.perf_counter()
     results = prepare_rooms(source, names, writer, options.workers)
-    done = list(tqdm(results, total=len(names), unit="room"))
+    done = list(Bar(results, total=len(names), unit="room"))
     return finish(options, shard, done, time.perf_counter() - start)
 
 

@@ -14,8 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command
 from uov_jax.command_line.dataset import add_dataset, open_tables
 from uov_jax.datasets.keyframe import Keyframe
@@ -62,7 +61,7 @@ def report(
     drawn = {keyframe.token for keyframe in evenly_spaced(keyframes, pictures)}
     statistics = DumpStatistics(vocabulary)
     written: list[Path] = []
-    for keyframe in tqdm(keyframes, unit="keyframe", desc="report"):
+    for keyframe in Bar(keyframes, unit="keyframe", desc="report"):
         dump = dumps.read(keyframe)
         cameras, sweep = matching_cameras(keyframe, dump), keyframe.points()
         points = point_superpoints(pair_points(sweep, keyframe), cameras, len(sweep))
@@ -72,7 +71,7 @@ def report(
         )
         if keyframe.token in drawn:
             picture = output / f"{keyframe.token}.jpg"
-            with decoration(f"The picture {picture}", tqdm.write):
+            with decoration(f"The picture {picture}", Bar.write):
                 draw_masks(keyframe, dump, vocabulary, picture)
                 written.append(picture)
     lines = [f"Teacher {dumps.teacher!r}, {dumps.root}", *statistics.lines()]

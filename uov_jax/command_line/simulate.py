@@ -13,8 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
 from uov_jax.readable import readable_bytes
 from uov_jax.simulate import (
@@ -66,7 +65,7 @@ def simulate(options: argparse.Namespace) -> None:
             f"Embree cannot be imported ({WITHOUT_EMBREE}): rays are cast in numpy, and all takes "
             "three times as long. `pip install embreex` helps where it has wheels."
         )
-    with tqdm(total=total, unit="keyframe") as bar:
+    with Bar(total=total, unit="keyframe") as bar:
         report = simulate_drive(
             options.output,
             options.scenes,

@@ -13,8 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
 from uov_jax.readable import duration, readable_bytes
 from uov_jax.simulate import WITHOUT_EMBREE
@@ -51,7 +50,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="*",
         choices=FORMATS,
         default=[],
-        help="beside the store: ScanNet's raw release, its recordings, OpenScene's files",
+        help="beside the store: ScanNet's raw release, its recordings, OpenScene's files; clouds "
+        "without labels, as of a recording of one's own",
     )
     return parser.parse_args(arguments)
 
@@ -83,7 +83,7 @@ def simulate(options: argparse.Namespace) -> None:
             f"Embree cannot be imported ({WITHOUT_EMBREE}): rays are cast in numpy, and all takes "
             "six times as long. `pip install embreex` helps where it has wheels."
         )
-    with tqdm(total=settings.rooms, unit="room") as bar:
+    with Bar(total=settings.rooms, unit="room") as bar:
         report = simulate_rooms(
             options.output, settings, options.workers, lambda count: bar.update(count) and None
         )

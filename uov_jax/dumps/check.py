@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
 from uov_jax.dumps.folder import DumpSource, MissingDumpError
@@ -48,7 +47,7 @@ def find_problems(dumps: DumpSource, keyframes: Sequence[Keyframe]) -> list[str]
         _ = dumps.text_embeddings
     except UserError as error:
         problems.append(str(error))
-    for keyframe in tqdm(keyframes, unit="keyframe", desc="check", disable=not keyframes):
+    for keyframe in Bar(keyframes, unit="keyframe", desc="check", disable=not keyframes):
         try:
             matching_cameras(keyframe, dumps.read(keyframe))
         except MissingDumpError:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.file import DumpError
 from uov_jax.dumps.folder import DumpFolder, DumpManifest, image_sizes
@@ -115,7 +114,7 @@ def _convert(
     say(f"{len(waiting)} keyframes to convert, {found} done already.")
     total = 0
     for number, keyframe in enumerate(
-        tqdm(waiting, unit="keyframe", desc="convert", disable=not waiting), start=1
+        Bar(waiting, unit="keyframe", desc="convert", disable=not waiting), start=1
     ):
         total += convert(keyframe)
         if number == min(SAMPLE, len(waiting)):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
+from uov_jax.bar import Bar
 from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_images
@@ -149,7 +149,7 @@ class _Run:
         """Write their dumps; those that fail are in `failed`. Give up if so many fail in a row."""
         self._in_a_row = 0
         start = time.perf_counter()
-        bar = tqdm(
+        bar = Bar(
             total=len(keyframes), unit="keyframe", desc=self._teacher.name, disable=not keyframes
         )
         with bar, contextlib.closing(_ahead(keyframes)) as decoded:

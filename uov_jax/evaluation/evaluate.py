@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
-import tqdm
 from ml_collections import ConfigDict
 
 from uov_jax import compilation
 from uov_jax.afi.parameters import FlatInteraction
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.load import TrainedNetwork, load_network
 from uov_jax.datasets.submission import expected_bytes, pack_submission, write_labels
 from uov_jax.datasets.sweeps import labelled_indices
@@ -294,7 +294,7 @@ class _Run:
             },
             clock=self.clock,
         )
-        with tqdm.tqdm(
+        with Bar(
             total=len(self.indices),
             initial=done,
             unit=self.split.unit.removesuffix("s"),
@@ -322,7 +322,7 @@ class _Run:
         shapes = compilation.shapes(sweep.sample["inputs"])
         if self.clock.sweep(shapes) == SWEEPS_BEFORE_ESTIMATE and left:
             seconds = left * self.clock.seconds_per_sweep
-            tqdm.tqdm.write(f"About {duration(seconds)} to go.")
+            Bar.write(f"About {duration(seconds)} to go.")
 
     def _smoothing(self, afi_points: int | None, weighed: bool) -> Smoothing:
         return lambda points, classes, probabilities: self.split.smooth(
@@ -337,7 +337,7 @@ class _Run:
                 write_labels(self.split.label_format, folder, index, classes)
         self.clock.note("files")
         if index in self.drawn:
-            with decoration(f"The picture of {sweep.sample['token']}", tqdm.tqdm.write):
+            with decoration(f"The picture of {sweep.sample['token']}", Bar.write):
                 self.pictures.sweep(self.split, index, sweep, self.directory / "pictures")
             self.clock.note("pictures")
         self.scores.add(sweep.sample, sweep.columns)
@@ -402,10 +402,9 @@ class _Run:
                 "the table is of these. Type the same command again to go on."
             )
             return
-        print("Wrote")
-        for path in result.written:
-            if path.suffix in (".txt", ".png", ".zip"):
-                print(f"  {path}")
+        shown = [path for path in result.written if path.suffix in (".txt", ".png", ".zip")]
+        folders = (self.directory / name for name in ("predictions", "pictures"))
+        print("\n  ".join(["Wrote", *map(str, [*shown, *filter(Path.is_dir, folders)])]))
         print(f"Next: look at {self.directory}", flush=True)
 
     def _write(self, finished: bool) -> list[Path]:

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from uov_jax.bar import Bar
 from uov_jax.datasets.frames import FrameSource
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, UserError
@@ -82,7 +81,7 @@ def fuse_rooms(
         room, frames = store.room(name), source.frames(name)
         about["source"] = frames_identity(frames, teacher)
         turns = turns_of(len(room), teacher.embedding_size, memory)
-        with tqdm(total=turns * len(frames), unit="frame", desc=name, leave=False, delay=2) as bar:
+        with Bar(total=turns * len(frames), unit="frame", desc=name, leave=False, delay=2) as bar:
             return fuse_room(
                 room.coords,
                 frames,
@@ -134,7 +133,7 @@ def _check_sources(
     there = [room for room in rooms if writer.has(room)]
     there = there or writer.rooms()[:OTHERS]
     unknown = 0
-    for room in tqdm(there, unit="room", desc=f"comparing {what}", leave=False, delay=2):
+    for room in Bar(there, unit="room", desc=f"comparing {what}", leave=False, delay=2):
         before = writer.source(room)
         if before is None:
             unknown += 1
@@ -167,7 +166,7 @@ def _write_each(
     written: dict[str, FusedRoom] = {}
     failed: list[FailedRoom] = []
     in_a_row, start = 0, time.perf_counter()
-    with tqdm(total=len(waiting), unit="room", disable=not waiting) as bar:
+    with Bar(total=len(waiting), unit="room", disable=not waiting) as bar:
         for room in waiting:
             about: dict[str, object] = {}
             try:

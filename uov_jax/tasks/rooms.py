@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tqdm
 from ml_collections import ConfigDict
 
+from uov_jax.bar import Bar
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.evaluation import tables
@@ -147,7 +147,7 @@ def validate_rooms(
         return {}
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
     rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
-    for room in tqdm.tqdm(rooms, total=len(data.validation), desc="validation", leave=False):
+    for room in Bar(rooms, total=len(data.validation), desc="validation", leave=False):
         scores.add(room.sample, room.columns)
     network = dict(scores.columns[NETWORK].matrices)
     if judged != EVERYWHERE:
@@ -156,7 +156,7 @@ def validate_rooms(
     columns = {f"network, {subset}": network[subset] for subset in METRICS if subset in network}
     columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
-    tqdm.tqdm.write(tables.format_table(columns, scoring=ROOMS))
+    Bar.write(tables.format_table(columns, scoring=ROOMS))
     write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
     found = {
         name: room_mean_iou(network[subset])

@@ -8,11 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tqdm
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.checkpoints.load import load_weights
 from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
@@ -152,12 +152,12 @@ class Segmentation:
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
         )
-        for sweep in tqdm.tqdm(sweeps, total=len(indices), desc="validation", leave=False):
+        for sweep in Bar(sweeps, total=len(indices), desc="validation", leave=False):
             scores.add(sweep.sample, sweep.columns)
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
                 token = sweep.sample["token"]
-                with decoration(f"The picture of sweep {token}", tqdm.tqdm.write):
+                with decoration(f"The picture of sweep {token}", Bar.write):
                     validation_picture(
                         directory,
                         step,
@@ -173,7 +173,7 @@ class Segmentation:
         lines = [tables.format_table(found.columns)]
         if found.teacher.points:
             lines += found.summary()
-        tqdm.tqdm.write("\n".join(lines))
+        Bar.write("\n".join(lines))
         found.write_tables(directory, step)
         matrix = found.everywhere
         return found.metrics() | {

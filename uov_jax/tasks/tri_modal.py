@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
+from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_keyframe_files
@@ -161,13 +161,13 @@ class TriModalPretraining:
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
         )
-        for sweep in tqdm.tqdm(sweeps, total=len(self.validation), desc="validation", leave=False):
+        for sweep in Bar(sweeps, total=len(self.validation), desc="validation", leave=False):
             scores.add(sweep.sample, sweep.columns)
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
                 prediction = sweep.columns[NETWORK]
                 token = sweep.sample["token"]
-                with decoration(f"The picture of sweep {token}", tqdm.tqdm.write):
+                with decoration(f"The picture of sweep {token}", Bar.write):
                     validation_picture(
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
@@ -176,7 +176,7 @@ class TriModalPretraining:
             return means
         found = ValidationScores(scores, "zero_shot_miou")
         if scores.labelled_sweeps:
-            tqdm.tqdm.write("\n".join([tables.format_table(found.columns), *found.summary()]))
+            Bar.write("\n".join([tables.format_table(found.columns), *found.summary()]))
             found.write_tables(directory, step)
         return means | found.metrics()
 

@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
-from tqdm import tqdm
 
+from uov_jax.bar import Bar
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, write_npz
 from uov_jax.teachers.attention import clip_blocks, run_block
@@ -154,7 +154,7 @@ def encode_prompts(tower: Any, prompts: Sequence[str]) -> torch.Tensor:
     device = tower.text_projection.device
     features: list[torch.Tensor] = [torch.empty(0)] * len(tokens)
     starts = range(0, len(order), BATCH)
-    for start in tqdm(starts, unit="batch", desc="prompts", disable=len(tokens) < QUIET):
+    for start in Bar(starts, unit="batch", desc="prompts", disable=len(tokens) < QUIET):
         rows = order[start : start + BATCH]
         for row, feature in zip(
             rows, _encode(tower, [tokens[i] for i in rows], device), strict=True

@@ -1,14 +1,15 @@
-"""What a run writes down: metrics.csv, TensorBoard events and the loss plot."""
+"""What a run writes down: metrics.csv, TensorBoard and Weights & Biases, and the loss plot."""
 
 from __future__ import annotations
 
 import csv
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from uov_jax.errors import InputError, decoration
-from uov_jax.files import replacing
+from uov_jax.files import replacing, write_text
 
 FIRST_COLUMNS = ("step", "epoch")
 
@@ -79,33 +80,124 @@ class MetricsTable:
                 writer.writerows(self._rows)
 
 
+class Writer(Protocol):
+    """Takes the metrics of steps, beside the table."""
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        ...
+
+    def close(self) -> None:
+        """Flush everything."""
+        ...
+
+
+class TensorBoard:
+    """Events in the folder `tensorboard` of a run."""
+
+    def __init__(self, directory: Path, resume_step: int) -> None:
+        """Hide the events of steps that come again."""
+        import tensorboardX  # Late: it is slow to import.
+
+        self._writer = tensorboardX.SummaryWriter(
+            str(directory / "tensorboard"), purge_step=resume_step + 1, write_to_disk=True
+        )
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of a project of Weights & Biases; one that is resumed goes on as the same run there.
+
+    Where and as whom it writes is said by its own variables (WANDB_MODE, WANDB_API_KEY, ...).
+    """
+
+    def __init__(self, directory: Path, project: str, config: Mapping[str, Any]) -> None:
+        """Begin, or go on with, the run whose id stands in wandb_id.txt.
+
+        Raises:
+            InputError: the package is not installed.
+
+        """
+        try:
+            import wandb
+        except ImportError as error:
+            raise InputError(
+                f"config.run.wandb_project = {project}: the package wandb is not installed: "
+                "`pip install wandb`, or leave the field empty"
+            ) from error
+        file = directory / "wandb_id.txt"
+        if not file.exists():
+            write_text(file, secrets.token_hex(8))
+        self._run = wandb.init(
+            project=project,
+            name=directory.name,
+            id=file.read_text("utf-8").strip(),
+            resume="allow",
+            dir=str(directory),
+            config=dict(config),
+        )
+
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._run.finish()
+
+
 class RunLog:
     """All logs of a run, in its directory; silent on processes other than the main one."""
 
     def __init__(
-        self, directory: str | Path, resume_step: int, *, tensorboard: bool = True, on: bool = True
+        self,
+        directory: str | Path,
+        resume_step: int,
+        *,
+        tensorboard: bool = True,
+        wandb_project: str = "",
+        config: Mapping[str, Any] | None = None,
+        on: bool = True,
     ) -> None:
-        """Open the logs and drop what a run resumed at `resume_step` will write again."""
+        """Open the logs and drop what a run resumed at `resume_step` will write again.
+
+        Args:
+            directory: of the run.
+            resume_step: steps done before.
+            tensorboard: write events.
+            wandb_project: of Weights & Biases; "" for none.
+            config: the run's, which Weights & Biases shows.
+            on: whether this process writes.
+
+        Raises:
+            InputError: metrics.csv is another kind of file, or a writer is not installed.
+
+        """
         self.directory = Path(directory)
         self._table: MetricsTable | None = None
-        self._writer: Any = None
+        self._writers: list[Writer] = []
         if not on:
             return
         self._table = MetricsTable(self.directory / "metrics.csv", resume_step)
         if tensorboard:
-            import tensorboardX  # Late: it is slow to import.
-
-            self._writer = tensorboardX.SummaryWriter(
-                str(self.directory / "tensorboard"), purge_step=resume_step + 1, write_to_disk=True
-            )
+            self._writers.append(TensorBoard(self.directory, resume_step))
+        if wandb_project:
+            self._writers.append(WeightsAndBiases(self.directory, wandb_project, config or {}))
 
     def add(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
         if self._table is not None:
             self._table.add(step, epoch, metrics)
-        if self._writer is not None:
-            for name, value in metrics.items():
-                self._writer.add_scalar(name, value, step)
+        for writer in self._writers:
+            writer.add(step, metrics)
 
     def plot(self) -> Path | None:
         """Draw loss.png from metrics.csv; None on other processes and before the first row.
@@ -124,5 +216,5 @@ class RunLog:
 
     def close(self) -> None:
         """Flush everything."""
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers:
+            writer.close()

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from uov_jax.errors import InputError, NotFiniteError, UserError
 from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
-from uov_jax.training import step
+from uov_jax.training import step, usage
 from uov_jax.training.logging import RunLog
 from uov_jax.training.optimizer import FROZEN, build_optimizer
 from uov_jax.training.parallel import Parallel
+from uov_jax.training.profile import Profile
 from uov_jax.training.progress import Progress
 from uov_jax.training.task import Task
 
@@ -111,7 +113,12 @@ class _Run:
                 f"config.batch_size = {config.batch_size} does not divide over "
                 f"{parallel.num_devices} devices"
             )
-        for field in ("log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"):
+        for field in (
+            "log_every_steps",
+            "checkpoint_every_steps",
+            "evaluate_every_epochs",
+            "profile_steps",
+        ):
             if config.run[field] < 0:
                 raise InputError(
                     f"config.run.{field} = {config.run[field]}: expected 0, for never, or more"
@@ -147,6 +154,7 @@ class _Run:
         self.iterator: Any = None
         self.log: RunLog | None = None
         self.progress: Progress | None = None
+        self.profile: Profile | None = None
         self.programs: set[Any] = set()
         self.compiled_since_look = False
         self.metrics: dict[str, float] = {}
@@ -159,6 +167,8 @@ class _Run:
             self.directory,
             start,
             tensorboard=self.config.run.tensorboard,
+            wandb_project=self.config.run.wandb_project,
+            config=self.config.to_dict(),
             on=self.parallel.is_main,
         )
         self._greet(start)
@@ -169,13 +179,16 @@ class _Run:
             self.task.unit,
             on=self.parallel.is_main,
         )
+        steps = self.config.run.profile_steps if self.parallel.is_main else 0
+        profile = self.profile = Profile(self.directory, start, steps)
         makes_up = self._evaluation_is_due(start) and not self.checkpoints.is_evaluated(start)
         if makes_up:
             # The run was stopped between the step and its evaluation.
             self._evaluate(device_state, start, stop)
         now = start
-        pending: tuple[int, Any] | None = None
+        pending: tuple[int, Any, float] | None = None
         while now < self.total_steps and not self._should_stop(stop, now):
+            asked = time.perf_counter()
             try:
                 batch = next(self.iterator)
             except Exception as error:
@@ -188,14 +201,16 @@ class _Run:
                     raise
                 progress.say(f"Not built any more: {first_line(error)}")
                 break
+            waited = time.perf_counter() - asked
             self._note_program(batch)
+            profile.before_step(now + 1)
             with jax.transfer_guard("disallow"):
                 device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
             now += 1
             # The metrics of a step are looked at while the next one runs.
             if pending is not None:
                 self._look_at(*pending)
-            pending = (now, metrics)
+            pending = (now, metrics, waited)
             saves = _is_due(now, self.config.run.checkpoint_every_steps)
             evaluates = self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
@@ -227,6 +242,8 @@ class _Run:
                 stack.callback(self.log.close)
             if self.progress is not None:
                 stack.callback(self.progress.close)
+            if self.profile is not None:
+                stack.callback(self.profile.close)
 
     def _begin(self) -> tuple[int, Any]:
         """Where to start, in this order: the directory's last checkpoint; the task's weights."""
@@ -258,22 +275,30 @@ class _Run:
             self.programs.add(shapes)
             self.compiled_since_look = True
 
-    def _look_at(self, now: int, metrics: Any) -> None:
+    def _look_at(self, now: int, metrics: Any, waited: float) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
         assert self.progress is not None
         assert self.log is not None
+        assert self.profile is not None
         values = {name: float(value) for name, value in self.parallel.first(metrics).items()}
         sparse.raise_fault()
         epoch = now / self.steps_per_epoch
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
                 raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
-        rate = self.progress.step(now, values["loss"], self.compiled_since_look)
+        rate = self.progress.step(now, values["loss"], self.compiled_since_look, waited)
         self.compiled_since_look = False
         if _is_due(now, self.config.run.log_every_steps) or now in (1, self.total_steps):
             if rate:
                 values[f"{self.task.unit}_per_second"] = rate
-            self.log.add(now, epoch, values)
+                values["data_wait"] = self.progress.data_wait
+            self.log.add(now, epoch, values | usage.memory(self.parallel.devices))
+        if self.profile.after_step(now):
+            self.progress.say(
+                f"A trace of the last steps is in {self.profile.folder}: open its "
+                "perfetto_trace.json.gz at ui.perfetto.dev."
+            )
+            self.progress.pause()
 
     def _non_finite(self, name: str, value: float, now: int, epoch: float) -> str:
         last = self.checkpoints.last_step
@@ -292,7 +317,7 @@ class _Run:
     def _save(self, device_state: Any, now: int) -> None:
         self.checkpoints.save(now, self.parallel.first(device_state))
 
-    def _keep(self, device_state: Any, now: int, pending: tuple[int, Any] | None) -> None:
+    def _keep(self, device_state: Any, now: int, pending: tuple[int, Any, float] | None) -> None:
         """Save the last step before an error of the data ends the run; broken losses stay out."""
         if pending is not None:
             self._look_at(*pending)

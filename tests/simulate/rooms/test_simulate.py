@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.simulate.rooms.conftest import SETTINGS, contents
-from uov_jax.datasets.rooms import RoomStore
+from uov_jax.datasets.recordings import Recordings
+from uov_jax.datasets.rooms import RoomStore, read_scene_labels
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import TEXT_EMBEDDINGS
 from uov_jax.pickled import read_pickled
@@ -197,6 +198,20 @@ def test_openscene_files_agree_with_the_store(rooms: Path) -> None:
             np.testing.assert_allclose((colors + 1) * 127.5, room.colors, atol=1e-4)
             expected = np.where(room.labels == 0, 255, room.labels.astype(int) - 1)
             np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_recording_of_ones_own_has_clouds_and_lists_without_labels(rooms: Path) -> None:
+    vocabulary = load_vocabulary("scannet")
+    store, recording = RoomStore(rooms / "store"), Recordings(rooms / "recording", vocabulary)
+    assert recording.splits() == {"train": SCENES[:2], "val": SCENES[2:]}
+    lines = rooms / "recording" / "scene_labels.txt"
+    said = read_scene_labels(lines, vocabulary.eval_classes, set(SCENES))
+    for name in SCENES:
+        scan, room = recording.read(name), store.room(name)
+        np.testing.assert_array_equal(scan.coords, room.coords)
+        np.testing.assert_array_equal(scan.colors, room.colors)
+        assert scan.labels is None
+        assert said[name] == store.scene_classes(name)
 
 
 def test_recordings_hold_the_same_frames(rooms: Path) -> None:

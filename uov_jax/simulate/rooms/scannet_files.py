@@ -20,6 +20,9 @@ from uov_jax.simulate.rooms.scan import Scan
 
 IGNORED = 255  # OpenScene's label of points without a class
 SENS_VERSION, JPEG, ZLIB_USHORT = 4, 2, 1
+# Of a vertex.
+CLOUD = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+CLOUD += [(name, "u1") for name in ("red", "green", "blue", "alpha")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +46,16 @@ def write_scans(folder: Path, scene: str, scan: Scan, aligned: NDArray[np.float6
         aligned: float64[4, 4], turns the walls into the axes.
 
     """
-    header = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
-    header += [(name, "u1") for name in ("red", "green", "blue", "alpha")]
-    write_bytes(folder / f"{scene}_vh_clean_2.ply", _ply(scan, header))
-    labelled = [*header, ("label", "<u2")]
+    write_cloud(folder / f"{scene}_vh_clean_2.ply", scan)
+    labelled = [*CLOUD, ("label", "<u2")]
     write_bytes(folder / f"{scene}_vh_clean_2.labels.ply", _ply(scan, labelled))
     numbers = " ".join(f"{value:.6f}" for value in aligned.ravel())
     write_text(folder / f"{scene}.txt", f"axisAlignment = {numbers}\nsceneType = simulated")
+
+
+def write_cloud(path: Path, scan: Scan) -> None:
+    """Points and colours alone, as any scanner's tool may write them."""
+    write_bytes(path, _ply(scan, CLOUD))
 
 
 def _ply(scan: Scan, fields: list[tuple[str, str]]) -> bytes:

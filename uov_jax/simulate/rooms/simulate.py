@@ -17,6 +17,7 @@ from uov_jax.simulate.rooms.write import (
     open_store,
     scene_name,
     write_room,
+    write_scene_labels,
     write_shared,
 )
 from uov_jax.simulate.triangles import WITHOUT_EMBREE
@@ -90,6 +91,7 @@ def simulate_rooms(
     report = progress or (lambda count: None)
     report(settings.rooms - len(todo))
     share_out(functools.partial(write_room, root, settings), todo, workers, report)
+    write_scene_labels(root, settings)
     total = sum(file.stat().st_size for file in root.rglob("*") if file.is_file())
     return RoomsReport(root, settings.rooms, len(todo), total)
 

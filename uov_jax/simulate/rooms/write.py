@@ -1,4 +1,4 @@
-"""Simulated rooms as files: the store, posed frames, the teacher's features, ScanNet's formats.
+"""Simulated rooms as files: the store, posed frames, the teacher's features, other formats.
 
 simulation.json                  the settings of all of it
 store/                           the prepared rooms (`datasets/rooms.py`)
@@ -11,6 +11,8 @@ frames/intrinsics.txt            4 x 4, of all frames
                     features/0.npz  masks uint16 [h, w] and embeddings float16 [M, 768]
 scannet/                         the raw release, only where it was asked for
 openscene/scannet_3d/            OpenScene's, the same
+recording/                       clouds and lists as of one's own rooms (`datasets/recordings.py`),
+                                 the same
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from uov_jax.datasets.rooms import RoomWriter
+from uov_jax.datasets.recordings import SCENE_LABELS
+from uov_jax.datasets.rooms import RoomStore, RoomWriter
 from uov_jax.errors import InputError
 from uov_jax.files import write_bytes, write_npz, write_text
 from uov_jax.fusion.word_embeddings import TEXT_EMBEDDINGS
@@ -49,8 +52,8 @@ FORMAT = 1  # raise it whenever the same settings would give other files
 STEP = 20  # between the numbers of frames, as of those that OpenScene takes
 LOOKS_PER_FRAME = 2  # a scanner films between frames too
 JPEG_QUALITY = 90
-RAW, SENS, OPENSCENE = "raw", "sens", "openscene"
-FORMATS = (RAW, SENS, OPENSCENE)
+RAW, SENS, OPENSCENE, RECORDING = "raw", "sens", "openscene", "recording"
+FORMATS = (RAW, SENS, OPENSCENE, RECORDING)
 _WAY, _SCAN, _LOST, _FRAMES = 1, 2, 3, 100  # streams of random numbers
 
 
@@ -134,6 +137,8 @@ def write_shared(root: Path, settings: RoomSettings) -> None:
         store.write_split(split, names)
         if RAW in settings.formats:
             write_text(root / "scannet" / f"scannetv2_{split}.txt", "\n".join(names))
+        if RECORDING in settings.formats:
+            write_text(root / "recording" / f"{split}.txt", "\n".join(names))
     if RAW in settings.formats:
         scannet_files.write_label_table(root / "scannet" / "scannetv2-labels.combined.tsv")
 
@@ -168,9 +173,22 @@ def write_room(root: Path, settings: RoomSettings, number: int) -> Iterator[int]
         split = next(split for split, rooms in settings.splits().items() if number in rooms)
         folder = root / "openscene" / "scannet_3d" / split
         scannet_files.write_openscene(folder / f"{name}_vh_clean_2.pth", scan)
+    if RECORDING in settings.formats:
+        scannet_files.write_cloud(root / "recording" / f"{name}.ply", scan)
     source = f"simulated {room.type}, seed {settings.seed}, number {number}"
     open_store(root).write(name, scan.coords, scan.colors, scan.labels, source)
     yield number
+
+
+def write_scene_labels(root: Path, settings: RoomSettings) -> None:
+    """Write which classes every room has, as a person would; all rooms are in the store by now."""
+    if RECORDING in settings.formats:
+        store = RoomStore(root / "store")
+        lines = (
+            f"{name}: {', '.join(store.classes[number] for number in store.scene_classes(name))}"
+            for name in store.names()
+        )
+        write_text(root / "recording" / SCENE_LABELS, "\n".join(lines))
 
 
 def _write_frames(
@@ -210,7 +228,7 @@ def _matrix_text(matrix: NDArray[np.float64]) -> str:
 
 
 # Bytes of a point in the store and in each format; of a frame; of a frame in a recording.
-_POINT = {"store": 16, RAW: 34, SENS: 0, OPENSCENE: 32}
+_POINT = {"store": 16, RAW: 34, SENS: 0, OPENSCENE: 32, RECORDING: 16}
 _FRAME, _SENS_FRAME = 325_000, 95_000
 
 

@@ -13,6 +13,8 @@ from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
 
 VARIANTS = ("sim", "sim-long")
+# Of pre-training.
+SLIDR = "slidr"
 # The first one of a simulated drive.
 SIMULATED_SCENE = "sim-0001"
 
@@ -23,8 +25,17 @@ def pretraining() -> ConfigDict:
         {
             "task": "tri_modal",
             "seed": 0,
-            # Sweeps a step over all devices together.
-            "batch_size": 16,
+            # Sweeps a step over all devices and micro-batches together.
+            "batch_size": 4,
+            # Sweeps that one contrast sees; None: all of a step. The loss is the mean over these
+            # shards, so that the number of devices changes nothing.
+            "sweeps_per_shard": placeholder(int),
+            # Whether devices may hold a shard together. They then send each other the means, words
+            # and embeddings of its masks: 5 MB a sweep and step at 1,000 masks of 768 numbers.
+            "gather_shards": False,
+            # Micro-batches of whole shards that a step is worked on in, for less memory. Gradients
+            # are averaged over them; batch norms see a micro-batch, so results differ a little.
+            "accumulate_steps": 1,
             "total_epochs": 40.0,
             # Overrides total_epochs.
             "total_steps": placeholder(int),
@@ -108,6 +119,10 @@ def pretraining() -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 5.0,
                 # None: all.
@@ -126,8 +141,15 @@ def pretraining() -> ConfigDict:
             },
         }
     )
-    config.optimizer.rates_for_batch_size = 16
+    config.sweeps_per_shard = 1
+    config.optimizer.rates_for_batch_size = 4
     return config
+
+
+def use_slidr_batches(config: ConfigDict) -> None:
+    """Pre-train with the steps of SLidR (arXiv 2203.16258): 16 sweeps, a contrast of 4 each."""
+    config.update(batch_size=16, sweeps_per_shard=4)
+    config.optimizer.rates_for_batch_size = 16
 
 
 def annotation_free(teacher: str) -> ConfigDict:
@@ -159,6 +181,10 @@ def _segmentation(task: str, train_split: str) -> ConfigDict:
     """What annotation-free training and fine-tuning share, validated on nuScenes' own split."""
     config = pretraining()
     config.task = task
+    # One Lovász term sees all sweeps of a step, as on the one GPU of the published runs. Several
+    # devices send each other logits and labels for it, some 20 MB a step of 16 sweeps.
+    config.update(batch_size=16, sweeps_per_shard=None, gather_shards=True)
+    config.optimizer.rates_for_batch_size = 16
     # Cross-entropy + Lovász-softmax have no settings, and the images take no part.
     del config.loss, config.model.out_channels
     for field in ("dumps", "scale", "crop_lookup_at_small_pixel", "pairs", "superpoints"):
@@ -178,18 +204,36 @@ def use_parametrize_split(config: ConfigDict) -> None:
     config.data.val_split = "verify"
 
 
-def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
-    """The recipe itself for no argument, else at the scale of the simulated drive.
+def with_teacher(teacher: str, arg: str | None) -> ConfigDict:
+    """Pre-training with a teacher's dumps, as released, with SLidR's steps, or simulated.
 
     Raises:
         ValueError: there is no such variant.
 
     """
+    config = pretraining()
+    config.data.dumps = f"data/dumps/{teacher}"
+    if arg == SLIDR:
+        use_slidr_batches(config)
+        return config
+    return apply_variant(config, arg, (SLIDR, *VARIANTS))
+
+
+def apply_variant(
+    config: ConfigDict, arg: str | None, known: tuple[str, ...] = VARIANTS
+) -> ConfigDict:
+    """The recipe itself for no argument, else at the scale of the simulated drive.
+
+    Raises:
+        ValueError: there is no such variant among those known.
+
+    """
     if not arg:
         return config
     if arg not in VARIANTS:
-        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
+        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(known)}")
     _simulated_drive(config)
+    config.sweeps_per_shard = 1
     config.data.update(
         dumps="data/sim/dumps/simulated",
         # The few thousand points that no camera sees lie next to the car: see augment.scale.
@@ -274,8 +318,12 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
         {
             "task": task,
             "seed": 0,
-            # Rooms a step over all devices together.
+            # Rooms a step over all devices and micro-batches together.
             "batch_size": 4,
+            # Micro-batches that a step is worked on in, for less memory. Gradients are averaged
+            # over them; batch norms and the loss's mean see a micro-batch, so results differ a
+            # little.
+            "accumulate_steps": 1,
             "total_epochs": 100.0,
             # Overrides total_epochs.
             "total_steps": placeholder(int),
@@ -308,6 +356,10 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 1.0,
                 # None: all of the split with labels.
@@ -353,6 +405,10 @@ def specialisation(dataset: str) -> ConfigDict:
 def distillation(dataset: str) -> ConfigDict:
     """ESG with the released settings of 3DSS-VLG, which are those of OpenScene's distillation."""
     config = _rooms("esg", dataset)
+    # Rooms that are moved by one offset, and cut by `most_voxels` together; None: all of a step, as
+    # on the one GPU of the published runs. Devices hold whole shards. The loss counts the voxels of
+    # all devices alike in any case.
+    config.sweeps_per_shard = placeholder(int)
     config.data.features = f"data/{dataset}/specialised"
     config.data.update(
         # Metres; three times the same number.
@@ -368,7 +424,7 @@ def distillation(dataset: str) -> ConfigDict:
         # Smallest and largest size of a batch's arrays, a room, with a few sizes between. Each that
         # occurs is a program to compile.
         voxels=(40_000, 500_000),
-        # Where the rooms of a device have more voxels than so many a room on the average, the
+        # Where the rooms of a shard have more voxels than so many a room on the average, the
         # largest of them are cut to a part, another one in every epoch; 0: never.
         most_voxels=250_000,
     )

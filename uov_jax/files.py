@@ -97,6 +97,19 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
     return _tried_again(path, path.read_bytes, pause)
 
 
+def file_sum(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file's content; errors as `read_bytes`."""
+
+    def look() -> tuple[int, int]:
+        size = crc = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                size, crc = size + len(block), zlib.crc32(block, crc)
+        return size, crc
+
+    return _tried_again(path, look, FIRST_PAUSE)
+
+
 def _tried_again(path: Path, look: Callable[[], Looked], pause: float) -> Looked:
     """What `look` gives of a file; tries and errors as `read_bytes`."""
     for number in range(1, TRIES + 1):

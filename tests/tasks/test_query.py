@@ -15,8 +15,9 @@ from flax import nnx
 from tests.tasks.test_tri_modal import tiny_config
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.checkpoints import state
+from uov_jax.checkpoints.folder import CheckpointError
 from uov_jax.checkpoints.load import NetworkMismatchError
-from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
+from uov_jax.checkpoints.run import RunCheckpoints
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder

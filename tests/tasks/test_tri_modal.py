@@ -13,7 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax.checkpoints.run import read_arrays
+from uov_jax.checkpoints.folder import read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import UserError

@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax import sparse
-from uov_jax.checkpoints.run import CheckpointError, read_arrays, read_record
+from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
 
@@ -262,10 +263,12 @@ def test_a_run_goes_on_where_its_kernels_are_missing(
 
 def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict) -> None:
     class StopInEvaluation(TinyTask):
-        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+        def evaluate(
+            self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+        ) -> dict[str, float]:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
-            return super().evaluate(predict, directory, step)
+            return super().evaluate(predict, directory, step, share)
 
     stopped = loop.train(StopInEvaluation(), config, tmp_path / "run")
     assert stopped.step == 10
@@ -282,10 +285,12 @@ class BadSweep(TinyTask):
         super().__init__()
         self.steps = steps
 
-    def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         if step in self.steps:
             raise InputError("sweep 7: truncated")
-        return super().evaluate(predict, directory, step)
+        return super().evaluate(predict, directory, step, share)
 
 
 def test_an_evaluation_that_fails_does_not_end_the_training(
@@ -317,11 +322,13 @@ def test_the_plot_shows_an_evaluation_made_up_for_at_the_end(
     tmp_path: Path, config: ConfigDict
 ) -> None:
     class StopInLastEvaluation(TinyTask):
-        def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+        def evaluate(
+            self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+        ) -> dict[str, float]:
             if step == 20:
                 os.kill(os.getpid(), signal.SIGTERM)
                 time.sleep(0.05)
-            return super().evaluate(predict, directory, step)
+            return super().evaluate(predict, directory, step, share)
 
     loop.train(StopInLastEvaluation(), config, tmp_path / "run")
     (tmp_path / "run" / "loss.png").unlink()
@@ -354,19 +361,6 @@ def test_workers_that_the_signal_ended_do_not_spoil_the_stop(
 ) -> None:
     assert loop.train(WorkersEnd(), config, tmp_path / "run").step == 4
     assert "Not built any more: RuntimeError: worker 0 is dead\n" in capsys.readouterr().out
-
-
-def test_of_several_processes_none_leaves_alone(
-    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class OneOfTwo(loop.Parallel):
-        def __init__(self, devices: Any = None) -> None:
-            super().__init__(devices)
-            self.num_processes = 2
-
-    monkeypatch.setattr(loop, "Parallel", OneOfTwo)
-    with pytest.raises(RuntimeError, match="worker 0 is dead"):
-        loop.train(WorkersEnd(), config, tmp_path / "run")
 
 
 def test_a_finished_run_is_left_alone(
@@ -406,7 +400,7 @@ def test_a_run_of_no_step_is_refused(tmp_path: Path, config: ConfigDict) -> None
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path, config: ConfigDict) -> None:
     config.batch_size = 3
     two = jax.local_devices()[:1] * 2
-    with pytest.raises(ValueError, match="config.batch_size = 3 does not divide over 2 devices"):
+    with pytest.raises(ValueError, match="2 devices cannot share out 3 shards of a step"):
         loop.train(TinyTask(), config, tmp_path / "run", two)
 
 
@@ -472,7 +466,13 @@ def test_zero_is_never(tmp_path: Path, config: ConfigDict) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["log_every_steps", "checkpoint_every_steps", "evaluate_every_epochs"]
+    "field",
+    [
+        "log_every_steps",
+        "checkpoint_every_steps",
+        "checkpoint_every_minutes",
+        "evaluate_every_epochs",
+    ],
 )
 def test_less_than_never_is_refused(tmp_path: Path, config: ConfigDict, field: str) -> None:
     with config.unlocked():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uov_jax.checkpoints.run import read_arrays
+from uov_jax.checkpoints.folder import read_arrays
 from uov_jax.training.parallel import Parallel, choose_devices
 
 HERE = Path(__file__).parent

@@ -53,7 +53,7 @@ class Capacities:
     Attributes:
         plans: of the voxels.
         pairs: numbers of point-camera pairs.
-        superpoints: numbers of superpoints.
+        superpoints: numbers of superpoints of one shard on one device.
 
     """
 
@@ -78,14 +78,17 @@ class Capacities:
         pairs: tuple[int, int] = (16_384, 65_536),
         superpoints: tuple[int, int] = (128, 2048),
         fractions: tuple[Fractions, Fractions] = SWEEP_FRACTIONS,
+        sweeps_of_a_shard: int | None = None,
     ) -> Capacities:
         """Series that suit batches of so many nuScenes sweeps a device.
 
         The three ranges are per sweep; the sizes between rise alike, the voxels by at most 1.75. A
         cylindrical nuScenes sweep has some 16,000 voxels and at most its 34,900 points; six cameras
         see 22,000 pairs of it, of which the crop keeps half, in up to 6 x 175 masks. `fractions`
-        are the levels' shares of all sizes but the last, and of the last.
+        are the levels' shares of all sizes but the last, and of the last. Superpoints are counted
+        by the shard, of which a device has `sweeps_of_a_shard` sweeps; None: all.
         """
+        shard = sweeps if sweeps_of_a_shard is None else sweeps_of_a_shard
         count = 1 + math.ceil(math.log(voxels[1] / voxels[0]) / math.log(1.75))
         rooms = _series(voxels[0] * sweeps, voxels[1] * sweeps, count)
         usual, roomy = fractions
@@ -94,7 +97,7 @@ class Capacities:
         return cls(
             plans=tuple(plans),
             pairs=_series(pairs[0] * sweeps, pairs[1] * sweeps, count),
-            superpoints=_series(superpoints[0] * sweeps, superpoints[1] * sweeps, count),
+            superpoints=_series(superpoints[0] * shard, superpoints[1] * shard, count),
         )
 
     def deferred(self) -> Capacities:

@@ -8,6 +8,7 @@ import functools
 import math
 import sys
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -38,7 +39,8 @@ class SampleSource(Protocol):
 
 # They stand after the seed, so that the kinds of stream never coincide: numpy pads entropy with
 # zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
-_ORDER, _AUGMENTATION, _REPLACEMENT = 1, 2, 3
+_ORDER, _AUGMENTATION, _REPLACEMENT, _LOOK = 1, 2, 3, 4
+SAMPLES_TO_COMPARE = 8
 MOST_REPLACEMENTS = 100  # that are tried for one damaged sample
 TIMEOUT = 600.0  # seconds without a sign of life from a worker
 NAMES_SHOWN = 3
@@ -200,9 +202,9 @@ class TrainBatches:
 
         Args:
             step: the first one.
-            agree: asked for each step in order, ahead of the batch's use and in a thread of its
-                own: which size the batches shall have. None: each takes the smallest that holds
-                it, and where there are several hosts the largest.
+            agree: asked in the caller's thread, once a step in order and when its batch is built:
+                which size the batch shall have. None: each takes the smallest that holds it, and
+                where there are several hosts the largest.
 
         """
         steps = self.steps
@@ -221,6 +223,16 @@ class TrainBatches:
     def __iter__(self) -> Batches:
         """The batches from the first step on."""
         return self.starting_at(0)
+
+    def fingerprint(self) -> str:
+        """A word for what some samples contain, by which hosts see that they have equal files."""
+        source, found = self.steps.source, 0
+        for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
+            sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            for name, value in sorted(vars(sample).items()):
+                content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+                found = zlib.crc32(name.encode() + content, found)
+        return f"{found:08x}"
 
 
 class Batches(Iterator[Any]):
@@ -253,11 +265,9 @@ class Batches(Iterator[Any]):
         # Each worker has a batch in its hands, and one that is finished for when others take longer.
         self._window = 2 * workers
         self._waiting: deque[concurrent.futures.Future[Built]] = deque()
-        self._pool = self._agreeing = None
+        self._pool = None
         if workers:
             self._pool = concurrent.futures.ThreadPoolExecutor(workers, "batches")
-            if agree is not None:
-                self._agreeing = concurrent.futures.ThreadPoolExecutor(1, "sizes of batches")
 
     def __next__(self) -> Any:
         """The next batch; errors as those of the source, and WorkerError."""
@@ -268,12 +278,13 @@ class Batches(Iterator[Any]):
         try:
             built = self._built()
             self._note(built.damaged)
+            batch = self._agreed(built.batch)
         except BaseException:
             self.close()
             raise
         self._next += 1
         self.wait_seconds = time.perf_counter() - began
-        return built.batch
+        return batch
 
     def close(self) -> None:
         """End the workers; batches that were handed out stay."""
@@ -282,11 +293,9 @@ class Batches(Iterator[Any]):
         for future in self._waiting:
             future.cancel()
         self._waiting.clear()
-        # Threads that hang in a file system, or wait for other hosts, would keep the caller; those
-        # whose processes were ended do not.
-        if self._agreeing is not None:
-            self._agreeing.shutdown(wait=False, cancel_futures=True)
         if self._pool is not None:
+            # A thread that hangs in a file system would keep the caller; one whose process was
+            # ended does not.
             self._pool.shutdown(wait=self._processes, cancel_futures=True)
         self._builders.close()
 
@@ -296,29 +305,30 @@ class Batches(Iterator[Any]):
 
     def _built(self) -> Built:
         if self._pool is None:
-            built = self._builders.build(self._next)
-            return built if self._agree is None else _agreed(self._steps, self._agree, self._next, built)
+            return self._builders.build(self._next)
         while self._submitted < min(self._next + self._window, len(self._steps)):
-            self._waiting.append(self._submit(self._pool, self._submitted))
+            self._waiting.append(self._pool.submit(self._builders.build, self._submitted))
             self._submitted += 1
         future = self._waiting.popleft()
-        while not concurrent.futures.wait([future], self._timeout).done:
-            # Without one it is the other hosts that are waited for.
-            builder = self._builders.builder_of(self._next)
-            if builder is not None:
-                raise self._hanging(builder)
+        if not concurrent.futures.wait([future], self._timeout).done:
+            raise self._hanging()
         return future.result()
 
-    def _submit(
-        self, pool: concurrent.futures.Executor, step: int
-    ) -> concurrent.futures.Future[Built]:
-        future = pool.submit(self._builders.build, step)
-        if self._agreeing is None or self._agree is None:
-            return future
-        # One thread, so that all hosts agree on their steps in the same order.
-        return self._agreeing.submit(_agreed_later, self._steps, self._agree, step, future)
+    def _agreed(self, batch: Any) -> Any:
+        """The same in arrays of the size that all hosts agree on."""
+        if self._agree is None:
+            return batch
+        capacities = self._steps.capacities
+        if capacities is None:
+            self._agree(self._next, 0)
+            return batch
+        several = batch if isinstance(batch, tuple) else (batch,)
+        size = self._agree(self._next, max(size_of(each, capacities) for each in several))
+        padded = tuple(pad_batch(each, capacities, size) for each in several)
+        return padded if isinstance(batch, tuple) else padded[0]
 
-    def _hanging(self, builder: str) -> WorkerError:
+    def _hanging(self) -> WorkerError:
+        builder = self._builders.builder_of(self._next) or "no worker"
         return WorkerError(
             f"{builder} has built the batch of step {self._next:,} for {self._timeout:g} s without "
             f"an end (config.data.worker_timeout), of {self._steps.names(self._next)}: the file "
@@ -342,24 +352,6 @@ class Batches(Iterator[Any]):
             tqdm.tqdm.write(
                 f"Left out, the {count}. damaged sample of at most {most}: {error}", sys.stderr
             )
-
-
-def _agreed_later(
-    steps: Steps, agree: Agree, step: int, future: concurrent.futures.Future[Built]
-) -> Built:
-    return _agreed(steps, agree, step, future.result())
-
-
-def _agreed(steps: Steps, agree: Agree, step: int, built: Built) -> Built:
-    """The same in arrays of the size that all hosts agree on."""
-    capacities = steps.capacities
-    if capacities is None:
-        return built
-    several = built.batch if isinstance(built.batch, tuple) else (built.batch,)
-    size = agree(step, max(size_of(batch, capacities) for batch in several))
-    padded = tuple(pad_batch(batch, capacities, size) for batch in several)
-    whole = padded if isinstance(built.batch, tuple) else padded[0]
-    return dataclasses.replace(built, batch=whole)
 
 
 def train_batches(

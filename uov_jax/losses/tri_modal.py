@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uov_jax import sparse
+from uov_jax.losses.devices import gather_rows
 
 # Rows of the similarity matrix that exist at once: 1,024 x 3,600 float32 are 15 MB.
 ROW_BLOCK = 1024
@@ -89,51 +90,54 @@ def mean_cross_entropy_rows(
     temperature: float,
     targets_by_class: jax.Array | None = None,
 ) -> jax.Array:
-    """Cross-entropy of `queries @ keys.T / temperature`, averaged over the valid rows.
+    """Cross-entropy of `queries @ keys.T / temperature`: mean over valid rows, then over shards.
 
-    Blocks of rows are recomputed in the backward pass, so that of the [S, T] similarities only
+    Queries meet the keys of their own shard alone, so that more shards of as many rows in all cost
+    less. Blocks of rows are recomputed in the backward pass, so that of the similarities only
     `ROW_BLOCK` rows exist at once.
 
     Args:
-        queries: float32 [S, D].
-        keys: float32 [T, D].
-        target: int32 [S], key (or row of `targets_by_class`) of each query; any value where
+        queries: float32 [shards, S, D].
+        keys: float32 [shards, T, D], or [T, D] for all.
+        target: int32 [shards, S], key (or row of `targets_by_class`) of each query; any value where
           the row is not valid.
-        row_valid: bool [S]; other rows take no part.
-        key_valid: bool [T]; other keys take no part in the softmax.
+        row_valid: bool [shards, S]; other rows take no part.
+        key_valid: bool [shards, T] or [T]; other keys take no part in the softmax.
         temperature: divides the similarities.
         targets_by_class: float32 [C, T], soft targets whose rows sum to 1; None: one-hot.
 
     Returns:
-        float32 scalar; 0, with gradient 0, if no row is valid.
+        float32 scalar; a shard without a valid row counts as 0, with gradient 0.
 
     """
-    rows = queries.shape[0]
+    shards, rows = queries.shape[:2]
     if rows == 0:
         return jnp.zeros((), jnp.float32)
-    blocks = -(-rows // ROW_BLOCK)
+    blocks = -(-shards * rows // ROW_BLOCK)
     height = -(-rows // blocks)
     padding = blocks * height - rows
     target = jnp.where(row_valid, target, 0)
 
-    def block_sum(block: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def block_sums(block: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         query, index, valid = block
-        logits = jnp.matmul(query, keys.T, precision="highest") / temperature
-        logits = jnp.where(key_valid[None, :], logits, MASKED_LOGIT)
-        normalizer = jax.nn.logsumexp(logits, axis=1)
+        products = jnp.matmul(query, jnp.swapaxes(keys, -1, -2), precision="highest")
+        logits = jnp.where(key_valid[..., None, :], products / temperature, MASKED_LOGIT)
+        normalizer = jax.nn.logsumexp(logits, axis=-1)
         if targets_by_class is None:
-            wanted = jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
+            wanted = jnp.take_along_axis(logits, index[..., None], axis=-1)[..., 0]
         else:
-            wanted = jnp.sum(targets_by_class[index] * logits, axis=1)
-        return jnp.sum(jnp.where(valid, normalizer - wanted, 0.0))
+            wanted = jnp.sum(targets_by_class[index] * logits, axis=-1)
+        return jnp.sum(jnp.where(valid, normalizer - wanted, 0.0), axis=-1)
 
     def split(rows_: jax.Array) -> jax.Array:
-        padded = jnp.pad(rows_, [(0, padding)] + [(0, 0)] * (rows_.ndim - 1))
-        return padded.reshape(blocks, height, *rows_.shape[1:])
+        padded = jnp.pad(rows_, [(0, 0), (0, padding)] + [(0, 0)] * (rows_.ndim - 2))
+        parts = padded.reshape(shards, blocks, height, *rows_.shape[2:])
+        return jnp.swapaxes(parts, 0, 1)
 
-    sums = jax.lax.map(jax.checkpoint(block_sum), (split(queries), split(target), split(row_valid)))
-    count = jnp.sum(row_valid.astype(jnp.float32))
-    return jnp.sum(sums) / jnp.maximum(count, 1.0)
+    parts = split(queries), split(target), split(row_valid)
+    sums = jnp.sum(jax.lax.map(jax.checkpoint(block_sums), parts), axis=0)
+    count = jnp.sum(row_valid.astype(jnp.float32), axis=-1)
+    return jnp.mean(sums / jnp.maximum(count, 1.0))
 
 
 def tri_modal_loss(
@@ -148,13 +152,16 @@ def tri_modal_loss(
     temperature: float = 0.07,
     image_weight: float = 0.5,
     text_weight: float = 0.5,
+    axis_name: str | None = None,
+    devices_of_a_shard: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of tri-modal pre-training for the batch of one device (UOV-TMP).
+    """Loss of tri-modal pre-training for the shards of one device (UOV-TMP).
 
     A superpoint is the set of (point, camera) pairs under one mask of one image. Its mean
-    feature is pulled to the embedding of its mask against all other masks of the device
+    feature is pulled to the embedding of its mask against all other masks of its shard
     (InfoNCE), and to the words like its own against all words (soft cross-entropy).
     Superpoints without a pair take no part; those with word -1 take no part in the text term.
+    The loss is the mean over the shards.
 
     The reference numbers masks `image * 150 + id`, so that an id of 150 or more spills over into
     the next image and the masks of two images share a mean. That is left out on purpose: here
@@ -164,18 +171,22 @@ def tri_modal_loss(
     Args:
         point_features: float [N, D], rows of length 1.
         pair_voxel: int32 [P], row of `point_features`, -1 = padding.
-        pair_superpoint: int32 [P] in 0..S-1, -1 = padding.
-        superpoint_word: int32 [S], -1 = no word.
-        superpoint_embedding: float [S, D], any length of row; a zero row stays zero.
+        pair_superpoint: int32 [P], shard * S + superpoint, -1 = padding.
+        superpoint_word: int32 [shards, S], -1 = no word.
+        superpoint_embedding: float [shards, S, D], any length of row; a zero row stays zero.
         text_embeddings: float [W, D], or None: no text term.
         text_targets: float32 [W, W] of `soft_text_targets`; goes with `text_embeddings`.
         temperature: of both softmaxes.
         image_weight: weight of the image term.
         text_weight: weight of the text term.
+        axis_name: of the devices; None for one alone.
+        devices_of_a_shard: how many devices next to each other hold a shard together, each a part
+          of its superpoints: means, words and embeddings are gathered, see `gather_rows`.
 
     Returns:
-        The scalar loss (0 with gradient 0 for an empty batch), and the float32 scalars
-        `image_loss`, `superpoints` (those that took part) and, with text, `text_loss`.
+        The scalar loss (an empty shard counts as 0, with gradient 0), and the float32 scalars
+        `image_loss`, `superpoints` (those of a shard that took part) and, with text, `text_loss`,
+        which are means over the shards too.
 
     Raises:
         ValueError: sizes disagree, or one of the two text arrays is missing.
@@ -184,19 +195,32 @@ def tri_modal_loss(
     _check_sizes(point_features, superpoint_word, superpoint_embedding, text_embeddings)
     if (text_embeddings is None) != (text_targets is None):
         raise ValueError("text_embeddings and text_targets go together; one of them is missing")
-    num_superpoints = superpoint_embedding.shape[0]
-    means, count = superpoint_means(point_features, pair_voxel, pair_superpoint, num_superpoints)
+    shards, slots = superpoint_word.shape
+    means, count = superpoint_means(point_features, pair_voxel, pair_superpoint, shards * slots)
+    means, count, superpoint_word, superpoint_embedding = gather_rows(
+        (
+            means.reshape(shards, slots, -1),
+            count.reshape(shards, slots),
+            superpoint_word,
+            superpoint_embedding,
+        ),
+        axis_name,
+        devices_of_a_shard,
+        axis=1,
+    )
     present = count > 0
+    own = jnp.arange(present.shape[1], dtype=jnp.int32)
     image_loss = mean_cross_entropy_rows(
         means,
         _unit_rows(superpoint_embedding),
-        jnp.arange(num_superpoints, dtype=jnp.int32),
+        jnp.broadcast_to(own, present.shape),
         present,
         present,
         temperature,
     )
     loss = image_weight * image_loss
-    metrics = {"image_loss": image_loss, "superpoints": jnp.sum(present.astype(jnp.float32))}
+    taking_part = jnp.mean(jnp.sum(present.astype(jnp.float32), axis=1))
+    metrics = {"image_loss": image_loss, "superpoints": taking_part}
     if text_embeddings is not None:
         text_loss = mean_cross_entropy_rows(
             means,
@@ -213,9 +237,9 @@ def tri_modal_loss(
 
 
 def _unit_rows(rows: jax.Array) -> jax.Array:
-    """float32 [N, D] with rows of length 1; zero rows stay zero."""
+    """float32 [..., D] with rows of length 1; zero rows stay zero."""
     rows = rows.astype(jnp.float32)
-    square = jnp.sum(rows * rows, axis=1, keepdims=True)
+    square = jnp.sum(rows * rows, axis=-1, keepdims=True)
     return rows * jax.lax.rsqrt(jnp.where(square > 0, square, 1.0))
 
 
@@ -226,14 +250,15 @@ def _check_sizes(
     text_embeddings: jax.Array | None,
 ) -> None:
     size = point_features.shape[1]
-    if superpoint_embedding.shape[1] != size:
+    if superpoint_embedding.ndim != 3 or superpoint_word.shape != superpoint_embedding.shape[:2]:
         raise ValueError(
-            f"mask embeddings have {superpoint_embedding.shape[1]} values, point features {size}: "
-            "the network's outputs must be as many as the teacher's embedding"
+            f"words {list(superpoint_word.shape)} for embeddings "
+            f"{list(superpoint_embedding.shape)}: expected [shards, S] and [shards, S, D]"
         )
-    if superpoint_word.shape != superpoint_embedding.shape[:1]:
+    if superpoint_embedding.shape[2] != size:
         raise ValueError(
-            f"{superpoint_word.shape[0]} words for {superpoint_embedding.shape[0]} superpoints"
+            f"mask embeddings have {superpoint_embedding.shape[2]} values, point features {size}: "
+            "the network's outputs must be as many as the teacher's embedding"
         )
     if text_embeddings is not None and text_embeddings.shape[1] != size:
         raise ValueError(

@@ -10,9 +10,15 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
+from uov_jax.evaluation.share import Share
+
 # Maps what a network is asked with (arguments by name, such as `features` float32[N, C] of level 0
 # and their `plan`) to its output [N, D], in evaluation mode.
 Predict = Callable[[Mapping[str, Any]], jax.Array]
+
+# Called once before every step in all processes, with its number from 0 and the size that its batch
+# needs here, of sizes numbered as they rise; gives the size that all shall have. It may raise.
+Agree = Callable[[int, int], int]
 
 
 class Batches(Protocol):
@@ -25,8 +31,18 @@ class Batches(Protocol):
 
     steps_per_epoch: int
 
-    def starting_at(self, step: int) -> Iterator[Any]:
-        """The batches from a step on, counted from 0."""
+    def starting_at(self, step: int, agree: Agree | None = None) -> Iterator[Any]:
+        """The batches from a step on, counted from 0.
+
+        Args:
+            step: the first.
+            agree: what processes of a run agree on before each step.
+
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A word for what some of the training samples contain, the same on all hosts."""
         ...
 
 
@@ -74,8 +90,13 @@ class Task(Protocol):
         """
         ...
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
-        """Validate; may write pictures and tables into the directory and print."""
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share
+    ) -> dict[str, float]:
+        """Validate; may write pictures and tables into the directory and print.
+
+        Each of several processes judges its share, and all return the metrics of the whole.
+        """
         ...
 
     def score(self, metrics: dict[str, float]) -> float | None:

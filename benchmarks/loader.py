@@ -83,7 +83,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="a dataset in nuScenes' format")
     parser.add_argument("--version", default="v1.0-sim")
     parser.add_argument("--split", default="sim_train")
-    parser.add_argument("--dumps", type=Path, help="of its teacher; ROOT/dumps/simulated by default")
+    parser.add_argument(
+        "--dumps", type=Path, help="of its teacher; ROOT/dumps/simulated by default"
+    )
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--batches", type=int, default=4, help="of a turn")
@@ -118,7 +120,10 @@ def main() -> None:
     names = list(dict.fromkeys(stage for times in stages.values() for stage in times))
     _print_table(
         ["ms a sample", *names],
-        [[name, *(f"{times.get(each, 0):.2f}" for each in names)] for name, times in stages.items()],
+        [
+            [name, *(f"{times.get(each, 0):.2f}" for each in names)]
+            for name, times in stages.items()
+        ],
     )
 
 

@@ -31,7 +31,10 @@ from uov_jax.vocabulary import load_vocabulary
 # What the time of a batch is counted to, by functions of modules of `uov_jax`, without the time of
 # others among them. Names are those of any of the versions: what a side lacks, it does not have.
 STAGES = {
-    "records": ["datasets.nuscenes_tables:Keyframes.__getitem__", "datasets.nuscenes_tables:_Cameras.__getitem__"],
+    "records": [
+        "datasets.nuscenes_tables:Keyframes.__getitem__",
+        "datasets.nuscenes_tables:_Cameras.__getitem__",
+    ],
     "read": ["datasets.keyframe:read_points", "datasets.nuscenes:true_classes"],
     "dump": ["dumps.folder:DumpFolder.read"],
     "project": ["input.tri_modal:pair_points"],

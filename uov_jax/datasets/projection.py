@@ -82,9 +82,7 @@ def pair_points(points: np.ndarray, keyframe: Keyframe) -> Pairs:
     return Pairs(*engine().pair_points(points, *_geometry(keyframe, keyframe.cameras), MIN_DEPTH))
 
 
-def _geometry(
-    keyframe: Keyframe, cameras: Sequence[CameraView]
-) -> tuple[np.ndarray, np.ndarray]:
+def _geometry(keyframe: Keyframe, cameras: Sequence[CameraView]) -> tuple[np.ndarray, np.ndarray]:
     """What leads from a point to depths and pixels, as rows of numbers a, b of a . x + b.
 
     Returns:

@@ -207,7 +207,7 @@ def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, token
 
 def _remedy(field: str, tokens: object) -> str:
     return (
-        f"raise the second number of config.data.{field}, which a run may do and go on (on this "
+        f"give a larger second number in config.data.{field}, which a run may do and go on (on this "
         f"device: {tokens})"
     )
 
@@ -288,6 +288,11 @@ def in_shards(sweeps: Sequence[Sample], shards: int) -> list[Sequence[Sample]]:
     return [sweeps[first : first + size] for first in range(0, len(sweeps), size)]
 
 
+def rounded_up(rows: float) -> int:
+    """So many rows, and what is left of the last cache line."""
+    return math.ceil(round(rows, 6) / 64) * 64
+
+
 def _series(smallest: int, largest: int, count: int) -> tuple[int, ...]:
     steps = np.geomspace(smallest, largest, count) if count > 1 else [largest]
-    return tuple(math.ceil(round(value, 6) / 64) * 64 for value in steps)  # whole cache lines
+    return tuple(rounded_up(float(value)) for value in steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -76,6 +76,10 @@ class SegmentationSource:
     def name(self, index: int) -> str:
         """The token of a sweep."""
         return self.sweeps.token(self.indices[index])
+
+    def facts(self) -> Mapping[str, object]:
+        """What decides about the sizes of its samples, apart from their names."""
+        return {"voxels": self.voxels, "rotate": self.rotate, "flip": self.flip}
 
     def sample(self, index: int, rng: np.random.Generator) -> SegmentationSample:
         """Build one sample; the same generator state gives the same sample."""

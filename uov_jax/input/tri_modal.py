@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -122,6 +122,16 @@ class TriModalSource:
         """The token of a keyframe."""
         return self.keyframes[index].token
 
+    def facts(self) -> Mapping[str, object]:
+        """What decides about the sizes of its samples, apart from their names."""
+        return {
+            "sweep": self.keyframes[0].lidar_path,
+            "dumps": self.dumps.root,
+            "teacher": self.dumps.teacher,
+            "voxels": self.voxels,
+            "augmentation": self.augmentation,
+        }
+
     def sample(self, index: int, rng: np.random.Generator) -> TriModalSample:
         """Build one sample; the same generator state gives the same sample."""
         keyframe = self.keyframes[index]
@@ -179,8 +189,8 @@ def tri_modal_sample(
 def collate_tri_modal(
     samples: Sequence[Sequence[TriModalSample]],
     capacities: Capacities,
-    allocate: Allocate = np.empty,
     shards: int = 1,
+    allocate: Allocate = np.empty,
 ) -> Batch:
     """The batch of tri-modal pre-training.
 
@@ -188,8 +198,8 @@ def collate_tri_modal(
         samples: for every local device its sweeps.
         capacities: all devices take the smallest size that holds the fullest of them, and of their
             shards.
-        allocate: makes the batch's arrays.
         shards: of a device, of equally many sweeps each.
+        allocate: makes the batch's arrays.
 
     Returns:
         Arrays with a leading axis over the devices: `plan`, `features` float32[N, 1],

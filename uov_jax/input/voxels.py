@@ -81,7 +81,9 @@ class MergedSweeps:
 
 def merge_sweeps(coords: Sequence[np.ndarray]) -> MergedSweeps:
     """Merge the voxels int32[V, 3] of the sweeps of one device."""
-    orders = [None if engine().is_in_order(each) else sparse.locality_order(each) for each in coords]
+    orders = [
+        None if engine().is_in_order(each) else sparse.locality_order(each) for each in coords
+    ]
     return MergedSweeps(
         [
             each if order is None else each[order]

@@ -143,7 +143,11 @@ class PlanSpec:
     """Whether batches leave the maps to the compiled program: see `DeferredPlan`."""
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or not 1 <= self.levels <= MOST_LEVELS or self.first_kernel not in (3, 5):
+        if (
+            self.capacity < 1
+            or not 1 <= self.levels <= MOST_LEVELS
+            or self.first_kernel not in (3, 5)
+        ):
             raise ValueError(f"no plan has such a shape: {self}")
         if len(self.fractions) < self.levels:
             raise ValueError(f"{self.levels} levels need as many fractions: {self.fractions}")
@@ -427,9 +431,10 @@ def pad_plan(
         ValueError: it is no such spec.
 
     """
-    if isinstance(plan, DeferredPlan) != spec.deferred or len(spec.capacities) != np.shape(
-        plan.counts
-    )[-1]:
+    if (
+        isinstance(plan, DeferredPlan) != spec.deferred
+        or len(spec.capacities) != np.shape(plan.counts)[-1]
+    ):
         raise ValueError(f"no plan of this kind has the shape {spec}")
     if isinstance(plan, DeferredPlan):
         (coords,) = _padded_levels(plan.coords, spec.capacities, -2, allocate)
@@ -458,8 +463,7 @@ def _padded_levels(
     arrays: Sequence[Array], rows: Sequence[int], axis: int, allocate: Callable[..., np.ndarray]
 ) -> tuple[np.ndarray, ...]:
     return tuple(
-        pad_rows(array, size, axis, -1, allocate)
-        for array, size in zip(arrays, rows, strict=False)
+        pad_rows(array, size, axis, -1, allocate) for array, size in zip(arrays, rows, strict=False)
     )
 
 

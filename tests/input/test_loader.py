@@ -8,8 +8,8 @@ import pytest
 
 from uov_jax import sparse
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.input.batching import Capacities
 from uov_jax.input import loader
+from uov_jax.input.batching import Capacities
 from uov_jax.input.loader import train_batches
 from uov_jax.input.tri_modal import TriModalSource, collate_tri_modal
 

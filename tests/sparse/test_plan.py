@@ -203,17 +203,14 @@ def test_the_engine_writes_no_more_rows_than_there_are():
     counts = engine().fill_plan(coords, *arrays, 2)
     assert counts[0] == 100
     assert all(np.all(array == -1) for array in jax.tree.leaves(arrays))
+    same, _, *steps = arrays
+    six = [*same, same[-1]], None, *([*each, each[-1]] for each in steps)
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
-        same, _, down, back, levels = arrays
-        engine().fill_plan(
-            coords,
-            [*same, same[-1]],
-            None,
-            [*down, down[-1]],
-            [*back, back[-1]],
-            [*levels, levels[-1]],
-            1,
-        )
+        engine().fill_plan(coords, *six, 1)
+    with pytest.raises(ValueError, match="an array for every level and every step"):
+        engine().fill_plan(coords, same, None, *([each[0]] for each in steps), 1)
+    with pytest.raises(ValueError, match=r"must be \[8, 100\]"):
+        engine().fill_plan(coords, same, None, *(same[:4] for _ in steps), 1)
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
         engine().level_counts(coords, 40)
     with pytest.raises(ValueError, match="the tensor stride is 3, expected a power of two"):

@@ -215,7 +215,7 @@ def _answer(work: Work, step: int, memory: Memory) -> tuple[Built | None, Except
 
 
 class Builders:
-    """As many builders as there are threads that use them, each started when its thread needs it."""
+    """As many builders as there are threads that use them, each started when it is needed."""
 
     def __init__(self, work: Work, processes: bool) -> None:
         """Nothing starts yet."""

@@ -261,7 +261,9 @@ def _best_ends(values: np.ndarray, number: int) -> list[float]:
     # A class from after end i (-1: from the first) to end j has its empty rows above its values.
     total = np.cumsum(values)[places].astype(np.float64)
     before_count, before_total = np.append(0.0, count), np.append(0.0, total)
-    cost = ends[None] * (count[None] - before_count[:, None]) - (total[None] - before_total[:, None])
+    cost = ends[None] * (count[None] - before_count[:, None]) - (
+        total[None] - before_total[:, None]
+    )
     cost[before_count[:, None] >= count[None]] = np.inf
     best = cost[0]
     ways = []

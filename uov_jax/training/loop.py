@@ -321,9 +321,8 @@ class _Run:
             self.checkpoints.forget_evaluations_after(start)
         self._agree_on_everything(start)
         self.agreed_to = start
-        self.iterator = self.batches.starting_at(
-            start, self._agree if self.hosts.processes > 1 else None
-        )
+        several = self.hosts.processes > 1
+        self.iterator = self.batches.starting_at(start, *((self._agree,) if several else ()))
         self.device_state = self.parallel.replicate(self.host_state)
         self.host_state = None
         if self.parallel.is_main:

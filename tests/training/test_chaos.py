@@ -1,0 +1,54 @@
+"""A run that is killed at any moment ends with the bits of one that never was.
+
+`make chaos` does it 25 times over one training and prints where.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.chaos import Chaos, write_data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("chaos") / "data")
+
+
+def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    different = [name for name, array in expected.items() if not np.array_equal(found[name], array)]
+    assert not different, f"{len(different)} of {len(expected)} arrays differ, as {different[:3]}"
+
+
+def test_three_kills(tmp_path: Path, data: Path) -> None:
+    """Of one of two processes: `test_two_hosts.py`."""
+    chaos = Chaos(tmp_path / "run", data, 20, 1, random.Random(1))
+    chaos.kill_at_any_moment()
+    chaos.kill_while_it_saves()
+    chaos.kill_at_any_moment()
+    assert chaos.in_saves >= 1
+    undisturbed = Chaos(tmp_path / "undisturbed", data, 20, 1, random.Random(0)).finish()
+    assert_same_bits(chaos.finish(), undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0])
+def test_twenty_five_kills(tmp_path: Path, data: Path, seed: int) -> None:
+    """At random moments, at least five in a save, five of one of two processes; any workers."""
+    chaos = Chaos(tmp_path / "run", data, 80, 2, random.Random(seed))
+    kinds = [chaos.kill_at_any_moment] * 15
+    kinds += [chaos.kill_while_it_saves] * 5 + [chaos.kill_one_of_two] * 5
+    chaos.dice.shuffle(kinds)
+    for kill in kinds:
+        kill()
+    found = chaos.finish()
+    print("\n".join(chaos.log))
+    assert len(chaos.log) - 1 >= 25
+    assert chaos.in_saves >= 5
+    undisturbed = Chaos(tmp_path / "undisturbed", data, 80, 2, random.Random(0)).finish()
+    assert_same_bits(found, undisturbed)

@@ -35,12 +35,12 @@ HOST_TIMEOUT = 4.0  # seconds
 WAIT = 300.0  # seconds, for anything at all
 
 
-def write_data(root: Path) -> Path:
-    """Dataset and dumps of the run."""
-    write_dataset(root, keyframes=KEYFRAMES)
+def write_data(root: Path, keyframes: int = KEYFRAMES) -> Path:
+    """Dataset and dumps of the run, of so many keyframes a split."""
+    write_dataset(root, keyframes=keyframes)
     tables = NuScenesTables(root, "v1.0-mini")
-    keyframes = tables.keyframes("mini_train") + tables.keyframes("mini_val")
-    write_dumps(root / "dumps", keyframes, load_vocabulary())
+    every = tables.keyframes("mini_train") + tables.keyframes("mini_val")
+    write_dumps(root / "dumps", every, load_vocabulary())
     return root
 
 

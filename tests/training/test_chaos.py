@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from tests.training.chaos import Chaos, write_data
+from tests.training.elastic import KEYFRAMES as KEYFRAMES_OF_AN_EPOCH
+from tests.training.test_parallel import finish, start
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +55,18 @@ def test_twenty_five_kills(tmp_path: Path, data: Path, seed: int) -> None:
     assert chaos.in_saves >= 5
     undisturbed = Chaos(tmp_path / "undisturbed", data, 80, 2, random.Random(0)).finish()
     assert_same_bits(found, undisturbed)
+
+
+@pytest.mark.slow
+def test_devices_may_change(tmp_path: Path) -> None:
+    """Eight, four and eight again: no sample twice or lost, and the same steps but for rounding."""
+    (output,) = finish(start("elastic.py", str(tmp_path), devices=8))
+    (found,) = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    epochs = np.array(found["samples"]).reshape(3, KEYFRAMES_OF_AN_EPOCH)
+    assert all(sorted(epoch) == list(range(KEYFRAMES_OF_AN_EPOCH)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 3
+    for change in ("to_four", "to_eight"):
+        # Sums in another order. No draw of these steps lies on the kink of a ReLU.
+        for part in ("parameters", "statistics", "optimizer"):
+            assert 0.0 <= found[change][part] < 1e-5, (change, found[change])
+        assert found[change]["step"] == 0

@@ -132,8 +132,13 @@ class RunCheckpoints:
         """Folder of one checkpoint."""
         return self.directory / str(step)
 
-    def what_is_whole(self) -> str:
-        """A sentence on what a run can go on from."""
+    def what_is_left(self) -> str:
+        """A sentence on what a run can go on from, once what is being written is written."""
+        with contextlib.suppress(NotSavedError):
+            self.wait()
+        return self._what_is_whole()
+
+    def _what_is_whole(self) -> str:
         last = self.last_step
         if last is None:
             return "No checkpoint had been written yet"
@@ -269,8 +274,8 @@ class RunCheckpoints:
             write_folder(self.path(step), arrays, record)
         except NotSavedError as error:
             self._failures += 1
-            print(f"{error}. {self.what_is_whole()}.", file=sys.stderr, flush=True)
-            raise NotSavedError(f"{error}. {self.what_is_whole()}") from error
+            print(f"{error}. {self._what_is_whole()}.", file=sys.stderr, flush=True)
+            raise NotSavedError(f"{error}. {self._what_is_whole()}") from error
         self._failures = 0
         self._remove_old()
 

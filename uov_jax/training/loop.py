@@ -471,7 +471,7 @@ class _Run:
             raise DeviceMemoryError(
                 f"{self.parallel.devices[0]} has too little memory at step {now}: "
                 f"{text.splitlines()[0]}. Less is needed with other values of {', '.join(ways)}. "
-                f"{self.checkpoints.what_is_whole()}"
+                f"{self.checkpoints.what_is_left()}"
             ) from error
 
     def _stop_at_broken_step(self, name: str, value: float, pending: _Pending) -> NoReturn:
@@ -485,7 +485,7 @@ class _Run:
             what=name,
             value=str(value),
         )
-        folder = facts.folder(self.directory)
+        folder, left = facts.folder(self.directory), self.checkpoints.what_is_left()
         is_main = self.parallel.is_main
         try:
             if is_main:
@@ -501,7 +501,7 @@ class _Run:
             kept = f"Neither its state nor its batch could be kept: {error}"
         raise NonFiniteLossError(
             f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here. {kept}. "
-            f"{self.checkpoints.what_is_whole()}. A smaller --config.optimizer.learning_rate or a "
+            f"{left}. A smaller --config.optimizer.learning_rate or a "
             "longer --config.schedule.warmup_epochs, in a new --workdir, may help; see "
             f"{self.directory / 'metrics.csv'} for how it came"
         )

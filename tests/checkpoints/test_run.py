@@ -210,6 +210,44 @@ def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     assert restored.step == 5
 
 
+@pytest.mark.parametrize(
+    ("written", "devices", "run", "refused"),
+    [
+        # From before shards: the sweeps of one device formed one.
+        ({}, 4, {"sweeps_per_shard": 4}, ""),
+        ({}, 4, {"sweeps_per_shard": 4, "gather_shards": True, "accumulate_steps": 1}, ""),
+        ({}, 1, {"sweeps_per_shard": None}, ""),
+        ({}, 4, {"sweeps_per_shard": 1}, "config.sweeps_per_shard = 4, the run has 1"),
+        ({}, 4, {"sweeps_per_shard": None}, "config.sweeps_per_shard = 4, the run has 16"),
+        # The devices of losses that know no shards change nothing.
+        ({}, 4, {}, ""),
+        ({}, 4, {"accumulate_steps": 2}, "config.accumulate_steps = 1, the run has 2"),
+        ({"sweeps_per_shard": 16}, None, {"sweeps_per_shard": None}, ""),
+        ({"sweeps_per_shard": None}, None, {"sweeps_per_shard": 8}, "shard = 16, the run has 8"),
+        ({"sweeps_per_shard": 2, "gather_shards": True}, None, {"sweeps_per_shard": 2}, ""),
+    ],
+)
+def test_a_run_is_bound_to_its_shards_and_not_to_devices(
+    tmp_path: Path,
+    written: dict[str, Any],
+    devices: int | None,
+    run: dict[str, Any],
+    refused: str,
+) -> None:
+    batch = {"batch_size": 16}
+    identity = IDENTITY if devices is None else IDENTITY | {"devices": devices}
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | written, identity)
+    checkpoints.save(5, make_state())
+    checkpoints.close()
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | run, IDENTITY)
+    if refused:
+        with pytest.raises(CheckpointError, match=refused):
+            checkpoints.restore(make_state())
+    else:
+        assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
+
+
 def test_a_run_that_names_no_rig_was_made_with_nuscenes(tmp_path: Path) -> None:
     saved(tmp_path)
     data = {**CONFIG["data"], "lidar": LIDAR, "cameras": CAMERAS}

@@ -89,8 +89,12 @@ def train_on(root: Path, workdir: Path, *arguments: str) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "2 samples do not fill one batch of 16 samples x 1 devices x 1 hosts"),
+        ([], "2 samples do not fill one batch of 4 samples x 1 devices x 1 hosts"),
         (["--config.batch_size=0"], "config.batch_size = 0: expected at least 1"),
+        (
+            ["--config.batch_size=2", "--config.sweeps_per_shard=4"],
+            "config.sweeps_per_shard = 4 does not divide config.batch_size = 2: expected 1 or 2",
+        ),
         (
             ["--config.batch_size=2", "--config.optimizer.name=lion"],
             "config.optimizer.name: expected",

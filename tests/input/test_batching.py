@@ -32,23 +32,30 @@ def sample(voxels: int, pairs: int, superpoints: int, seed: int = 0) -> TriModal
     )
 
 
-def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints(shards):
     devices = [
         [sample(50, 20, 3, 0), sample(60, 15, 4, 1)],
         [sample(10, 4, 1, 2), sample(20, 0, 2, 3)],
     ]
-    batch = collate_tri_modal(devices, CAPACITIES)
+    batch = collate_tri_modal(devices, CAPACITIES, shards)
+    slots = 8
     assert batch["features"].shape == (2, 128, 1)
     assert batch["pair_voxel"].shape == batch["pair_superpoint"].shape == (2, 36)
-    assert batch["superpoint_word"].shape == (2, 8)
-    assert batch["superpoint_embedding"].shape == (2, 8, 6)
+    assert batch["superpoint_word"].shape == (2, shards, slots)
+    assert batch["superpoint_embedding"].shape == (2, shards, slots, 6)
     assert batch["superpoint_embedding"].dtype == np.float16
     for number, sweeps in enumerate(devices):
         coords = batch["plan"].coords[0][number]
         row_of = {tuple(c): row for row, c in enumerate(coords.tolist()) if c[0] >= 0}
         assert len(row_of) == sum(len(s.coords) for s in sweeps)
+        words = batch["superpoint_word"][number].reshape(-1)
+        embeddings = batch["superpoint_embedding"][number].reshape(-1, 6)
+        used = np.zeros(len(words), bool)
         first_pair = first_superpoint = 0
         for sweep, one in enumerate(sweeps):
+            if shards == 2:
+                first_superpoint = sweep * slots
             rows = np.array([row_of[(sweep, *c)] for c in one.coords.tolist()])
             np.testing.assert_array_equal(batch["features"][number, rows], one.features)
             pairs = slice(first_pair, first_pair := first_pair + len(one.pair_voxel))
@@ -56,19 +63,34 @@ def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
             group = batch["pair_superpoint"][number, pairs] - first_superpoint
             np.testing.assert_array_equal(group, one.pair_superpoint)
             names = slice(first_superpoint, first_superpoint + len(one.superpoint_word))
-            np.testing.assert_array_equal(
-                batch["superpoint_word"][number, names], one.superpoint_word
-            )
-            np.testing.assert_array_equal(
-                batch["superpoint_embedding"][number, names], one.superpoint_embedding
-            )
+            np.testing.assert_array_equal(words[names], one.superpoint_word)
+            np.testing.assert_array_equal(embeddings[names], one.superpoint_embedding)
+            used[names] = True
             first_superpoint = names.stop
         assert (batch["pair_voxel"][number, first_pair:] == -1).all()
         assert (batch["pair_superpoint"][number, first_pair:] == -1).all()
-        assert (batch["superpoint_word"][number, first_superpoint:] == -1).all()
-        assert (batch["superpoint_embedding"][number, first_superpoint:] == 0).all()
+        assert (words[~used] == -1).all()
+        assert (embeddings[~used] == 0).all()
         assert (batch["features"][number, len(row_of) :] == 0).all()
         assert batch["plan"].counts[number, 0] == len(row_of)
+
+
+def test_the_fullest_shard_sets_the_room_for_superpoints():
+    """Not what the sweeps of a device have together."""
+    sweeps = [sample(5, 4, number, number) for number in (1, 2, 4, 3)]
+    batch = collate_tri_modal([sweeps], CAPACITIES, shards=4)
+    assert batch["superpoint_word"].shape == (1, 4, 4)
+    batch = collate_tri_modal([sweeps], CAPACITIES, shards=2)
+    assert batch["superpoint_word"].shape == (1, 2, 8)
+    many = [sample(5, 5, 1, 0), sample(5, 5, 17, 1)]
+    with pytest.raises(sparse.CapacityError, match=r"17 superpoints .*\['sample-1'\]"):
+        collate_tri_modal([many], CAPACITIES, shards=2)
+
+
+def test_superpoints_are_counted_by_the_shard():
+    whole, shards = Capacities.for_sweeps(8), Capacities.for_sweeps(8, sweeps_of_a_shard=2)
+    assert shards.superpoints == Capacities.for_sweeps(2).superpoints
+    assert (shards.plans, shards.pairs) == (whole.plans, whole.pairs)
 
 
 def test_rows_are_sorted_by_locality():
@@ -95,7 +117,7 @@ def test_whatever_needs_the_largest_size_sets_the_others(sizes, size):
     batch = collate_tri_modal([[sample(*sizes)]], CAPACITIES)
     assert batch["features"].shape[1] == CAPACITIES.plans[size].capacity
     assert batch["pair_voxel"].shape[1] == CAPACITIES.pairs[size]
-    assert batch["superpoint_word"].shape[1] == CAPACITIES.superpoints[size]
+    assert batch["superpoint_word"].shape[2] == CAPACITIES.superpoints[size]
 
 
 def test_series_of_unequal_length_are_refused():

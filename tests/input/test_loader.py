@@ -122,6 +122,39 @@ def test_hosts_read_disjoint_shares_of_the_same_global_batch():
         assert_equal(whole["index"], np.concatenate([part["index"] for part in parts]))
 
 
+@pytest.mark.parametrize(
+    ("devices", "hosts", "micro"), [(4, 1, 1), (1, 2, 2), (2, 1, 2), (1, 1, 4)]
+)
+def test_a_step_is_one_sequence_of_samples_in_every_spread(devices, hosts, micro):
+    """Micro-batches take equal parts of it, in each the hosts, and of these the devices."""
+    whole = [batch["index"].ravel() for batch in numbers(length=27, sweeps=8, devices=1)]
+    assert len(whole) == 9
+    sweeps = 8 // (devices * hosts * micro)
+    spread = {"length": 27, "sweeps": sweeps, "devices": devices}
+    parts = [
+        numbers(**spread, num_hosts=hosts, host=host, micro_batches=micro) for host in range(hosts)
+    ]
+    for step, expected in enumerate(whole):
+        built = [part.steps.batch(step) for part in parts]
+        if micro > 1:
+            assert all(isinstance(each, tuple) and len(each) == micro for each in built)
+        found = [
+            one["index"].ravel()
+            for number in range(micro)
+            for one in ((each[number] if micro > 1 else each) for each in built)
+        ]
+        np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_micro_batches_come_together(workers):
+    batches = numbers(length=16, sweeps=2, devices=2, micro_batches=2, workers=workers)
+    assert batches.steps_per_epoch == 2
+    found = list(batches.starting_at(1))
+    assert [len(step) for step in found] == [2] * 5
+    assert found[0][1]["index"].shape == (2, 2)
+
+
 def test_several_hosts_use_the_largest_capacity_alone():
     series = Capacities.for_sweeps(1)
     batches = numbers(capacities=series, num_hosts=2, devices=1)

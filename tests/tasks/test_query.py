@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = build_task(config)
     _, parameters, statistics = state.split(task.build_model(nnx.Rngs(0), None))
     directory = root / "run"
-    checkpoints = RunCheckpoints(directory, config.to_dict(), {"devices": 1, **task.identity()})
+    checkpoints = RunCheckpoints(directory, config.to_dict(), task.identity())
     arrays = jax.device_get(state.create(parameters, statistics, optax.sgd(1.0)))
     checkpoints.save(3, arrays)
     checkpoints.close()

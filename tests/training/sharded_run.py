@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from uov_jax.checkpoints import state
 from uov_jax.command_line.recipe import change_fields
@@ -24,9 +25,10 @@ from uov_jax.models import VARIANTS
 from uov_jax.tasks.build import build_task
 from uov_jax.training import parallel, step
 from uov_jax.training.geometry import Geometry
-from uov_jax.training.optimizer import build_optimizer
+from uov_jax.training.optimizer import FROZEN, build_optimizer
 
 SMALL = "res16unet-small"
+TOTAL_STEPS = 30  # of the schedule
 
 
 def small_variant() -> str:
@@ -66,40 +68,42 @@ def _pairs(batch: dict[str, np.ndarray], rows: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def run(recipe: str, fields: list[str], steps: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Losses and digests of all steps, and parameters and statistics after the first one."""
-    config = change_fields(load_config(recipe), fields)
-    config.model.variant = small_variant()
+def begin(config: ConfigDict, devices: parallel.Parallel) -> tuple[Any, Any, Any]:
+    """The step of a recipe on these devices, the state before the first one, and the batches."""
     task: Any = build_task(config)
-    devices = parallel.Parallel()
-    geometry = Geometry.of(config, devices.num_devices)
+    micro_batches = Geometry.of(config, devices.num_devices).micro_batches
     batches = task.train_batches(len(devices.devices))
     skeleton, parameters, statistics = state.split(step.initial_model(task, config.seed))
     groups = {name: task.parameter_group(name) for name in parameters}
+    trained = {name: group for name, group in groups.items() if group != FROZEN}
     optimizer, rate = build_optimizer(
         config.optimizer.to_dict(),
         config.schedule.to_dict(),
-        groups,
-        steps,
+        trained,
+        TOTAL_STEPS,
         batches.steps_per_epoch,
         config.batch_size,
     )
-    train = step.spread_step(
-        task, skeleton, optimizer, rate, devices, parameters, geometry.micro_batches
-    )
-    current = devices.replicate(jax.device_get(state.create(parameters, statistics, optimizer)))
+    train = step.spread_step(task, skeleton, optimizer, rate, devices, parameters, micro_batches)
+    first = state.create(parameters, statistics, optimizer, trained)
+    return train, devices.replicate(jax.device_get(first)), batches.starting_at(0)
+
+
+def run(config: ConfigDict, steps: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Losses and digests of all steps, and parameters and statistics after the first one."""
+    devices = parallel.Parallel()
+    train, current, stream = begin(config, devices)
     losses, seen, first = [], [], {}
-    stream = batches.starting_at(0)
     for number in range(steps):
         batch = next(stream)
-        parts = batch if geometry.micro_batches > 1 else (batch,)
-        seen.append([digest for part in parts for digest in digests(part)])
+        seen.append(list(digests(batch)))
         current, metrics = train(current, devices.shard(batch))
         losses.append(float(devices.first(metrics)["loss"]))
         if number == 0:
             host = devices.first(current)
             first = {**host.parameters, **host.statistics}
-    return {"losses": losses, "digests": seen, "shards": geometry.shards}, first
+    shards = Geometry.of(config, devices.num_devices).shards
+    return {"losses": losses, "digests": seen, "shards": shards}, first
 
 
 def main() -> None:
@@ -114,7 +118,9 @@ def main() -> None:
     options, fields = parser.parse_known_args()
     if options.address:
         parallel.start_hosts(options.address, options.processes, options.process)
-    found, first = run(options.config, fields, options.steps)
+    config = change_fields(load_config(options.config), fields)
+    config.model.variant = small_variant()
+    found, first = run(config, options.steps)
     np.savez(options.output, **first)
     print(json.dumps(found), flush=True)
 

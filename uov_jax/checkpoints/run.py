@@ -421,7 +421,7 @@ def _with_shards(
     devices = identity.pop("devices", None)
     if devices is not None and "batch_size" in config:
         config.setdefault("sweeps_per_shard", config["batch_size"] // devices)
-    elif config.get("sweeps_per_shard", 0) is None:
+    if config.get("sweeps_per_shard", 0) is None:
         config["sweeps_per_shard"] = config["batch_size"]
     return config, identity
 

@@ -89,7 +89,7 @@ def lovasz_softmax(
         jax.lax.stop_gradient(errors), hit, own, rows, shard
     )
     present = (own > 0).astype(jnp.float32)
-    weight = present / jnp.maximum(jnp.sum(present, axis=0), 1.0)
+    weight = present / jnp.maximum(jnp.sum(present, axis=0, keepdims=True), 1.0)
     return jnp.sum(steps * errors * _of_rows(weight, shard)) / shards
 
 
@@ -144,7 +144,7 @@ def _count(marked: jax.Array, shard: jax.Array, shards: int) -> jax.Array:
     if shards == 1:
         return jnp.sum(marked.astype(jnp.int32), axis=-1, keepdims=True)
     # A product of ones and zeros: exact, and without the collisions of a scatter.
-    of_shard = shard[:, None] == jnp.arange(shards, dtype=jnp.int32)
+    of_shard = shard[:, None] == jnp.arange(shards, dtype=jnp.int32)[None]
     counts = jnp.matmul(marked.astype(jnp.float32), of_shard.astype(jnp.float32))
     return counts.astype(jnp.int32)
 

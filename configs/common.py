@@ -65,18 +65,25 @@ def pretraining() -> ConfigDict:
                 # released code does; else at the point's own pixel.
                 "crop_lookup_at_small_pixel": False,
                 # Smallest and largest size of a batch's arrays, per sweep, with a few sizes between
-                # that rise together. Each that occurs is a program to compile.
-                "voxels": (10_000, 36_000),
+                # that rise together. Each that occurs is a program to compile. None: up to six that
+                # suit the training sweeps, which are looked at once and remembered; the largest of
+                # pairs and superpoints is that below.
+                "voxels": placeholder(tuple),
                 # Where their neighbours are looked up: by the "host" workers, on the "device", or
                 # "auto": on GPUs there.
                 "plans": "auto",
                 "pairs": (16_384, 65_536),
                 # Few of them cost nothing: the smallest size holds those of most batches.
                 "superpoints": (768, 2048),
-                # They build batches ahead: threads, or processes for many devices. Processes hand
-                # them over in shared memory, which must hold four of each and two more.
+                # They build batches ahead: threads, or processes for many devices. Each has up to
+                # two batches in memory.
                 "workers": 4,
                 "worker_processes": False,
+                # Seconds after which a worker that is at one batch counts as hanging.
+                "worker_timeout": 600.0,
+                # Share of the training samples that may be damaged; another one, always the same,
+                # stands for each. 0: the first one ends the run.
+                "skip_damaged": 0.0,
             },
             "model": {
                 "variant": "res16unet34c",
@@ -339,9 +346,15 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 "train_split": "train",
                 # "" for no validation.
                 "val_split": "val",
-                # They build batches ahead: threads, or processes for many devices.
+                # They build batches ahead: threads, or processes for many devices. Each has up to
+                # two batches in memory.
                 "workers": 4,
                 "worker_processes": False,
+                # Seconds after which a worker that is at one batch counts as hanging.
+                "worker_timeout": 600.0,
+                # Share of the rooms that may be damaged; another one, always the same, stands for
+                # each. 0: the first one ends the run.
+                "skip_damaged": 0.0,
             },
             "optimizer": {
                 "name": "adam",
@@ -384,7 +397,7 @@ def specialisation(dataset: str) -> ConfigDict:
     # Folder of scripts/make_pseudo_labels.py, made of the same features.
     config.data.labels = f"data/{dataset}/pseudo_labels"
     # A room's share of a step, of the points that views saw; several times each where it has fewer.
-    # 24 rooms of 768 numbers a point are 1.5 GB, of which every worker holds one batch.
+    # 24 rooms of 768 numbers a point are 1.5 GB, of which every worker holds up to two batches.
     config.data.points = 40_000
     config.data.workers = 2
     config.model = ConfigDict(

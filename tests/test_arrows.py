@@ -35,7 +35,7 @@ ROWS = (
         "user_cache",
         "workers",
     ),
-    ("sparse", "errors", "processors"),
+    ("sparse", "errors", "host", "processors"),
 )
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 # Compiled: no module of the layout.

@@ -9,6 +9,7 @@ import pytest
 from uov_jax import sparse
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.input.batching import Capacities
+from uov_jax.input import loader
 from uov_jax.input.loader import train_batches
 from uov_jax.input.tri_modal import TriModalSource, collate_tri_modal
 
@@ -26,11 +27,14 @@ class Numbers:
     def __len__(self) -> int:
         return self.length
 
+    def name(self, index):
+        return f"number {index}"
+
     def sample(self, index, rng):
         return index, rng.random()
 
 
-def collate_numbers(samples, capacities):
+def collate_numbers(samples, capacities, allocate):
     return {
         "index": np.array([[s[0] for s in device] for device in samples]),
         "random": np.array([[s[1] for s in device] for device in samples]),
@@ -84,9 +88,10 @@ def test_no_sample_is_augmented_from_the_stream_of_the_order(epoch, monkeypatch)
         made.append(np.random.Generator(np.random.PCG64(entropy)))
         return made[-1]
 
+    loader._order.cache_clear()
     monkeypatch.setattr(np.random, "default_rng", record)
     steps = numbers(length=4).steps
-    steps[epoch]
+    steps.batch(epoch)
     states = [g.bit_generator.seed_seq.generate_state(4).tolist() for g in made]
     assert len(states) == 5  # the order and four samples
     assert len({tuple(state) for state in states}) == 5
@@ -158,8 +163,9 @@ def test_micro_batches_come_together(workers):
 def test_several_hosts_use_the_largest_capacity_alone():
     series = Capacities.for_sweeps(1)
     batches = numbers(capacities=series, num_hosts=2, devices=1)
-    assert batches.steps.capacities == series.largest()
-    assert numbers(capacities=series).steps.capacities == series
+    assert batches.starting_at(0)._steps.capacities == series.largest()
+    assert batches.starting_at(0, agree=max)._steps.capacities == series
+    assert numbers(capacities=series).starting_at(0)._steps.capacities == series
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

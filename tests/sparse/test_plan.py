@@ -182,13 +182,38 @@ def test_overflow_is_refused_with_the_numbers(backend):
     assert all(np.all(np.asarray(array) == -1) for array in maps)
 
 
+def filled(spec, coords):
+    """The arrays of a plan as the engine takes them, full of numbers that mean nothing."""
+    plan = sparse.build_plan(np.zeros((0, 4), np.int32), spec)
+    for array in jax.tree.leaves(plan):
+        array[...] = 7
+    return (
+        [each.forward for each in plan.same],
+        plan.first.forward,
+        [each.forward for each in plan.down],
+        [each.transpose for each in plan.down],
+        list(plan.coords[1:]),
+    )
+
+
 def test_the_engine_writes_no_more_rows_than_there_are():
     coords = random_coords(np.random.default_rng(4), 100)
-    *arrays, counts = engine().plan(coords, [90, 100, 100, 100, 100], True, 2)
+    spec = sparse.PlanSpec(90, first_kernel=5, fractions=(1.0,) * 5)
+    arrays = filled(spec, coords)
+    counts = engine().fill_plan(coords, *arrays, 2)
     assert counts[0] == 100
     assert all(np.all(array == -1) for array in jax.tree.leaves(arrays))
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
-        engine().plan(coords, [100] * 6, False, 1)
+        same, _, down, back, levels = arrays
+        engine().fill_plan(
+            coords,
+            [*same, same[-1]],
+            None,
+            [*down, down[-1]],
+            [*back, back[-1]],
+            [*levels, levels[-1]],
+            1,
+        )
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
         engine().level_counts(coords, 40)
     with pytest.raises(ValueError, match="the tensor stride is 3, expected a power of two"):

@@ -52,6 +52,9 @@ FREE_FIELDS = (
     "data.superpoints",
     "data.workers",
     "data.worker_processes",
+    "data.worker_timeout",
+    # A run that met none has nothing to go back on.
+    "data.skip_damaged",
     # Where equal maps are built.
     "data.plans",
     # Which device computes a term.

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import read_bytes
+from uov_jax.files import ABSENT, read_bytes
+from uov_jax.host import engine
 
 POSITION = ("x", "y", "z")
 NEEDED = (*POSITION, "intensity")
@@ -77,6 +78,20 @@ class SweepColumns:
         """4 bytes a column."""
         return 4 * len(self.names)
 
+    def ranges(self) -> tuple[list[tuple[float, float]], list[bool], list[bool]]:
+        """Of every column the numbers that it may hold; whether they are whole; if it is a place.
+
+        What `_implausible` says in words.
+        """
+        limits = dict.fromkeys(POSITION, (-FARTHEST, FARTHEST))
+        limits |= {"intensity": (0.0, self.largest_intensity), RING: (0.0, float(MOST_RINGS))}
+        finite = float(np.finfo(np.float32).max)
+        return (
+            [limits.get(name, (-finite, finite)) for name in self.names],
+            [name == RING for name in self.names],
+            [name in POSITION for name in self.names],
+        )
+
     def with_names(self, names: str) -> SweepColumns:
         """The same with columns as a config names them, such as "x y z intensity ring"."""
         return dataclasses.replace(self, names=tuple(names.replace(",", " ").split()))
@@ -105,21 +120,26 @@ def read_points(path: str | Path, columns: SweepColumns) -> np.ndarray:
 
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such LiDAR sweep: is the archive unpacked completely?")
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except ABSENT as error:
+        raise MissingFileError(
+            f"{path}: no such LiDAR sweep: is the archive unpacked completely?"
+        ) from error
     if other := _other_format(content):
         raise InputError(
             f"{path}: this is {other}, expected float32 columns without a header ({columns.text})"
         )
     if wrong := columns.wrong_size(len(content)):
         raise InputError(f"{path}: {wrong}{other_columns(content, columns)}")
-    table = np.frombuffer(content, "<f4").astype(np.float32).reshape(-1, len(columns.names))
-    if not np.isfinite(table).all():
-        row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
-        raise InputError(f"{path}: point {row} is not finite: {table[row].tolist()}")
-    if wrong := _implausible(table, columns):
-        raise InputError(f"{path}: {wrong}{other_columns(content, columns)}")
+    table = np.frombuffer(content, "<f4").astype(np.float32, copy=False)
+    table = table.reshape(-1, len(columns.names))
+    if not engine().is_plausible_sweep(table, *columns.ranges(), NEAREST):
+        if not np.isfinite(table).all():
+            row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
+            raise InputError(f"{path}: point {row} is not finite: {table[row].tolist()}")
+        if wrong := _implausible(table, columns):
+            raise InputError(f"{path}: {wrong}{other_columns(content, columns)}")
     order = [columns.names.index(name) for name in NEEDED]
     return table[:, :4] if order == [0, 1, 2, 3] else table[:, order]
 

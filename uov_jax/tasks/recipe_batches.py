@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from uov_jax.errors import InputError
 from uov_jax.input.batching import ROOM_FRACTIONS, SWEEP_FRACTIONS, Capacities
-from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
+from uov_jax.input.loader import TIMEOUT, Collate, SampleSource, TrainBatches, train_batches
+from uov_jax.input.sizes import StepShape, counts_of, fitted_capacities
 from uov_jax.losses import num_devices
 from uov_jax.models import VARIANTS
 from uov_jax.sparse import PRECISIONS, defers_plans
@@ -45,11 +46,15 @@ def recipe_capacities(
 ) -> Capacities:
     """Static shapes of so many sweeps or rooms, by `voxels`, `pairs` and `superpoints`.
 
+    Those of nuScenes' sweeps where `voxels` is None.
+
     `sweeps_of_a_shard` of them are of one shard; None: all.
     """
     data = config.data
     sizes: dict[str, Any] = {
-        name: tuple(data[name]) for name in ("voxels", "pairs", "superpoints") if name in data
+        name: tuple(data[name])
+        for name in ("voxels", "pairs", "superpoints")
+        if data.get(name) is not None
     }
     for name, size in sizes.items():
         numbers = len(size) == 2 and all(isinstance(number, int) for number in size)
@@ -98,20 +103,31 @@ def recipe_batches(
     """
     processes = jax.process_count()
     geometry = Geometry.of(config, local_devices * processes)
-    sizes = geometry.sweeps, geometry.sweeps_of_a_shard
     return train_batches(
         source,
         batch_size_per_device=geometry.sweeps,
         num_devices=local_devices,
         micro_batches=geometry.micro_batches,
-        capacities=None if fixed_shape else recipe_capacities(config, *sizes),
+        capacities=None if fixed_shape else _training_capacities(config, source, geometry),
         seed=config.seed,
         workers=config.data.workers,
         processes=config.data.worker_processes,
+        # Older checkpoints have no such fields.
+        skip_damaged=config.data.get("skip_damaged", 0.0),
+        timeout=config.data.get("worker_timeout", TIMEOUT),
         host=jax.process_index(),
         num_hosts=processes,
         collate=collate(geometry),
     )
+
+
+def _training_capacities(config: ConfigDict, source: Any, geometry: Geometry) -> Capacities:
+    """Static shapes of a device's sweeps: as the recipe says, or as the data's samples want them."""
+    found = recipe_capacities(config, geometry.sweeps, geometry.sweeps_of_a_shard)
+    if config.data.get("voxels") is not None:
+        return found
+    shape = StepShape(geometry.devices, geometry.sweeps, geometry.sweeps_of_a_shard)
+    return fitted_capacities(counts_of(source), shape, found)
 
 
 def geometry_of_axis(config: ConfigDict, axis_name: str | None) -> Geometry:

@@ -29,6 +29,7 @@ LOCAL_FIELDS = (
     "data.vocabulary",
     "data.workers",
     "data.worker_processes",
+    "data.worker_timeout",
     "init.checkpoint",
     "run.compilation_cache",
 )

@@ -304,6 +304,8 @@ class _Run:
         with contextlib.ExitStack() as stack:
             stack.callback(sparse.use_kernels, self.first_kernels)
             stack.callback(self.checkpoints.close)
+            if hasattr(self.iterator, "close"):
+                stack.callback(self.iterator.close)
             if self.log is not None:
                 stack.callback(self.log.close)
             if self.progress is not None:

@@ -94,11 +94,14 @@ class Chaos:
     in_saves: int = 0
     rests_before: set[tuple[str, int]] = dataclasses.field(default_factory=set)
 
-    def launch(self, hosts: int) -> list[subprocess.Popen[str]]:
-        """Start the run on one process, or on two of one device each, with any workers."""
-        workers = self.dice.randrange(4)
+    def launch(self, hosts: int, worker_processes: int = 0) -> list[subprocess.Popen[str]]:
+        """Start the run on one process, or on two of one device each.
+
+        The workers are so many processes, or whatever chance says.
+        """
+        workers = worker_processes or self.dice.randrange(4)
         options = ["--workers", str(workers)]
-        if workers and self.dice.random() < 0.25:
+        if worker_processes or (workers and self.dice.random() < 0.25):
             options.append("--worker-processes")
         self.log.append(f"{hosts} process(es), {' '.join(options)}: ")
         self.rests_before = self.rests()

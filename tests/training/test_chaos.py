@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.training.chaos import Chaos, write_data
+from tests.training.chaos import WAIT, Chaos, write_data
 from tests.training.elastic import KEYFRAMES as KEYFRAMES_OF_AN_EPOCH
 from tests.training.test_parallel import finish, start
 
@@ -37,6 +39,25 @@ def test_three_kills(tmp_path: Path, data: Path) -> None:
     assert chaos.in_saves >= 1
     undisturbed = Chaos(tmp_path / "undisturbed", data, 20, 1, random.Random(0)).finish()
     assert_same_bits(chaos.finish(), undisturbed)
+
+
+@pytest.mark.parametrize("hosts", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_signal_to_all_processes_of_a_job_stops_it_at_once_and_is_saved(
+    tmp_path: Path, data: Path, hosts: int
+) -> None:
+    """Worker processes get it too, as schedulers send it: they are not what it is meant for."""
+    chaos = Chaos(tmp_path / "run", data, 500, hosts, random.Random(0))
+    processes = chaos.launch(hosts, worker_processes=2)
+    chaos.wait(lambda: chaos.steps() >= 3, processes[0])
+    os.killpg(processes[-1].pid, signal.SIGTERM)
+    outputs = [process.communicate(timeout=WAIT)[0] for process in processes]
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * hosts, outputs
+    assert "Stopped by SIGTERM" in outputs[0]
+    assert "Not built any more" not in outputs[0]
+    last = max(int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.is_dir())
+    assert f"after step {last} of 500; saved as" in outputs[0]
+    # Of two processes the signal came to the second; a step or two had been agreed on already.
+    assert chaos.steps() - 1 <= last <= chaos.steps() + 3
 
 
 @pytest.mark.slow

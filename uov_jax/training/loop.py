@@ -8,9 +8,9 @@ import json
 import math
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -18,11 +18,13 @@ from ml_collections import ConfigDict
 from uov_jax import compilation, sparse
 from uov_jax.checkpoints import kernels, lock, state
 from uov_jax.checkpoints.run import Restored, RunCheckpoints, has_checkpoint
+from uov_jax.config import flat_fields
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
-from uov_jax.training import agreement, step, usage
+from uov_jax.training import agreement, broken_step, step, usage
+from uov_jax.training.broken_step import BrokenStep
 from uov_jax.training.geometry import Geometry
 from uov_jax.training.hosts import HostsError
 from uov_jax.training.logging import RunLog
@@ -31,7 +33,23 @@ from uov_jax.training.parallel import Parallel
 from uov_jax.training.profile import Profile
 from uov_jax.training.progress import Progress
 from uov_jax.training.shared_evaluation import EvaluationFailedError, SharedEvaluation
+from uov_jax.training.step import before_broken_step
 from uov_jax.training.task import Task
+
+EXHAUSTED = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memory
+# Fields that decide about memory, and the way to less.
+SAVERS = (
+    ("accumulate_steps", "more micro-batches, the same step but for batch norms"),
+    ("model.dtype", "bfloat16"),
+    ("data.voxels", "a smaller largest size, if all batches fit"),
+    ("data.points", "fewer"),
+    ("data.most_voxels", "fewer"),
+    ("batch_size", "smaller, another recipe"),
+)
+
+
+class DeviceMemoryError(UserError):
+    """A device has too little memory for a step; names the fields that need less."""
 
 
 class NonFiniteLossError(InputError):
@@ -80,8 +98,10 @@ def train(
         devices: of this process; all by default.
 
     Raises:
-        NonFiniteLossError: loss or gradient became infinite or not a number; nothing is saved.
+        NonFiniteLossError: loss or gradient became infinite or not a number; what
+            scripts/replay.py needs to run that step again is kept.
         CheckpointError: the directory's checkpoint belongs to another run.
+        DeviceMemoryError: a device has too little memory.
         DirectoryInUseError: another process writes into the directory.
         NotSavedError: checkpoints cannot be written.
         HostsError: another process of the run failed, is lost, or does not fit to this one.
@@ -99,6 +119,24 @@ def train(
         run = _Run(task, config, Path(directory), parallel, stop, stack)
         stack.callback(run.close)
         return run.go()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pending:
+    """A step whose metrics are looked at while the next one runs.
+
+    Attributes:
+        step: its number, from 1.
+        batch: of this process.
+        metrics: on the devices.
+        waited: seconds for the batch.
+
+    """
+
+    step: int
+    batch: Any
+    metrics: Any
+    waited: float
 
 
 class _Run:
@@ -182,6 +220,7 @@ class _Run:
         self.first_kernels = sparse.current_kernels()
         self.other_kernels: str | None = None
         self.iterator: Any = None
+        self.device_state: Any = None
         self.log: RunLog | None = None
         self.progress: Progress | None = None
         self.profile: Profile | None = None
@@ -192,7 +231,7 @@ class _Run:
 
     def go(self) -> Result:
         """Take the steps that are left."""
-        start, device_state = self._begin()
+        start = self._begin()
         log = self.log = RunLog(
             self.directory,
             start,
@@ -215,41 +254,41 @@ class _Run:
         makes_up = self._evaluation_is_due(start) and not evaluated
         if makes_up:
             # The run was stopped between the step and its evaluation.
-            self._evaluate(device_state, start)
+            self._evaluate(start)
         now = start
-        pending: tuple[int, Any, float] | None = None
+        pending: _Pending | None = None
         while now < self.total_steps and not self._stops_alone():
             asked = time.perf_counter()
             try:
                 batch = self._next_batch(now)
             except Exception as error:
-                self._keep(device_state, now, pending, error)
+                self._keep(now, pending, error)
                 raise
             if batch is None:
                 break
             waited = time.perf_counter() - asked
             self._note_program(batch)
             profile.before_step(now + 1)
-            with jax.transfer_guard("disallow"), self.hosts.blaming():
-                device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
+            with jax.transfer_guard("disallow"), self._memory(now + 1), self.hosts.blaming():
+                placed = self.parallel.shard(batch)
+                self.device_state, metrics = self.train_step(self.device_state, placed)
             now += 1
-            # The metrics of a step are looked at while the next one runs.
             if pending is not None:
-                self._look_at(*pending)
-            pending = (now, metrics, waited)
+                self._look_at(pending)
+            pending = _Pending(now, batch, metrics, waited)
             saves = self._save_is_due(now)
             evaluates = self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
-                self._look_at(*pending)
+                self._look_at(pending)
                 pending = None
-                self._save(device_state, now)
+                self._save(now)
             if evaluates:
-                self._evaluate(device_state, now)
+                self._evaluate(now)
             if saves or evaluates:
                 progress.pause()
         if pending is not None:
-            self._look_at(*pending)
-            self._save(device_state, now)
+            self._look_at(pending)
+            self._save(now)
         self.checkpoints.wait()
         progress.close()
         if now > start or makes_up:
@@ -265,6 +304,8 @@ class _Run:
         with contextlib.ExitStack() as stack:
             stack.callback(sparse.use_kernels, self.first_kernels)
             stack.callback(self.checkpoints.close)
+            if hasattr(self.iterator, "close"):
+                stack.callback(self.iterator.close)
             if self.log is not None:
                 stack.callback(self.log.close)
             if self.progress is not None:
@@ -272,7 +313,7 @@ class _Run:
             if self.profile is not None:
                 stack.callback(self.profile.close)
 
-    def _begin(self) -> tuple[int, Any]:
+    def _begin(self) -> int:
         """Where to start, in this order: the directory's last checkpoint; the task's weights."""
         start = 0
         restored = self._restore()
@@ -282,15 +323,14 @@ class _Run:
             self.checkpoints.forget_evaluations_after(start)
         self._agree_on_everything(start)
         self.agreed_to = start
-        self.iterator = self.batches.starting_at(
-            start, self._agree if self.hosts.processes > 1 else None
-        )
-        device_state = self.parallel.replicate(self.host_state)
+        several = self.hosts.processes > 1
+        self.iterator = self.batches.starting_at(start, *((self._agree,) if several else ()))
+        self.device_state = self.parallel.replicate(self.host_state)
         self.host_state = None
         if self.parallel.is_main:
             text = json.dumps(self.config.to_dict(), indent=2, default=str)
             write_text(self.directory / "config.json", text)
-        return start, device_state
+        return start
 
     def _restore(self) -> Restored | None:
         """The checkpoint to go on from: the main process finds it, the others read the same."""
@@ -390,20 +430,20 @@ class _Run:
                 self.programs.add(shapes)
                 self.compiled_since_look = True
 
-    def _look_at(self, now: int, metrics: Any, waited: float) -> None:
+    def _look_at(self, pending: _Pending) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
         assert self.progress is not None
         assert self.log is not None
         assert self.profile is not None
-        with self.hosts.blaming():
-            found = self.parallel.first(metrics)
+        with self._memory(pending.step), self.hosts.blaming():
+            found = self.parallel.first(pending.metrics)
         values = {name: float(value) for name, value in found.items()}
         sparse.raise_fault()
-        epoch = now / self.steps_per_epoch
+        now, epoch = pending.step, pending.step / self.steps_per_epoch
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
-                raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
-        rate = self.progress.step(now, values["loss"], self.compiled_since_look, waited)
+                self._stop_at_broken_step(name, values[name], pending)
+        rate = self.progress.step(now, values["loss"], self.compiled_since_look, pending.waited)
         self.compiled_since_look = False
         if _is_due(now, self.config.run.log_every_steps) or now in (1, self.total_steps):
             if rate:
@@ -417,18 +457,55 @@ class _Run:
             )
             self.progress.pause()
 
-    def _non_finite(self, name: str, value: float, now: int, epoch: float) -> str:
-        last = self.checkpoints.last_step
-        kept = (
-            f"The checkpoint of step {last} in {self.checkpoints.path(last)} is untouched"
-            if last is not None
-            else "No checkpoint had been written yet"
+    @contextlib.contextmanager
+    def _memory(self, now: int) -> Iterator[None]:
+        """Say what helps where a device has too little memory."""
+        try:
+            yield
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            text = str(error).strip() or type(error).__name__
+            if isinstance(error, jax.errors.JaxRuntimeError) and EXHAUSTED not in text:
+                raise
+            fields = dict(flat_fields(self.config))
+            ways = [
+                f"config.{name} = {fields[name]} ({how})" for name, how in SAVERS if name in fields
+            ]
+            raise DeviceMemoryError(
+                f"{self.parallel.devices[0]} has too little memory at step {now}: "
+                f"{text.splitlines()[0]}. Less is needed with other values of {', '.join(ways)}. "
+                f"{self.checkpoints.what_is_left()}"
+            ) from error
+
+    def _stop_at_broken_step(self, name: str, value: float, pending: _Pending) -> NoReturn:
+        """Keep state and batch of a step that was not finite, and end the run."""
+        now, epoch = pending.step, pending.step / self.steps_per_epoch
+        facts = BrokenStep(
+            step=now,
+            seed=self.config.seed,
+            devices=self.parallel.num_devices,
+            processes=self.hosts.processes,
+            what=name,
+            value=str(value),
         )
-        return (
-            f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here and saves "
-            f"nothing. {kept}. A smaller --config.optimizer.learning_rate or a longer "
-            "--config.schedule.warmup_epochs, in a new --workdir, may help; "
-            f"see {self.directory / 'metrics.csv'} for how it came"
+        folder, left = facts.folder(self.directory), self.checkpoints.what_is_left()
+        is_main = self.parallel.is_main
+        try:
+            if is_main:
+                # The step, and one that has begun since, left the state as it was.
+                before = before_broken_step(self.parallel.first(self.device_state))
+                self.checkpoints.save_beside(folder / broken_step.STATE, now - 1, before)
+            broken_step.keep(folder, facts if is_main else None, pending.batch, self.hosts.process)
+            kept = (
+                f"The state before it and its batch are in {folder}: python scripts/replay.py "
+                f"{self.directory} runs it again and names what is not finite first"
+            )
+        except (OSError, UserError) as error:
+            kept = f"Neither its state nor its batch could be kept: {error}"
+        raise NonFiniteLossError(
+            f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here. {kept}. "
+            f"{left}. A smaller --config.optimizer.learning_rate or a "
+            "longer --config.schedule.warmup_epochs, in a new --workdir, may help; see "
+            f"{self.directory / 'metrics.csv'} for how it came"
         )
 
     def _save_is_due(self, now: int) -> bool:
@@ -438,15 +515,13 @@ class _Run:
         by_time = bool(by_time) and self.parallel.is_main
         return by_time or _is_due(now, self.config.run.checkpoint_every_steps)
 
-    def _save(self, device_state: Any, now: int) -> None:
+    def _save(self, now: int) -> None:
         self.saved_at = time.monotonic()
         if self.lock is not None:
             self.lock.require()
-            self.checkpoints.save(now, self.parallel.first(device_state))
+            self.checkpoints.save(now, self.parallel.first(self.device_state))
 
-    def _keep(
-        self, device_state: Any, now: int, pending: tuple[int, Any, float] | None, error: Exception
-    ) -> None:
+    def _keep(self, now: int, pending: _Pending | None, error: Exception) -> None:
         """Save the last step before an error ends the run; broken losses stay out.
 
         After the loss of another process its last step may be broken too.
@@ -455,8 +530,8 @@ class _Run:
             return
         lost = isinstance(error, HostsError) and self.hosts.failure is not None
         with contextlib.suppress(*((Exception,) if lost else ())):
-            self._look_at(*pending)
-            self._save(device_state, now)
+            self._look_at(pending)
+            self._save(now)
             self.checkpoints.wait()
 
     def _evaluation_is_due(self, now: int) -> bool:
@@ -465,7 +540,7 @@ class _Run:
             return False
         return now == self.total_steps or now % max(1, round(every * self.steps_per_epoch)) == 0
 
-    def _evaluate(self, device_state: Any, now: int) -> None:
+    def _evaluate(self, now: int) -> None:
         """Validate, every process its share; all come to the same metrics, or to none."""
         assert self.progress is not None
         assert self.log is not None
@@ -474,11 +549,11 @@ class _Run:
 
         def predict(inputs: Mapping[str, Any]) -> jax.Array:
             evaluation.go_on()
-            return self.predict(device_state, inputs)
+            return self.predict(self.device_state, inputs)
 
         self.progress.say(f"Evaluating at step {now:,}.")
         try:
-            with evaluation as share:
+            with self._memory(now), evaluation as share:
                 found = self.task.evaluate(predict, self.directory, now, share)
         except EvaluationFailedError as error:
             # One sweep that cannot be read must not end the training, now and at every start.

@@ -1,0 +1,74 @@
+"""Memory of long runs: of the training process and of its workers, over steps and evaluations."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from uov_jax.tasks.build import build_task
+from uov_jax.training.loop import train
+
+PROCESSES = Path("/proc")
+EVALUATIONS, STEPS_BETWEEN = 300, 10
+# Every allocator's pools are full by the first of these windows.
+EARLY, LATE = slice(60, 100), slice(260, 300)
+GROWTH = 1.02
+
+
+def resident(pid: int | str) -> int:
+    """Bytes of a process that are in memory."""
+    pages = (PROCESSES / str(pid) / "statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def workers() -> list[int]:
+    """Process ids of this process's children that have the package loaded, in their order."""
+    found = []
+    for folder in PROCESSES.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid() and "_engine" in (folder / "maps").read_text():
+                found.append(int(folder.name))
+        except OSError:  # it is gone
+            continue
+    return sorted(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PROCESSES.is_dir(), reason="memory of processes is read in /proc")
+def test_memory_stays_flat(tmp_path: Path, dataset: Path, configure: Any) -> None:
+    config = configure(
+        "tmp_san",
+        dumps=str(dataset / "dumps"),
+        pairs=(1024, 1024),
+        superpoints=(64, 64),
+        workers=2,
+        worker_processes=True,
+    )
+    config.total_steps = EVALUATIONS * STEPS_BETWEEN
+    config.run.picture_keyframes = 1
+    config.run.checkpoint_every_steps = 100
+    task = build_task(config)
+    config.run.evaluate_every_epochs = STEPS_BETWEEN / task.train_batches(1).steps_per_epoch
+    seen: list[list[int]] = []
+    judge = task.evaluate
+
+    def evaluate(*arguments: Any) -> Any:
+        found = judge(*arguments)
+        seen.append([resident("self"), *map(resident, workers())])
+        return found
+
+    task.evaluate = evaluate
+    assert train(task, config, tmp_path / "run").finished
+    assert len(seen) == EVALUATIONS
+    early, late = zip(*seen[EARLY], strict=True), zip(*seen[LATE], strict=True)
+    of_process = list(zip(map(median, early), map(median, late), strict=True))
+    assert len(of_process) == 1 + 2, "this process and its workers"
+    for before, after in of_process:
+        assert after <= GROWTH * before, of_process

@@ -56,6 +56,9 @@ def test_arrays_of_other_names_are_asked_for(tmp_path: Path) -> None:
     cloud = read_cloud(tmp_path / "a.npz", Reading(columns="xyz=pts intensity=power"))
     np.testing.assert_array_equal(cloud.xyz, xyz_of(fields))
     np.testing.assert_array_equal(cloud.intensity, fields["intensity"])
+    np.savez(tmp_path / "a.npz", pts=xyz_of(fields))
+    cloud = read_cloud(tmp_path / "a.npz", Reading(columns="xyz=pts"))
+    np.testing.assert_array_equal(cloud.xyz, xyz_of(fields))
 
 
 @pytest.mark.parametrize("ending", [".npy", ".npz"])

@@ -158,6 +158,7 @@ ONE = {name: values[:1] for name, values in sweep().items()}
         (pcd_bytes(ONE, FIELDS="x y z z ring"), "the header has the field 'z' twice"),
         (pcd_bytes(ONE, DATA="zipped"), "DATA 'zipped', expected one of ascii, binary, binary_co"),
         (pcd_bytes(ONE, POINTS="many"), "POINTS 'many', expected a whole number"),
+        (pcd_bytes(ONE, POINTS="9" * 5000), "POINTS '9+', expected a whole number"),
         (pcd_bytes(ONE, POINTS="2"), "the header says POINTS 2, but WIDTH times HEIGHT is 1"),
         (pcd_bytes(ONE, POINTS="", WIDTH=""), "the header has neither POINTS nor WIDTH"),
         (pcd_bytes(ONE, POINTS="0", WIDTH="0"), "no points in it, says its header"),

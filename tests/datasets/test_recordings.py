@@ -97,7 +97,7 @@ def test_a_room_in_two_lists_is_refused(root: Path) -> None:
         ),
         ({"coords": np.zeros((3, 3)), "labels": np.array([0, 0.5, 1])}, "labels: expected a whole"),
         ({"coords": np.zeros((3, 3)), "labels": np.array(["bed"] * 3)}, "labels: expected a whole"),
-        ({"coords": np.array([[{}, 1, 2]], object)}, "no array coords in it"),
+        ({"coords": np.array([[{}, 1, 2]], object)}, "not an .npz of plain arrays"),
     ],
 )
 def test_arrays_that_are_no_room_are_named(root: Path, arrays: dict, message: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-MOST_GROWTH = 88  # 264 bytes of three
-
 
 def decompress_lzf(content: bytes, size: int) -> bytes:
     """The `size` bytes that were compressed.
@@ -16,8 +14,6 @@ def decompress_lzf(content: bytes, size: int) -> bytes:
         ValueError: it is damaged, or makes another number of bytes.
 
     """
-    if size > MOST_GROWTH * len(content):
-        raise ValueError(f"{len(content):,} compressed bytes cannot become {size:,}")
     found = bytearray()
     place, end = 0, len(content)
     while place < end:

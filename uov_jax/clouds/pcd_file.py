@@ -16,6 +16,7 @@ from uov_jax.clouds.cloud import CloudError, Reading, Stored
 from uov_jax.clouds.fields import stored_of_fields
 from uov_jax.clouds.lzf import decompress_lzf
 from uov_jax.datasets.lidar_file import other_format
+from uov_jax.datasets.ply_file import NUMBER
 from uov_jax.datasets.text_table import read_rows
 from uov_jax.files import read_bytes
 
@@ -142,7 +143,7 @@ def _points(path: Path, entries: dict[str, list[str]]) -> int:
         words = entries.get(name)
         if words is None:
             return None
-        if len(words) != 1 or not words[0].isdecimal():
+        if len(words) != 1 or not NUMBER.fullmatch(words[0]):
             raise CloudError(f"{path}: {name} {' '.join(words)!r}, expected a whole number")
         return int(words[0])
 
@@ -172,7 +173,7 @@ def _dtype(path: Path, entries: dict[str, list[str]]) -> np.dtype:
         zip(names, sizes, types, counts, strict=True)
     ):
         code, known = TYPES.get(kind, ("", ()))
-        right = size.isdecimal() and int(size) in known and count.isdecimal()
+        right = NUMBER.fullmatch(size) and int(size) in known and NUMBER.fullmatch(count)
         if not right or not 0 < int(count) * int(size) <= MOST_BYTES // len(names):
             raise CloudError(
                 f"{path}: field {name!r} of TYPE {kind}, SIZE {size}, COUNT {count}: expected F of "

@@ -6,6 +6,7 @@ A mesh's faces are never read: they come after the vertices.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": "
 NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
 NAMES |= {"f4": "float", "f8": "double"}
 MOST_HEADER = 2**16  # bytes
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class PlyError(InputError):
@@ -153,7 +155,7 @@ def _header(path: Path, start: bytes) -> PlyHeader:
         match words:
             case ["format", name, "1.0"] if name in BYTE_ORDERS:
                 format_ = name
-            case ["element", "vertex", count] if count.isdecimal() and element == 0:
+            case ["element", "vertex", count] if NUMBER.fullmatch(count) and element == 0:
                 element, vertices = 1, int(count)
             case ["element", _, _] if element:
                 element += 1

@@ -11,12 +11,12 @@ evaluation classes, 0 for none.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from uov_jax.datasets.numpy_arrays import npz_arrays
 from uov_jax.datasets.ply_file import (
     PlyError,
     read_ply,
@@ -27,7 +27,7 @@ from uov_jax.datasets.ply_file import (
 from uov_jax.datasets.rooms import NAME, RoomError
 from uov_jax.datasets.scans import GREY, Scan, check_splits, plain_coords
 from uov_jax.errors import MissingFileError
-from uov_jax.files import read_bytes
+from uov_jax.files import DAMAGE, read_bytes
 from uov_jax.vocabulary import Vocabulary
 
 ALL = "all"
@@ -142,7 +142,13 @@ def _of_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
 
 
 def _of_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    arrays = npz_arrays(read_bytes(path), path, RoomError)
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
+            arrays = {
+                name: stored[name] for name in ("coords", "colors", "labels") if name in stored
+            }
+    except DAMAGE as error:
+        raise RoomError(f"{path}: not an .npz of plain arrays, or damaged: {error}") from error
     if "coords" not in arrays:
         raise RoomError(f"{path}: no array coords in it, float [points, 3] in metres")
     coords = plain_coords(arrays["coords"], str(path))

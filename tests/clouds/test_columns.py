@@ -18,12 +18,12 @@ from uov_jax.clouds import CloudError, Reading, read_cloud
 @pytest.mark.parametrize("named", [False, True])
 def test_usual_columns_need_no_name(tmp_path: Path, names: str, named: bool) -> None:
     fields = sweep()
-    fields["x"][2] = np.nan
+    fields["x"][2], fields["z"][5] = np.nan, np.inf
     table_of(fields, names).tofile(tmp_path / "a.bin")
     cloud = read_cloud(tmp_path / "a.bin", Reading(columns=names if named else None))
     np.testing.assert_array_equal(cloud.positions, xyz_of(fields), strict=True)
     np.testing.assert_array_equal(cloud.intensity, fields["intensity"], strict=True)
-    assert np.flatnonzero(~cloud.finite).tolist() == [2]
+    assert np.flatnonzero(~cloud.finite).tolist() == [2, 5]
     rest = " _" * (len(names.split()) - 4)
     taken = f"columns taken as x y z intensity{rest}"
     assert (taken in cloud.source.notes) != named

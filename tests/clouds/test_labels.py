@@ -52,11 +52,13 @@ def test_arrays_with_the_names_of_the_classes(
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_points_in_the_colours_of_their_classes(tmp_path: Path, dtype: type[np.generic]) -> None:
+def test_points_in_the_colours_of_their_classes(tmp_path: Path, dtype: type[np.floating]) -> None:
     """As another program reads them, and as this one does."""
     fields = {name: values.astype(dtype) for name, values in sweep().items()}
+    fields["x"] += dtype(5000)  # so that what the network sees is moved
     fields["x"][2] = np.nan
     cloud = read_cloud(write_ply(tmp_path / "a.ply", fields))
+    assert cloud.offset[0] > 4900
     labels = cloud.in_place(np.random.default_rng(0).integers(1, 3, 39))
     path = write_colored(tmp_path / "new", cloud, labels, CLASSES, COLORS)
     assert path == tmp_path / "new" / "a.predicted.ply"

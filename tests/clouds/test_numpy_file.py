@@ -108,6 +108,7 @@ def test_columns_are_named_where_nothing_tells_them(tmp_path: Path) -> None:
         (np.array([[0.0, 17.0, 255.0]], np.float32), [0, 17, 255]),
         (np.array([[0, 17, 255]], np.int64), [0, 17, 255]),
         (np.array([[0, 17 << 8, 65535]], np.uint16), [0, 17, 255]),
+        (np.array([[0, 17 << 8, 65535]], ">u2"), [0, 17, 255]),
         (np.array([[1, 2, 3, 255]], np.uint8), [1, 2, 3]),
     ],
 )

@@ -53,6 +53,10 @@ $(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
 	$(INSTALL) -r requirements/teachers.txt
 	touch $@
 
+$(VENV)/clouds: $(VENV)/installed requirements/clouds.txt
+	$(INSTALL) -r requirements/clouds.txt
+	touch $@
+
 # Kernels for GPUs take minutes to compile: here where there is one, `pip install .` wherever nvcc is.
 UOV_CUDA ?= $(if $(shell command -v nvidia-smi),auto,0)
 $(VENV)/built: $(VENV)/installed $(ENGINE_SOURCES)
@@ -96,13 +100,13 @@ bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json
 
 # A process for every core, files whole, as what they share is made once for each.
-test: build $(VENV)/teachers
+test: build $(VENV)/teachers $(VENV)/clouds
 	$(RUN) -m pytest -p xdist -n auto --maxprocesses 8 --dist loadfile
 
 chaos: build
 	$(RUN) -m pytest -m slow -s tests/training/test_chaos.py
 
-test-slow: build $(VENV)/teachers
+test-slow: build $(VENV)/teachers $(VENV)/clouds
 	$(RUN) -m pytest -m slow
 
 # In copies of the tree: the extension in place stays as it is.

@@ -20,7 +20,7 @@ ROWS = (
     ("tasks",),
     ("training", "pictures", "input"),
     ("superpoints", "fusion", "simulate", "teachers"),
-    ("checkpoints", "dumps", "evaluation"),
+    ("checkpoints", "dumps", "evaluation", "clouds"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
     (
         "bar",

@@ -66,6 +66,13 @@ def no_fault_of_another_test() -> Iterator[None]:
         emulated.clear_fault(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_of_another_file() -> Iterator[None]:
+    """Compiled programs of one file are of no use to the next, and take gigabytes in the end."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return load_vocabulary()

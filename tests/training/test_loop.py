@@ -28,6 +28,7 @@ from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
+from uov_jax.training.device_memory import DeviceMemoryError
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
 ROOT = Path(__file__).parents[2]
@@ -438,7 +439,7 @@ def test_too_little_memory_is_answered_with_the_fields_that_help(
     """By the true error of the allocator."""
     with config.unlocked():
         config.accumulate_steps, config.model = 1, {"dtype": "float32"}
-    with pytest.raises(loop.DeviceMemoryError) as raised:
+    with pytest.raises(DeviceMemoryError) as raised:
         loop.train(Greedy(), config, tmp_path / "run")
     message = str(raised.value)
     assert "has too little memory at step 1: RESOURCE_EXHAUSTED" in message

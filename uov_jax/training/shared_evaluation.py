@@ -93,8 +93,8 @@ class SharedEvaluation:
             if theirs == "failed":
                 raise EvaluationFailedError(f"{self._hosts.name(process)}: {what}")
             raise HostsError(
-                f"{self._hosts.name(process)} has come to the end of {self._what}, where "
-                f"{self._hosts.name(self._hosts.process)} gathers: a bug of this task"
+                f"{self._hosts.name(process)} is at {theirs!r} of {self._what}, where "
+                f"{self._hosts.name(self._hosts.process)} is at {kind!r}: a bug of this task"
             )
         return [value for _, value in found]
 

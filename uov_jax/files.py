@@ -150,6 +150,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable:
             flush(path.parent)
+    except OSError as error:
+        # Writing to an open file, as on a full disk, does not say which one it is.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -208,7 +208,7 @@ class _Run:
         self.programs: set[Any] = set()
         self.compiled_since_look = False
         self.metrics: dict[str, float] = {}
-        self.failed_evaluation: UserError | None = None
+        self.failed_evaluation: UserError | OSError | None = None
 
     def go(self) -> Result:
         """Take the steps that are left."""
@@ -492,7 +492,7 @@ class _Run:
         except EvaluationFailedError as error:
             # One sweep that cannot be read must not end the training, now and at every start.
             cause = error.__cause__
-            self.failed_evaluation = cause if isinstance(cause, UserError) else error
+            self.failed_evaluation = cause if isinstance(cause, UserError | OSError) else error
             what = f"The evaluation at step {now:,} failed: {error}"
             self.progress.say(f"{what}. Training goes on, and evaluates again when it is due.")
         else:

@@ -71,7 +71,7 @@ class SharedEvaluation:
             if not self._left:
                 self._leave("stopped", None)
             return True
-        if isinstance(error, UserError) and not isinstance(
+        if isinstance(error, UserError | OSError) and not isinstance(
             error, NotFiniteError | HostsError | EvaluationFailedError
         ):
             self._leave("failed", str(error))

@@ -471,10 +471,12 @@ def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
     (ended,) = [line for line in run.stdout.splitlines() if line.startswith("ended: ")]
     assert f"{folder / '10'}: this checkpoint could not be written: File too large. {left}" in ended
     assert "metrics.csv: not written (File too large): rows are kept" in run.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["3", "best.json"]
+    # Orbax may still have been writing; what it left then is removed by the next save.
+    assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["3"]
     loop.train(TinyTask(), tiny_config(tmp_path / "cache"), tmp_path / "run")
     assert_same_bits(final_arrays(tmp_path / "run"), whole)
     assert [row["step"] for row in metrics(tmp_path / "run")] == [str(n) for n in range(1, 21)]
+    assert sorted(path.name for path in folder.iterdir()) == ["20", "best.json"]
 
 
 class Greedy(TinyTask):

@@ -1,4 +1,4 @@
-"""Memory that two sides map: arrays arrive as they were, and no file is written while it is read."""
+"""Memory that two sides map: arrays arrive as they were, and stay so while they are held."""
 
 from __future__ import annotations
 
@@ -104,6 +104,15 @@ def test_arrays_outlive_the_files(sides):
     assert array.tolist() == list(range(7))
     del array
     gc.collect()
+
+
+def test_files_are_let_go_with_the_reader():
+    views = Views()
+    _, file = views.borrow()
+    del views
+    gc.collect()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file)
 
 
 def test_nothing_has_a_name(tmp_path, monkeypatch):

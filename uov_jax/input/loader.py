@@ -302,7 +302,11 @@ class Batches(Iterator[Any]):
 
     def __del__(self) -> None:
         """End the workers of batches that nobody takes any more."""
-        self.close()
+        # What leads to them lets go by itself, and may have done so: `close` would close whatever
+        # has its descriptors by now.
+        self._builders.stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _built(self) -> Built:
         if self._pool is None:

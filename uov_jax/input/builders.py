@@ -232,7 +232,7 @@ class Builders:
         if builder is None:
             with self._lock:
                 if self._closed:
-                    raise WorkerError("the batches were closed")
+                    raise RuntimeError("the batches were closed")
                 builder = self._own.builder = self._kind(self._work, len(self._all) + 1)
                 self._all.append(builder)
         self._busy[step] = str(builder)

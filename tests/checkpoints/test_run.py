@@ -489,11 +489,12 @@ def test_a_full_disk_is_found_before_anything_is_written(
 def test_a_disk_that_hiccups_while_saving_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage, errors = shutil.disk_usage(tmp_path), [errno.ESTALE, errno.EIO]
+    usage = shutil.disk_usage(tmp_path)
+    errors = [OSError(errno.ESTALE, "hiccup"), OSError(errno.EIO, "hiccup"), TimeoutError("clock")]
 
     def disk_usage(path: Path) -> Any:
         if errors:
-            raise OSError(errors.pop(), "hiccup")
+            raise errors.pop()
         return usage
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
+from uov_jax.training.device_memory import DeviceMemoryError
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
 ROOT = Path(__file__).parents[2]
@@ -419,12 +421,86 @@ def test_a_finished_run_is_left_alone(
     assert "finished already" in capsys.readouterr().out
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, config: ConfigDict) -> None:
-    with pytest.raises(loop.NonFiniteLossError, match=r"loss is nan at step 9 .*checkpoint of st"):
-        loop.train(TinyTask(poison=9), config, tmp_path / "run")
-    kept = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
-    assert kept == ["6"]
-    assert all(np.all(np.isfinite(a)) for a in read_arrays(tmp_path / "run/checkpoints/6").values())
+class Greedy(TinyTask):
+    """Whose loss sorts four terabytes."""
+
+    def loss(
+        self, model: Any, batch: Any, axis_name: str | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        loss, metrics = super().loss(model, batch, axis_name)
+        rows = jnp.arange(2**20, dtype=jnp.float32)
+        table = rows[:, None] * rows[None, :] * jax.lax.stop_gradient(loss)
+        return loss + 0.0 * jnp.sort(table, axis=0)[0, 0], metrics
+
+
+def test_too_little_memory_is_answered_with_the_fields_that_help(
+    tmp_path: Path, config: ConfigDict
+) -> None:
+    """By the true error of the allocator."""
+    with config.unlocked():
+        config.accumulate_steps, config.model = 1, {"dtype": "float32"}
+    with pytest.raises(DeviceMemoryError) as raised:
+        loop.train(Greedy(), config, tmp_path / "run")
+    message = str(raised.value)
+    assert "has too little memory at step 1: RESOURCE_EXHAUSTED" in message
+    for field in ("config.accumulate_steps = 1", "config.model.dtype = float32", "config.batch_s"):
+        assert field in message
+    assert "config.data" not in message  # this recipe has none
+    assert message.endswith("No checkpoint had been written yet")
+
+
+class Timed(TinyTask):
+    """A task whose batches take a minute each, by a clock of their own."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        self.batches = super().train_batches(num_devices)
+        return self.batches
+
+    def monotonic(self) -> float:
+        return 60.0 * self.batches._number
+
+
+def test_a_clock_that_jumps_changes_neither_cadence_nor_rates(
+    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of the day goes an hour forth and back with every step."""
+    config.run.update(
+        checkpoint_every_minutes=30.0,
+        checkpoint_every_steps=0,
+        evaluate_every_epochs=0,
+        keep_checkpoints=9,
+    )
+    task, now = Timed(), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600.0 * (task.batches._number % 2))
+    loop.train(task, config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["20"]
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rates = [row["sweeps_per_second"] for row in csv.DictReader(file)]
+    assert all(0 < float(rate) < 1e6 for rate in rates if rate)
+    assert any(rates)
+
+
+def test_checkpoints_are_due_by_time_too(
+    tmp_path: Path, config: ConfigDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.run.update(
+        checkpoint_every_minutes=6.0,
+        checkpoint_every_steps=0,
+        evaluate_every_epochs=0,
+        keep_checkpoints=9,
+    )
+    task = Timed()
+    clock = SimpleNamespace(monotonic=task.monotonic, perf_counter=time.perf_counter)
+    monkeypatch.setattr(loop, "time", clock)
+    loop.train(task, config, tmp_path / "run")
+    saved = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saved == [6, 12, 18, 20]
+
+
+def test_no_checkpoint_at_all_is_refused(tmp_path: Path, config: ConfigDict) -> None:
+    config.run.keep_checkpoints = 0
+    with pytest.raises(InputError, match="config.run.keep_checkpoints = 0: expected at least 1"):
+        loop.train(TinyTask(), config, tmp_path / "run")
 
 
 def test_another_config_is_refused_by_field(tmp_path: Path, config: ConfigDict) -> None:

@@ -33,6 +33,8 @@ def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A process group of its own, as a scheduler gives it.
+        start_new_session=True,
     )
 
 

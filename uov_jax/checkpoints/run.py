@@ -135,8 +135,13 @@ class RunCheckpoints:
         """Folder of one checkpoint."""
         return self.directory / str(step)
 
-    def what_is_whole(self) -> str:
-        """A sentence on what a run can go on from."""
+    def what_is_left(self) -> str:
+        """A sentence on what a run can go on from, once what is being written is written."""
+        with contextlib.suppress(NotSavedError):
+            self.wait()
+        return self._what_is_whole()
+
+    def _what_is_whole(self) -> str:
         last = self.last_step
         if last is None:
             return "No checkpoint had been written yet"
@@ -162,16 +167,19 @@ class RunCheckpoints:
         except NotSavedError:
             if self._failures >= FAILURES_TO_BEAR:
                 raise
-        record = {
-            "format": FORMAT,
-            "config": self._config,
-            "identity": self._identity,
-            "versions": code_versions(),
-            "kernels": sparse.current_kernels(),
-            "steps": {"done": step, "total": self._total_steps},
-        }
-        arrays = {name: np.asarray(leaf) for name, leaf in named_arrays(state).items()}
-        self._saving = (step, self._pool.submit(self._write, step, arrays, record))
+        self._saving = (step, self._pool.submit(self._write, step, *self._content(step, state)))
+
+    def save_beside(self, folder: Path, step: int, state: Any) -> None:
+        """Write a checkpoint that is none of those to go on from; over one that was there.
+
+        Raises:
+            NotSavedError: it could not be written.
+
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        write_folder(folder.absolute(), *self._content(step, state))
 
     def restore(self, like: Any, step: int | None = None) -> Restored:
         """Read a checkpoint back, by default the newest one that is not damaged.
@@ -250,6 +258,18 @@ class RunCheckpoints:
             self.wait()
         self._pool.shutdown()
 
+    def _content(self, step: int, state: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and record of a checkpoint."""
+        record = {
+            "format": FORMAT,
+            "config": self._config,
+            "identity": self._identity,
+            "versions": code_versions(),
+            "kernels": sparse.current_kernels(),
+            "steps": {"done": step, "total": self._total_steps},
+        }
+        return {name: np.asarray(leaf) for name, leaf in named_arrays(state).items()}, record
+
     def _write(self, step: int, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> None:
         """Write a checkpoint, in the thread beside the training."""
         self._remove_unfinished()
@@ -257,8 +277,8 @@ class RunCheckpoints:
             write_folder(self.path(step), arrays, record)
         except NotSavedError as error:
             self._failures += 1
-            print(f"{error}. {self.what_is_whole()}.", file=sys.stderr, flush=True)
-            raise NotSavedError(f"{error}. {self.what_is_whole()}") from error
+            print(f"{error}. {self._what_is_whole()}.", file=sys.stderr, flush=True)
+            raise NotSavedError(f"{error}. {self._what_is_whole()}") from error
         self._failures = 0
         self._remove_old()
 

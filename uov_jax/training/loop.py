@@ -6,11 +6,10 @@ import contextlib
 import dataclasses
 import json
 import math
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -22,7 +21,9 @@ from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
-from uov_jax.training import agreement, step, usage
+from uov_jax.training import agreement, broken_step, device_memory, step, usage
+from uov_jax.training.broken_step import BrokenStep
+from uov_jax.training.common_steps import CommonSteps
 from uov_jax.training.geometry import Geometry
 from uov_jax.training.hosts import HostsError
 from uov_jax.training.logging import RunLog
@@ -31,6 +32,7 @@ from uov_jax.training.parallel import Parallel
 from uov_jax.training.profile import Profile
 from uov_jax.training.progress import Progress
 from uov_jax.training.shared_evaluation import EvaluationFailedError, SharedEvaluation
+from uov_jax.training.step import before_broken_step
 from uov_jax.training.task import Task
 
 
@@ -80,8 +82,10 @@ def train(
         devices: of this process; all by default.
 
     Raises:
-        NonFiniteLossError: loss or gradient became infinite or not a number; nothing is saved.
+        NonFiniteLossError: loss or gradient became infinite or not a number; what
+            scripts/replay.py needs to run that step again is kept.
         CheckpointError: the directory's checkpoint belongs to another run.
+        DeviceMemoryError: a device has too little memory.
         DirectoryInUseError: another process writes into the directory.
         NotSavedError: checkpoints cannot be written.
         HostsError: another process of the run failed, is lost, or does not fit to this one.
@@ -99,6 +103,24 @@ def train(
         run = _Run(task, config, Path(directory), parallel, stop, stack)
         stack.callback(run.close)
         return run.go()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pending:
+    """A step whose metrics are looked at while the next one runs.
+
+    Attributes:
+        step: its number, from 1.
+        batch: of this process.
+        metrics: on the devices.
+        waited: seconds for the batch.
+
+    """
+
+    step: int
+    batch: Any
+    metrics: Any
+    waited: float
 
 
 class _Run:
@@ -175,13 +197,11 @@ class _Run:
             writes=parallel.is_main,
         )
         self.saved_at = time.monotonic()
-        # Before which step all processes stop, and why; agreed on by all.
-        self.agreed_to = 0
-        self.stop_before: int | None = None
-        self.stopped_by: str | None = None
+        self.common = CommonSteps(self.hosts, stop)
         self.first_kernels = sparse.current_kernels()
         self.other_kernels: str | None = None
         self.iterator: Any = None
+        self.device_state: Any = None
         self.log: RunLog | None = None
         self.progress: Progress | None = None
         self.profile: Profile | None = None
@@ -192,79 +212,88 @@ class _Run:
 
     def go(self) -> Result:
         """Take the steps that are left."""
-        start, device_state = self._begin()
-        log = self.log = RunLog(
-            self.directory,
-            start,
-            tensorboard=self.config.run.tensorboard,
-            wandb_project=self.config.run.wandb_project,
-            config=self.config.to_dict(),
-            on=self.parallel.is_main,
-        )
+        start = self._begin()
         self._greet(start)
-        progress = self.progress = Progress(
-            start,
-            self.total_steps,
-            self.config.batch_size,
-            self.task.unit,
-            on=self.parallel.is_main,
-        )
-        steps = self.config.run.profile_steps if self.parallel.is_main else 0
-        profile = self.profile = Profile(self.directory, start, steps)
+        self._open_logs(start)
+        assert self.log is not None
+        assert self.progress is not None
         evaluated = self.hosts.of_main("evaluated", self.checkpoints.is_evaluated(start))
         makes_up = self._evaluation_is_due(start) and not evaluated
         if makes_up:
             # The run was stopped between the step and its evaluation.
-            self._evaluate(device_state, start)
+            self._evaluate(start)
+        now = self._take_steps(start)
+        self.checkpoints.wait()
+        self.progress.close()
+        if now > start or makes_up:
+            self.log.plot()
+        self._farewell(now)
+        self.hosts.exchange("the end", None)
+        if self.failed_evaluation is not None and now >= self.total_steps:
+            raise self.failed_evaluation
+        return Result(now, self.total_steps, self.common.signal(), self.metrics, self.directory)
+
+    def _open_logs(self, start: int) -> None:
+        is_main, run = self.parallel.is_main, self.config.run
+        self.log = RunLog(
+            self.directory,
+            start,
+            tensorboard=run.tensorboard,
+            wandb_project=run.wandb_project,
+            config=self.config.to_dict(),
+            on=is_main,
+        )
+        self.progress = Progress(
+            start, self.total_steps, self.config.batch_size, self.task.unit, on=is_main
+        )
+        self.profile = Profile(self.directory, start, run.profile_steps if is_main else 0)
+
+    def _take_steps(self, start: int) -> int:
+        """All steps up to the end, or to a stop; the number of steps done, which are saved."""
+        assert self.progress is not None
+        assert self.profile is not None
         now = start
-        pending: tuple[int, Any, float] | None = None
-        while now < self.total_steps and not self._stops_alone():
+        pending: _Pending | None = None
+        while now < self.total_steps:
             asked = time.perf_counter()
             try:
                 batch = self._next_batch(now)
             except Exception as error:
-                self._keep(device_state, now, pending, error)
+                self._keep(now, pending, error)
                 raise
             if batch is None:
                 break
             waited = time.perf_counter() - asked
             self._note_program(batch)
-            profile.before_step(now + 1)
-            with jax.transfer_guard("disallow"), self.hosts.blaming():
-                device_state, metrics = self.train_step(device_state, self.parallel.shard(batch))
+            self.profile.before_step(now + 1)
+            with jax.transfer_guard("disallow"), self._memory(now + 1), self.hosts.blaming():
+                placed = self.parallel.shard(batch)
+                self.device_state, metrics = self.train_step(self.device_state, placed)
             now += 1
-            # The metrics of a step are looked at while the next one runs.
             if pending is not None:
-                self._look_at(*pending)
-            pending = (now, metrics, waited)
-            saves = self._save_is_due(now)
-            evaluates = self._evaluation_is_due(now)
+                self._look_at(pending)
+            pending = _Pending(now, batch, metrics, waited)
+            saves, evaluates = self._save_is_due(now), self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
-                self._look_at(*pending)
+                self._look_at(pending)
                 pending = None
-                self._save(device_state, now)
+                self._save(now)
             if evaluates:
-                self._evaluate(device_state, now)
+                self._evaluate(now)
             if saves or evaluates:
-                progress.pause()
+                self.progress.pause()
         if pending is not None:
-            self._look_at(*pending)
-            self._save(device_state, now)
-        self.checkpoints.wait()
-        progress.close()
-        if now > start or makes_up:
-            log.plot()
-        self._farewell(now)
-        self.hosts.exchange("the end", None)
-        if self.failed_evaluation is not None and now >= self.total_steps:
-            raise self.failed_evaluation
-        return Result(now, self.total_steps, self._signal(), self.metrics, self.directory)
+            self._look_at(pending)
+            self._save(now)
+        return now
 
     def close(self) -> None:
         """Release files; never hides the error that led here."""
         with contextlib.ExitStack() as stack:
             stack.callback(sparse.use_kernels, self.first_kernels)
             stack.callback(self.checkpoints.close)
+            if hasattr(self.iterator, "close"):
+                stack.callback(self.iterator.close)
             if self.log is not None:
                 stack.callback(self.log.close)
             if self.progress is not None:
@@ -272,7 +301,7 @@ class _Run:
             if self.profile is not None:
                 stack.callback(self.profile.close)
 
-    def _begin(self) -> tuple[int, Any]:
+    def _begin(self) -> int:
         """Where to start, in this order: the directory's last checkpoint; the task's weights."""
         start = 0
         restored = self._restore()
@@ -281,16 +310,15 @@ class _Run:
             self.other_kernels = kernels.go_on_with(restored.kernels)
             self.checkpoints.forget_evaluations_after(start)
         self._agree_on_everything(start)
-        self.agreed_to = start
-        self.iterator = self.batches.starting_at(
-            start, self._agree if self.hosts.processes > 1 else None
-        )
-        device_state = self.parallel.replicate(self.host_state)
+        self.common = CommonSteps(self.hosts, self.stop, start)
+        several = self.hosts.processes > 1
+        self.iterator = self.batches.starting_at(start, *((self.common.agree,) if several else ()))
+        self.device_state = self.parallel.replicate(self.host_state)
         self.host_state = None
         if self.parallel.is_main:
             text = json.dumps(self.config.to_dict(), indent=2, default=str)
             write_text(self.directory / "config.json", text)
-        return start, device_state
+        return start
 
     def _restore(self) -> Restored | None:
         """The checkpoint to go on from: the main process finds it, the others read the same."""
@@ -324,63 +352,24 @@ class _Run:
                 )
             )
 
-    def _agree(self, step: int, size: int, error: str | None = None) -> int:
-        """Before a step (from 0): the size of all its batches, and whether it is taken at all.
-
-        Called while devices work on the step before. A process that cannot go on says so here, so
-        that all have taken the same steps, and can save them.
-
-        Raises:
-            HostsError: another process has no batch for this step; names it and the reason.
-
-        """
-        if self.stop_before is not None:
-            return size
-        self.agreed_to = step + 1
-        asked = self._asked_to_stop()
-        found = self.hosts.exchange(f"step {step}", [size, asked, error], "steps")
-        for process, (_, _, what) in enumerate(found):
-            if what is not None and process != self.hosts.process:
-                raise HostsError(f"{self.hosts.name(process)} failed: {what}")
-        stopped = [why for _, why, _ in found if why is not None]
-        if stopped:
-            self.stop_before, self.stopped_by = step, stopped[0]
-        return int(max(size for size, _, _ in found))
-
-    def _asked_to_stop(self) -> str | None:
-        """The signal that came to this process or, as far as it knows, to another one."""
-        if self.stop:
-            self.hosts.stop(self._name_of_signal())
-        return self.hosts.stopping
-
-    def _name_of_signal(self) -> str:
-        return signal.Signals(self.stop.signal).name if self.stop.signal else "nothing"
-
-    def _stops_alone(self) -> bool:
-        return self.hosts.processes == 1 and bool(self.stop)
-
     def _next_batch(self, now: int) -> Any:
         """The batch of the step after `now` steps; None if all stop before it."""
         assert self.progress is not None
+        if self.hosts.processes == 1 and self.common.ends_at(now):
+            return None
         try:
             batch = next(self.iterator)
         except HostsError:
             raise
         except Exception as error:
-            # Ctrl-C reaches worker processes too, and may have ended them.
-            if self.hosts.processes > 1 and self.agreed_to == now:
-                self._agree(now, 0, None if self.stop else first_line(error))
+            # The signal may have ended what builds batches.
+            if self.hosts.processes > 1 and self.common.agreed == now:
+                self.common.agree(now, 0, None if self.stop else first_line(error))
             if not self.stop:
                 raise
             self.progress.say(f"Not built any more: {first_line(error)}")
             return None
-        return None if self.stop_before is not None and self.stop_before <= now else batch
-
-    def _signal(self) -> int | None:
-        """The number of the signal that stopped the run."""
-        if self.stop.signal is not None or self.stopped_by is None:
-            return self.stop.signal
-        return int(signal.Signals[self.stopped_by.partition(" ")[0]])
+        return None if self.hosts.processes > 1 and self.common.ends_at(now) else batch
 
     def _note_program(self, batch: Any) -> None:
         """A batch of new shapes is about to compile another program."""
@@ -390,20 +379,20 @@ class _Run:
                 self.programs.add(shapes)
                 self.compiled_since_look = True
 
-    def _look_at(self, now: int, metrics: Any, waited: float) -> None:
+    def _look_at(self, pending: _Pending) -> None:
         """Read a step's metrics, stop the run if they are not finite, and log them."""
         assert self.progress is not None
         assert self.log is not None
         assert self.profile is not None
-        with self.hosts.blaming():
-            found = self.parallel.first(metrics)
+        with self._memory(pending.step), self.hosts.blaming():
+            found = self.parallel.first(pending.metrics)
         values = {name: float(value) for name, value in found.items()}
         sparse.raise_fault()
-        epoch = now / self.steps_per_epoch
+        now, epoch = pending.step, pending.step / self.steps_per_epoch
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
-                raise NonFiniteLossError(self._non_finite(name, values[name], now, epoch))
-        rate = self.progress.step(now, values["loss"], self.compiled_since_look, waited)
+                self._stop_at_broken_step(name, values[name], pending)
+        rate = self.progress.step(now, values["loss"], self.compiled_since_look, pending.waited)
         self.compiled_since_look = False
         if _is_due(now, self.config.run.log_every_steps) or now in (1, self.total_steps):
             if rate:
@@ -417,18 +406,40 @@ class _Run:
             )
             self.progress.pause()
 
-    def _non_finite(self, name: str, value: float, now: int, epoch: float) -> str:
-        last = self.checkpoints.last_step
-        kept = (
-            f"The checkpoint of step {last} in {self.checkpoints.path(last)} is untouched"
-            if last is not None
-            else "No checkpoint had been written yet"
+    def _memory(self, now: int) -> contextlib.AbstractContextManager[None]:
+        device, left = self.parallel.devices[0], self.checkpoints.what_is_left
+        return device_memory.explained(self.config, device, now, left)
+
+    def _stop_at_broken_step(self, name: str, value: float, pending: _Pending) -> NoReturn:
+        """Keep state and batch of a step that was not finite, and end the run."""
+        now, epoch = pending.step, pending.step / self.steps_per_epoch
+        facts = BrokenStep(
+            step=now,
+            seed=self.config.seed,
+            devices=self.parallel.num_devices,
+            processes=self.hosts.processes,
+            what=name,
+            value=str(value),
         )
-        return (
-            f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here and saves "
-            f"nothing. {kept}. A smaller --config.optimizer.learning_rate or a longer "
-            "--config.schedule.warmup_epochs, in a new --workdir, may help; "
-            f"see {self.directory / 'metrics.csv'} for how it came"
+        folder, left = facts.folder(self.directory), self.checkpoints.what_is_left()
+        is_main = self.parallel.is_main
+        try:
+            if is_main:
+                # The step, and one that has begun since, left the state as it was.
+                before = before_broken_step(self.parallel.first(self.device_state))
+                self.checkpoints.save_beside(folder / broken_step.STATE, now - 1, before)
+            broken_step.keep(folder, facts if is_main else None, pending.batch, self.hosts.process)
+            kept = (
+                f"The state before it and its batch are in {folder}: python scripts/replay.py "
+                f"{self.directory} runs it again and names what is not finite first"
+            )
+        except (OSError, UserError) as error:
+            kept = f"Neither its state nor its batch could be kept: {error}"
+        raise NonFiniteLossError(
+            f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here. {kept}. "
+            f"{left}. A smaller --config.optimizer.learning_rate or a "
+            "longer --config.schedule.warmup_epochs, in a new --workdir, may help; see "
+            f"{self.directory / 'metrics.csv'} for how it came"
         )
 
     def _save_is_due(self, now: int) -> bool:
@@ -438,15 +449,13 @@ class _Run:
         by_time = bool(by_time) and self.parallel.is_main
         return by_time or _is_due(now, self.config.run.checkpoint_every_steps)
 
-    def _save(self, device_state: Any, now: int) -> None:
+    def _save(self, now: int) -> None:
         self.saved_at = time.monotonic()
         if self.lock is not None:
             self.lock.require()
-            self.checkpoints.save(now, self.parallel.first(device_state))
+            self.checkpoints.save(now, self.parallel.first(self.device_state))
 
-    def _keep(
-        self, device_state: Any, now: int, pending: tuple[int, Any, float] | None, error: Exception
-    ) -> None:
+    def _keep(self, now: int, pending: _Pending | None, error: Exception) -> None:
         """Save the last step before an error ends the run; broken losses stay out.
 
         After the loss of another process its last step may be broken too.
@@ -455,8 +464,8 @@ class _Run:
             return
         lost = isinstance(error, HostsError) and self.hosts.failure is not None
         with contextlib.suppress(*((Exception,) if lost else ())):
-            self._look_at(*pending)
-            self._save(device_state, now)
+            self._look_at(pending)
+            self._save(now)
             self.checkpoints.wait()
 
     def _evaluation_is_due(self, now: int) -> bool:
@@ -465,20 +474,20 @@ class _Run:
             return False
         return now == self.total_steps or now % max(1, round(every * self.steps_per_epoch)) == 0
 
-    def _evaluate(self, device_state: Any, now: int) -> None:
+    def _evaluate(self, now: int) -> None:
         """Validate, every process its share; all come to the same metrics, or to none."""
         assert self.progress is not None
         assert self.log is not None
         self.failed_evaluation = None
-        evaluation = SharedEvaluation(self.hosts, now, self._asked_to_stop, self.stop)
+        evaluation = SharedEvaluation(self.hosts, now, self.common.asked_to_stop)
 
         def predict(inputs: Mapping[str, Any]) -> jax.Array:
             evaluation.go_on()
-            return self.predict(device_state, inputs)
+            return self.predict(self.device_state, inputs)
 
         self.progress.say(f"Evaluating at step {now:,}.")
         try:
-            with evaluation as share:
+            with self._memory(now), evaluation as share:
                 found = self.task.evaluate(predict, self.directory, now, share)
         except EvaluationFailedError as error:
             # One sweep that cannot be read must not end the training, now and at every start.
@@ -521,9 +530,9 @@ class _Run:
             return
         last = self.checkpoints.last_step
         if now < self.total_steps:
-            why = self.stopped_by or self._name_of_signal()
+            why, total = self.common.why(), self.total_steps
             print(
-                f"Stopped by {why} after step {now:,} of {self.total_steps:,}; saved as "
+                f"Stopped by {why} after step {now:,} of {total:,}; saved as "
                 f"{self.checkpoints.path(now)}. Type the same command again to go on.",
                 flush=True,
             )

@@ -32,26 +32,23 @@ class SharedEvaluation:
 
     """
 
-    def __init__(
-        self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object], stop: object
-    ) -> None:
+    def __init__(self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object]) -> None:
         """Of a step.
 
         Args:
             hosts: the processes.
             step: of the run.
             asked_to_stop: whether a signal came, to any process.
-            stop: true once a signal came to this one.
 
         """
         self.done = False
         self._hosts, self._what = hosts, f"the evaluation of step {step}"
-        self._asked_to_stop, self._stop = asked_to_stop, stop
+        self._asked_to_stop = asked_to_stop
         self._left = False
 
     def go_on(self) -> None:
         """Leave the evaluation if the run is to stop, or cannot go on."""
-        if self._stop or self._asked_to_stop():
+        if self._asked_to_stop():
             raise _Stopped
         self._hosts.check()
 

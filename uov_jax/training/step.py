@@ -18,8 +18,8 @@ from uov_jax.training.optimizer import FROZEN, Schedule
 from uov_jax.training.task import Task
 
 Metrics = dict[str, jax.Array]
-# A state, and the sum of the gradients of its step so far.
-Carried = tuple[TrainState, dict[str, jax.Array]]
+# A state, the sum of the gradients of its step so far, and the running statistics so far.
+Carried = tuple[TrainState, dict[str, jax.Array], dict[str, jax.Array]]
 
 
 def training_step(
@@ -32,13 +32,15 @@ def training_step(
 
     Gradients and metrics are means over the devices. Running statistics are not averaged: the
     batch norms have computed them over all devices already.
+
+    A step whose loss or gradient is not finite leaves the state as it is, and marks it (see
+    `before_broken_step`), so that the steps after it leave it alone too.
     """
-    differentiate = _gradient(task, skeleton)
+    differentiate = gradient_of_loss(task, skeleton)
     update = _update(optimizer, learning_rate)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        gradient, statistics, metrics = differentiate(state, batch)
-        return update(state._replace(statistics=statistics), gradient, metrics)
+        return update(state, *differentiate(state, batch))
 
     return step
 
@@ -60,23 +62,24 @@ class AccumulatedStep:
         parameters: Mapping[str, Any],
     ) -> None:
         """Of parameters with these shapes, on these devices."""
-        differentiate = _gradient(task, skeleton)
+        differentiate = gradient_of_loss(task, skeleton)
         update = _update(optimizer, learning_rate)
 
         def add(carried: Carried, batch: Any) -> tuple[Carried, Metrics]:
-            state, sums = carried
-            gradient, statistics, metrics = differentiate(state, batch)
+            state, sums, statistics = carried
+            seen = state._replace(statistics=statistics)
+            gradient, statistics, metrics = differentiate(seen, batch)
             sums = parallel.in_place(_added, sums, gradient)
-            return (state._replace(statistics=statistics), sums), metrics
+            return (state, sums, statistics), metrics
 
         def finish(carried: Carried, found: list[Metrics]) -> tuple[Carried, Metrics]:
-            state, sums = carried
+            state, sums, statistics = carried
             gradient, metrics = (
                 jax.tree.map(lambda value: value / len(found), total)
                 for total in (sums, functools.reduce(_added, found))
             )
-            state, metrics = update(state, gradient, metrics)
-            return (state, jax.tree.map(jnp.zeros_like, sums)), metrics
+            state, metrics = update(state, gradient, statistics, metrics)
+            return (state, jax.tree.map(jnp.zeros_like, sums), state.statistics), metrics
 
         self._add, self._finish = spread.spread(add), spread.spread(finish)
         self._sums = spread.replicate(
@@ -85,14 +88,18 @@ class AccumulatedStep:
                 for name, array in _by_group(task, parameters)[0].items()
             }
         )
+        # Of their own: those in the state stay until the whole step is known to be finite.
+        self._statistics: Any = None
 
     def __call__(self, state: Any, batches: Sequence[Any]) -> tuple[Any, Metrics]:
         """The state after the step, and its metrics, of batches that lie on the devices."""
-        carried, found = (state, self._sums), []
+        if self._statistics is None:
+            self._statistics = _copied(state.statistics)
+        carried, found = (state, self._sums, self._statistics), []
         for batch in batches:
             carried, metrics = self._add(carried, batch)
             found.append(metrics)
-        (state, self._sums), metrics = self._finish(carried, found)
+        (state, self._sums, self._statistics), metrics = self._finish(carried, found)
         return state, metrics
 
 
@@ -114,7 +121,15 @@ def spread_step(
     return spread.spread(training_step(task, skeleton, optimizer, learning_rate))
 
 
-def _gradient(
+def before_broken_step(state: TrainState) -> TrainState:
+    """The state, as host arrays, before the step that was not finite and all after it.
+
+    Such a step turns the number of steps done, n, into -1 - n.
+    """
+    return state._replace(step=np.where(state.step < 0, -1 - state.step, state.step))
+
+
+def gradient_of_loss(
     task: Task, skeleton: Skeleton
 ) -> Callable[[TrainState, Any], tuple[Any, Any, Metrics]]:
     """One device's gradient of the trained parameters, running statistics and metrics.
@@ -141,26 +156,38 @@ def _gradient(
 
 def _update(
     optimizer: optax.GradientTransformation, learning_rate: Schedule
-) -> Callable[[TrainState, Any, Metrics], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Any, Any, Metrics], tuple[TrainState, Metrics]]:
     """The step that a device's gradient makes, once it is averaged over all devices."""
 
     def update(
-        state: TrainState, gradient: dict[str, jax.Array], metrics: Metrics
+        state: TrainState,
+        gradient: dict[str, jax.Array],
+        statistics: dict[str, jax.Array],
+        metrics: Metrics,
     ) -> tuple[TrainState, Metrics]:
         gradient = parallel.average(gradient)
         metrics = parallel.average(metrics)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         metrics["learning_rate"] = learning_rate(state.step)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+        is_good = finite & (state.step >= 0)
 
         def change(gradient: Any, optimizer_state: Any, trained: Any) -> Any:
-            updates, optimizer_state = optimizer.update(gradient, optimizer_state, trained)
-            return optax.apply_updates(trained, updates), optimizer_state
+            updates, changed = optimizer.update(gradient, optimizer_state, trained)
+            moved = optax.apply_updates(trained, updates)
+            return keep_good((moved, changed), (trained, optimizer_state))
+
+        def keep_good(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda a, b: jnp.where(is_good, a, b), new, old)
 
         trained = {name: state.parameters[name] for name in gradient}
         trained, optimizer_state = parallel.in_place(change, gradient, state.optimizer, trained)
-        one = jnp.ones((), jnp.int32)
         parameters = {**state.parameters, **trained}
-        return TrainState(state.step + one, parameters, state.statistics, optimizer_state), metrics
+        statistics = keep_good(statistics, state.statistics)
+        one = jnp.ones((), jnp.int32)
+        broken = jnp.where(state.step < 0, state.step, -one - state.step)
+        number = jnp.where(is_good, state.step + one, broken)
+        return TrainState(number, parameters, statistics, optimizer_state), metrics
 
     return update
 
@@ -174,6 +201,11 @@ def _by_group(
     for name, array in parameters.items():
         (frozen if task.parameter_group(name) == FROZEN else trained)[name] = array
     return trained, frozen
+
+
+@jax.jit
+def _copied(arrays: Any) -> Any:
+    return jax.tree.map(jnp.copy, arrays)
 
 
 def _added(a: Any, b: Any) -> Any:

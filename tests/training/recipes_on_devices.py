@@ -28,7 +28,7 @@ def reduced(recipe: str, folder: Path) -> ConfigDict:
     """A recipe on small data: its batch, shards, rates and losses are the published ones."""
     config = load_config(str(ROOT / "configs" / recipe))
     sweeps = {"root": folder / "nuscenes", "train_split": "mini_train", "version": "v1.0-mini"}
-    kitti = {"root": folder / "kitti", "train_split": "train"}
+    kitti = {"root": folder / "kitti", "train_split": "00"}
     rooms = {"root": folder / "store", "features": folder / "features", "vocabulary": "scannet"}
     data: dict[str, Any] = {
         "tri_modal": sweeps | {"dumps": folder / "dumps"},
@@ -37,7 +37,7 @@ def reduced(recipe: str, folder: Path) -> ConfigDict:
         "ess": rooms | {"labels": folder / "room_labels", "points": 100},
         "esg": rooms | {"voxel_size": (0.2,) * 3},
     }[config.task]
-    sizes = {"voxels": (1280, 1280), "pairs": (1024, 1024), "superpoints": (64, 64)}
+    sizes = {"voxels": (2560, 2560), "pairs": (1024, 1024), "superpoints": (64, 64)}
     data |= {name: size for name, size in sizes.items() if name in config.data}
     data |= {"val_split": "", "workers": 0}
     with config.unlocked():

@@ -187,6 +187,10 @@ class Repeated:
     def __len__(self) -> int:
         return max(len(self.source), self.least)
 
+    def name(self, index: int) -> str:
+        """Of no use here."""
+        return str(index)
+
     def sample(self, index: int, rng: np.random.Generator) -> Any:
         """A sample of the source, several times where it has few."""
         return self.source.sample(index % len(self.source), rng)

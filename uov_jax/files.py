@@ -60,7 +60,7 @@ PASSING = {
     errno.EREMOTEIO,
 }
 # What says that there is no such file.
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+ABSENT = (FileNotFoundError, NotADirectoryError)
 TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
 LOOKERS = 16  # threads that wait for a file system
 _TEMPORARY = ".tmp"
@@ -90,7 +90,7 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
         pause: seconds before the second try, then twice as long each time.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, IsADirectoryError (`ABSENT`): there is no such file.
+        FileNotFoundError, NotADirectoryError (`ABSENT`): there is no such file.
         UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
 
     """

@@ -6,8 +6,8 @@
 namespace uov {
 namespace {
 
-// a * b + c rounded once, as fused multiply-adds do and as BLAS computes x @ rotation: the product of
-// two float32 is exact in double.
+// a * b + c rounded once, as fused multiply-adds do and as BLAS computes x @ rotation: the product
+// of two float32 is exact in double.
 float fused(float a, float b, float c) {
   return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) +
                             static_cast<double>(c));

@@ -38,7 +38,8 @@ struct MaskRuns {
   int64_t runs, height, width, masks;
 };
 
-// Where runs of these lengths [runs] begin; false unless they are above 0 and fill the image's pixels.
+// Where runs of these lengths [runs] begin; false unless they are above 0 and fill the image's
+// pixels.
 bool run_starts(const int64_t* lengths, int64_t runs, int64_t pixels, int32_t* start);
 
 // The mask under every pixel [count]. Throws std::invalid_argument for one outside of the image.

@@ -7,8 +7,8 @@
 namespace uov {
 namespace {
 
-// Points of which a camera may see none at a glance. They lie together: a sweep's points come in the
-// order of their measurement.
+// Points of which a camera may see none at a glance. They lie together: a sweep's points come in
+// the order of their measurement.
 constexpr int64_t kPointsOfBlock = 64;
 
 double affine(const double* row, const float* p) {

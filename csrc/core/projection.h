@@ -18,8 +18,7 @@ struct Camera {
 
 // Column and row [n, 2] and depth [n] of every point, NaN where a point is not deep enough, and
 // whether a point is seen: deep enough, and strictly inside the image less one pixel.
-void project(const Points& points, const Camera& camera, double* pixels, double* depth,
-             bool* seen);
+void project(const Points& points, const Camera& camera, double* pixels, double* depth, bool* seen);
 
 // A point that a camera sees, and its pixel, rounded half to even.
 struct Pair {

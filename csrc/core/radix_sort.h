@@ -15,8 +15,8 @@ inline int lowest_bit(uint64_t bits) { return __builtin_ctzll(bits); }
 inline int highest_bit(uint64_t bits) { return 63 - __builtin_clzll(bits); }
 
 // Sorts items by `key(item)`, a number that is never negative, and keeps the order of equal ones.
-// The fields of a cloud's keys vary in few of their bits: a pass covers up to `kDigitBits` bits from
-// one that varies on, and what lies between the fields costs nothing.
+// The fields of a cloud's keys vary in few of their bits: a pass covers up to `kDigitBits` bits
+// from one that varies on, and what lies between the fields costs nothing.
 template <typename Item, typename Key>
 void radix_sort(std::vector<Item>& items, const Key& key) {
   constexpr int kDigitBits = 11;  // 2,048 counters stay in the first cache beside what is moved
@@ -37,7 +37,8 @@ void radix_sort(std::vector<Item>& items, const Key& key) {
     const int width = highest_bit((varying >> shift) & mask) + 1;
     const uint64_t digits = (uint64_t{1} << width) - 1;
     std::array<int32_t, 1 << kDigitBits> place{};
-    for (int64_t i = 0; i < n; ++i) ++place[(static_cast<uint64_t>(key(from[i])) >> shift) & digits];
+    for (int64_t i = 0; i < n; ++i)
+      ++place[(static_cast<uint64_t>(key(from[i])) >> shift) & digits];
     int32_t next = 0;
     for (uint64_t digit = 0; digit <= digits; ++digit) {
       next += std::exchange(place[digit], next);

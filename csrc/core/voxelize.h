@@ -16,8 +16,8 @@ struct Voxels {
   std::vector<int32_t> inverse;  // [N]: the voxel of every point
 };
 
-// Voxels of points in metres, in order of first occurrence. Cylindrical ones are (radius, azimuth in
-// degrees, z) / size. Throws std::invalid_argument naming the point that is not finite or out of
+// Voxels of points in metres, in order of first occurrence. Cylindrical ones are (radius, azimuth
+// in degrees, z) / size. Throws std::invalid_argument naming the point that is not finite or out of
 // range.
 Voxels voxelize(const Points& points, const float size[3], bool cylindrical,
                 const ParallelFor& parallel_for);

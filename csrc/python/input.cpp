@@ -193,8 +193,8 @@ py::tuple groups_of_pairs(const Columns& pairs, const std::vector<Runs>& cameras
                         to_numpy(groups.mask));
 }
 
-// Writes the voxels [V, 3] of sweeps into the rows (sweep, x, y, z) of level 0, one after the other.
-// What is left of it becomes -1.
+// Writes the voxels [V, 3] of sweeps into the rows (sweep, x, y, z) of level 0, one after the
+// other. What is left of it becomes -1.
 void place_coords(Int32 level0, const std::vector<Int32>& sweeps) {
   require_shape(level0, "level0", 4);
   int64_t total = 0;

@@ -28,8 +28,8 @@ namespace py = pybind11;
 
 namespace {
 
-using uov::to_numpy;
 using uov::require_shape;
+using uov::to_numpy;
 using Coordinates = uov::Int32;
 using Points = uov::Float32;
 using Matrix = uov::Float64;

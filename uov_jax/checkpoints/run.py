@@ -388,7 +388,7 @@ def named_arrays(tree: Any) -> dict[str, Any]:
 
 def code_versions() -> dict[str, str]:
     """Versions of this package and of those that decide about its numbers."""
-    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {}
     for name in names:
         try:

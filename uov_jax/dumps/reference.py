@@ -155,7 +155,7 @@ class ReferenceDumpFolder:
 
     def _read_words(self, path: Path, num_masks: int) -> np.ndarray:
         try:
-            entries = json.loads(path.read_text("utf-8"))
+            entries = json.loads(read_bytes(path).decode())
             numbered = {int(entry["id"]): int(entry["category_id"]) for entry in entries}
         except (ValueError, KeyError, TypeError) as error:
             raise DumpError(

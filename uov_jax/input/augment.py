@@ -80,7 +80,7 @@ def drop_cuboid(
         fewest_pairs: nothing is dropped where any camera would keep fewer pairs than this.
 
     Returns:
-        Rows kept int32[n], None for all, and the pairs kept, which count points among the rows kept.
+        Rows kept int32[n], None for all, and the pairs kept, whose points are counted among them.
 
     """
     if not len(xyz):

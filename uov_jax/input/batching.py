@@ -207,7 +207,7 @@ def fitting_size(numbers: Sequence[int], series: Sequence[int], what: str, token
 
 def _remedy(field: str, tokens: object) -> str:
     return (
-        f"give a larger second number in config.data.{field}, which a run may do and go on (on this "
+        f"raise the second number of config.data.{field}, which a run may do and go on (on this "
         f"device: {tokens})"
     )
 

@@ -1,9 +1,9 @@
 """Batches handed from one process to another through memory that both map, without a copy.
 
 The memory is an anonymous file: on Linux one of `memfd_create`, elsewhere one without a name in the
-folder of temporary files. So nothing lies in /dev/shm, which is 64 MB in a container, and nothing is
-left behind by a process that is killed. A file is used again once nobody holds an array in it: its
-pages are there then, and a plan of 20 MB takes half of the time to write.
+folder of temporary files. So nothing lies in /dev/shm, which is 64 MB in a container, and nothing
+is left behind by a process that is killed. A file is used again once nobody holds an array in it:
+its pages are there then, and a plan of 20 MB takes half of the time to write.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Memory:
         return array
 
     def placed(self, tree: Any) -> Any:
-        """The tree with `Placed` for every array; arrays from elsewhere are copied into the file."""
+        """The tree with `Placed` for its arrays; those from elsewhere are copied into the file."""
         return jax.tree.map(self._place, tree)
 
     def _place(self, array: Any) -> Placed:
@@ -101,13 +101,14 @@ class Memory:
 
 
 class Views:
-    """The reader's side of one writer's files: trees of arrays in them, and which are free again."""
+    """The reader's side of a writer's files: trees of arrays in them, and which are free again."""
 
     def __init__(self) -> None:
         """No file yet."""
         self._files: list[int] = []
         self._maps: list[mmap.mmap | None] = []
         self._free: collections.deque[int] = collections.deque()
+        self._close = weakref.finalize(self, _close_files, self._files)
 
     def borrow(self) -> tuple[int, int | None]:
         """A file that nobody reads any more: its number, and its descriptor where it is new."""
@@ -140,7 +141,10 @@ class Views:
 
     def close(self) -> None:
         """Let go of the files; arrays that are held stay."""
-        for file in self._files:
-            os.close(file)
-        self._files.clear()
+        self._close()
         self._maps.clear()
+
+
+def _close_files(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())

@@ -10,7 +10,7 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -145,8 +145,8 @@ class Steps:
             except InputError as error:
                 damaged[number] = str(error)
         raise InputError(
-            f"{self.source.name(index)}: damaged, as {MOST_REPLACEMENTS} others are that were tried "
-            f"in its place: {damaged[index]}"
+            f"{self.source.name(index)}: damaged, and so are {MOST_REPLACEMENTS} others that were "
+            f"tried in its place: {damaged[index]}"
         )
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
@@ -225,7 +225,7 @@ class TrainBatches:
         return self.starting_at(0)
 
     def fingerprint(self) -> str:
-        """A word for what some samples contain and for the sizes, by which hosts see their files."""
+        """A word for some samples' content and the sizes; of equal files it is the same."""
         source = self.steps.source
         found = zlib.crc32(repr(self.steps.capacities).encode())
         for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
@@ -240,7 +240,7 @@ class Batches(Iterator[Any]):
     """Batches one after the other, in order, while the following ones are built.
 
     Attributes:
-        wait_seconds: how long the caller waited for the last one.
+        wait_seconds: how long the caller waited for the last one to be built.
         damaged: the samples so far that others stand for, by name, and what is wrong with them.
 
     """
@@ -263,7 +263,7 @@ class Batches(Iterator[Any]):
         self._agree, self._most_damaged, self._timeout = agree, most_damaged, timeout
         self._builders = Builders(steps, processes)
         self._processes = processes
-        # Each worker has a batch in its hands, and one that is finished for when others take longer.
+        # Each worker has a batch in its hands and a finished one, for when others take longer.
         self._window = 2 * workers
         self._waiting: deque[concurrent.futures.Future[Built]] = deque()
         self._pool = None
@@ -278,13 +278,13 @@ class Batches(Iterator[Any]):
         began = time.perf_counter()
         try:
             built = self._built()
+            self.wait_seconds = time.perf_counter() - began
             self._note(built.damaged)
             batch = self._agreed(built.batch)
         except BaseException:
             self.close()
             raise
         self._next += 1
-        self.wait_seconds = time.perf_counter() - began
         return batch
 
     def close(self) -> None:
@@ -302,7 +302,11 @@ class Batches(Iterator[Any]):
 
     def __del__(self) -> None:
         """End the workers of batches that nobody takes any more."""
-        self.close()
+        # What leads to them lets go by itself, and may have done so: `close` would close whatever
+        # has its descriptors by now.
+        self._builders.stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _built(self) -> Built:
         if self._pool is None:

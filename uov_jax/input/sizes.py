@@ -232,7 +232,10 @@ def fitted_capacities(counts: Counts, shape: StepShape, roomy: Capacities) -> Ca
         capacity=max(largest.plans[0].capacity, rounded_up(sizes[-1] * ROOM)),
     )
     pairs, superpoints = (
-        (*(rounded_up(own[column]) for own in room), max(end, rounded_up(room[-1][column] * ROOM)))
+        (
+            *(rounded_up(max(1, own[column])) for own in room),
+            max(end, rounded_up(room[-1][column] * ROOM)),
+        )
         for column, end in ((-2, largest.pairs[0]), (-1, largest.superpoints[0]))
     )
     return Capacities((*plans, last), pairs, superpoints)
@@ -261,7 +264,9 @@ def _best_ends(values: np.ndarray, number: int) -> list[float]:
     # A class from after end i (-1: from the first) to end j has its empty rows above its values.
     total = np.cumsum(values)[places].astype(np.float64)
     before_count, before_total = np.append(0.0, count), np.append(0.0, total)
-    cost = ends[None] * (count[None] - before_count[:, None]) - (total[None] - before_total[:, None])
+    cost = ends[None] * (count[None] - before_count[:, None]) - (
+        total[None] - before_total[:, None]
+    )
     cost[before_count[:, None] >= count[None]] = np.inf
     best = cost[0]
     ways = []

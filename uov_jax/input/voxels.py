@@ -52,15 +52,15 @@ class MergedSweeps:
     def counts(self) -> np.ndarray:
         """int32[5]: voxels of every level that a plan may have."""
         found = [sparse.level_counts(coords, sparse.MOST_LEVELS) for coords in self.coords]
-        return np.sum(found, axis=0, dtype=np.int32)
+        return np.stack(found).sum(axis=0, dtype=np.int32)
 
     def place(self, level0: np.ndarray) -> np.ndarray:
-        """Write (sweep, x, y, z) into the rows of int32[N, 4], -1 into the rest; the rows filled."""
+        """Write (sweep, x, y, z) into rows of int32[N, 4], -1 into the rest; the rows filled."""
         engine().place_coords(level0, self.coords)
         return level0[: self.start[-1]]
 
     def gather(self, columns: Sequence[np.ndarray], out: np.ndarray) -> None:
-        """Write one array [V, C] a sweep into `out` [N, C], in merged order; zeros into the rest."""
+        """Write an array [V, C] a sweep into `out` [N, C], in merged order; zeros into the rest."""
         for sweep, (column, order) in enumerate(zip(columns, self.order, strict=True)):
             own = out[self.start[sweep] : self.start[sweep + 1]]
             if order is None:

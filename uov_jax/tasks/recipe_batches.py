@@ -122,7 +122,7 @@ def recipe_batches(
 
 
 def _training_capacities(config: ConfigDict, source: Any, geometry: Geometry) -> Capacities:
-    """Static shapes of a device's sweeps: as the recipe says, or as the data's samples want them."""
+    """Static shapes of a device's sweeps: as the recipe says, or as the samples want them."""
     found = recipe_capacities(config, geometry.sweeps, geometry.sweeps_of_a_shard)
     if config.data.get("voxels") is not None:
         return found

@@ -17,10 +17,10 @@ INSTALL := $(RUN) -m pip --python= --disable-pip-version-check install --quiet \
 # Large pages for large arrays: a tenth faster on Linux, without effect elsewhere.
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 CPP_SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/cuda/*.cu csrc/cuda/emulation/*.h)
-FORMATTED := $(CPP_SOURCES) $(wildcard csrc/cuda/emulation/*.cpp tests/cuda/*.cu tests/cuda/*.h)
+FORMATTED := $(CPP_SOURCES) $(wildcard csrc/cuda/emulation/*.cpp tests/cuda/*.cu tests/cuda/*.h tests/sanitize/*)
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/cuda/nvcc.py) $(CPP_SOURCES)
 
-.PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers lint format clean
+.PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers fuzz lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
@@ -34,6 +34,8 @@ help:
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
 	@echo "make bench       the engine's speed beside dense products and, where installed, other libraries"
 	@echo "make compilers   the engine with every C++ compiler that is installed, warnings being errors"
+	@echo "make fuzz        10 minutes of coverage-guided fuzzing for each group of readers of files;"
+	@echo "                 FUZZ_SECONDS=60 and FUZZ_TARGETS=\"dumps tables\" for less"
 	@echo "make lint        ruff, mypy and clang-format; make format mends what they can"
 	@echo "make build       the environment in $(VENV) and the compiled engine, nothing more"
 
@@ -106,6 +108,21 @@ compilers: $(VENV)/installed
 	for cxx in $(COMPILERS); do \
 	  if command -v $$cxx > /dev/null; then PYTHON=$(RUN) .ci/build-with $$cxx $(COMPILER_TESTS) || exit 1; \
 	  else echo "== $$cxx: not installed"; fi; \
+	done
+
+# It has no wheels for some platforms that all else has. A planted mistake is looked for first.
+$(VENV)/fuzz: $(VENV)/teachers requirements/fuzz.txt
+	$(INSTALL) -r requirements/fuzz.txt
+	touch $@
+
+FUZZ_SECONDS := 600
+FUZZ_TARGETS := dumps sweeps labels tables pickles checkpoints rooms features scans images texts
+fuzz: build $(VENV)/fuzz
+	rm -rf build/fuzz/planted
+	! $(RUN) -m tests.fuzz planted --seconds 120 2> /dev/null
+	ls build/fuzz/planted/crash-* > /dev/null
+	for target in $(FUZZ_TARGETS); do \
+	  echo "== $$target"; $(RUN) -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) || exit 1; \
 	done
 
 lint: build

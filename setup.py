@@ -154,6 +154,8 @@ def cuda_compiler() -> tuple[Any, str]:
 # UOV_WERROR=1: a warning is an error. For checks, not for users, whose compilers warn of more.
 STRICT = os.environ.get("UOV_WERROR") == "1"
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if STRICT else [])]
+# Under a sanitizer the kernels take minutes to compile with all optimisations.
+OPTIMISATION = os.environ.get("UOV_OPTIMISATION", "-O3")
 CUDA = "uov_jax._engine_cuda"
 # Lies in the place of the CUDA extension and says why there is none. pip shows nobody what a build
 # said.
@@ -186,7 +188,7 @@ class BuildEngine(build_ext):
         ext.define_macros += [(f"UOV_{name.upper()}", "1") for name in kernels]
         files = {"kernels_generic.cpp": [], **EXACT}
         files |= {f"kernels_{name}.cpp": KERNELS[name].flags for name in kernels}
-        base = ["-std=c++17", "-O3", "-fvisibility=hidden", *WARNINGS]
+        base = ["-std=c++17", OPTIMISATION, "-fvisibility=hidden", *WARNINGS]
         for name, flags in files.items():
             ext.extra_objects += self.compiler.compile(
                 [f"csrc/core/{name}"],
@@ -296,7 +298,7 @@ def engine() -> Pybind11Extension:
         depends=[*depends, *(str(path.relative_to(ROOT)) for path in sorted(own_flags))],
         cxx_std=17,
         # As system headers: their warnings are not ours to fix.
-        extra_compile_args=["-O3", *WARNINGS, "-isystem", jax_include_directory()],
+        extra_compile_args=[OPTIMISATION, *WARNINGS, "-isystem", jax_include_directory()],
     )
 
 

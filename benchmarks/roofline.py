@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import forms, sweeps, tiles
-from benchmarks.accelerators import ACCELERATORS, FLOAT32, TF32, WIDTH, least
+from benchmarks import forms, plan_launches, sweeps, tiles
+from benchmarks.accelerators import ACCELERATORS, BFLOAT16, FLOAT32, TF32, WIDTH, least
 from benchmarks.report import table
 from benchmarks.work import Task, Workload
 from uov_jax.sparse import xla
@@ -93,12 +93,30 @@ def optimiser(work: Workload) -> str:
 
 
 def launches(work: Workload) -> str:
-    """Kernels of a step's convolutions and norms, and the steps of the loop of `xla`."""
+    """Kernels and memsets of a step: its plan and schedules, its convolutions and norms."""
     group = work.tasks(WIDTH[FLOAT32])
-    counts = {op: sum(t.op == op for t in group) for op in LAUNCHES}
-    rows = [[op, str(n), str(LAUNCHES[op]), str(n * LAUNCHES[op])] for op, n in counts.items()]
-    rows.append(["together", "", "", str(sum(n * LAUNCHES[op] for op, n in counts.items()))])
-    return table(["op", "calls", "kernels each, at most", "kernels"], rows)
+    calls = plan_launches.of_plan(work.plan)
+    for op, each in LAUNCHES.items():
+        calls[op] = [plan_launches.Launches(each, 0)] * sum(t.op == op for t in group)
+    rows, all_of = [], [0, 0]
+    for op, of_calls in calls.items():
+        sums = [sum(numbers) for numbers in zip(*of_calls, strict=True)]
+        most = max(each.kernels for each in of_calls)
+        rows.append([op, str(len(of_calls)), str(most), *map(str, sums)])
+        all_of = [total + more for total, more in zip(all_of, sums, strict=True)]
+    rows.append(["together", "", "", *map(str, all_of)])
+    return table(["op", "calls", "kernels each, at most", "kernels", "memsets"], rows)
+
+
+def spared(work: Workload) -> str:
+    """What is not read again where moments are taken of a convolution's sums: its result."""
+    numbers = sum(
+        at.rows_out * layer.c_out
+        for layer, at in work.layers
+        if layer.has_norm and at.forward is not None
+    )
+    amounts = [f"{numbers * WIDTH[name] * 1e-6:,.1f} MB in {name}" for name in (FLOAT32, BFLOAT16)]
+    return f"Moments of sums that are in registers spare at most {', '.join(amounts)}.\n"
 
 
 def loop_steps(work: Workload) -> int:
@@ -127,6 +145,7 @@ def report(
     print(tiles.padding(work))
     print(tiles.tiles(work, tables))
     print(launches(work))
+    print(spared(work))
     print(f"The loop of xla: {loop_steps(work):,} dependent iterations.\n")
     if with_forms:
         print(forms.forms(work))

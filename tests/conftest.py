@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -53,6 +55,22 @@ def real_nuscenes() -> Path:
 def real_semantickitti() -> Path:
     """Root of one real SemanticKITTI scan."""
     return real_root("semantickitti")
+
+
+@pytest.fixture(autouse=True)
+def no_fault_of_another_test() -> Iterator[None]:
+    """What the emulation's kernels were given in one test is no fault of the next."""
+    yield
+    emulated = sys.modules.get("_engine_cuda_emulated")
+    if emulated is not None:
+        emulated.clear_fault(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_programs_of_another_file() -> Iterator[None]:
+    """Compiled programs of one file are of no use to the next, and take gigabytes in the end."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

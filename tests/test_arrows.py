@@ -26,6 +26,7 @@ ROWS = (
         "bar",
         "config",
         "compilation",
+        "contents",
         "files",
         "job_array",
         "pickled",

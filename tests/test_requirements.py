@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LISTS = ("base", "dev", "nuscenes", "teachers")
 TOOLS = ("nvcc", "cuobjdump")  # for .ci/cuda, in a folder of their own
+FUZZ = ("fuzz",)  # for Linux alone
 PLATFORMS = {
     "Linux x86-64": {"sys_platform": "linux", "platform_machine": "x86_64"},
     "Linux aarch64": {"sys_platform": "linux", "platform_machine": "aarch64"},
@@ -39,7 +40,7 @@ def asked() -> list[Requirement]:
     return [Requirement(line) for line in [*lines, *(r for name in EXTRAS for r in extras[name])]]
 
 
-@pytest.mark.parametrize("name", LISTS + TOOLS)
+@pytest.mark.parametrize("name", LISTS + TOOLS + FUZZ)
 def test_every_line_is_one_version_of_one_package(name: str) -> None:
     found = pinned(name)
     for requirement in found:

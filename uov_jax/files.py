@@ -28,6 +28,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 import numpy as np
 
 from uov_jax.bar import Bar
+from uov_jax.contents import parse_facts, parse_json
 from uov_jax.errors import InputError, MissingFileError, UserError
 
 # What zipfile, zlib, numpy and json raise on a damaged file.
@@ -297,7 +298,7 @@ class ManifestFile(Generic[Facts]):
         if not path.is_file():
             raise MissingFileError(f"{path}: no {self.what} here: {self.how_to_get}")
         try:
-            content = json.loads(read_bytes(path).decode())
+            content = parse_json(read_bytes(path))
             version = content["format_version"]
             renew = self.earlier.get(version)
         except (ValueError, KeyError, TypeError) as error:
@@ -305,7 +306,7 @@ class ManifestFile(Generic[Facts]):
         if renew is None:
             check_version(path, version, self.version, self.how_to_renew, self.error)
         try:
-            return self.facts(**(renew(content) if renew else content))
+            return parse_facts(self.facts, renew(content) if renew else content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._unusable(path, error) from error
 

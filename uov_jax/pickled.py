@@ -6,6 +6,9 @@ the names of tensors, arrays and plain containers stand for functions of this mo
 arrays from bytes, `argparse.Namespace` and the like for dictionaries, and every other name for an
 object that does nothing: it is left out of the content, and named. What a pickle is given cannot be
 changed by it either: every name stands for an object of this module whose state it does not set.
+
+Nor does a small file take much memory or time. Python's unpickler written in C makes room for what
+a pickle says that it will hold before it looks whether it does; the one written in Python does not.
 """
 
 from __future__ import annotations
@@ -24,12 +27,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from uov_jax.contents import is_zip, unzip
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, read_bytes
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first number of torch.save's older files
 LEGACY_TAR = ("storages", "tensors", "pickle")  # files in the archives of its first versions
 DEEPEST = 200  # containers in containers
+SHOWN = 100  # letters of a key in a message
+MOST_BITS = 1024  # of a whole number; Python itself does not write longer ones
+MOST_PARTS = 1000  # of a key, all tuples in it counted: a few bytes may say 2 to the 200
 # Storages of torch by the names of their types: numpy's types, little-endian as on the disk.
 STORAGES: dict[str, Any] = {
     "FloatStorage": np.dtype("<f4"),
@@ -88,7 +95,7 @@ def read_pickled(path: Path) -> Pickled:
     """
     content = read_bytes(path)
     try:
-        if zipfile.is_zipfile(io.BytesIO(content)):
+        if is_zip(content):
             found = _read_zip(content)
         elif is_legacy_tar(content):
             found = _read_tar(content)
@@ -98,7 +105,7 @@ def read_pickled(path: Path) -> Pickled:
         plain = _plain(found, "", left_out, 0, {})
     except PickleError as error:
         raise PickleError(f"{path}: {error}") from error
-    except (*DAMAGE, pickle.UnpicklingError, AttributeError, RecursionError) as error:
+    except (*DAMAGE, pickle.UnpicklingError, tarfile.TarError, AttributeError) as error:
         raise PickleError(
             f"{path}: damaged, or not of torch.save or pickle ({type(error).__name__}: {error})"
         ) from error
@@ -117,8 +124,8 @@ def is_legacy_tar(start: bytes) -> bool:
 
 
 # Elements of a tensor may share numbers, as after `expand`, but a few bytes must not become the
-# terabytes that they say: elements, several times those of the largest table of words.
-_MOST_SHARED = 2**28
+# terabytes that they say: elements, more than those of the largest table of words.
+_MOST_SHARED = 2**26
 
 
 class _Fixed:
@@ -157,12 +164,18 @@ class _Storage(_Fixed):
 
     dtype: np.dtype[Any]
     size: int
-    data: bytes | None = None
+    data: bytes | bytearray | memoryview | None = None
+    portable: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def array(self, dtype: np.dtype[Any]) -> np.ndarray:
+        """The numbers, of a type that numpy has; made once for all tensors cut from them."""
         if self.data is None:
             raise PickleError("a tensor whose numbers are not in the file")
-        return np.frombuffer(self.data, dtype)
+        if dtype.name not in self.portable:
+            # Not copied where that is not needed: files have gigabytes.
+            numbers = np.frombuffer(self.data, dtype)
+            self.portable[dtype.name] = np.asarray(numbers, _portable(dtype))
+        return self.portable[dtype.name]
 
 
 @dataclasses.dataclass
@@ -186,16 +199,13 @@ class _Tensor(_Fixed):
                 f"a tensor of shape {self.shape}, but {len(numbers)} numbers in its storage"
             )
         if not count:
-            return np.zeros(self.shape, _portable(self.dtype))
-        width = self.dtype.itemsize
-        view = np.lib.stride_tricks.as_strided(
+            return np.zeros(self.shape, numbers.dtype)
+        return np.lib.stride_tricks.as_strided(
             numbers[self.offset :],
             self.shape,
-            [stride * width for stride in self.strides],
+            [stride * numbers.itemsize for stride in self.strides],
             writeable=False,
         )
-        # Not copied where that is not needed: files have gigabytes.
-        return np.asarray(view, _portable(self.dtype))
 
 
 def _portable(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -241,7 +251,7 @@ class _Namespace:
             self.fields.update(state)
 
     def __setitem__(self, key: object, value: object) -> None:
-        self.fields[key] = value
+        self.fields[_key(key)] = value
 
 
 class _Dtype:
@@ -250,7 +260,7 @@ class _Dtype:
     dtype: np.dtype[Any] | None = None
 
     def __init__(self, code: object = "", *_: object) -> None:
-        self.code = code
+        self.code = code if isinstance(code, str) else type(code).__name__
         if isinstance(code, str) and code and code[0] in "biufcSU?":
             self.dtype = np.dtype(code)
 
@@ -357,11 +367,36 @@ class _Mapping(dict[Any, Any]):
 def _mapping(*arguments: Any) -> _Mapping:
     """`OrderedDict(items)`, `defaultdict(factory, items)`, `Counter(items)` as a dictionary."""
     items = arguments[-1] if arguments else ()
-    return _Mapping(items) if isinstance(items, Mapping | list | tuple) else _Mapping()
+    if isinstance(items, list | tuple):
+        return _Mapping((_key(key), value) for key, value in items)
+    return _Mapping(items) if isinstance(items, Mapping) else _Mapping()
 
 
-def _collection(kind: Callable[[Any], Any]) -> Callable[..., Any]:
-    return lambda *arguments: kind(arguments[0] if arguments else ())
+def _key(value: Any) -> Any:
+    """What may be a key or stand in a set; hashing a tuple goes through all tuples in it."""
+    parts, waiting = 0, [value]
+    while waiting:
+        parts += 1
+        if parts > MOST_PARTS:
+            raise PickleError(f"a key of {MOST_PARTS} parts and more")
+        part = waiting.pop()
+        if isinstance(part, tuple):
+            waiting += part[: MOST_PARTS + 1]
+        # Of longer ones many have one hash.
+        if isinstance(part, int) and part.bit_length() > 64:
+            raise PickleError(f"a key of {part.bit_length():,} bits")
+    return value
+
+
+def _plain_word(value: Any) -> str:
+    """A name, or a number for one, as text."""
+    if not isinstance(value, str | int):
+        raise PickleError(f"a {type(value).__name__} where a name was expected")
+    return str(value)
+
+
+def _set_of(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    return lambda *arguments: kind(map(_key, arguments[0] if arguments else ()))
 
 
 def _number(kind: Callable[..., Any]) -> Callable[..., Any]:
@@ -390,8 +425,8 @@ KNOWN: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): _mapping,
             ("collections", "defaultdict"): _mapping,
             ("collections", "Counter"): _mapping,
-            ("builtins", "set"): _collection(set),
-            ("builtins", "frozenset"): _collection(frozenset),
+            ("builtins", "set"): _set_of(set),
+            ("builtins", "frozenset"): _set_of(frozenset),
             ("builtins", "bytes"): _no_bytes,
             ("builtins", "complex"): _number(complex),
             ("builtins", "slice"): _number(slice),
@@ -400,8 +435,8 @@ KNOWN: dict[tuple[str, str], Any] = {
             ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
             ("torch._utils", "_rebuild_parameter"): _first,
             ("torch._utils", "_rebuild_parameter_with_state"): _first,
-            ("torch", "Size"): _collection(tuple),
-            ("torch", "device"): lambda *words: ":".join(map(str, words)),
+            ("torch", "Size"): lambda *sizes: tuple(*sizes[:1]),
+            ("torch", "device"): lambda *words: ":".join(map(_plain_word, words)),
         }.items()
     },
     **{("torch", name): _TorchType(dtype) for name, dtype in (STORAGES | DTYPES).items()},
@@ -419,20 +454,59 @@ TYPES = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+def _looking_at(
+    load: Callable[[Any], None], keys: Callable[[list[Any]], list[Any]]
+) -> Callable[[Any], None]:
+    """A step of the unpickler that first looks at what of its stack it will hash."""
+
+    def step(unpickler: Any) -> None:
+        for key in keys(unpickler.stack):
+            _key(key)
+        load(unpickler)
+
+    return step
+
+
+# Steps that hash, and what of their part of the stack they do.
+_HASHED: dict[bytes, Callable[[list[Any]], list[Any]]] = {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: list,
+    pickle.FROZENSET: list,
+}
+
+
+def _load_bytearray(unpickler: Any) -> None:
+    (size,) = struct.unpack("<Q", unpickler.read(8))
+    unpickler.append(bytearray(unpickler.read(size)))
+
+
+class _Unpickler(pickle._Unpickler):
     """An unpickler to which names mean what this module says they mean."""
+
+    dispatch = {
+        **pickle._Unpickler.dispatch,
+        **{
+            code[0]: _looking_at(pickle._Unpickler.dispatch[code[0]], keys)
+            for code, keys in _HASHED.items()
+        },
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
 
     def __init__(self, file: io.BytesIO, load: Callable[[tuple[Any, ...]], Any]) -> None:
         super().__init__(file, encoding="latin1")
         self._load = load
+        self._stand_ins: dict[str, type[_LeftOut]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         known = KNOWN.get((module, name))
         if known is not None:
             return known
-        if (module, name) in TYPES:
-            return _stand_in(name)
-        return _stand_in(f"{module}.{name}")
+        name = name if (module, name) in TYPES else f"{module}.{name}"
+        if name not in self._stand_ins:
+            self._stand_ins[name] = _stand_in(name)
+        return self._stand_ins[name]
 
     def persistent_load(self, key: Any) -> Any:
         return self._load(key)
@@ -460,7 +534,7 @@ def _read_zip(content: bytes) -> Any:
         if len(pickles) != 1:
             raise PickleError("a zip archive that torch.save did not write (it has no data.pkl)")
         root = pickles[0].removesuffix("data.pkl")
-        if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        if f"{root}byteorder" in names and unzip(archive, f"{root}byteorder") != b"little":
             raise PickleError("written on a big-endian machine")
         storages: dict[str, _Storage] = {}
 
@@ -468,12 +542,13 @@ def _read_zip(content: bytes) -> Any:
             _, kind, name, _, size = key
             if not isinstance(kind, _TorchType):
                 return _LeftOut("numbers of an unknown type")
+            name = _plain_word(name)
             if name not in storages:
-                data = archive.read(f"{root}data/{name}")
+                data = unzip(archive, f"{root}data/{name}")
                 storages[name] = _Storage(kind.dtype, int(size), data)
             return dataclasses.replace(storages[name], dtype=kind.dtype)
 
-        return _Unpickler(io.BytesIO(archive.read(pickles[0])), load).load()
+        return _Unpickler(io.BytesIO(unzip(archive, pickles[0])), load).load()
 
 
 def _read_sequence(content: bytes) -> Any:
@@ -488,18 +563,18 @@ def _read_sequence(content: bytes) -> Any:
         if not isinstance(kind, _TorchType):
             # Its length on the disk is not known, and so not where the others are.
             raise PickleError("a tensor of an unknown type")
-        return storages.setdefault(str(name), _Storage(kind.dtype, int(size)))
+        return storages.setdefault(_plain_word(name), _Storage(kind.dtype, int(size)))
 
     first = _Unpickler(file, load).load()
     if first != LEGACY_MAGIC:
         return first
     version, _ = (_Unpickler(file, load).load() for _ in range(2))
     if version != 1001:
-        raise PickleError(f"a file of torch.save of the version {version}, expected 1001")
+        raise PickleError("a file of torch.save of another version, expected 1001")
     found = _Unpickler(file, load).load()
     for name in _Unpickler(file, load).load():
         (size,) = struct.unpack("<q", file.read(8))
-        storage = storages[str(name)]
+        storage = storages[_plain_word(name)]
         if size != storage.size:
             raise PickleError(f"a storage of {size} numbers, expected {storage.size}")
         storage.data = file.read(size * storage.dtype.itemsize)
@@ -513,7 +588,9 @@ def _read_tar(content: bytes) -> Any:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         files = {}
         for name in LEGACY_TAR:
-            file = archive.extractfile(name)
+            # A file with holes may be of any size; a link leads elsewhere.
+            entry = archive.getmember(name)
+            file = archive.extractfile(entry) if entry.isreg() and not entry.issparse() else None
             if file is None:
                 raise PickleError(f"an archive of torch.save without its file {name!r}")
             files[name] = io.BytesIO(file.read())
@@ -531,11 +608,12 @@ def _read_tar(content: bytes) -> Any:
         if not isinstance(kind, _TorchType):
             raise PickleError("a tensor of an unknown type")
         (size,) = struct.unpack("<q", file.read(8))
-        objects[key] = _Storage(kind.dtype, size, file.read(size * kind.dtype.itemsize))
+        objects[_key(key)] = _Storage(kind.dtype, size, file.read(size * kind.dtype.itemsize))
     for key, root, offset, size in load(file):
         whole = objects[root]
         begin, width = offset * whole.dtype.itemsize, size * whole.dtype.itemsize
-        objects[key] = _Storage(whole.dtype, size, whole.data[begin : begin + width])
+        part = memoryview(whole.data)[begin : begin + width]
+        objects[key] = _Storage(whole.dtype, size, part)
     file = files["tensors"]
     for _ in range(load(file)):
         key, storage, _ = load(file)
@@ -581,7 +659,8 @@ def _plain_of(
         value = value.fields
     if isinstance(value, Mapping):
         items = {
-            key: _plain(v, f"{place}.{key}", left_out, depth + 1, done) for key, v in value.items()
+            key: _plain(v, f"{place}.{str(key)[:SHOWN]}", left_out, depth + 1, done)
+            for key, v in value.items()
         }
         return {key: item for key, item in items.items() if item is not _GONE}
     if isinstance(value, list | tuple | set | frozenset):
@@ -599,6 +678,8 @@ def _plain_of(
     if isinstance(value, _Maker):
         left_out.append(f"{place.lstrip('.') or 'the content'}: the name of a function")
         return _GONE
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise PickleError(f"a whole number of {value.bit_length():,} bits")
     if value is None or isinstance(value, str | bytes | bool | int | float | complex | np.generic):
         return value
     left_out.append(f"{place.lstrip('.') or 'the content'}: {type(value).__name__}")

@@ -457,7 +457,9 @@ inline void transpose(Vector (&square)[kLanes]) {
 // Words of a row of stored weights, and how many numbers one of them holds.
 #ifdef UOV_BFLOAT16_PAIRS
 constexpr int kChannelsPerWord = 2;
-inline Vector load_words(const Half* p) { return load(reinterpret_cast<const float*>(p)); }
+// Where a row has an odd number of channels, the next one does not begin with a word.
+typedef float UnalignedWords __attribute__((vector_size(UOV_LANES * 4), aligned(2), may_alias));
+inline Vector load_words(const Half* p) { return *reinterpret_cast<const UnalignedWords*>(p); }
 inline float load_word(const Half* p, bool whole) { return pair_at(p, whole); }
 #else
 constexpr int kChannelsPerWord = 1;

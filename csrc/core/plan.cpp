@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <functional>
 #include <stdexcept>
 
@@ -37,7 +36,7 @@ std::string describe(const int32_t* c) {
          ", " + std::to_string(c[3]) + ")";
 }
 
-void fill_absent(int32_t* array, int64_t size) { std::memset(array, 0xff, sizeof(int32_t) * size); }
+void fill_absent(int32_t* array, int64_t size) { std::fill_n(array, size, -1); }
 
 struct Column {
   int dx, dy;

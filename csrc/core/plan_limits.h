@@ -18,7 +18,7 @@ inline void check_levels(int64_t levels) {
   }
 }
 
-inline void check_tensor_stride(int32_t tensor_stride) {
+inline void check_tensor_stride(int64_t tensor_stride) {
   if (tensor_stride < 1 || tensor_stride > kLargestStride ||
       (tensor_stride & (tensor_stride - 1)) != 0) {
     throw std::invalid_argument("the tensor stride is " + std::to_string(tensor_stride) +
@@ -27,7 +27,7 @@ inline void check_tensor_stride(int32_t tensor_stride) {
   }
 }
 
-inline void check_submanifold_kernel(int kernel, int32_t dilation) {
+inline void check_submanifold_kernel(int64_t kernel, int64_t dilation) {
   if (kernel < 1 || kernel > 5 || kernel % 2 == 0 || dilation < 1 || dilation > 2) {
     throw std::invalid_argument(
         "submanifold_map: kernel 1, 3 or 5 and dilation 1 or 2 are supported");

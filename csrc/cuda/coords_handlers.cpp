@@ -28,21 +28,21 @@ void plan_on(Stream stream, Matrix32 coords, Count count, ffi::RemainingRets res
 void submanifold_map_on(Stream stream, Matrix32 coords, Count count, ffi::Result<Matrix32> map,
                         ffi::Result<Workspace> workspace, int64_t kernel, int64_t tensor_stride,
                         int64_t dilation) {
-  const MapSize size = checked_submanifold_map(coords, *map, kernel);
-  require_workspace("submanifold_map", *workspace, submanifold_map_workspace(size.rows));
-  submanifold_map(stream, coords.typed_data(), count.typed_data(), size.rows,
-                  static_cast<int>(kernel), static_cast<int32_t>(tensor_stride),
-                  static_cast<int32_t>(dilation), map->typed_data(), workspace->typed_data(),
+  const SubmanifoldMap of = checked_submanifold_map(coords, *map, kernel, tensor_stride, dilation);
+  require_workspace("submanifold_map", *workspace, submanifold_map_workspace(of.rows));
+  submanifold_map(stream, coords.typed_data(), count.typed_data(), of.rows, of.kernel,
+                  of.tensor_stride, of.dilation, map->typed_data(), workspace->typed_data(),
                   fault_numbers());
 }
 
-void voxelize_on(Stream stream, Rows32 points, ffi::Result<Matrix32> coords,
+void voxelize_on(Stream stream, Rows32 points, Count count, ffi::Result<Matrix32> coords,
                  ffi::Result<Index> first, ffi::Result<Index> inverse, ffi::Result<Count> voxels,
                  ffi::Result<Workspace> workspace, float size_x, float size_y, float size_z,
                  bool cylindrical) {
-  const int64_t n = checked_voxelize(points, *coords, *first, *inverse);
+  const int64_t n = checked_voxelize(points, *coords, *first, *inverse, {size_x, size_y, size_z});
   require_workspace("voxelize", *workspace, voxelize_workspace(n));
-  voxelize(stream, points.typed_data(), n, {{size_x, size_y, size_z}, cylindrical},
+  voxelize(stream, points.typed_data(), count.typed_data(), n,
+           {{size_x, size_y, size_z}, cylindrical},
            {coords->typed_data(), first->typed_data(), inverse->typed_data(), voxels->typed_data()},
            workspace->typed_data(), fault_numbers());
 }
@@ -81,7 +81,8 @@ UOV_CUDA_WORKSPACE(submanifold_map, sizes) {
 
 UOV_CUDA_HANDLER(voxelize, uov::cuda::voxelize_on,
                  .Arg<uov::Rows32>()        // points [N, 3]
-                     .Ret<uov::Matrix32>()  // coords [N, 3]
+                     .Arg<uov::Count>()     // count []
+                     .Ret<uov::Matrix32>()  // coords [N, 4]
                      .Ret<uov::Index>()     // first [N]
                      .Ret<uov::Index>()     // inverse [N]
                      .Ret<uov::Count>()     // voxels []

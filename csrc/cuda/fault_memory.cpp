@@ -54,7 +54,13 @@ int32_t* numbers_of(int device) {
 
 }  // namespace
 
-int32_t* fault_numbers() { return numbers_of(current_device()); }
+int32_t* fault_numbers() {
+  int32_t* numbers = numbers_of(current_device());
+#ifdef UOV_EMULATED
+  emulated::allow(numbers, kFaultNumbers * sizeof(int32_t));
+#endif
+  return numbers;
+}
 
 std::array<int32_t, kFaultNumbers> fault(int device) {
   const volatile int32_t* numbers = numbers_of(device);

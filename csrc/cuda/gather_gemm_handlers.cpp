@@ -26,6 +26,13 @@ GatherGemmShape shape_of(const std::vector<int64_t>& sizes) {
   return {sizes[0], sizes[3], sizes[3], sizes[1], sizes[2]};
 }
 
+// Of a schedule, or none.
+RowOrder checked_order(const GatherGemmShape& shape, Index order, Matrix32 masks) {
+  if (order.element_count() == 0) return {};
+  require_order({shape.kernel, shape.rows_out}, order, masks);
+  return {order.typed_data(), masks.typed_data()};
+}
+
 void schedule_on(Stream stream, Matrix32 map, ffi::Result<Index> order, ffi::Result<Matrix32> masks,
                  ffi::Result<Matrix32> pair_rows, ffi::Result<Index> pair_counts,
                  ffi::Result<Workspace> workspace) {
@@ -41,16 +48,49 @@ void gather_gemm_on(Stream stream, ffi::AnyBuffer x, ffi::AnyBuffer w, Matrix32 
                     bool transposed, bool mirrored, int64_t precision) {
   const WeightView view{transposed, mirrored};
   const GatherGemmShape shape = checked_gather_gemm(x, w, map, *y, view);
-  RowOrder rows;
-  if (order.element_count() > 0) {
-    require_order({shape.kernel, shape.rows_out}, order, masks);
-    rows = {order.typed_data(), masks.typed_data()};
-  }
+  const RowOrder rows = checked_order(shape, order, masks);
   require_workspace("gather_gemm", *workspace, gather_gemm_workspace(shape));
   with_type(x, [&](auto type) {
     using T = decltype(type);
     gather_gemm<T>(stream, shape, view, checked_precision(precision), data<T>(x), data<T>(w),
-                   map.typed_data(), rows, data<T>(*y), workspace->typed_data(), fault_numbers());
+                   map.typed_data(), rows, nullptr, data<T>(*y), workspace->typed_data(),
+                   fault_numbers());
+  });
+}
+
+void gather_gemm_affine_on(Stream stream, ffi::AnyBuffer x, ffi::AnyBuffer w, Matrix32 map,
+                           Index order, Matrix32 masks, Channels mean, Channels scale,
+                           Channels bias, ffi::AnyBuffer shortcut, Count count,
+                           ffi::Result<ffi::AnyBuffer> y, ffi::Result<Workspace> workspace,
+                           bool has_shortcut, bool relu, int64_t precision) {
+  const GatherGemmShape shape =
+      checked_gather_gemm_affine(x, w, map, mean, scale, bias, shortcut, *y, has_shortcut);
+  const RowOrder rows = checked_order(shape, order, masks);
+  require_workspace("gather_gemm_affine", *workspace, gather_gemm_workspace(shape));
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    const RowAffine<T> after{mean.typed_data(),  scale.typed_data(),
+                             bias.typed_data(),  has_shortcut ? data<T>(shortcut) : nullptr,
+                             count.typed_data(), relu};
+    gather_gemm<T>(stream, shape, {}, checked_precision(precision), data<T>(x), data<T>(w),
+                   map.typed_data(), rows, &after, data<T>(*y), workspace->typed_data(),
+                   fault_numbers());
+  });
+}
+
+void gather_gemm_moments_on(Stream stream, ffi::AnyBuffer x, ffi::AnyBuffer w, Matrix32 map,
+                            Index order, Matrix32 masks, Count count, ffi::Result<ffi::AnyBuffer> y,
+                            ffi::Result<Channels> mean, ffi::Result<Channels> m2,
+                            ffi::Result<Workspace> workspace, int64_t precision) {
+  const GatherGemmShape shape = checked_gather_gemm_moments(x, w, map, *y, *mean, *m2);
+  const RowOrder rows = checked_order(shape, order, masks);
+  require_workspace("gather_gemm_moments", *workspace, gather_gemm_moments_workspace(shape));
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    gather_gemm_moments<T>(stream, shape, checked_precision(precision), data<T>(x), data<T>(w),
+                           map.typed_data(), rows, count.typed_data(), data<T>(*y),
+                           mean->typed_data(), m2->typed_data(), workspace->typed_data(),
+                           fault_numbers());
   });
 }
 
@@ -103,6 +143,46 @@ UOV_CUDA_HANDLER(gather_gemm, uov::cuda::gather_gemm_on,
 // [K, C_in, C_out, N_out, ...]
 UOV_CUDA_WORKSPACE(gather_gemm, sizes) {
   return uov::cuda::gather_gemm_workspace(uov::cuda::shape_of(sizes));
+}
+
+UOV_CUDA_HANDLER(gather_gemm_affine, uov::cuda::gather_gemm_affine_on,
+                 .Arg<ffi::AnyBuffer>()      // x [N_in, C_in]
+                     .Arg<ffi::AnyBuffer>()  // w [K, C_in, C_out]
+                     .Arg<uov::Matrix32>()   // map [K, N_out]
+                     .Arg<uov::Index>()      // order of a schedule, or [0]
+                     .Arg<uov::Matrix32>()   // masks of a schedule
+                     .Arg<uov::Channels>()   // mean [C_out]
+                     .Arg<uov::Channels>()   // scale [C_out]
+                     .Arg<uov::Channels>()   // bias [C_out]
+                     .Arg<ffi::AnyBuffer>()  // shortcut [N_out, C_out], or anything
+                     .Arg<uov::Count>()      // count []
+                     .Ret<ffi::AnyBuffer>()  // y [N_out, C_out]
+                     .Ret<uov::Workspace>()
+                     .Attr<bool>("has_shortcut")
+                     .Attr<bool>("relu")
+                     .Attr<int64_t>("precision"));
+
+// [K, C_in, C_out, N_out, ...]
+UOV_CUDA_WORKSPACE(gather_gemm_affine, sizes) {
+  return uov::cuda::gather_gemm_workspace(uov::cuda::shape_of(sizes));
+}
+
+UOV_CUDA_HANDLER(gather_gemm_moments, uov::cuda::gather_gemm_moments_on,
+                 .Arg<ffi::AnyBuffer>()      // x [N_in, C_in]
+                     .Arg<ffi::AnyBuffer>()  // w [K, C_in, C_out]
+                     .Arg<uov::Matrix32>()   // map [K, N_out]
+                     .Arg<uov::Index>()      // order of a schedule, or [0]
+                     .Arg<uov::Matrix32>()   // masks of a schedule
+                     .Arg<uov::Count>()      // count []
+                     .Ret<ffi::AnyBuffer>()  // y [N_out, C_out]
+                     .Ret<uov::Channels>()   // mean [C_out]
+                     .Ret<uov::Channels>()   // m2 [C_out]
+                     .Ret<uov::Workspace>()
+                     .Attr<int64_t>("precision"));
+
+// [K, C_in, C_out, N_out, ...]
+UOV_CUDA_WORKSPACE(gather_gemm_moments, sizes) {
+  return uov::cuda::gather_gemm_moments_workspace(uov::cuda::shape_of(sizes));
 }
 
 UOV_CUDA_HANDLER(gather_gemm_dw, uov::cuda::gather_gemm_dw_on,

@@ -22,6 +22,7 @@
 #include "cuda/device.h"
 #include "cuda/gather_gemm_launch.h"
 #include "cuda/launch.h"
+#include "cuda/product_epilogues.h"
 #include "cuda/product_rows.h"
 #include "cuda/shared_tile.h"
 #include "cuda/tiles.h"
@@ -246,6 +247,15 @@ gather_gemm_kernel(GatherGemm<T> g) {
     stage = stage + 1 < kStages ? stage + 1 : 0;
   }
 
+  if constexpr (!kTransposed) {
+    // Where offsets are shared out, the affine map is left to those who join them.
+    if (works && g.splits == 1 && g.epilogue == Epilogue::kAffine) {
+      apply_affine(product, g, rows + row, first_column);
+    } else if (works && g.epilogue == Epilogue::kMoments) {
+      const int64_t mask = static_cast<int64_t>(tile) * kMasks + warp % kMasks;
+      take_moments(product, g, rows + row, mask, first_column, first_column + warp / kMasks == 0);
+    }
+  }
   auto write_all = [&](auto to, int64_t part) {
     product.each([&](int i, int j, const auto& sums) {
       const int32_t n = rows[row + i];

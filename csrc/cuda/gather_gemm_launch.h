@@ -6,8 +6,12 @@
 #include "core/bfloat16.h"
 #include "cuda/device.h"
 #include "cuda/launch.h"
+#include "cuda/norm_rows.h"
 
 namespace uov::cuda {
+
+// What becomes of the sums of whole rows, beside their being written.
+enum class Epilogue { kNone, kAffine, kMoments };
 
 template <typename T>
 struct GatherGemm {
@@ -21,7 +25,14 @@ struct GatherGemm {
   int splits;
   int row_bytes, weight_bytes;  // of copy_chunk
   bool scheduled, mirrored;
-  bool in_pairs;  // sums may be written two at a time
+  bool in_pairs;      // sums may be written two at a time
+  Epilogue epilogue;  // moments: of one split alone
+  Affine<T> affine;
+  // Of every 32 rows, in the schedule's order: means [channels_out] and sums of squared deviations,
+  // and of how many valid rows.
+  Global<float> moments;
+  Global<int32_t> moment_rows;
+  Global<const int32_t> count;
 };
 
 // With a tile of kGatherTiles that the precision has. Each stands in a file of its own, since there

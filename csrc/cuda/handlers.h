@@ -39,6 +39,7 @@ struct Handler<body> {
   static auto bind() { return xla::ffi::Ffi::Bind(); }
   static xla::ffi::Error call(Arguments... arguments) {
     return guarded([&] {
+      const emulated::Call call;
       emulated::begin_results(arguments...);
       body(Stream{}, arguments...);
     });

@@ -10,6 +10,8 @@
 #define UOV_FOR_EACH_CUDA_HANDLER(X) \
   X(schedule)                        \
   X(gather_gemm)                     \
+  X(gather_gemm_affine)              \
+  X(gather_gemm_moments)             \
   X(gather_gemm_dw)                  \
   X(gather_rows)                     \
   X(gather_scatter_rows)             \
@@ -28,6 +30,8 @@
 #define UOV_FOR_EACH_CUDA_WORKSPACE(X) \
   X(schedule)                          \
   X(gather_gemm)                       \
+  X(gather_gemm_affine)                \
+  X(gather_gemm_moments)               \
   X(gather_gemm_dw)                    \
   X(gather_scatter_rows)               \
   X(column_moments)                    \

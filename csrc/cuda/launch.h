@@ -1,13 +1,20 @@
 // The host's side of kernels: streams, launches and their errors.
 #pragma once
 
+#include <cstdint>
+
+namespace uov::cuda {
+// Of 48 KiB of shared memory, which a kernel need not ask for, it may have some without being
+// launched with them (UOV_SHARED): from this many in the launch on they are asked for.
+inline constexpr int64_t kSharedUnasked = 32 * 1024;
+}  // namespace uov::cuda
+
 #ifdef UOV_EMULATED
 #include "cuda/emulation/launch.h"
 #else
 
 #include <cuda_runtime.h>
 
-#include <cstdint>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -37,10 +44,7 @@ template <typename... Parameters, typename... Arguments>
 void launch(Stream stream, const char* name, void (*kernel)(Parameters...), dim3 blocks,
             int threads, int64_t shared_bytes, Arguments&&... arguments) {
   if (blocks.x == 0 || blocks.y == 0 || blocks.z == 0) return;
-  // Of 48 KiB, less than which a kernel need not ask for, it may have some without being launched
-  // with them (UOV_SHARED).
-  constexpr int64_t kAlwaysThere = 32 * 1024;
-  if (shared_bytes > kAlwaysThere) {
+  if (shared_bytes > kSharedUnasked) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(shared_bytes)),
           name);

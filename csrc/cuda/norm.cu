@@ -2,6 +2,7 @@
 
 #include "cuda/device.h"
 #include "cuda/norm.h"
+#include "cuda/norm_rows.h"
 #include "cuda/numbers.h"
 #include "cuda/row_tiles.h"
 #include "cuda/workspace.h"
@@ -212,18 +213,76 @@ void sum_columns(Stream stream, const char* name, const Sum& sum, int64_t rows, 
          tile_rows, columns, global(first, channels), global(second, channels));
 }
 
+// Groups of rows with moments of their own, `each` of them joined by a block in their order, to
+// first and second [block, channels] with lines `stride` apart. How many rows these are of goes to
+// joined_rows, if that is somewhere.
+UOV_KERNEL(kRowThreads)
+join_moments_kernel(Global<const float> parts, Global<const int32_t> group_rows, int64_t groups,
+                    int64_t channels, int64_t each, RowTiles tiles, Global<float> first,
+                    Global<float> second, int64_t stride, Global<int32_t> joined_rows) {
+  UOV_SHARED(float, memory, 3 * kRowThreads);
+  // Moments, and the number of their rows.
+  const auto join = [](float (&mine)[3], const float (&other)[3]) {
+    float moments[2] = {mine[0], mine[1]};
+    JoinMoments::join<1>(static_cast<int64_t>(mine[2]), moments, static_cast<int64_t>(other[2]),
+                         {other[0], other[1]});
+    mine[0] = moments[0];
+    mine[1] = moments[1];
+    mine[2] += other[2];
+  };
+  const int64_t begin = blockIdx.x * each, end = smaller(begin + each, groups);
+  const int64_t share = ceil_div(end - begin, tiles.groups);
+  const Place place = place_in(tiles);
+  float state[3] = {};
+  if (place.works) {
+    const int64_t from = begin + place.group * share, to = smaller(from + share, end);
+    constexpr int kTogether = 4;  // loads that are under way together
+    for (int64_t group = from; group < to; group += kTogether) {
+      float other[kTogether][3] = {};
+      for (int i = 0; i < kTogether; ++i) {
+        if (group + i >= to) continue;
+        other[i][0] = parts[(group + i) * 2 * channels + place.vector];
+        other[i][1] = parts[((group + i) * 2 + 1) * channels + place.vector];
+        other[i][2] = static_cast<float>(group_rows[group + i]);
+      }
+      for (int i = 0; i < kTogether; ++i) join(state, other[i]);  // none past the last
+    }
+  }
+  join_groups(tiles, place, memory, state,
+              [&](int, int, float (&mine)[3], const float (&other)[3]) { join(mine, other); });
+  if (!place.works || place.group != 0) return;
+  first[blockIdx.x * stride + place.vector] = state[0];
+  second[blockIdx.x * stride + place.vector] = state[1];
+  if (stride != 0 && place.vector == 0) joined_rows[blockIdx.x] = static_cast<int32_t>(state[2]);
+}
+
+// So many groups are joined by a block, before one joins what these have.
+constexpr int64_t kTileGroups = 64;
+
+// What the blocks have, where there is more than one.
+struct JoinedGroups {
+  JoinedGroups(int64_t groups, int64_t channels, void* memory)
+      : tiles(ceil_div(groups, kTileGroups)) {
+    Workspace workspace(memory);
+    parts = workspace.take<float>(tiles * 2 * channels);
+    rows = workspace.take<int32_t>(tiles);
+    bytes = workspace.bytes();
+  }
+  int64_t tiles, bytes;
+  float* parts;
+  int32_t* rows;
+};
+
 // Rows of a thread below, whose loads are under way together.
 constexpr int kAffineRows = 4;
 
 template <typename T, int N>
 UOV_KERNEL(kRowThreads)
-affine_kernel(Global<const T> x, int64_t rows, int64_t channels, Global<const float> mean,
-              Global<const float> scale, Global<const float> bias, Global<const T> shortcut,
-              bool has_shortcut, Global<const int32_t> count, bool relu, RowTiles tiles,
+affine_kernel(Global<const T> x, int64_t rows, int64_t channels, Affine<T> affine, RowTiles tiles,
               Global<T> y) {
   const Place place = place_in(tiles);
   if (!place.works) return;
-  const int64_t valid = valid_rows(count, rows);
+  const int64_t valid = valid_rows(affine.count, rows);
   const int64_t first = int64_t{blockIdx.x} * tiles.groups * kAffineRows + place.group;
   const int64_t column = int64_t{place.vector} * N;
   Vector<T, N> value[kAffineRows] = {}, added[kAffineRows] = {};
@@ -231,20 +290,19 @@ affine_kernel(Global<const T> x, int64_t rows, int64_t channels, Global<const fl
     const int64_t row = first + i * tiles.groups;
     if (row >= valid) continue;
     value[i] = load<N>(x, row * channels + column);
-    if (has_shortcut) added[i] = load<N>(shortcut, row * channels + column);
+    if (affine.has_shortcut) added[i] = load<N>(affine.shortcut, row * channels + column);
   }
   float middle[N], factor[N], summand[N];
-  load_floats(mean, column, middle);
-  load_floats(scale, column, factor);
-  load_floats(bias, column, summand);
+  load_floats(affine.mean, column, middle);
+  load_floats(affine.scale, column, factor);
+  load_floats(affine.bias, column, summand);
   for (int i = 0; i < kAffineRows; ++i) {
     const int64_t row = first + i * tiles.groups;
     if (row >= rows) return;
     float result[N] = {};
     for (int k = 0; k < N && row < valid; ++k) {
-      float sum = (widened(value[i].value[k]) - middle[k]) * factor[k] + summand[k];
-      if (has_shortcut) sum += widened(added[i].value[k]);
-      result[k] = relu && 0.0f > sum ? 0.0f : sum;  // lets a NaN through
+      result[k] = applied(affine, widened(value[i].value[k]), middle[k], factor[k], summand[k],
+                          widened(added[i].value[k]));
     }
     store_narrowed<T>(y, row * channels + column, result);
   }
@@ -304,6 +362,32 @@ Gradients<T, N> gradients(const T* dy, const T* y, const T* x, int64_t rows, int
 
 }  // namespace
 
+void join_moments(Stream stream, const float* parts, const int32_t* group_rows, int64_t groups,
+                  int64_t channels, float* mean, float* m2, void* workspace) {
+  JoinedGroups joined(groups, channels, workspace);
+  auto given = global(parts, groups * 2 * channels);
+  auto rows = global(group_rows, groups);
+  if (joined.tiles > 1) {
+    const RowTiles columns = row_tiles(channels, 1);
+    const auto made = global(joined.parts, joined.tiles * 2 * channels);
+    const auto made_rows = global(joined.rows, joined.tiles);
+    launch(stream, "join_moments", join_moments_kernel, grid(joined.tiles, columns.slabs),
+           kRowThreads, 0, given, rows, groups, channels, kTileGroups, columns, made,
+           made + channels, 2 * channels, made_rows);
+    given = made;
+    rows = made_rows;
+    groups = joined.tiles;
+  }
+  const RowTiles columns = row_tiles(channels, 1, kFinishColumns);
+  launch(stream, "join_moments", join_moments_kernel, grid(1, columns.slabs), kRowThreads, 0, given,
+         rows, groups, channels, groups, columns, global(mean, channels), global(m2, channels),
+         int64_t{0}, Global<int32_t>{});
+}
+
+int64_t join_moments_workspace(int64_t groups, int64_t channels) {
+  return JoinedGroups(groups, channels, nullptr).bytes;
+}
+
 int64_t column_sums_workspace(int64_t rows, int64_t channels) {
   Workspace workspace;
   workspace.take<float>(ceil_div(rows, rows_of_tile(rows)) * 2 * channels);
@@ -325,10 +409,8 @@ void column_moments(Stream stream, const T* x, int64_t rows, int64_t channels, c
 }
 
 template <typename T>
-void affine_rows(Stream stream, const T* x, int64_t rows, int64_t channels, const float* mean,
-                 const float* scale, const float* bias, const T* shortcut, const int32_t* count,
-                 bool relu, T* y) {
-  const bool has_shortcut = shortcut != nullptr;
+void affine_rows(Stream stream, const T* x, int64_t rows, int64_t channels,
+                 const RowAffine<T>& affine, T* y) {
   with_width<T>(
       channels,
       [&](auto width) {
@@ -337,11 +419,10 @@ void affine_rows(Stream stream, const T* x, int64_t rows, int64_t channels, cons
         const int64_t numbers = rows * channels;
         launch(stream, "affine_rows", affine_kernel<T, N>,
                grid(ceil_div(rows, tiles.groups * kAffineRows), tiles.slabs), kRowThreads, 0,
-               global(x, numbers), rows, channels, global(mean, channels), global(scale, channels),
-               global(bias, channels), global(shortcut, has_shortcut ? numbers : 0), has_shortcut,
-               global(count, 1), relu, tiles, global(y, numbers));
+               global(x, numbers), rows, channels, affine_of(affine, rows, channels), tiles,
+               global(y, numbers));
       },
-      x, mean, scale, bias, shortcut, y);
+      x, affine.mean, affine.scale, affine.bias, affine.shortcut, y);
 }
 
 template <typename T>
@@ -384,8 +465,7 @@ void affine_gradient_rows(Stream stream, const T* dy, const T* y, const T* x, in
 #define UOV_NORM_OF(T)                                                                          \
   template void column_moments<T>(Stream, const T*, int64_t, int64_t, const int32_t*, float*,   \
                                   float*, void*);                                               \
-  template void affine_rows<T>(Stream, const T*, int64_t, int64_t, const float*, const float*,  \
-                               const float*, const T*, const int32_t*, bool, T*);               \
+  template void affine_rows<T>(Stream, const T*, int64_t, int64_t, const RowAffine<T>&, T*);    \
   template void affine_gradient_sums<T>(Stream, const T*, const T*, const T*, int64_t, int64_t, \
                                         const float*, const int32_t*, float*, float*, void*);   \
   template void affine_gradient_rows<T>(Stream, const T*, const T*, const T*, int64_t, int64_t, \

@@ -20,11 +20,24 @@ void column_moments(Stream stream, const T* x, int64_t rows, int64_t channels, c
 // Of this and of affine_gradient_sums.
 int64_t column_sums_workspace(int64_t rows, int64_t channels);
 
-// y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for. `shortcut` may be null.
+// The same of rows whose moments are known in groups, which are joined in their order:
+// parts[g, 0] has the means of group g's columns, parts[g, 1] their sums of squared deviations,
+// over group_rows[g] rows.
+void join_moments(Stream stream, const float* parts, const int32_t* group_rows, int64_t groups,
+                  int64_t channels, float* mean, float* m2, void* workspace);
+int64_t join_moments_workspace(int64_t groups, int64_t channels);
+
+// y = (x - mean) * scale + bias [+ shortcut], then the ReLU if asked for.
 template <typename T>
-void affine_rows(Stream stream, const T* x, int64_t rows, int64_t channels, const float* mean,
-                 const float* scale, const float* bias, const T* shortcut, const int32_t* count,
-                 bool relu, T* y);
+struct RowAffine {
+  const float *mean, *scale, *bias;  // [channels]
+  const T* shortcut;                 // [rows, channels] or null
+  const int32_t* count;
+  bool relu;
+};
+template <typename T>
+void affine_rows(Stream stream, const T* x, int64_t rows, int64_t channels,
+                 const RowAffine<T>& affine, T* y);
 
 // Sums of g and of g * (x - mean) over the rows, with g = dy where y > 0 and zero elsewhere; `y`
 // may be null: then g = dy.

@@ -25,10 +25,10 @@ void affine_rows_on(Stream stream, ffi::AnyBuffer x, Channels mean, Channels sca
   const RowsSize size = checked_affine_rows(x, mean, scale, bias, shortcut, *y);
   with_type(x, [&](auto type) {
     using T = decltype(type);
-    affine_rows<T>(stream, data<T>(x), size.rows, size.channels, mean.typed_data(),
-                   scale.typed_data(), bias.typed_data(),
-                   has_shortcut ? data<T>(shortcut) : nullptr, count.typed_data(), relu,
-                   data<T>(*y));
+    const RowAffine<T> affine{mean.typed_data(),  scale.typed_data(),
+                              bias.typed_data(),  has_shortcut ? data<T>(shortcut) : nullptr,
+                              count.typed_data(), relu};
+    affine_rows<T>(stream, data<T>(x), size.rows, size.channels, affine, data<T>(*y));
   });
 }
 

@@ -25,6 +25,8 @@ from typing import NamedTuple
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 OLDEST = (12, 0)
 MODULE = "cuda_module.cpp"
+# Of the environment, for the folder of a toolkit.
+NAMES = ("CUDA_HOME", "CUDA_PATH")
 CHOICES = ("auto", "1", "0")
 INSTALLED = Path("/usr/local/cuda/bin/nvcc")
 PLACES = "CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda or the PyPI package nvidia-cuda-nvcc"
@@ -75,26 +77,57 @@ def choice(environment: Mapping[str, str] = os.environ) -> str:
     return said
 
 
-def find(environment: Mapping[str, str] = os.environ) -> Toolkit:
+def find(
+    environment: Mapping[str, str] = os.environ, say: Callable[[str], object] | None = None
+) -> Toolkit:
     """The first compiler that is new enough.
 
+    Args:
+        environment: may name a folder, which comes before others.
+        say: is told, in a line, if another is taken than the one that is named; standard error
+            by default.
+
     Raises:
-        NvccError: there is none; says where it was looked for, and what was found instead.
+        NvccError: there is none; says where it was looked for, and what was found instead. Or
+            `UOV_CUDA` demands one, and a folder that is named has none that can be used.
 
     """
     unfit: list[str] = []
     for nvcc in candidates(environment):
         toolkit = examined(nvcc)
         if isinstance(toolkit, Toolkit):
+            if passed_over := _passed_over(environment, nvcc):
+                why = f" ({'; '.join(unfit)})" if unfit else ""
+                if choice(environment) == "1":
+                    raise NvccError(
+                        f"{passed_over} has no nvcc that can be used{why}; {nvcc} is there: name "
+                        "its folder, or none"
+                    )
+                line = f"{passed_over} has no nvcc that can be used{why}: taking {nvcc}"
+                (say or _complain)(line)
             return toolkit
         unfit.append(toolkit)
     found = f" ({'; '.join(unfit)})" if unfit else ""
     raise NvccError(f"no nvcc of CUDA {OLDEST[0]} or newer in {PLACES}{found}")
 
 
+def _complain(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _passed_over(environment: Mapping[str, str], taken: Path) -> str | None:
+    """The first variable and folder that name another compiler than the one that is taken."""
+    for name in NAMES:
+        folder = environment.get(name)
+        if folder:
+            named = Path(folder, "bin", "nvcc")
+            return None if named.resolve() == taken.resolve() else f"{name}={folder}"
+    return None
+
+
 def candidates(environment: Mapping[str, str]) -> Iterator[Path]:
     """The compilers that there are, each once, in the order in which they are taken."""
-    folders = [environment[name] for name in ("CUDA_HOME", "CUDA_PATH") if environment.get(name)]
+    folders = [environment[name] for name in NAMES if environment.get(name)]
     places = [Path(folder, "bin", "nvcc") for folder in folders]
     on_path = shutil.which("nvcc", path=environment.get("PATH"))
     places += [Path(on_path)] if on_path else []

@@ -59,6 +59,7 @@ namespace {
 
 // Whatever CUB may write, so that memory which is wrongly shared with it comes out wrong.
 void spoil(void* workspace, int64_t bytes) {
+  emulated::require_allowed(workspace, bytes, "a workspace");
   std::memset(workspace, 0xa5, bytes);
   emulated::mark_unwritten(workspace, bytes);
 }

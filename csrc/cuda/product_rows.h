@@ -34,6 +34,23 @@ UOV_DEVICE void write_sums(Global<T> y, int64_t at, const float (&sums)[N], int 
   }
 }
 
+// Numbers at columns that follow each other, in the same way; zeros past the last.
+template <int N, typename T>
+UOV_DEVICE void read_numbers(Global<const T> from, int64_t at, int there, bool together,
+                             float (&numbers)[N]) {
+  Vector<T, N> read = {};
+  if (together && there >= N) {
+    read = load<N>(from, at);
+  } else {
+    UOV_UNROLL
+    for (int i = 0; i < N; ++i) {
+      if (i < there) read.value[i] = from[at + i];
+    }
+  }
+  UOV_UNROLL
+  for (int i = 0; i < N; ++i) numbers[i] = widened(read.value[i]);
+}
+
 // On the host: how many bytes of rows of so many channels `copy_chunk` may move at once.
 template <typename T>
 int bytes_at_once(const T* rows, int64_t channels) {

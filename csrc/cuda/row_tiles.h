@@ -21,12 +21,6 @@ inline dim3 grid(int64_t x, int64_t y = 1) {
   return dim3(static_cast<unsigned>(x), static_cast<unsigned>(y));
 }
 
-// A count beyond the capacity belongs to a plan that did not fit: all rows are valid then.
-UOV_DEVICE int64_t valid_rows(Global<const int32_t> count, int64_t rows) {
-  const int64_t valid = count[0];
-  return valid < 0 ? 0 : smaller(valid, rows);
-}
-
 // Numbers of a vector: 16 bytes of them where all rows begin at multiples of that, else one.
 template <typename T>
 inline constexpr int kWidest = 16 / static_cast<int>(sizeof(T));

@@ -45,11 +45,25 @@ struct Table {
 };
 constexpr uint32_t kNone = ~uint32_t{0};
 
+struct Points {
+  Global<const float> xyz;      // [n, 3]
+  Global<const int32_t> count;  // []
+  int64_t n;
+};
+UOV_DEVICE bool count_is_legal(const Points& points) {
+  return points.count[0] >= 0 && points.count[0] <= points.n;
+}
+
 UOV_KERNEL(kThreads)
-insert_points(Global<const float> points, int64_t n, VoxelSize size, Table table) {
+insert_points(Points points, VoxelSize size, Table table) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= n) return;
-  const uint64_t key = voxel_key(points[3 * i], points[3 * i + 1], points[3 * i + 2], size);
+  if (i >= points.n) return;
+  if (!count_is_legal(points) || i >= points.count[0]) {
+    table.slots[i] = kNone;
+    return;
+  }
+  const uint64_t key =
+      voxel_key(points.xyz[3 * i], points.xyz[3 * i + 1], points.xyz[3 * i + 2], size);
   if (key == kNoKey) {
     atomic_min(table.bad_point, 0, static_cast<uint32_t>(i));
     table.slots[i] = kNone;
@@ -75,32 +89,37 @@ struct Voxels {
 
 // `numbers`: how many voxels begin before each point.
 UOV_KERNEL(kThreads)
-number_voxels(Table table, int64_t n, Global<const int32_t> is_first, Global<const int32_t> numbers,
-              Voxels to, Global<int32_t> fault) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const bool refused = table.bad_point[0] != kNone;
+number_voxels(Points points, Table table, Global<const int32_t> is_first,
+              Global<const int32_t> numbers, Voxels to, Global<int32_t> fault) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x, n = points.n;
+  const bool counted = count_is_legal(points);
+  const bool refused = !counted || table.bad_point[0] != kNone;
   const int32_t voxels = n == 0 || refused ? 0 : numbers[n - 1] + is_first[n - 1];
   if (i == 0) {
     to.voxels[0] = refused ? INT32_MAX : voxels;
-    if (refused) report(fault, FaultKind::kPoint, static_cast<int32_t>(table.bad_point[0]), 0);
+    if (!counted) {
+      report(fault, FaultKind::kCount, points.count[0], static_cast<int32_t>(n));
+    } else if (refused) {
+      report(fault, FaultKind::kPoint, static_cast<int32_t>(table.bad_point[0]), 0);
+    }
   }
   if (i >= n) return;
   if (i >= voxels) {
     to.first[i] = -1;
-    for (int axis = 0; axis < 3; ++axis) to.coords[3 * i + axis] = -1;
+    store<4>(to.coords, 4 * i, Vector<int32_t, 4>{{-1, -1, -1, -1}});
   }
-  if (refused) {
+  const uint32_t slot = table.slots[i];
+  if (refused || slot == kNone) {
     to.inverse[i] = -1;
     return;
   }
-  const uint32_t slot = table.slots[i];
   to.inverse[i] = numbers[table.firsts[slot]];
   if (is_first[i] == 0) return;
   const int64_t voxel = numbers[i];
-  int32_t c[4];
-  unpack_key(static_cast<int64_t>(table.keys.slots[slot]), c);
+  Vector<int32_t, 4> c;
+  unpack_key(static_cast<int64_t>(table.keys.slots[slot]), c.value);
   to.first[voxel] = static_cast<int32_t>(i);
-  for (int axis = 0; axis < 3; ++axis) to.coords[3 * voxel + axis] = c[axis + 1];
+  store<4>(to.coords, 4 * voxel, c);
 }
 
 struct Scratch {
@@ -134,8 +153,8 @@ Scratch cut(void* memory, int64_t n) {
 
 int64_t voxelize_workspace(int64_t n) { return cut(nullptr, n).bytes; }
 
-void voxelize(Stream stream, const float* points, int64_t n, const VoxelSize& size,
-              const VoxelArrays& arrays, void* workspace, int32_t* fault) {
+void voxelize(Stream stream, const float* xyz, const int32_t* count, int64_t n,
+              const VoxelSize& size, const VoxelArrays& arrays, void* workspace, int32_t* fault) {
   const Scratch s = cut(workspace, n);
   const int bits = hash_table_bits(n);
   const int64_t slots = hash_table_slots(bits);
@@ -143,17 +162,19 @@ void voxelize(Stream stream, const float* points, int64_t n, const VoxelSize& si
                     global(s.firsts, slots),
                     global(s.bad_point, 1),
                     global(s.slots, n)};
+  const Points points{global(xyz, 3 * n), global(count, 1), n};
   const auto blocks = static_cast<unsigned>((n + kThreads - 1) / kThreads);
   // A memset, five kernels, two of which are the sum's.
   fill_bytes(stream, s.keys, 0xff, s.bytes_of_ones);
-  launch(stream, "voxelize: insert_points", insert_points, dim3(blocks), kThreads, 0,
-         global(points, 3 * n), n, size, table);
+  launch(stream, "voxelize: insert_points", insert_points, dim3(blocks), kThreads, 0, points, size,
+         table);
   launch(stream, "voxelize: mark_firsts", mark_firsts, dim3(blocks), kThreads, 0, table, n,
          global(s.is_first, n));
   exclusive_sum(stream, s.is_first, s.numbers, n, s.sum);
   launch(stream, "voxelize: number_voxels", number_voxels, dim3(blocks == 0 ? 1 : blocks), kThreads,
-         0, table, n, global<const int32_t>(s.is_first, n), global<const int32_t>(s.numbers, n),
-         Voxels{global(arrays.coords, 3 * n), global(arrays.first, n), global(arrays.inverse, n),
+         0, points, table, global<const int32_t>(s.is_first, n),
+         global<const int32_t>(s.numbers, n),
+         Voxels{global(arrays.coords, 4 * n), global(arrays.first, n), global(arrays.inverse, n),
                 global(arrays.voxels, 1)},
          global(fault, kFaultNumbers));
 }

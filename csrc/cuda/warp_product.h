@@ -89,11 +89,38 @@ class WarpProduct {
     }
   }
 
+  // The rows of a thread's sums, counted from the warp's first. Lanes that are multiples of
+  // kSameColumns apart have others of the same columns.
+  static constexpr int kRowsOfThread = kWarpRows / 8, kSameColumns = 4;
+  static UOV_DEVICE int row_of(int r) {
+    return 8 * r + static_cast<int>(threadIdx.x) % kWarp / kSameColumns;
+  }
+
+  // Calls change(column, sums) with what this thread has of two columns that follow each other,
+  // row by row.
+  template <typename Change>
+  UOV_DEVICE void change_columns(Change&& change) {
+    UOV_UNROLL
+    for (int j = 0; j < kColumnBlocks * 2; ++j) {
+      float columns[kRowsOfThread][2];
+      UOV_UNROLL
+      for (int r = 0; r < kRowsOfThread; ++r) {
+        UOV_UNROLL
+        for (int k = 0; k < 2; ++k) columns[r][k] = sums_[r / 2][j][2 * (r % 2) + k];
+      }
+      change(column_of(j), columns);
+      UOV_UNROLL
+      for (int r = 0; r < kRowsOfThread; ++r) {
+        UOV_UNROLL
+        for (int k = 0; k < 2; ++k) sums_[r / 2][j][2 * (r % 2) + k] = columns[r][k];
+      }
+    }
+  }
+
   // Calls take(row, column, sums) for all sums of this thread, the row counted from the warp's
   // first, two columns that follow each other at a time.
   template <typename Take>
   UOV_DEVICE void each(Take&& take) const {
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
     UOV_UNROLL
     for (int i = 0; i < kRowBlocks; ++i) {
       UOV_UNROLL
@@ -102,8 +129,7 @@ class WarpProduct {
         for (int j = 0; j < kColumnBlocks * 2; ++j) {
           const float (&sums)[4] = sums_[i][j];
           const float two[2] = {sums[2 * half], sums[2 * half + 1]};
-          const int column = 16 * (j / 2 * kWarps + warp_) + j % 2 * 8 + lane % 4 * 2;
-          take(16 * i + 8 * half + lane / 4, column, two);
+          take(row_of(2 * i + half), column_of(j), two);
         }
       }
     }
@@ -114,6 +140,11 @@ class WarpProduct {
   static constexpr bool kTf32 = Multiply::kPrecision == Precision::kTf32;
   static constexpr int kRowBlocks = kWarpRows / 16, kColumnBlocks = kColumns / 16;
   static_assert(kColumns % 16 == 0);
+
+  UOV_DEVICE int column_of(int j) const {
+    const int member = static_cast<int>(threadIdx.x) % kSameColumns;
+    return 16 * (j / 2 * kWarps + warp_) + j % 2 * 8 + member * 2;
+  }
 
   UOV_DEVICE void add_step(Shared<const T> left, Shared<const T> right, int depth) {
     uint32_t a[kRowBlocks][4];
@@ -217,6 +248,34 @@ class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows, kWarps> {
     }
   }
 
+  // Rows and columns of a thread. Four of them follow each other where lines have one depth, and
+  // else every fourth row or eighth column is its own.
+  static constexpr int kRowsOfThread = 8, kSameColumns = 8;
+  static UOV_DEVICE int row_of(int i) {
+    const int group = static_cast<int>(threadIdx.x) % kWarp / kSameColumns;
+    return Left::kDepthInLine ? 4 * i + group : i / 4 * 16 + 4 * group + i % 4;
+  }
+
+  template <typename Change>
+  UOV_DEVICE void change_columns(Change&& change) {
+    constexpr int kTogether = Right::kDepthInLine ? 1 : 2;
+    UOV_UNROLL
+    for (int j = 0; j < kColumns; j += kTogether) {
+      float columns[kRows][kTogether];
+      UOV_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        UOV_UNROLL
+        for (int k = 0; k < kTogether; ++k) columns[r][k] = sums_[r][j + k];
+      }
+      change(column_ + column_of(j), columns);
+      UOV_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        UOV_UNROLL
+        for (int k = 0; k < kTogether; ++k) sums_[r][j + k] = columns[r][k];
+      }
+    }
+  }
+
   template <typename Take>
   UOV_DEVICE void each(Take&& take) const {
     UOV_UNROLL
@@ -239,16 +298,10 @@ class WarpProduct<float, PlainFloat32, Left, Right, kWarpRows, kWarps> {
 
  private:
   static constexpr int kStep = PlainFloat32::kStep;
-  static constexpr int kRows = 8, kColumns = 4;
+  static constexpr int kRows = kRowsOfThread, kColumns = 4;
 
-  // Rows and columns of a thread. Four of them follow each other where lines have one depth, and
-  // else every fourth row or eighth column is its own.
-  static UOV_DEVICE int row_of(int i) {
-    const int group = static_cast<int>(threadIdx.x) % kWarp / 8;
-    return Left::kDepthInLine ? 4 * i + group : i / 4 * 16 + 4 * group + i % 4;
-  }
   static UOV_DEVICE int column_of(int j) {
-    const int member = static_cast<int>(threadIdx.x) % 8;
+    const int member = static_cast<int>(threadIdx.x) % kSameColumns;
     return Right::kDepthInLine ? 8 * j + member : 4 * member + j;
   }
 

@@ -3,19 +3,36 @@
 // another memory, and throw std::invalid_argument.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <stdexcept>
 #include <string>
 
 #include "core/gather_gemm_shape.h"
 #include "core/plan_arrays.h"
+#include "core/plan_limits.h"
 #include "ffi/arguments.h"
 
 namespace uov {
 
 inline void require(bool condition, const char* expected) {
   if (!condition) throw std::invalid_argument(expected);
+}
+
+// Rows, channels and moves of rows are numbered by int32.
+inline void require_numbered(std::initializer_list<int64_t> sizes) {
+  for (int64_t size : sizes) {
+    require(size <= INT32_MAX, "rows, channels and moves must be at most 2^31 - 1");
+  }
+}
+
+// No kernel is larger than 15 x 15 x 15; kernels keep a number for each offset in shared memory.
+inline constexpr int64_t kMostOffsets = 4096;
+
+inline void require_offsets(int64_t kernel) {
+  require(kernel <= kMostOffsets, "a map must have at most 4096 kernel offsets");
 }
 
 // Memory that an op needs for itself: its last result, where it needs any.
@@ -31,6 +48,11 @@ inline void require_workspace(const char* op, const Workspace& workspace, int64_
 
 // Products.
 
+inline void require_bounds(const GatherGemmShape& shape) {
+  require_offsets(shape.kernel);
+  require_numbered({shape.rows_in, shape.rows_out, shape.channels_in, shape.channels_out});
+}
+
 inline GatherGemmShape checked_gather_gemm(xla::ffi::AnyBuffer x, xla::ffi::AnyBuffer w,
                                            Matrix32 map, xla::ffi::AnyBuffer y, WeightView view) {
   const auto xd = x.dimensions(), wd = w.dimensions(), md = map.dimensions(), yd = y.dimensions();
@@ -45,6 +67,7 @@ inline GatherGemmShape checked_gather_gemm(xla::ffi::AnyBuffer x, xla::ffi::AnyB
           "gather_gemm: x, w and y must have the same dtype");
   require(!view.mirrored || shape.rows_in == shape.rows_out,
           "gather_gemm: a mirrored map must have as many input as output rows");
+  require_bounds(shape);
   return shape;
 }
 
@@ -84,6 +107,7 @@ inline GatherGemmShape checked_gather_gemm_dw(xla::ffi::AnyBuffer x, xla::ffi::A
   require(md[1] == shape.rows_out && wd[0] == shape.kernel && wd[1] == shape.channels_in &&
               wd[2] == shape.channels_out && x.element_type() == dy.element_type(),
           "gather_gemm_dw: x, dy, map and dw do not fit together");
+  require_bounds(shape);
   return shape;
 }
 
@@ -132,6 +156,8 @@ inline void require_pairs(MapSize map, Matrix32 pair_rows, Index pair_counts) {
 inline MapSize checked_schedule(Matrix32 map, Index order, Matrix32 masks, Matrix32 pair_rows,
                                 Index pair_counts) {
   const MapSize size{map.dimensions()[0], map.dimensions()[1]};
+  require_offsets(size.kernel);
+  require_numbered({size.rows});
   require_order(size, order, masks);
   require_pairs(size, pair_rows, pair_counts);
   return size;
@@ -149,6 +175,7 @@ inline RowMoves row_moves(xla::ffi::AnyBuffer x, xla::ffi::AnyBuffer y, int64_t 
   require(
       xd.size() == 2 && yd.size() == 2 && xd[1] == yd[1] && x.element_type() == y.element_type(),
       "rows are moved between two [rows, channels] arrays of one dtype");
+  require_numbered({xd[0], yd[0], xd[1], moves});
   return {xd[0], yd[0], xd[1], moves};
 }
 
@@ -175,6 +202,7 @@ inline RowsSize checked_unit_rows(Rows32 x, Rows32 y, Channels inverse) {
   const auto size = x.dimensions();
   require(y.dimensions() == size && inverse.dimensions()[0] == size[0],
           "unit_rows: x, y and the inverse lengths do not fit together");
+  require_numbered({size[0], size[1]});
   return {size[0], size[1]};
 }
 
@@ -182,6 +210,7 @@ inline RowsSize checked_unit_rows_gradient(Rows32 dy, Rows32 y, Channels inverse
   const auto size = y.dimensions();
   require(dy.dimensions() == size && dx.dimensions() == size && inverse.dimensions()[0] == size[0],
           "unit_rows: dy, y, dx and the inverse lengths do not fit together");
+  require_numbered({size[0], size[1]});
   return {size[0], size[1]};
 }
 
@@ -190,6 +219,7 @@ inline RowsSize checked_unit_rows_gradient(Rows32 dy, Rows32 y, Channels inverse
 inline RowsSize norm_size(xla::ffi::AnyBuffer x) {
   const auto size = x.dimensions();
   require(size.size() == 2, "norms take rows [N, C]");
+  require_numbered({size[0], size[1]});
   return {size[0], size[1]};
 }
 
@@ -257,15 +287,26 @@ inline int64_t checked_moving_average(xla::ffi::AnyBuffer old, xla::ffi::AnyBuff
 
 inline void require_coordinates(Matrix32 coords) {
   require(coords.dimensions()[1] == 4, "coords must be int32 [N, 4]");
+  require_numbered({coords.dimensions()[0]});
 }
 
-// Returns the size of the map.
-inline MapSize checked_submanifold_map(Matrix32 coords, Matrix32 map, int64_t kernel) {
+struct SubmanifoldMap {
+  int64_t rows;
+  int kernel;
+  int32_t tensor_stride, dilation;
+};
+
+// Looks at what came as int64 before it is narrowed.
+inline SubmanifoldMap checked_submanifold_map(Matrix32 coords, Matrix32 map, int64_t kernel,
+                                              int64_t tensor_stride, int64_t dilation) {
+  check_submanifold_kernel(kernel, dilation);
+  check_tensor_stride(tensor_stride);
   const auto md = map.dimensions();
   require(md[0] == kernel * kernel * kernel && md[1] == coords.dimensions()[0],
           "submanifold_map: coords [N, 4] need a map [kernel^3, N]");
   require_coordinates(coords);
-  return {md[0], md[1]};
+  return {md[1], static_cast<int>(kernel), static_cast<int32_t>(tensor_stride),
+          static_cast<int32_t>(dilation)};
 }
 
 struct PlanResults {
@@ -303,16 +344,27 @@ inline PlanResults checked_plan(Matrix32 coords, xla::ffi::RemainingRets results
   require(counts.has_value() && (*counts)->dimensions()[0] == levels,
           "plan: the last result must be int32 [levels]");
   require_coordinates(coords);
+  int64_t all = 0;
+  for (const int64_t rows : sizes) all += rows;
+  require_numbered({all});
   return {arrays, (*counts)->typed_data(), next};
 }
 
+// Their table has twice as many slots, numbered by int32.
+inline constexpr int64_t kMostPoints = int64_t{1} << 29;
+
 // Returns how many points there is room for.
-inline int64_t checked_voxelize(Rows32 points, Matrix32 coords, Index first, Index inverse) {
+inline int64_t checked_voxelize(Rows32 points, Matrix32 coords, Index first, Index inverse,
+                                std::initializer_list<float> sizes) {
   const int64_t rows = points.dimensions()[0];
+  require(rows <= kMostPoints, "voxelize: there may be 2^29 points");
+  for (const float size : sizes) {
+    require(size > 0 && std::isfinite(size), "voxelize: the sizes of a voxel must be positive");
+  }
   require(points.dimensions()[1] == 3, "voxelize: points must be float32 [N, 3]");
-  require(coords.dimensions()[0] == rows && coords.dimensions()[1] == 3 &&
+  require(coords.dimensions()[0] == rows && coords.dimensions()[1] == 4 &&
               first.dimensions()[0] == rows && inverse.dimensions()[0] == rows,
-          "voxelize: points [N, 3] need coords [N, 3], first [N] and inverse [N]");
+          "voxelize: points [N, 3] need coords [N, 4], first [N] and inverse [N]");
   return rows;
 }
 

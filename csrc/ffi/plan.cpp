@@ -35,11 +35,12 @@ ffi::Error submanifold_map_handler(ffi::ThreadPool pool, Coordinates coords, Cou
                                    ffi::Result<Coordinates> map, int64_t kernel,
                                    int64_t tensor_stride, int64_t dilation) {
   return guarded_on_cpu([&] {
-    const auto stride = static_cast<int32_t>(tensor_stride);
-    const MapSize size = checked_submanifold_map(coords, *map, kernel);
-    const auto rows = sorted_rows(coords.typed_data(), counted_rows(coords, count), stride);
-    submanifold_map(rows, static_cast<int>(kernel), stride, static_cast<int32_t>(dilation),
-                    size.rows, map->typed_data(), for_rows(pool, rows.size()));
+    const SubmanifoldMap of =
+        checked_submanifold_map(coords, *map, kernel, tensor_stride, dilation);
+    const auto rows =
+        sorted_rows(coords.typed_data(), counted_rows(coords, count), of.tensor_stride);
+    submanifold_map(rows, of.kernel, of.tensor_stride, of.dilation, of.rows, map->typed_data(),
+                    for_rows(pool, rows.size()));
   });
 }
 

@@ -61,6 +61,17 @@ std::vector<int> fitting_tiles(const uov::cuda::Tile (&tiles)[N], int precision)
   return result;
 }
 
+// (precision, architecture, rows, channels in, channels out, tile) of each line.
+template <int N>
+std::vector<std::vector<int64_t>> lines(const uov::cuda::TileChoice (&table)[N]) {
+  std::vector<std::vector<int64_t>> result;
+  for (const uov::cuda::TileChoice& line : table) {
+    result.push_back({static_cast<int64_t>(line.precision), line.architecture, line.rows,
+                      line.channels_in, line.channels_out, line.tile});
+  }
+  return result;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
@@ -87,6 +98,28 @@ PYBIND11_MODULE(UOV_CUDA_MODULE, m) {
       "built_for", [] { return UOV_CUDA_BUILT_FOR; },
       "The architectures and the compiler of this build.");
 #ifdef UOV_EMULATED
+  m.def(
+      "gather_choices", [] { return lines(uov::cuda::kGatherChoices); },
+      "The table of tiles: precision, architecture, rows, channels in and out, tile.");
+  m.def(
+      "gradient_choices", [] { return lines(uov::cuda::kGradientChoices); },
+      "The same of gather_gemm_dw.");
+  m.def(
+      "chosen_gather_tile",
+      [](int precision, int architecture, int64_t rows, int64_t in, int64_t out) {
+        return uov::cuda::chosen_tile(uov::cuda::kGatherChoices,
+                                      static_cast<uov::cuda::Precision>(precision), architecture,
+                                      rows, in, out);
+      },
+      "The tile that the table gives for these.");
+  m.def(
+      "chosen_gradient_tile",
+      [](int precision, int architecture, int64_t rows, int64_t in, int64_t out) {
+        return uov::cuda::chosen_tile(uov::cuda::kGradientChoices,
+                                      static_cast<uov::cuda::Precision>(precision), architecture,
+                                      rows, in, out);
+      },
+      "The same of gather_gemm_dw.");
   m.def("use_order", &uov::cuda::emulated::use_order, py::arg("seed"),
         "From now on the orders of blocks, warps and lanes that belong to this number.");
 #endif

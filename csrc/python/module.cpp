@@ -148,13 +148,15 @@ py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool 
 template <typename T>
 uov::SeenPoints look(const Points& points, const uov::PinholeView& view, const py::object& depth,
                      double units, double missing, double tolerance, int64_t threads) {
+  // Where it has to be converted, the result lives no longer than this.
+  py::array_t<T, py::array::c_style> kept;
   const T* values = nullptr;
   if (!depth.is_none()) {
-    const auto image = depth.cast<py::array_t<T, py::array::c_style>>();
-    if (image.ndim() != 2 || image.shape(0) != view.height || image.shape(1) != view.width) {
+    kept = depth.cast<py::array_t<T, py::array::c_style>>();
+    if (kept.ndim() != 2 || kept.shape(0) != view.height || kept.shape(1) != view.width) {
       throw std::invalid_argument("depth must have the size of the view");
     }
-    values = image.data();
+    values = kept.data();
   }
   const uov::DepthImage<T> image{values, units, missing, tolerance};
   py::gil_scoped_release release;
@@ -171,7 +173,7 @@ py::tuple seen_points(const Points& points, const Matrix& world_to_camera,
   if (world_to_camera.shape(0) < 3) throw std::invalid_argument("world_to_camera needs 3 rows");
   uov::PinholeView view{{}, pinhole[0], pinhole[1], pinhole[2], pinhole[3], size[0], size[1], cut};
   std::copy_n(world_to_camera.data(), 12, view.world_to_camera);
-  const bool coarse = !depth.is_none() && depth.cast<py::array>().dtype().itemsize() == 2;
+  const bool coarse = !depth.is_none() && depth.cast<py::array>().dtype().kind() == 'u';
   const uov::SeenPoints seen =
       coarse ? look<uint16_t>(points, view, depth, units, missing, tolerance, threads)
              : look<float>(points, view, depth, units, missing, tolerance, threads);

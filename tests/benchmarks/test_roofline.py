@@ -14,6 +14,7 @@ from benchmarks import (
     lowered,
     network,
     pairs,
+    plan_launches,
     roofline,
     sweeps,
     tiles,
@@ -165,6 +166,27 @@ def test_the_tables_of_a_small_cloud(blob, tables, capsys):
     assert f"{len(blob.plan.coords[0]):,}" in printed
     for form in ("dense, cuda", "dense, tpu", "pairs, cuda", "pairs, tpu"):
         assert form in printed
+    # The first three are convolutions with a norm, the last one is neither.
+    numbers = sum(at.rows_out * layer.c_out for layer, at in blob.layers[:3])
+    assert f"spare at most {4e-6 * numbers:,.1f} MB in float32" in printed
+
+
+def test_launches_of_plans_and_schedules():
+    """As csrc/cuda/plan.cu and schedule.cu have them, of one sort each but for 125 offsets."""
+    assert plan_launches.plan() == (13, 11)
+    assert plan_launches.schedule(27, 40_000) == plan_launches.schedule(27, 120_000) == (13, 6)
+    assert plan_launches.schedule(8, 65_536) == (10, 3)
+    assert plan_launches.schedule(8, 65_537) == (11, 4)
+    assert plan_launches.schedule(125, 1000) == (7 + 1 + 10 + 10, 20)
+
+
+def test_every_map_of_a_plan_is_scheduled(blob):
+    found = plan_launches.of_plan(blob.plan)
+    assert {name: len(calls) for name, calls in found.items()} == {
+        "plan": 1,
+        "schedule of 27 offsets": len(blob.plan.same),
+        "schedule of 8 offsets": 2 * len(blob.plan.down),
+    }
 
 
 def test_loop_steps_are_those_of_the_loop(blob):

@@ -8,15 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps
-from uov_jax.command_line.gpu_process import Programs
+from uov_jax import sparse
+from uov_jax.command_line import gpu_check, gpu_sanitizer, gpu_sweeps, gpu_voxels
+from uov_jax.command_line.gpu_process import Ended, Programs
 from uov_jax.command_line.gpu_report import CUT_OFF, FAILED, PASSED, SKIPPED, Row, Section, write
 from uov_jax.command_line.gpu_values import ARITHMETICS, Product, product_rows, product_weights
 
@@ -83,9 +84,9 @@ def checked(
 
 
 def test_results_are_reported(checked: Callable[..., tuple[int, list[dict[str, object]], str]]):
-    status, sections, text = checked(("ends", "true"), ("ends", "null"))
+    status, sections, text = checked(("ends", "true"), ("ends", "true"), ("ends", "null"))
     assert status == 0
-    assert [section["state"] for section in sections] == [PASSED, PASSED]
+    assert [section["state"] for section in sections] == [PASSED, PASSED, PASSED]
     assert sections[0]["rows"] == [{"what": "a layer", "figures": {"ms": 1.25}, "passed": True}]
     assert "| a layer | 1.25 | yes |" in text
     assert "| a layer | 1.25 |\n" in text
@@ -107,11 +108,19 @@ def test_what_goes_wrong_leaves_the_rest(
     assert "    some words" in text
 
 
-def test_a_section_without_time_is_not_begun(
+def test_a_check_without_a_verdict_has_not_passed(
+    checked: Callable[..., tuple[int, list[dict[str, object]], str]],
+) -> None:
+    status, sections, _ = checked(("ends", "null"))
+    assert status == 1
+    assert (sections[0]["state"], sections[0]["said"]) == (FAILED, "nothing was checked")
+
+
+def test_a_section_without_time_is_not_begun_and_not_in_order(
     checked: Callable[..., tuple[int, list[dict[str, object]], str]],
 ) -> None:
     status, sections, _ = checked(("hangs", "true"), products=0)
-    assert status == 0
+    assert status == 1
     assert sections[0]["state"] == SKIPPED
     assert sections[0]["said"] == "there was no time left"
 
@@ -187,15 +196,79 @@ def test_the_sanitizer_is_believed_where_it_finds_what_was_planted(
     program = script(tmp_path / "compute-sanitizer", text)
     compiler = script(tmp_path / "nvcc", "exit 0")
     programs = Programs(tmp_path)
-    rows = gpu_sanitizer.check(
+    watched = gpu_sanitizer.check(
         program,
         [str(compiler)],
         ["python"],
         tmp_path,
         lambda command: programs.follow(command, os.environ, 60),
     )
-    assert [row.passed for row in rows] == [passed, passed]
-    assert [row.what.split(":")[0].split()[0] for row in rows] == ["memcheck", "racecheck"]
+    assert [row.passed for row in watched.rows] == [passed, passed]
+    assert [row.what.split()[0].rstrip(":") for row in watched.rows] == ["memcheck", "racecheck"]
+    assert watched.complete == (passed is not None)
+    assert not watched.cut_off
+
+
+@pytest.mark.parametrize("when", ["at the compiler", "at the control", "at every op"])
+def test_a_sanitizer_that_runs_out_of_time_is_cut_off(when: str, tmp_path: Path) -> None:
+    found = gpu_sanitizer.FOUND
+
+    def run(command: Sequence[str]) -> Ended:
+        compiles, exercises = command[0] == "nvcc", command[-1] == "exercise"
+        late = {"at the compiler": compiles, "at every op": exercises}.get(when, True)
+        if late and not (compiles and when == "at the control"):
+            return Ended(-9, True, "")
+        planted = not compiles and not exercises and command[-2:] != ["0", "0"]
+        return Ended(found if planted else 0, False, "")
+
+    watched = gpu_sanitizer.check(Path("sanitizer"), ["nvcc"], ["exercise"], tmp_path, run)
+    assert watched.cut_off
+    assert not watched.complete
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "cut_off", "state"),
+    [
+        ((True, True), False, PASSED),
+        ((True, False), False, FAILED),
+        ((True, None), False, SKIPPED),
+        ((True, None), True, CUT_OFF),
+    ],
+)
+def test_the_sanitizer_s_section_passes_if_every_tool_has_looked(
+    verdicts: tuple[bool | None, ...],
+    cut_off: bool,
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script(tmp_path / "nvidia-smi", "echo 'Made-up GPU, 9.0, 580.1, 143771 MiB, 1980 MHz'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(gpu_sanitizer, "sanitizer", lambda: tmp_path / "compute-sanitizer")
+    monkeypatch.setattr(gpu_check.runpy, "run_path", lambda _: {"find": Toolkit})
+    rows = [Row("a tool", {}, verdict) for verdict in verdicts]
+    watched = gpu_sanitizer.Watched(rows, cut_off)
+    monkeypatch.setattr(gpu_sanitizer, "check", lambda *_: watched)
+    arguments = ["--output", str(tmp_path / "report"), "--section=sanitizer"]
+    assert gpu_check.main(arguments) == (state != PASSED)
+    report = json.loads((tmp_path / "report" / "gpu_check.json").read_text())
+    assert report["sections"][0]["state"] == state
+
+
+class Toolkit:
+    """What stands for a found compiler."""
+
+    nvcc = Path("nvcc")
+
+
+def test_what_is_not_installed_may_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "nvidia-smi", "echo 'Made-up GPU, 9.0, 580.1, 143771 MiB, 1980 MHz'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(gpu_sanitizer, "sanitizer", lambda: None)
+    arguments = ["--output", str(tmp_path / "report"), "--section=sanitizer"]
+    assert gpu_check.main(arguments) == 0
 
 
 def test_the_planted_faults_compile(tmp_path: Path) -> None:
@@ -264,6 +337,35 @@ def test_sums_in_another_order_are_within_bounds() -> None:
         found[slot >= 0] += x[slot[slot >= 0]] @ weight
     assert product.error(found, ARITHMETICS[0], 2.0**-24) <= 1
     assert isinstance(product, Product)
+
+
+def test_voxels_out_of_order_are_noticed() -> None:
+    points = gpu_sweeps.points_of(40_000)[::50]
+    found = sparse.voxelize(points, gpu_sweeps.VOXEL_SIZE, cylindrical=True)
+    count = len(found.first)
+    assert 1 < count < len(points)
+    coords, first = (np.full((len(points), *a.shape[1:]), -1, a.dtype) for a in found[:2])
+    coords[:count], first[:count] = found.coords, found.first
+    inverse = found.inverse
+    assert gpu_voxels.in_order(coords, first, inverse, count)
+    assert not gpu_voxels.in_order(coords, first, inverse, count - 1)
+    assert not gpu_voxels.in_order(coords, first, np.roll(inverse, 1), count)
+    assert not gpu_voxels.in_order(coords, np.roll(first, 1), inverse, count)
+    behind, twice = coords.copy(), coords.copy()
+    behind[-1], twice[1] = 0, twice[0]
+    assert not gpu_voxels.in_order(behind, first, inverse, count)
+    assert not gpu_voxels.in_order(twice, first, inverse, count)
+
+
+def test_points_on_a_face_between_azimuths_may_be_on_either_side() -> None:
+    degrees = np.radians([10.0, 10.00003, 10.001, 10.0])
+    points = np.stack([np.cos(degrees), np.sin(degrees), 0 * degrees], 1).astype(np.float32)
+    cells = np.array([[10, 10, 0]] * 4)
+    others = np.array([[10, 9, 0], [10, 9, 0], [10, 9, 0], [11, 9, 0]])
+    np.testing.assert_array_equal(
+        gpu_voxels.beside(points, cells, others), [True, True, False, False]
+    )
+    np.testing.assert_array_equal(gpu_voxels.beside(points, cells, cells), [False] * 4)
 
 
 def test_made_up_sweeps_are_like_sweeps() -> None:

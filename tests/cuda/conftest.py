@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
@@ -13,3 +14,13 @@ from tests.cuda import emulation
 def emulated() -> ModuleType:
     """`_engine_cuda_emulated`; its handlers are custom calls "uov_cuda_<op>" on the CPU."""
     return emulation.engine()
+
+
+@pytest.fixture
+def engine(emulated: ModuleType) -> Iterator[ModuleType]:
+    """The emulated module, with the table's tiles and no fault before and after."""
+    emulated.clear_fault(0)
+    yield emulated
+    emulated.use_gather_tile(-1)
+    emulated.use_gradient_tile(-1)
+    emulated.clear_fault(0)

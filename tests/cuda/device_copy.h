@@ -19,8 +19,10 @@ class DeviceCopy {
 #ifdef UOV_EMULATED
   DeviceCopy(T* data, int64_t count)
       : device_(const_cast<std::remove_const_t<T>*>(data)), count_(count) {
+    emulated::allow(data, bytes());
     emulated::mark_outside(data, bytes());
   }
+  ~DeviceCopy() { emulated::forbid(device_); }
   void copy_back() {}
 #else
   DeviceCopy(T* data, int64_t count) : host_(data), count_(count) {

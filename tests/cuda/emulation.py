@@ -19,11 +19,15 @@ import jaxlib
 import pybind11
 
 from uov_jax.processors import available
+from uov_jax.sparse.backends import Backend, register_backend
+from uov_jax.sparse.cuda import Cuda
+from uov_jax.sparse.engine import AVAILABLE
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "csrc"
 BUILT = ROOT / "build" / "emulated"
 MODULE = "_engine_cuda_emulated"
+BACKEND = "cuda-emulated"
 COMPILER = shlex.split(os.environ.get("CXX", "c++"))
 COMPILE = [
     *COMPILER,
@@ -102,3 +106,10 @@ def engine() -> ModuleType:
     for target, handler in module.handlers().items():
         jax.ffi.register_ffi_target(target, handler, platform="cpu")
     return module
+
+
+def register() -> str:
+    """Make the emulation a backend, which is built when something first runs on it: its name."""
+    functions = (Cuda(engine, "cpu"),)
+    register_backend(BACKEND, Backend(lambda _: functions, lambda: f"{AVAILABLE} (emulated)"))
+    return BACKEND

@@ -431,6 +431,40 @@ UOV_EXPORT const char* run_planted(int i, int right, const float* x, float* y, i
 #ifdef UOV_EMULATED
 UOV_EXPORT void use_order(uint64_t seed) { uov::cuda::emulated::use_order(seed); }
 
+// A kernel is told of so many numbers of 128, or so many bytes of them are filled.
+UOV_EXPORT const char* claim(int64_t numbers, float* y) {
+  using namespace uov::cuda;
+  return error_of([&] {
+    DeviceCopy<float> to(y, kNumbers);
+    global(y, numbers);
+  });
+}
+UOV_EXPORT const char* fill(int64_t bytes, float* y) {
+  using namespace uov::cuda;
+  return error_of([&] {
+    DeviceCopy<float> to(y, kNumbers);
+    fill_bytes(Stream{}, y, 0, bytes);
+  });
+}
+
+// Whether it is still known that nothing wrote y when so much other memory is watched: what is
+// found, if anything.
+UOV_EXPORT const char* read_after_watching(int64_t mebibytes, float* y) {
+  using namespace uov::cuda;
+  return error_of([&] {
+    DeviceCopy<float> to(y, kNumbers);
+    emulated::mark_unwritten(y, to.bytes());
+    // No memory: what is watched is not touched.
+    auto* const beyond = reinterpret_cast<unsigned char*>(uintptr_t{1} << 60);
+    const auto each = size_t{1} << 20;
+    for (int64_t i = 0; i < mebibytes; ++i) {
+      emulated::mark_unwritten(beyond + i * each, each);
+      emulated::mark_outside(beyond + i * each, each);
+    }
+    emulated::require_written(y, to.bytes(), "y");
+  });
+}
+
 // A launch that does nothing with what it asks for.
 UOV_EXPORT const char* ask_for(int blocks, int threads, int64_t shared_bytes) {
   using namespace uov::cuda;

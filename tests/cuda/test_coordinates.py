@@ -68,20 +68,27 @@ class Device:
         return found
 
     def voxelize(
-        self, points: np.ndarray, size: tuple[float, float, float], cylindrical: bool
+        self,
+        points: np.ndarray,
+        size: tuple[float, float, float],
+        cylindrical: bool,
+        count: int | None = None,
     ) -> list[np.ndarray]:
         n = len(points)
         x, y, z = (np.float32(s) for s in size)
-        return self.call(
+        coords, *rest = self.call(
             "voxelize",
-            [int32(n, 3), int32(n), int32(n), int32()],
+            [int32(n, 4), int32(n), int32(n), int32()],
             [n],
             points,
+            np.int32(n if count is None else count),
             size_x=x,
             size_y=y,
             size_z=z,
             cylindrical=cylindrical,
         )
+        np.testing.assert_array_equal(coords[:, 0], np.where(rest[0] < 0, -1, 0))
+        return [coords[:, 1:], *rest]
 
     def fault(self) -> tuple[str, int, int] | None:
         return faults(self.emulated)
@@ -305,6 +312,25 @@ def test_submanifold_maps_against_look_up(device, kernel, stride, dilation):
     np.testing.assert_array_equal(found[len(found) - 1 - k, found[k, n]], n)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 2**32 + 1, 1), (3, 1, 2**32 + 1), (2**32 + 3, 1, 1)]
+)
+def test_sizes_are_looked_at_before_they_are_narrowed(emulated, kernel, stride, dilation):
+    coords, of = jnp.zeros((1, 4), jnp.int32), {"tensor_stride": stride, "dilation": dilation}
+    size = jax.ShapeDtypeStruct((27, 1), jnp.int32)
+    with pytest.raises(Exception, match=r"expected a power of two|kernel 1, 3 or 5 and dilation"):
+        call(
+            emulated,
+            "submanifold_map",
+            size,
+            coords,
+            jnp.int32(1),
+            workspace=(1, 3),
+            kernel=kernel,
+            **of,
+        )
+
+
 def test_derived_coordinates_are_legal_at_their_own_stride_alone(device):
     coords = np.array([[0, -65008, 0, 0]], np.int32)
     assert device.submanifold_map(coords, 1, 3, stride=16).max() == 0
@@ -451,6 +477,34 @@ def test_points_without_a_voxel(device, bad, axis, cylindrical):
     assert device.fault() == ("point", 321, 0)
 
 
+def test_points_past_the_count_are_not_looked_at(device):
+    points, size = points_of(6, 600, spread=1.0), (0.5, 0.5, 0.5)
+    for count in (0, 1, 256, 599):
+        garbage = points.copy()
+        garbage[count:] = np.nan
+        coords, first, inverse, voxels = device.voxelize(garbage, size, False, count)
+        expected = sparse.voxelize(points[:count], size, False)
+        n = len(expected.first)
+        assert voxels == n
+        assert_equal([coords[:n], first[:n], inverse[:count]], [*expected])
+        assert all(np.all(array == -1) for array in (coords[n:], first[n:], inverse[count:]))
+        assert device.fault() is None
+
+
+@pytest.mark.parametrize("count", [-1, 601])
+def test_a_count_of_points_that_are_not_there(device, count):
+    *arrays, voxels = device.voxelize(points_of(6, 600), (0.5, 0.5, 0.5), False, count)
+    assert voxels == NOTHING
+    assert all(np.all(array == -1) for array in arrays)
+    assert device.fault() == ("count", count, 600)
+
+
+@pytest.mark.parametrize("size", [0.0, -0.5, np.nan, np.inf])
+def test_sizes_of_no_voxel_are_refused(device, size):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="the sizes of a voxel must be positive"):
+        device.voxelize(points_of(6, 60), (0.5, size, 0.5), False)
+
+
 def test_points_at_the_ends_of_the_range(device):
     points = np.array([[-6500.0, 6500.05, 0.0]], np.float32)
     coords, *_ = device.voxelize(points, (0.1, 0.1, 0.1), False)
@@ -504,7 +558,7 @@ def test_workspaces_that_are_too_small_are_refused(device):
     calls = {
         "plan": ([int32(27, 50), int32(1)], [1, 0, 1], (coords, count)),
         "submanifold_map": ([int32(27, 50)], [1, 3], (coords, count)),
-        "voxelize": ([int32(50, 3), int32(50), int32(50), int32()], [0], (points,)),
+        "voxelize": ([int32(50, 4), int32(50), int32(50), int32()], [0], (points, count)),
     }
     attributes = {
         "plan": {"levels": 1, "first_kernel_5": False},

@@ -57,6 +57,29 @@ def test_what_is_named_comes_before_what_is_found(nowhere: dict[str, str], tmp_p
     assert nvcc.find(nowhere).nvcc == named
 
 
+@pytest.mark.parametrize("demanded", [False, True])
+@pytest.mark.parametrize("named", ["empty", "old"])
+def test_a_folder_that_is_named_is_not_passed_over_in_silence(
+    named: str, demanded: bool, nowhere: dict[str, str], tmp_path: Path
+) -> None:
+    found = made_up_nvcc(tmp_path / "found")
+    why = ""
+    if named == "old":
+        why = f" ({made_up_nvcc(tmp_path / 'old', '11.8')} is of CUDA 11.8)"
+    folder = tmp_path / named
+    nowhere |= {"PATH": str(found.parent), "CUDA_HOME": str(folder)}
+    said: list[str] = []
+    line = f"CUDA_HOME={folder} has no nvcc that can be used{why}"
+    if demanded:
+        with pytest.raises(NvccError) as error:
+            nvcc.find(nowhere | {"UOV_CUDA": "1"}, said.append)
+        assert str(error.value) == f"{line}; {found} is there: name its folder, or none"
+        assert not said
+    else:
+        assert nvcc.find(nowhere, said.append).nvcc == found
+        assert said == [f"{line}: taking {found}"]
+
+
 def test_an_old_or_broken_one_is_passed_over_and_named(
     nowhere: dict[str, str], tmp_path: Path
 ) -> None:

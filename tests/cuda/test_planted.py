@@ -155,9 +155,32 @@ def test_threads_take_turns(planted):
         (1, 1025, 0, "launch of ask: 1025 threads a block; 1 to 1024 are possible"),
         (1, 0, 0, "launch of ask: 0 threads a block; 1 to 1024 are possible"),
         (1, 32, 99 * 1024 + 1, "launch of ask: 101377 bytes of shared memory; all devices have"),
+        (1, 32, 0, None),
+        (1, 32, 30 * 1024, "bytes of shared memory, of which the launch has 30720 and asks for no"),
         (1, 32, 52 * 1024, "49152 bytes of shared memory beside the launch's 53248; there may be"),
     ],
 )
 def test_no_launch_asks_for_more_than_devices_have(planted, blocks, threads, shared_bytes, found):
     said = planted.library.ask_for(blocks, threads, shared_bytes)
     assert (said is None) if found is None else (found in said.decode())
+
+
+@pytest.mark.parametrize(("ask", "size"), [("claim", 1), ("fill", 4)])
+def test_no_memory_is_believed_that_a_call_has_not(planted, ask, size):
+    """A kernel's arrays, and what is filled, lie within the arguments and results."""
+    y = np.zeros(128, np.float32)
+    function = getattr(planted.library, ask)
+    function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int64, ctypes.c_void_p]
+    assert function(128 * size, y.ctypes.data) is None
+    said = function(129 * size, y.ctypes.data).decode()
+    assert "516 bytes, which is not in one argument or result of the call" in said
+    assert "it ends 4 bytes past one of them" in said
+
+
+def test_what_nothing_wrote_is_known_however_much_is_watched(planted):
+    """More than is kept at a time: what tells nothing is given up, and no more."""
+    y = np.zeros(128, np.float32)
+    function = planted.library.read_after_watching
+    function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_int64, ctypes.c_void_p]
+    for mebibytes in (1, 70):
+        assert function(mebibytes, y.ctypes.data) == b"y: nothing wrote byte 0 of 512"

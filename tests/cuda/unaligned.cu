@@ -28,7 +28,7 @@ void run_op(const std::string& op, float* const* a, int64_t rows, int32_t* index
   } else if (op == "column_moments") {
     column_moments<float>(stream, a[0], rows, kChannels, count, a[1], a[2], workspace);
   } else if (op == "affine_rows") {
-    affine_rows<float>(stream, a[0], rows, kChannels, a[1], a[2], a[3], a[4], count, true, a[5]);
+    affine_rows<float>(stream, a[0], rows, kChannels, {a[1], a[2], a[3], a[4], count, true}, a[5]);
   } else if (op == "affine_gradient_sums") {
     affine_gradient_sums<float>(stream, a[0], a[1], a[2], rows, kChannels, a[3], count, a[4], a[5],
                                 workspace);

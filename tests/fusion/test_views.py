@@ -58,6 +58,21 @@ def test_the_definition(kind):
         np.testing.assert_array_equal(found.column, columns[seen])
 
 
+def test_depth_may_lie_in_memory_in_any_way():
+    """Where the engine makes an image of its own, that lives as long as it is looked at."""
+    points, pose = wall(9000), poses()[0]
+    whole = (depth_of(pose) / 1000).astype(np.float32)
+    expected = seen_points(points, frame(pose), SIZE, whole, VIEWS)
+    assert len(expected)
+    wide = np.zeros((SIZE[0], 2 * SIZE[1]), np.float32)
+    wide[:, ::2] = whole
+    for depth in (wide[:, ::2], np.asfortranarray(whole), whole[::-1].copy()[::-1]):
+        assert not depth.flags.c_contiguous
+        for _ in range(20):
+            found = seen_points(points, frame(pose), SIZE, depth, VIEWS)
+            np.testing.assert_array_equal(found.point, expected.point)
+
+
 def test_pixels_are_rounded_half_to_even_and_cut_at_the_border():
     # At a depth of 1 m a point x = (u - cx) / fx falls on the pixel u.
     camera = frame(intrinsics=np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from tests.recipe import tensor_for
 from uov_jax.checkpoints.state_dict import state_dict_to_model
-from uov_jax.models import MinkUNet, build_model
+from uov_jax.models import MinkUNet, build_model, layers, minkunet
 from uov_jax.sparse import Plan, PlanSpec, build_plan
 
 TESTS = Path(__file__).parents[1]
@@ -45,6 +47,23 @@ def recipe_model(variant: str, in_channels: int, out_channels: int, **settings: 
     assert not report.missing
     assert not report.refused
     return model
+
+
+def watch_relus(
+    patch: pytest.MonkeyPatch, seen: list[jax.Array], gates: Sequence[np.ndarray] = ()
+) -> None:
+    """Add to `seen` what passes each ReLU of networks; what may, `gates` say if there are any."""
+    plain = layers.convolve_and_normalize
+
+    def watched(*arguments: Any, relu: bool = False, **more: Any) -> jax.Array:
+        result = plain(*arguments, relu=relu and not gates, **more)
+        if relu:
+            seen.append(jnp.where(gates[len(seen)], result, 0.0) if gates else result)
+            return seen[-1]
+        return result
+
+    for module in (layers, minkunet):
+        patch.setattr(module, "convolve_and_normalize", watched)
 
 
 def padded(rows: np.ndarray, capacity: int, fill: float = 0.0) -> np.ndarray:

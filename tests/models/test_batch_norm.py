@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.models.reference import relative_error
+from uov_jax import sparse
 from uov_jax.models.batch_norm import (
     EPSILON,
     MaskedBatchNorm,
@@ -220,3 +221,19 @@ def test_devices_pool_their_rows_and_keep_their_own_parameter_gradients() -> Non
     np.testing.assert_allclose(
         moments.variance, np.tile(data["x"].astype(np.float64).var(0), (4, 1)), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint])
+def test_the_backend_of_a_norm_is_that_of_its_gradient(transform: Any) -> None:
+    """Whose rules are traced when the block has ended."""
+    x, one, count = jnp.ones((4, 2)), jnp.ones(2), jnp.int32(3)
+
+    @transform
+    def forced(x: jax.Array) -> jax.Array:
+        with sparse.use_backend("xla"):
+            own = column_moments(jax.lax.stop_gradient(x), count)
+            return batch_norm(x, own, one, one, x, count, True, None)[0]
+
+    text = str(jax.make_jaxpr(jax.grad(lambda x: jnp.sum(forced(x))))(x))
+    assert text.count("forced=xla") >= 3
+    assert "forced=None" not in text

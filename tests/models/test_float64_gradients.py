@@ -11,10 +11,17 @@ import pytest
 import torch
 from flax import nnx
 
+from tests.cuda import emulation
 from tests.models.float64_oracle import Oracle
-from tests.models.reference import fixture_plan, padded, read_fixture, recipe_model, recipe_weights
+from tests.models.reference import (
+    fixture_plan,
+    padded,
+    read_fixture,
+    recipe_model,
+    recipe_weights,
+    watch_relus,
+)
 from uov_jax.losses import cosine_distance
-from uov_jax.models import layers, minkunet
 from uov_jax.sparse import Plan, backends, use_backend
 
 CAPACITY, OUTPUTS = 900, 32
@@ -41,16 +48,7 @@ def cloud() -> dict[str, Any]:
 def step(cloud: dict[str, Any], plan: Plan, patch: pytest.MonkeyPatch) -> tuple[Any, ...]:
     """Loss, gradients by name, and which values passed each ReLU, of one training step."""
     passed: list[jax.Array] = []
-    plain = layers.convolve_and_normalize
-
-    def watched(*arguments: Any, relu: bool = False, **more: Any) -> jax.Array:
-        result = plain(*arguments, relu=relu, **more)
-        if relu:
-            passed.append(jax.lax.stop_gradient(result) > 0)
-        return result
-
-    for module in (layers, minkunet):
-        patch.setattr(module, "convolve_and_normalize", watched)
+    watch_relus(patch, passed)
     model = recipe_model("minkunet18a", 3, OUTPUTS)
     model.train()
     graph, parameters, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -61,7 +59,7 @@ def step(cloud: dict[str, Any], plan: Plan, patch: pytest.MonkeyPatch) -> tuple[
         passed.clear()
         network = nnx.merge(graph, parameters, statistics, copy=True)
         value = cosine_distance(network(features, plan), target, seen)
-        return value, tuple(passed)
+        return value, tuple(jax.lax.stop_gradient(values) > 0 for values in passed)
 
     (value, gates), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(
         parameters, padded(cloud["feats"], CAPACITY), plan
@@ -70,7 +68,9 @@ def step(cloud: dict[str, Any], plan: Plan, patch: pytest.MonkeyPatch) -> tuple[
     return value, named, [np.asarray(gate) for gate in gates]
 
 
-@pytest.mark.parametrize("backend", ["cpu", "xla"])
+@pytest.mark.parametrize(
+    "backend", ["cpu", "xla", pytest.param(emulation.register(), marks=pytest.mark.slow)]
+)
 def test_every_gradient_of_a_step_of_esg_is_that_of_float64(
     backend: str, cloud: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,18 +13,13 @@ from tests.cuda import emulation
 from uov_jax import sparse
 from uov_jax.sparse import xla, xla_parallel
 from uov_jax.sparse.backends import Backend, default_platform, registered
-from uov_jax.sparse.cuda import Cuda
 from uov_jax.sparse.engine import AVAILABLE
 
 sparse.register_backend(
     "xla-parallel",
     Backend(lambda _: (xla_parallel, xla), lambda: f"{AVAILABLE} (xla as other platforms run it)"),
 )
-# The CUDA kernels on an emulation of a GPU, built when the first test asks for it.
-sparse.register_backend(
-    "cuda-emulated",
-    Backend(lambda _: (Cuda(emulation.engine, "cpu"),), lambda: f"{AVAILABLE} (emulated)"),
-)
+emulation.register()
 BACKENDS = [
     name
     for name, backend in registered().items()

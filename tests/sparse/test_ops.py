@@ -222,6 +222,24 @@ def test_float32_weights_of_bfloat16_rows_get_unrounded_gradients(backend, op):
     assert relative_error(dw.astype(jnp.bfloat16), expected) > 100 * TIGHT
 
 
+def test_weights_that_are_not_finite_reach_the_rows_that_have_their_neighbour(backend):
+    """On the CPU these alone; elsewhere others may multiply zeros by them and be NaN as well."""
+    plan, x, w = random_problem(60, 5, 9)
+    x, w = jnp.asarray(x), jnp.asarray(w).at[3, 1, 2].set(jnp.nan)
+    there = plan.same[0].forward[3] >= 0
+    assert 0 < there.sum() < 60
+    count = 40
+    for y, reached in (
+        (sparse.gather_gemm(x, w, plan.same[0]), there),
+        (sparse.multiply_rows(x, w[3], jnp.int32(count)), np.arange(60) < count),
+    ):
+        y = np.asarray(y)
+        assert np.isnan(y[reached, 2]).all()
+        assert np.isfinite(np.delete(y, 2, axis=1)).all()
+        if backend == "cpu":
+            assert np.isfinite(y[~reached]).all()
+
+
 def test_rounded_weights_pass_their_gradient_unrounded():
     w = jnp.asarray(np.random.default_rng(9).standard_normal(100), jnp.float32)
     for dtype in (jnp.bfloat16, jnp.float32):

@@ -26,6 +26,7 @@ TARGETS = {
     "plan",
     "schedule",
     "gather_gemm",
+    "gather_gemm_moments",
     "gather_gemm_dw",
     "column_moments",
     "affine_rows",

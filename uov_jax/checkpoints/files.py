@@ -14,8 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from uov_jax.contents import is_zip, parse_json, parse_npz
 from uov_jax.errors import InputError, MissingFileError, MissingPackageError
-from uov_jax.files import replacing
+from uov_jax.files import DAMAGE, replacing
 from uov_jax.pickled import is_legacy_tar, is_pickled, read_pickled
 
 # Keys under which trainers keep the network: SLidR and UOV, Lightning and OpenScene, the adapter of
@@ -112,9 +113,12 @@ def _reader(path: Path) -> Callable[[Path], StoredNetwork]:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(512)
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+    if is_zip(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except DAMAGE as error:
+            raise InputError(f"{path}: a damaged zip archive, copy it again: {error}") from error
         if any(name.endswith("data.pkl") for name in names):
             return _read_pickled
         if all(name.endswith(".npy") for name in names):
@@ -251,10 +255,9 @@ def _write_safetensors(
 
 def _read_npz(path: Path) -> StoredNetwork:
     try:
-        # np.load leaves the file open if it is no archive, so it is opened here.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stream:
+            content = parse_npz(stream)
+    except DAMAGE as error:
         raise InputError(f"{path}: not an .npz of plain arrays ({error})") from error
     config = content.pop(_CONFIG, None)
     found = None if config is None else str(config)
@@ -272,8 +275,8 @@ def _config_from_json(path: Path, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        config = json.loads(text)
-    except json.JSONDecodeError as error:
+        config = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{path}: its config is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise InputError(f"{path}: its config is a {type(config).__name__}, expected an object")

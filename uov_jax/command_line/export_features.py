@@ -125,6 +125,7 @@ def load_adapter(
     """
     import jax
 
+    from uov_jax import sparse
     from uov_jax.checkpoints.load import load_network
     from uov_jax.tasks.ess import adapter
 
@@ -154,7 +155,13 @@ def load_adapter(
     print(f"The adapter of {place}.", flush=True)
     run = functools.partial(jax.jit(network.predict()), jax.device_put(network.state))
     tensors = {name: np.asarray(value) for name, value in network.state.parameters.items()}
-    return tensors, lambda part: np.asarray(run({"features": part}))
+
+    def adapt(part: np.ndarray) -> np.ndarray:
+        rows = np.asarray(run({"features": part}))
+        sparse.raise_fault()
+        return rows
+
+    return tensors, adapt
 
 
 def check_settings(place: Path, model: ConfigDict) -> None:

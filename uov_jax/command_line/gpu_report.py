@@ -50,6 +50,7 @@ class Section:
         seconds: that it took.
         rows: its results.
         said: why it was skipped, or the end of what it said before it failed.
+        excused: whether it may be left out: what it needs is not installed, or not of this check.
 
     """
 
@@ -59,11 +60,17 @@ class Section:
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
     said: str = ""
+    excused: bool = False
 
     def judge(self, ended_well: bool) -> None:
         """Set the state from the rows, and from whether the section's program ended well."""
         wrong = any(row.passed is False for row in self.rows)
         self.state = PASSED if ended_well and not wrong else FAILED
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it was checked and is right, or need not have been."""
+        return self.state == PASSED or (self.state == SKIPPED and self.excused)
 
 
 def write(output: Path, machine: Mapping[str, Any], sections: Sequence[Section]) -> None:

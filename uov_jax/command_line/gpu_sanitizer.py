@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from uov_jax.command_line.gpu_process import Ended
 from uov_jax.command_line.gpu_report import Row
@@ -47,14 +48,32 @@ def sanitizer(environment: Mapping[str, str] = os.environ) -> Path | None:
     return Path(found) if found else None
 
 
+class Watched(NamedTuple):
+    """What the tools came to.
+
+    Attributes:
+        rows: one for each, without a verdict where it has none.
+        cut_off: whether one ran out of time.
+
+    """
+
+    rows: list[Row]
+    cut_off: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tool has a verdict."""
+        return not self.cut_off and all(row.passed is not None for row in self.rows)
+
+
 def check(
     program: Path,
     compile_for: Sequence[str],
     exercise: Sequence[str],
     folder: Path,
     run: Callable[[Sequence[str]], Ended],
-) -> list[Row]:
-    """A row for each tool.
+) -> Watched:
+    """Watch with each tool.
 
     Args:
         program: compute-sanitizer.
@@ -67,14 +86,19 @@ def check(
     source, control = folder / "planted.cu", folder / "planted"
     source.write_text(PLANTED)
     made = run([*compile_for, "-o", str(control), str(source)])
-    if made.status != 0:
-        return [Row("the control does not compile", {"said": last_line(made)})]
-    rows = []
+    if made.cut_off or made.status != 0:
+        rows = [Row("the control does not compile", {"said": last_line(made)})]
+        return Watched(rows, made.cut_off)
+    rows, cut_off = [], False
     for tool, fault in TOOLS.items():
         watch = [str(program), "--tool", tool, "--error-exitcode", str(FOUND), *OURS]
         clean, planted = (
             run([*watch, str(control), *arguments]) for arguments in (("0", "0"), fault)
         )
+        if clean.cut_off or planted.cut_off:
+            rows.append(Row(f"{tool}: out of time at the control"))
+            cut_off = True
+            continue
         if (clean.status, planted.status) != (0, FOUND):
             statuses = f"status {clean.status} without a fault, {planted.status} with one"
             figures = {"control": statuses, "said": last_line(planted)}
@@ -84,9 +108,10 @@ def check(
         figures = {"control": "found", "said": last_line(ended)}
         if ended.cut_off:
             rows.append(Row(f"{tool} of every op: out of time", figures))
+            cut_off = True
         else:
             rows.append(Row(f"{tool} of every op", figures, ended.status == 0))
-    return rows
+    return Watched(rows, cut_off)
 
 
 def last_line(ended: Ended) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from uov_jax.command_line.gpu_report import Row
 
@@ -90,29 +91,45 @@ def products(sizes: Sizes) -> Iterator[Row]:
     """Convolutions and their gradients."""
     from uov_jax.command_line import gpu_values
 
-    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, kernels())
+    yield from gpu_values.tiles(sizes.voxels, sizes.tiled, backend().module())
     yield from gpu_values.products(sizes.voxels, sizes.channels)
     yield from gpu_values.products(sizes.few, (sizes.tiled[0], *ODD))
+    yield from gpu_values.other_maps(sizes.few, sizes.tiled[0])
+    for channels in (96, 5):
+        yield from gpu_values.epilogues(sizes.voxels, channels)
+    yield from gpu_values.epilogues(sizes.few, 96)
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Plans, moves of rows and norms."""
-    from uov_jax.command_line import gpu_values
+    """Voxels, plans, moves of rows and norms."""
+    import jax.numpy as jnp
 
+    from uov_jax.command_line import gpu_values, gpu_voxels
+
+    yield from gpu_voxels.voxels(sizes.voxels)
     yield from gpu_values.plans(sizes.voxels)
+    yield from gpu_values.dilated_maps(sizes.voxels)
     for channels in (96, 5):
-        yield from gpu_values.row_ops(sizes.voxels, channels)
+        for dtype in (jnp.float32, jnp.bfloat16):
+            yield from gpu_values.row_ops(sizes.voxels, channels, dtype)
 
 
 def exercise(sizes: Sizes) -> Iterator[Row]:
     """Every op once, small: a sanitizer watches."""
-    from uov_jax.command_line import gpu_values
+    import jax.numpy as jnp
+
+    from uov_jax.command_line import gpu_values, gpu_voxels
 
     del sizes
-    yield from gpu_values.tiles(600, ((64, 64),), kernels())
+    yield from gpu_voxels.voxels(600)
+    yield from gpu_values.tiles(600, ((64, 64),), backend().module())
     yield from gpu_values.products(600, ((3, 17),))
+    yield from gpu_values.other_maps(600, (3, 17))
+    yield from gpu_values.epilogues(600, 33)
     yield from gpu_values.plans(600)
-    yield from gpu_values.row_ops(600, 33)
+    yield from gpu_values.dilated_maps(600)
+    for dtype in (jnp.float32, jnp.bfloat16):
+        yield from gpu_values.row_ops(600, 33, dtype)
 
 
 def step(sizes: Sizes) -> Iterator[Row]:
@@ -131,9 +148,10 @@ def ceilings(sizes: Sizes) -> Iterator[Row]:
 
 
 def ops(sizes: Sizes) -> Iterator[Row]:
-    """Times of layers and plans."""
-    from uov_jax.command_line import gpu_speed
+    """Times of voxels, plans and layers."""
+    from uov_jax.command_line import gpu_speed, gpu_voxels
 
+    yield from gpu_voxels.times(sizes.clouds, sizes.repeats)
     yield from gpu_speed.op_times(sizes.clouds, sizes.widths, sizes.repeats, sizes.together)
 
 
@@ -147,30 +165,19 @@ def network(sizes: Sizes) -> Iterator[Row]:
 SECTIONS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
     each.__name__: each for each in (products, rows, exercise, step, ceilings, ops, network)
 }
-EMULATION = "cuda-emulated"
-
-
-def emulate() -> None:
-    """Make the kernels for this CPU a backend."""
-    from uov_jax.sparse.backends import Backend, register_backend
-    from uov_jax.sparse.cuda import Cuda
-
-    emulated = Cuda(emulation, "cpu")
-    register_backend(EMULATION, Backend(lambda _: (emulated,), emulated.status))
 
 
 def emulation() -> ModuleType:
-    """The kernels for this CPU, built if need be: a test tool, which a checkout has."""
-    made: ModuleType = importlib.import_module("tests.cuda.emulation").engine()
-    return made
+    """What builds the kernels for this CPU, if need be: a test tool, which a checkout has."""
+    return importlib.import_module("tests.cuda.emulation")
 
 
-def kernels() -> ModuleType:
-    """The module of the kernels that run."""
-    from uov_jax.sparse.backends import current_backend
-    from uov_jax.sparse.cuda import CUDA
+def backend() -> Any:
+    """The functions of the backend in force, a `Cuda`: the GPU's or of its emulation."""
+    from uov_jax.sparse.backends import chosen_backend, default_platform, forced_backend
 
-    return emulation() if current_backend() == EMULATION else CUDA.module()
+    _, functions = chosen_backend(default_platform(), forced_backend())
+    return functions[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,14 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--emulate", action="store_true")
     options = parser.parse_args(arguments)
     if options.section == "emulate":
-        emulation()
+        emulation().engine()
         return 0
-    if options.emulate:
-        emulate()
     from uov_jax import sparse
 
+    name = emulation().register() if options.emulate else "cuda"
     sizes = EMULATED if options.emulate else CARD
-    with sparse.use_backend(EMULATION if options.emulate else "cuda"):
+    with sparse.use_backend(name):
         sparse.raise_fault()  # makes the memory that kernels report to, before XLA records any
         for row in SECTIONS[options.section](sizes):
             print(row.line(), flush=True)

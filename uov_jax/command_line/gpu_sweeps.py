@@ -75,6 +75,16 @@ def cloud_of(number: int) -> np.ndarray:
     return found[:number]
 
 
+def points_of(number: int) -> np.ndarray:
+    """Exactly so many points, of as many sweeps beside each other as have them: [number, 3]."""
+    clouds: list[np.ndarray] = []
+    while sum(map(len, clouds)) < number:
+        clouds.append(
+            points(len(clouds) % STREETS) + np.array([FARTHEST * len(clouds), 0, 0], np.float32)
+        )
+    return np.concatenate(clouds)[:number]
+
+
 def moved(coords: np.ndarray, batch: int) -> np.ndarray:
     """Voxels of the first sweep as those of another of the batch."""
     return coords + np.array([batch, 0, 0, 0], np.int32)

@@ -110,19 +110,40 @@ def product_weights(x: np.ndarray, dy: np.ndarray, slot: np.ndarray) -> Product:
 class Problem:
     """A convolution on a cloud of voxels, its input and the gradient of its output."""
 
-    def __init__(self, plan: sparse.Plan, channels: tuple[int, int]) -> None:
-        """Draw random numbers."""
+    def __init__(
+        self,
+        plan: sparse.Plan,
+        channels: tuple[int, int],
+        neighbours: sparse.NeighbourMap | None = None,
+        multiply: Callable[[Any, Any, Any], Any] = sparse.gather_gemm,
+    ) -> None:
+        """Draw random numbers.
+
+        Args:
+            plan: of the cloud.
+            channels: of the input and of the output.
+            neighbours: the convolution's map; the 3x3x3 of level 0 by default.
+            multiply: the op, of x, w and the map.
+
+        """
         generator = np.random.default_rng(channels)
-        self.neighbours = plan.same[0]
-        self.forward = np.asarray(plan.same[0].forward)
-        rows, (inner, outer) = self.forward.shape[1], channels
-        self.x = generator.standard_normal((rows, inner), np.float32)
-        self.w = generator.standard_normal((27, inner, outer), np.float32)
+        self.neighbours = neighbours or plan.same[0]
+        self.multiply = multiply
+        self.forward = np.asarray(self.neighbours.forward)
+        back = self.neighbours.transpose
+        self.back = self.forward[::-1] if back is None else np.asarray(back)
+        (offsets, rows), (inner, outer) = self.forward.shape, channels
+        self.x = generator.standard_normal((self.back.shape[1], inner), np.float32)
+        self.w = generator.standard_normal((offsets, inner, outer), np.float32)
         self.dy = generator.standard_normal((rows, outer), np.float32)
         pairs = int(np.sum(self.forward >= 0))
         share = min(1.0, MOST / (pairs * inner * outer))
-        self.chosen = generator.permutation(rows)[: max(64, int(rows * share))]
-        self.slots = generator.permutation(27)[: max(3, int(27 * share))]
+
+        def some(number: int, least: int) -> np.ndarray:
+            return generator.permutation(number)[: max(least, int(number * share))]
+
+        self.chosen, self.chosen_in = some(rows, 64), some(self.back.shape[1], 64)
+        self.slots = some(offsets, 3)
         self.expected = functools.cache(self._expected)
 
     def run(self, arithmetic: Arithmetic) -> tuple[Any, Any]:
@@ -131,7 +152,7 @@ class Problem:
         @jax.jit
         def passes(x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: Any) -> Any:
             scheduled = neighbours.scheduled()
-            y, pull = jax.vjp(lambda x, w: sparse.gather_gemm(x, w, scheduled), x, w)
+            y, pull = jax.vjp(lambda x, w: self.multiply(x, w, scheduled), x, w)
             return y, *pull(dy)
 
         rows, slopes = (jnp.asarray(each, arithmetic.dtype) for each in (self.x, self.dy))
@@ -145,7 +166,7 @@ class Problem:
         of_y, of_dx, of_dw = self.expected(arithmetic.dtype)
         return {
             "y": of_y.error(y[self.chosen], arithmetic, arithmetic.result),
-            "dx": of_dx.error(dx[self.chosen], arithmetic, arithmetic.result),
+            "dx": of_dx.error(dx[self.chosen_in], arithmetic, arithmetic.result),
             "dw": max(
                 product.error(dw[slot], arithmetic, 2.0**-24)
                 for slot, product in zip(self.slots, of_dw, strict=True)
@@ -157,9 +178,10 @@ class Problem:
         x, w, dy = (
             np.asarray(jnp.asarray(each, dtype), np.float32) for each in (self.x, self.w, self.dy)
         )
-        index, back = self.forward[:, self.chosen], w.swapaxes(1, 2)[::-1]
         weights = [product_weights(x, dy, self.forward[slot]) for slot in self.slots]
-        return product_rows(x, w, index), product_rows(dy, back, index), weights
+        of_x = product_rows(x, w, self.forward[:, self.chosen])
+        of_dy = product_rows(dy, w.swapaxes(1, 2), self.back[:, self.chosen_in])
+        return of_x, of_dy, weights
 
 
 def products(voxels: int, channels: tuple[tuple[int, int], ...]) -> Iterator[Row]:
@@ -196,14 +218,58 @@ def _products(
         problem = Problem(plan, widths)
         for arithmetic in ARITHMETICS:
             for way in ways(arithmetic):
-                found, again = problem.run(arithmetic)
-                errors = problem.errors(arithmetic, found)
-                same = equal_bits(found, again)
-                yield Row(
-                    f"{voxels:,} voxels, {widths[0]} to {widths[1]}, {arithmetic.name}{way}",
-                    {**errors, "equal bits": "yes" if same else "no"},
-                    same and max(errors.values()) <= 1,
-                )
+                what = f"{voxels:,} voxels, {widths[0]} to {widths[1]}, {arithmetic.name}{way}"
+                yield _compared(problem, arithmetic, what)
+
+
+def _compared(problem: Problem, arithmetic: Arithmetic, what: str) -> Row:
+    found, again = problem.run(arithmetic)
+    errors = problem.errors(arithmetic, found)
+    same = equal_bits(found, again)
+    figures = {**errors, "equal bits": "yes" if same else "no"}
+    return Row(what, figures, same and max(errors.values()) <= 1)
+
+
+def other_maps(voxels: int, channels: tuple[int, int]) -> Iterator[Row]:
+    """Convolutions that are strided, transposed, of 125 offsets and of one, without a schedule."""
+    coords = cloud_of(voxels)
+    spec = dataclasses.replace(fitting_spec(coords), first_kernel=5)
+    plan = sparse.build_plan(coords, spec)
+    assert plan.first is not None
+    count = len(coords) - len(coords) // 7
+    maps = {
+        "strided, 8 offsets": plan.down[0],
+        "transposed, 8 offsets": plan.down[0].swapped(),
+        "125 offsets": plan.first,
+    }
+    problems = {name: Problem(plan, channels, each) for name, each in maps.items()}
+    one = sparse.identity_map(len(plan.coords[0]), jnp.int32(count))
+    problems["one offset"] = Problem(
+        plan, channels, one, lambda x, w, _: sparse.multiply_rows(x, w[0], jnp.int32(count))
+    )
+    for name, problem in problems.items():
+        for arithmetic in ARITHMETICS:
+            what = f"{name}, {voxels:,} voxels, {channels[0]} to {channels[1]}, {arithmetic.name}"
+            yield _compared(problem, arithmetic, what)
+
+
+def dilated_maps(voxels: int) -> Iterator[Row]:
+    """Submanifold maps as the CPU builds them, of every tensor stride and dilation."""
+    coords = cloud_of(voxels)
+    for kernel, stride, dilation in ((3, 1, 2), (5, 1, 2), (3, 4, 1), (3, 16, 2), (1, 2, 1)):
+        strided = coords * np.array([1, stride, stride, stride], np.int32)
+        of = {"kernel": kernel, "tensor_stride": stride, "dilation": dilation}
+        legal = np.abs(strided[:, 1:]).max(axis=1) < 60_000
+        rows = np.ascontiguousarray(strided[legal])
+        expected = sparse.submanifold_map(rows, len(rows), **of)
+        build = jax.jit(functools.partial(sparse.submanifold_map, **of))
+        found, again = (build(jnp.asarray(rows), jnp.int32(len(rows))) for _ in range(2))
+        same = equal_bits(expected, found)
+        yield Row(
+            f"map of kernel {kernel}, tensor stride {stride}, dilation {dilation}",
+            {"as the CPU's": "yes" if same else "no"},
+            same and equal_bits(found, again),
+        )
 
 
 def equal_bits(one: Any, other: Any) -> bool:
@@ -234,12 +300,63 @@ def plans(voxels: int) -> Iterator[Row]:
             )
 
 
-def row_ops(voxels: int, channels: int) -> Iterator[Row]:
-    """Moves of rows, norms and moments."""
+def epilogues(voxels: int, channels: int) -> Iterator[Row]:
+    """Norms and moments of a product beside those of what the product alone gives."""
+    coords = cloud_of(voxels)
+    problem = Problem(sparse.build_plan(coords, fitting_spec(coords)), (channels, channels))
+    generator = np.random.default_rng(3)
+    mean, scale, bias = generator.standard_normal((3, channels), np.float32)
+    count, every = len(coords) - len(coords) // 7, len(coords)
+
+    @jax.jit
+    def passes(x: jax.Array, w: jax.Array, shortcut: jax.Array, neighbours: Any) -> Any:
+        scheduled = neighbours.scheduled()
+        affine = (mean, scale, bias, shortcut, jnp.int32(count), True)
+        return (
+            sparse.gather_gemm(x, w, scheduled),
+            sparse.gather_gemm_affine(x, w, scheduled, *affine),
+            *sparse.gather_gemm_moments(x, w, scheduled, jnp.int32(every)),
+        )
+
+    for arithmetic in ARITHMETICS:
+        rows, shortcut = (jnp.asarray(each, arithmetic.dtype) for each in (problem.x, problem.dy))
+        operands = rows, jnp.asarray(problem.w), shortcut, problem.neighbours
+        with sparse.use_precision(arithmetic.precision):
+            found, again = jax.device_get((passes(*operands), passes(*operands)))
+        product, normed, with_moments, *moments = found
+        y, added = (np.asarray(each, np.float64)[:every] for each in (product, shortcut))
+        expected = (y - mean) * scale + bias + added
+        # The product is rounded here, as it is not within; and the result.
+        rounding = 2 * arithmetic.result * max(1.0, np.abs(scale).max())
+        error = relative_error(normed[:count], np.maximum(expected[:count], 0.0))
+        of_moments = (y.mean(0), ((y - y.mean(0)) ** 2).sum(0))
+        errors = [relative_error(a, b) for a, b in zip(moments, of_moments, strict=True)]
+        same = equal_bits(found, again)
+        yield Row(
+            f"product with norm, with moments, {voxels:,} rows of {channels}, {arithmetic.name}",
+            {
+                "norm": error,
+                "moments": max(errors),
+                "equal bits": "yes" if same else "no",
+            },
+            same
+            and equal_bits(product, with_moments)
+            and not np.any(normed[count:])
+            and error < rounding + 2e-6
+            and max(errors) < 2e-6,
+        )
+
+
+def row_ops(voxels: int, channels: int, dtype: Any = jnp.float32) -> Iterator[Row]:
+    """Moves of rows, norms and moments, of rows of float32 or bfloat16."""
     generator = np.random.default_rng(7)
     rows, valid = voxels, voxels - voxels // 7
-    x = generator.standard_normal((rows, channels), np.float32)
-    dy = generator.standard_normal((rows, channels), np.float32)
+
+    def drawn(*shape: int) -> np.ndarray:
+        rounded = jnp.asarray(generator.standard_normal(shape, np.float32), dtype)
+        return np.asarray(rounded, np.float32)
+
+    x, dy = drawn(rows, channels), drawn(rows, channels)
     target = generator.integers(-1, rows // 4, rows).astype(np.int32)
     source = generator.integers(-1, rows, rows).astype(np.int32)
     count = jnp.int32(valid)
@@ -270,6 +387,20 @@ def row_ops(voxels: int, channels: int) -> Iterator[Row]:
     def unit_pull(x: jax.Array, dy: jax.Array) -> jax.Array:
         return jax.vjp(lambda x: sparse.unit_rows(x, count), x)[1](dy)[0]
 
+    mean, scale, bias, offset, slope = generator.standard_normal((5, channels), np.float32)
+    affine = np.zeros((rows, channels))
+    affine[:valid] = (seen - mean) * scale + bias + dy[:valid]
+    y = np.asarray(jnp.asarray(np.maximum(affine, 0), dtype), np.float32)
+    let_through = np.where(y > 0, dy, 0)[:valid].astype(np.float64)
+
+    def sums() -> tuple[np.ndarray, np.ndarray]:
+        return let_through.sum(0), (let_through * (seen - mean)).sum(0)
+
+    def gradients() -> tuple[np.ndarray, np.ndarray]:
+        dx = (let_through - offset - (seen - mean) * slope) * scale
+        padding = np.zeros((rows - valid, channels))
+        return np.concatenate([dx, padding]), np.concatenate([let_through, padding])
+
     few = rows // 4
     calls: dict[str, tuple[Callable[..., Any], tuple[Any, ...], Callable[[], Any]]] = {
         "gather_rows": (sparse.gather_rows, (x, source), gathered),
@@ -279,21 +410,46 @@ def row_ops(voxels: int, channels: int) -> Iterator[Row]:
             scattered,
         ),
         "column_moments": (lambda x: sparse.column_moments(x, count), (x,), moments),
-        "unit_rows": (lambda x: sparse.unit_rows(x, count), (x,), units),
-        "unit_rows, gradient": (unit_pull, (x, dy), unit_gradient),
+        "affine_rows": (
+            lambda x, dy: sparse.affine_rows(x, mean, scale, bias, dy, count, True),
+            (x, dy),
+            lambda: np.maximum(affine, 0),
+        ),
+        "affine_gradient_sums": (
+            lambda dy, y, x: sparse.affine_gradient_sums(dy, y, x, mean, count),
+            (dy, y, x),
+            sums,
+        ),
+        "affine_gradient_rows": (
+            lambda dy, y, x: sparse.affine_gradient_rows(
+                dy, y, x, mean, offset, slope, scale, count, True
+            ),
+            (dy, y, x),
+            gradients,
+        ),
     }
+    if dtype == jnp.float32:
+        calls["unit_rows"] = (lambda x: sparse.unit_rows(x, count), (x,), units)
+        calls["unit_rows, gradient"] = (unit_pull, (x, dy), unit_gradient)
     for name, (call, operands, expected) in calls.items():
         compiled = jax.jit(call)
-        arrays = tuple(map(jnp.asarray, operands))
+        arrays = tuple(
+            jnp.asarray(each, dtype if each.dtype == np.float32 else None) for each in operands
+        )
         found, again = compiled(*arrays), compiled(*arrays)
-        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected()), strict=True)
-        # Some units in the last place of float32, of numbers of size 1 and of their sums.
+        of_result = jax.tree.leaves(found)
+        pairs = zip(of_result, jax.tree.leaves(expected()), strict=True)
         error = max(relative_error(a, b) for a, b in pairs)
+        # Some units in the last place of float32, of numbers of size 1 and of their sums; of sums
+        # that cancel, of the sums' parts. Half a unit of bfloat16 where the result is rounded.
+        bound = 2e-5 if name == "affine_gradient_sums" else 2e-6
+        if of_result[0].dtype == jnp.bfloat16:
+            bound += 2.0**-8
         same = equal_bits(found, again)
         yield Row(
-            f"{name}, {rows:,} rows of {channels}",
+            f"{name}, {rows:,} rows of {channels}, {jnp.dtype(dtype).name}",
             {"error": error, "equal bits": "yes" if same else "no"},
-            same and error < 2e-6,
+            same and error < bound,
         )
 
 

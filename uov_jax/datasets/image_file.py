@@ -11,7 +11,18 @@ import numpy as np
 from PIL import Image
 
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import read_bytes
+from uov_jax.files import DAMAGE, read_bytes
+
+# Pillow knows others, of which some are programs that it lets other programs run.
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 2**26  # more than any camera has; few bytes may unpack to as many as they like
+# What Pillow raises on a damaged image.
+UNDECODABLE = (
+    *DAMAGE,
+    AttributeError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -56,9 +67,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise MissingFileError(f"{path}: no such image: is the archive unpacked completely?")
     content = read_bytes(path)
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened_image(content) as image:
             yield image
     except InputError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNDECODABLE as error:
         raise InputError(f"{path}: corrupt or truncated image: {error}") from error
+
+
+@contextlib.contextmanager
+def opened_image(content: bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A file's image, not decoded yet; `UNDECODABLE` errors for others, or for very large ones."""
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"an image of {image.width} x {image.height} pixels")
+        yield image

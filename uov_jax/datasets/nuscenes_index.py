@@ -19,7 +19,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -39,6 +39,9 @@ FACTS = "index.json"
 
 class TableError(InputError):
     """The tables are incomplete or malformed; the message names the table and the record."""
+
+
+Pixels = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class SceneRecord(msgspec.Struct, gc=False):
@@ -65,8 +68,8 @@ class SampleDataRecord(msgspec.Struct, gc=False):
     calibrated_sensor_token: str
     is_key_frame: bool
     filename: str
-    width: int = 0
-    height: int = 0
+    width: Pixels = 0
+    height: Pixels = 0
 
 
 class SensorRecord(msgspec.Struct, gc=False):
@@ -289,7 +292,7 @@ def _after_comma(path: Path, text: bytes, done: int) -> tuple[bytes, bool]:
     return text.removeprefix(b","), bool(text)
 
 
-def _whole_records(decoder: Any, text: bytes) -> tuple[list[Any], int, msgspec.DecodeError | None]:
+def _whole_records(decoder: Any, text: bytes) -> tuple[list[Any], int, Exception | None]:
     """The records up to an end of an object, where that end is, and the last error.
 
     A brace in a text, or of an object in an object, is no such end, and does not decode.
@@ -307,10 +310,10 @@ def _whole_records(decoder: Any, text: bytes) -> tuple[list[Any], int, msgspec.D
     return [], 0, error
 
 
-def _decode(decoder: Any, text: bytes) -> tuple[list[Any], msgspec.DecodeError | None]:
+def _decode(decoder: Any, text: bytes) -> tuple[list[Any], Exception | None]:
     try:
         return decoder.decode(text), None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [], error
 
 

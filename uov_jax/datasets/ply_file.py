@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ TYPES = {
 }  # fmt: skip
 BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
 MOST_HEADER = 2**16  # bytes
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
 class PlyError(InputError):
@@ -70,14 +72,15 @@ def read_ply(path: Path) -> np.ndarray:
     """
     header = read_ply_header(path)
     content = read_bytes(path)[header.size :]
-    if header.format == "ascii":
-        return _ascii_vertices(path, content, header)
-    wanted = header.vertices * header.dtype.itemsize
-    if len(content) < wanted:
+    text = header.format == "ascii"
+    wanted = header.vertices * (1 if text else header.dtype.itemsize)
+    if len(content) < wanted and not (text and not content.strip()):
         raise PlyError(
             f"{path}: {header.vertices:,} vertices need {wanted:,} bytes, found {len(content):,}: "
             "cut off, copy or download it again"
         )
+    if text:
+        return _ascii_vertices(path, content, header)
     found = np.frombuffer(content, header.dtype, header.vertices)
     return found.astype(header.dtype.newbyteorder("="))
 
@@ -119,7 +122,7 @@ def _header(path: Path, start: bytes) -> PlyHeader:
         match words:
             case ["format", name, "1.0"] if name in BYTE_ORDERS:
                 format_ = name
-            case ["element", "vertex", count] if count.isdecimal() and element == 0:
+            case ["element", "vertex", count] if NUMBER.fullmatch(count) and element == 0:
                 element, vertices = 1, int(count)
             case ["element", _, _] if element:
                 element += 1
@@ -138,10 +141,9 @@ def _header(path: Path, start: bytes) -> PlyHeader:
 
 
 def _ascii_vertices(path: Path, content: bytes, header: PlyHeader) -> np.ndarray:
-    found = np.empty(header.vertices, header.dtype)
     names = header.dtype.names or ()
     if not header.vertices:
-        return found
+        return np.empty(0, header.dtype)
     if not content.strip():
         raise PlyError(f"{path}: the file ends with its header: cut off, copy it again")
     try:
@@ -153,6 +155,7 @@ def _ascii_vertices(path: Path, content: bytes, header: PlyHeader) -> np.ndarray
             f"{path}: expected {header.vertices:,} vertices of {len(names)} numbers, found "
             f"{list(numbers.shape)}: cut off, or the header is of another file"
         )
+    found = np.empty(header.vertices, header.dtype)
     for column, name in enumerate(names):
         values, dtype = numbers[:, column], header.dtype[name]
         if dtype.kind in "iu":

@@ -11,12 +11,12 @@ evaluation classes, 0 for none.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from uov_jax.contents import parse_npz
 from uov_jax.datasets.ply_file import (
     PlyError,
     read_ply,
@@ -143,10 +143,7 @@ def _of_ply(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
 
 def _of_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-            arrays = {
-                name: stored[name] for name in ("coords", "colors", "labels") if name in stored
-            }
+        arrays = parse_npz(read_bytes(path), ("coords", "colors", "labels"))
     except DAMAGE as error:
         raise RoomError(f"{path}: not an .npz of plain arrays, or damaged: {error}") from error
     if "coords" not in arrays:

@@ -28,12 +28,13 @@ from typing import Any
 
 import numpy as np
 
+from uov_jax.contents import map_npy, parse_facts, parse_json
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import DAMAGE, ManifestFile, read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary
 
 STORE_VERSION = 2
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 WRITTEN_SPLITS = ".of_dataset"  # in the folder of the splits: names of those of the dataset
 PREPARE_AGAIN = "prepare the rooms again with scripts/prepare_rooms.py into another folder"
 
@@ -161,7 +162,8 @@ class RoomStore:
         if name not in self.splits():
             known = ", ".join(map(repr, self.splits())) or "none"
             raise InputError(f"{path}: no split {name!r} in this store, there are {known}")
-        names = [line.strip() for line in read_bytes(path).decode().splitlines() if line.strip()]
+        text = read_bytes(path).decode("utf-8", "replace")
+        names = [line.strip() for line in text.splitlines() if line.strip()]
         if not names:
             raise RoomError(f"{path}: the split names no room")
         twice = [room for room, number in Counter(names).items() if number > 1]
@@ -195,7 +197,7 @@ class RoomStore:
 
     def has(self, name: str) -> bool:
         """Whether a room was prepared."""
-        return self._facts_path(name).is_file()
+        return bool(NAME.fullmatch(name)) and self._facts_path(name).is_file()
 
     def has_labels(self, name: str) -> bool:
         """Whether a room has labels of its points."""
@@ -311,8 +313,8 @@ class RoomFacts:
 def read_facts(path: Path) -> RoomFacts:
     """The facts of a room from its `room.json`; RoomError if they are none."""
     try:
-        return RoomFacts(**json.loads(read_bytes(path).decode()))
-    except (ValueError, TypeError) as error:
+        return parse_facts(RoomFacts, parse_json(read_bytes(path)))
+    except ValueError as error:
         raise RoomError(f"{path}: not the facts of a room: {error}") from error
 
 
@@ -495,13 +497,9 @@ def map_array(
     if not path.is_file():
         raise MissingFileError(f"{path}: missing: {how_to_renew}")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGE:
-        # An empty array cannot be mapped.
-        try:
-            array = np.load(path, allow_pickle=False)
-        except DAMAGE as error:
-            raise RoomError(f"{path}: damaged ({error}): {how_to_renew}") from error
+        array = map_npy(path)
+    except DAMAGE as error:
+        raise RoomError(f"{path}: damaged ({error}): {how_to_renew}") from error
     fits = len(array.shape) == len(shape) and all(
         wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
     )

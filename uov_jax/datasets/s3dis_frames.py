@@ -13,14 +13,13 @@ from each other). Facts of the format: https://github.com/alexsax/2D-3D-Semantic
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from uov_jax.contents import MALFORMED, parse_json
 from uov_jax.datasets.frames import Frame, check_intrinsics, check_pose
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
@@ -120,12 +119,12 @@ class S3DISFrames:
 def _read_pose(path: Path, room: str) -> tuple[np.ndarray, np.ndarray]:
     """float64[4, 4] from camera to world, and float64[3, 3], the intrinsics."""
     try:
-        content: Any = json.loads(read_bytes(path).decode())
+        content = parse_json(read_bytes(path))
         intrinsics = np.array(content["camera_k_matrix"], np.float64).reshape(3, 3)
         world_to_camera = np.array(content["camera_rt_matrix"], np.float64).reshape(3, 4)
         location = np.array(content["camera_location"], np.float64).reshape(3)
         named = content["room"]
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise InputError(
             f"{path}: not a pose of 2D-3D-S, with camera_k_matrix, camera_rt_matrix, "
             f"camera_location and room: {error!r}"

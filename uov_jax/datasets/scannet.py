@@ -12,10 +12,9 @@ applied, so that the poses of the frames fit. Facts of the format: https://githu
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import hashlib
-import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,6 +35,8 @@ from uov_jax.vocabulary import Vocabulary
 
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
 NYU40 = range(41)  # 0 is unlabelled
+NUMBER = re.compile(r"[0-9]{1,4}")
+LINE_END = re.compile(r"\r\n|\r|\n")
 FOLDERS = ("scans", "scans_test", ".")
 SHOWN = 5
 
@@ -94,18 +95,20 @@ def _nyu40_names(path: Path) -> dict[int, str]:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RoomError(f"{path}: not UTF-8 text: {error}") from error
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if not {"nyu40id", "nyu40class"} <= set(rows.fieldnames or ()):
-        found = ", ".join(map(repr, (rows.fieldnames or ())[:SHOWN]))
+    first, *rows = LINE_END.split(text)
+    columns = first.split("\t")
+    if not {"nyu40id", "nyu40class"} <= set(columns):
+        found = ", ".join(map(repr, columns[:SHOWN]))
         raise RoomError(
             f"{path}: expected columns nyu40id and nyu40class divided by tabs, found {found}"
         )
     names: dict[int, str] = {}
-    for line, row in enumerate(rows, start=2):
-        number, name = row["nyu40id"], row["nyu40class"]
+    for line, words in enumerate(rows, start=2):
+        row = dict(zip(columns, words.split("\t"), strict=False))
+        number, name = row.get("nyu40id"), row.get("nyu40class")
         if not number or not name:
             continue  # Categories without a class of NYU40.
-        if not number.isdecimal() or int(number) not in NYU40:
+        if not NUMBER.fullmatch(number) or int(number) not in NYU40:
             raise RoomError(f"{path}:{line}: nyu40id is {number!r}, expected 0 to {NYU40[-1]}")
         if same_name(names.setdefault(int(number), name)) != same_name(name):
             raise RoomError(

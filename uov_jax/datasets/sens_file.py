@@ -8,7 +8,7 @@ not read. Facts of the format: https://github.com/ScanNet/ScanNet, folder SensRe
 from __future__ import annotations
 
 import dataclasses
-import io
+import math
 import os
 import struct
 import zlib
@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
+from uov_jax.datasets.image_file import UNDECODABLE, opened_image
 from uov_jax.errors import InputError, MissingFileError
 
 VERSION = 4
@@ -88,9 +88,9 @@ class SensFrame:
     def color(self) -> np.ndarray:
         """uint8[H, W, 3], RGB; SensError if it cannot be decoded."""
         try:
-            with Image.open(io.BytesIO(self.color_data)) as image:
+            with opened_image(self.color_data, ("JPEG", "PNG")) as image:
                 found = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
+        except UNDECODABLE as error:
             raise SensError(f"{self._place}: damaged colours: {error}") from error
         if found.shape[:2] != self.header.color_size:
             raise SensError(
@@ -101,12 +101,13 @@ class SensFrame:
 
     def depth(self) -> np.ndarray:
         """uint16[H, W] in the recording's units, 0 for none; SensError if it cannot be decoded."""
-        data = self.depth_data
+        data, sizes = self.depth_data, self.header.depth_size
         try:
             if self.header.depth_kind == ZLIB_DEPTH:
-                data = zlib.decompress(data)
-            return np.frombuffer(data, "<u2").reshape(self.header.depth_size)
-        except (zlib.error, ValueError) as error:
+                # A byte more than there should be, and no more: few bytes may unpack to gigabytes.
+                data = zlib.decompressobj().decompress(data, 2 * math.prod(sizes) + 1)
+            return np.frombuffer(data, "<u2").reshape(sizes)
+        except (zlib.error, ValueError, OverflowError) as error:
             raise SensError(f"{self._place}: damaged depth: {error}") from error
 
     @property

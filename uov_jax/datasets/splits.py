@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from uov_jax.contents import parse_json
 from uov_jax.errors import InputError
+from uov_jax.files import read_bytes
 
 
 @functools.cache
@@ -37,7 +39,7 @@ def read_own_splits(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(read_bytes(path))
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(content, dict):

@@ -19,15 +19,15 @@ channel, token, image size, number of runs and number of masks.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import zipfile
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zstandard
 
+from uov_jax.contents import is_zip, parse_json, parse_npz
 from uov_jax.dumps.mask_runs import MaskRuns
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
@@ -43,6 +43,10 @@ FORMAT_VERSION = 2
 HOW_TO_RENEW = "write the dumps, or simulate the drive, again into a new folder"
 LONGEST_RUN = 65_535
 LARGEST_ID = 65_535
+# What no camera or teacher reaches, and what little a file says could become: pixels of an image,
+# bytes of all arrays.
+MOST_PIXELS = 2**26
+MOST_BYTES = 2**27
 # Of masks, written once and read in every epoch. Embeddings have little to find.
 MASK_LEVEL = 19
 EMBEDDING_LEVEL = 3
@@ -224,7 +228,7 @@ def _packed(array: np.ndarray, level: int) -> np.ndarray:
 
 def _unpacked(frame: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array of a frame; ValueError unless it has just this size."""
-    size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+    size = np.dtype(dtype).itemsize * math.prod(shape)
     content = frame.tobytes()
     if zstandard.frame_content_size(content) != size:
         raise ValueError(f"an array of other than the {list(shape)} numbers that the header says")
@@ -251,17 +255,16 @@ def read_dump(
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such teacher dump")
-    content = io.BytesIO(read_bytes(path))
-    if not zipfile.is_zipfile(content):
+    content = read_bytes(path)
+    if not is_zip(content):
         raise DumpError(
-            f"{path}: corrupt or truncated teacher dump: {len(content.getbuffer())} bytes without "
+            f"{path}: corrupt or truncated teacher dump: {len(content)} bytes without "
             "the directory that ends every complete file"
         )
     try:
-        with np.load(content, allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes())
-            _check_header(path, header, embedding_size)
-            arrays = {name: archive[name] for name in archive.files if name != "header"}
+        arrays = parse_npz(content, most=MOST_BYTES)
+        header = parse_json(arrays["header"].tobytes())
+        _check_header(path, header, embedding_size)
         return _assemble(header, arrays)
     except DumpError:
         raise
@@ -305,11 +308,18 @@ def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None
         raise ValueError(f"names in the header are {texts}, expected strings")
     for camera in header["cameras"]:
         # Before anything is unpacked: the little that a file says could take all memory.
-        if camera["runs"] > camera["height"] * camera["width"] or camera["masks"] > LARGEST_ID:
+        pixels = camera["height"] * camera["width"]
+        if camera["runs"] > pixels or pixels > MOST_PIXELS or camera["masks"] > LARGEST_ID:
             raise ValueError(
                 f"{camera['runs']} runs and {camera['masks']} masks in an image of "
                 f"{camera['height']} x {camera['width']} pixels"
             )
+    runs, masks = (sum(camera[name] for camera in header["cameras"]) for name in ("runs", "masks"))
+    if (2 + header["id_bytes"]) * runs + (4 + 2 * header["embedding_size"]) * masks > MOST_BYTES:
+        raise ValueError(
+            f"{runs} runs and {masks} masks of {header['embedding_size']} dimensions, which are "
+            f"more than {MOST_BYTES:,} bytes"
+        )
     if embedding_size is not None and header["embedding_size"] != embedding_size:
         raise DumpError(
             f"{path}: embeddings have {header['embedding_size']} dimensions, expected "

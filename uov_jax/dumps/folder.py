@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from uov_jax.contents import parse_npz
 from uov_jax.datasets.keyframe import CAMERAS, Keyframe, Rig
 from uov_jax.dumps.file import (
     HOW_TO_RENEW,
@@ -277,8 +277,7 @@ class DumpFolder:
             raise DumpError(f"{path}: missing, though the teacher {self.teacher!r} has words")
         content = read_bytes(path)
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                rows = archive["text"]
+            rows = parse_npz(content)["text"]
         except DAMAGE as error:
             raise DumpError(f"{path}: corrupt or truncated: {error}") from error
         if self._vocabulary is not None and len(rows) != len(self._vocabulary):

@@ -12,7 +12,6 @@ PyTorch, which is imported when the first file is read or written.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from uov_jax.contents import MALFORMED, parse_json
+from uov_jax.datasets.image_file import UNDECODABLE, opened_image
 from uov_jax.dumps.file import CameraMasks, DumpError, TeacherDump
 from uov_jax.dumps.folder import (
     DumpFolder,
@@ -155,9 +156,12 @@ class ReferenceDumpFolder:
 
     def _read_words(self, path: Path, num_masks: int) -> np.ndarray:
         try:
-            entries = json.loads(path.read_text("utf-8"))
+            entries = parse_json(read_bytes(path))
             numbered = {int(entry["id"]): int(entry["category_id"]) for entry in entries}
-        except (ValueError, KeyError, TypeError) as error:
+            words = np.array(
+                [numbered.get(number + 1, -1) for number in range(num_masks)], np.int32
+            )
+        except MALFORMED as error:
             raise DumpError(
                 f"{path}: not a list of masks with id and category_id: {error}"
             ) from error
@@ -166,7 +170,6 @@ class ReferenceDumpFolder:
                 f"{path}: mask ids {sorted(numbered)}, expected each of 1..{num_masks} once, as "
                 f"there are {num_masks} embeddings"
             )
-        words = np.array([numbered[number + 1] for number in range(num_masks)], np.int32)
         wrong = np.flatnonzero((words < 0) | (words >= len(self.vocabulary)))
         if wrong.size:
             raise DumpError(
@@ -256,11 +259,11 @@ def open_dumps(root: str | Path, vocabulary: Vocabulary) -> DumpSource:
 
 def _read_masks(path: Path) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(read_bytes(path))) as image:
+        with opened_image(read_bytes(path), ("PNG",)) as image:
             masks = np.asarray(image)
     except UnreadableFileError:
         raise
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNDECODABLE as error:
         raise DumpError(f"{path}: corrupt or truncated image: {error}") from error
     if masks.ndim != 2 or masks.dtype.kind not in "ui":
         raise DumpError(

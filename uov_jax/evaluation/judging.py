@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from uov_jax import sparse
 from uov_jax.errors import NotFiniteError
 from uov_jax.evaluation.clock import SweepClock
 
@@ -78,6 +79,7 @@ def judge(
 
     Raises:
         NotFiniteError: a network gave NOT_FINITE to points.
+        FaultError: a GPU was given a bad plan or index.
 
     """
     clock = clock or SweepClock()
@@ -96,6 +98,7 @@ def judge(
                 found = found[0]
             if found is not None:
                 columns[name] = np.asarray(found)[sample["inverse"]]
+        sparse.raise_fault()
         for name, classes in columns.items():
             _require_finite(name, classes, sample)
         clock.note("network")

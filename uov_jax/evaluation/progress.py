@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
-import zipfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +14,10 @@ from ml_collections import ConfigDict
 
 from uov_jax.checkpoints.run import LATER_FIELDS, find_checkpoint
 from uov_jax.config import PATHS, flat_fields
+from uov_jax.contents import parse_json, parse_npz
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scores import Scores
-from uov_jax.files import UnreadableFileError, read_bytes, replacing
+from uov_jax.files import DAMAGE, UnreadableFileError, read_bytes, replacing
 
 FILE = "progress.npz"
 # Of `config.run`, which else decides nothing.
@@ -92,12 +91,11 @@ class EvaluationProgress:
         if not self.path.is_file():
             return 0
         try:
-            with np.load(io.BytesIO(read_bytes(self.path)), allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
-            identity, done = json.loads(str(content.pop("identity"))), int(content.pop("done"))
+            content = parse_npz(read_bytes(self.path))
+            identity, done = parse_json(str(content.pop("identity"))), int(content.pop("done"))
             self._check(identity)
             scores.labelled_sweeps = int(content.pop("labelled_sweeps"))
-            agreement = json.loads(str(content.pop("agreement")))
+            agreement = parse_json(str(content.pop("agreement")))
             scores.agreement = {name: tuple(counts) for name, counts in agreement.items()}
             for column, counts in content.items():
                 name = column.removeprefix(COUNTS)
@@ -105,7 +103,7 @@ class EvaluationProgress:
                 subsets.restore(counts)
         except (EvaluationProgressError, UnreadableFileError):
             raise
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (*DAMAGE, AttributeError) as error:
             raise EvaluationProgressError(
                 f"{self.path}: not readable as the progress of an evaluation ({error}); delete it "
                 "to start again"

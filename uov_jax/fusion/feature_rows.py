@@ -14,13 +14,13 @@ blocks save about a seventh.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import zstandard
 
+from uov_jax.contents import MALFORMED, parse_json
 from uov_jax.datasets.rooms import map_array
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, byte_planes, from_byte_planes, read_bytes
@@ -188,6 +188,8 @@ class RowReader:
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.rows:
             raise IndexError(f"rows from {rows.min()} to {rows.max()} of {self.rows}")
         different = rows if self._same is None else self._same[rows]
+        if len(different) and different.min() < 0:
+            raise FeatureError(f"{self._folder / SAME}: a row below 0, damaged: {self._renew}")
         try:
             if self._plain is not None:
                 return np.asarray(self._plain[different])
@@ -203,6 +205,12 @@ class RowReader:
         if size != end:
             raise FeatureError(f"{packed}: {size} bytes, expected {end}: {self._renew}")
         blocks = len(self._blocks) - 1
+        # Of every number a byte is as it is.
+        if max(1, (blocks - 1) * BLOCK_ROWS) * self.columns > size:
+            raise FeatureError(
+                f"{packed}: {size} bytes for {blocks} blocks of rows of {self.columns} numbers: "
+                f"{self._renew}"
+            )
         if different is not None and blocks != -(-different // BLOCK_ROWS):
             raise FeatureError(
                 f"{packed}: {blocks} blocks of {BLOCK_ROWS} rows, expected those of {different} "
@@ -219,17 +227,22 @@ class RowReader:
             for places in np.split(order, begins) if len(order) else ():
                 block = int(different[places[0]]) // BLOCK_ROWS
                 first, end = int(self._blocks[block]), int(self._blocks[block + 1])
+                if not 0 <= first <= end:
+                    raise ValueError(f"block {block} is from {first} to {end}")
                 file.seek(first)
-                rows = _unpack(file.read(end - first)).reshape(-1, self.columns)
+                rows = _unpack(file.read(end - first), BLOCK_ROWS * self.columns)
+                rows = rows.reshape(-1, self.columns)
                 found[places] = rows[different[places] - block * BLOCK_ROWS]
         return found
 
 
-def _unpack(packed: bytes) -> np.ndarray:
-    """float16[n]: the numbers of one block."""
-    stream = zstandard.ZstdDecompressor().decompressobj()
-    upper = np.frombuffer(stream.decompress(packed), np.uint8)
-    lower = np.frombuffer(stream.unused_data, np.uint8)
+def _unpack(packed: bytes, most: int) -> np.ndarray:
+    """float16[n]: the numbers of one block, of at most so many."""
+    numbers = zstandard.frame_content_size(packed)
+    if not 0 <= numbers <= min(most, len(packed)):
+        raise ValueError(f"a block of {numbers} numbers in {len(packed)} bytes")
+    upper = np.frombuffer(zstandard.ZstdDecompressor().decompress(packed), np.uint8)
+    lower = np.frombuffer(packed[len(packed) - numbers :], np.uint8)
     return from_byte_planes(np.stack([lower, upper])).view(HALF)
 
 
@@ -242,7 +255,7 @@ def facts_of(folder: Path, name: str) -> dict[str, Any]:
     """
     path = folder / name
     try:
-        content = json.loads(read_bytes(path).decode())
+        content = parse_json(read_bytes(path))
         return {**content, **{key: int(content[key]) for key in ("points", "visible")}}
-    except (ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise FeatureError(f"{path}: not the facts of a room's features: {error}") from error

@@ -14,13 +14,12 @@ A frame's features lie in the folder `features` beside the one that its image li
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uov_jax.contents import MALFORMED, map_npy, parse_json, parse_npz
 from uov_jax.datasets.frames import Frame
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import DAMAGE, read_bytes, write_atomically, write_npz
@@ -57,7 +56,7 @@ class FileTeacher:
                 "at images, or write them as uov_jax/fusion/frame_features.py says"
             )
         try:
-            content = json.loads(read_bytes(path).decode())
+            content = parse_json(read_bytes(path))
             self.name = str(content["name"])
             self.embedding_size = int(content["embedding_size"])
             self.vocabulary_hash = str(content["vocabulary_hash"])
@@ -65,7 +64,7 @@ class FileTeacher:
             self._resize: Resize = content.get("resize", RESIZES[0])
             if self._resize not in RESIZES:
                 raise ValueError(f"resize is {self._resize!r}")
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise InputError(
                 f"{path}: expected name, embedding_size and vocabulary_hash: {error}"
             ) from error
@@ -129,10 +128,9 @@ def read_features(path: Path, embedding_size: int, resize: Resize = "bilinear") 
     """
     try:
         if path.suffix == ".npy":
-            grid = np.load(path, mmap_mode="r", allow_pickle=False)
-            return _grid(path, grid, embedding_size, resize)
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-            masks, embeddings = stored["masks"], stored["embeddings"]
+            return _grid(path, map_npy(path), embedding_size, resize)
+        stored = parse_npz(read_bytes(path))
+        masks, embeddings = stored["masks"], stored["embeddings"]
     except UserError:
         raise
     except DAMAGE as error:

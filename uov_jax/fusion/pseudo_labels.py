@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uov_jax.contents import MALFORMED, parse_json
 from uov_jax.datasets.rooms import map_array, write_arrays
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import ManifestFile, read_bytes
@@ -136,8 +137,8 @@ class RoomLabelFacts:
 
     @classmethod
     def from_json(cls, text: str, classes: int) -> RoomLabelFacts:
-        """The facts of `to_json`; ValueError, KeyError or TypeError for anything else."""
-        content = json.loads(text)
+        """The facts of `to_json`; `MALFORMED` errors for anything else."""
+        content = parse_json(text)
         moves = np.array(content["moves"], np.int64)
         if moves.shape != (classes, classes):
             raise ValueError(f"moves of shape {moves.shape}, expected {(classes, classes)}")
@@ -225,7 +226,7 @@ class PseudoLabelFolder:
         path = self.root / room / FACTS
         try:
             return RoomLabelFacts.from_json(read_bytes(path).decode(), self._classes)
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             raise PseudoLabelError(
                 f"{path}: not the facts of a room's pseudo labels ({error}): {LABEL_AGAIN}"
             ) from error

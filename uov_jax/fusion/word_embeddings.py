@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 
+from uov_jax.contents import parse_npz
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import DAMAGE, read_bytes
 
@@ -32,8 +32,7 @@ def read_embeddings(
     if not path.is_file():
         raise MissingFileError(f"{path}: no file of embeddings of words there")
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-            rows = np.asarray(stored["embeddings"], np.float32)
+        rows = np.asarray(parse_npz(read_bytes(path))["embeddings"], np.float32)
     except UserError:
         raise
     except DAMAGE as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -64,7 +63,7 @@ def normalize(
     return sparse.affine_rows(x, moments.mean, scale, bias, shortcut, count, relu)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+@sparse.with_gradient(nondiff_argnums=(6, 7))
 def batch_norm(
     x: Array,
     own: ColumnMoments,

@@ -15,6 +15,7 @@ from uov_jax.sparse.backends import (
     use_precision,
 )
 from uov_jax.sparse.engine import keep_freed_memory
+from uov_jax.sparse.gradients import with_gradient
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
     affine_gradient_sums,
@@ -54,6 +55,7 @@ from uov_jax.sparse.plan import (
 )
 from uov_jax.sparse.sampling import farthest_points
 from uov_jax.sparse.state import moving_average
+from uov_jax.sparse.voxels import VoxelRows, voxelize_in_jit
 
 __all__ = [
     "PRECISIONS",
@@ -64,6 +66,7 @@ __all__ = [
     "NeighbourMap",
     "Plan",
     "PlanSpec",
+    "VoxelRows",
     "Voxels",
     "affine_gradient_rows",
     "affine_gradient_sums",
@@ -102,4 +105,6 @@ __all__ = [
     "use_kernels",
     "use_precision",
     "voxelize",
+    "voxelize_in_jit",
+    "with_gradient",
 ]

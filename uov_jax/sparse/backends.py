@@ -102,14 +102,20 @@ class FaultError(ValueError):
 def raise_fault() -> None:
     """Raise what a GPU could not, if there was anything; ask when results have arrived.
 
+    Every backend is asked that has run here, whatever the default platform is.
+
     Raises:
         FaultError: the first that went wrong since this was asked last.
 
     """
-    _, functions = chosen_backend(default_platform(), forced_backend())
-    ask = getattr(functions[0], "fault", None)
-    if ask is not None and (text := ask()) is not None:
-        raise FaultError(text)
+    said = []
+    for backend in _BACKENDS.values():
+        for functions in backend.functions(backend.platforms[0] if backend.platforms else ""):
+            ask = getattr(functions, "fault", None)
+            if ask is not None and (text := ask()) is not None:
+                said.append(text)
+    if said:
+        raise FaultError(said[0])
 
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -144,6 +150,26 @@ def forced_backend() -> str | None:
     return name
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What `use_backend` and `use_precision` gave, to be given again: static in transformations."""
+
+    forced: str | None
+    precision: str
+
+    @classmethod
+    def current(cls) -> Settings:
+        """Those in force."""
+        return cls(forced_backend(), current_precision())
+
+    @contextlib.contextmanager
+    def in_force(self) -> Iterator[None]:
+        """For the ops that run inside the block."""
+        with _forced(self.forced), _precision(self.precision):
+            yield
+
+
 def chosen_backend(platform: str, forced: str | None) -> tuple[str, tuple[Any, ...]]:
     """The backend of what is lowered for a platform: its name and its functions.
 
@@ -158,6 +184,38 @@ def chosen_backend(platform: str, forced: str | None) -> tuple[str, tuple[Any, .
                 _warn_of_slow_path(backend.state())
     name = name or "xla"
     return name, _BACKENDS[name].functions(platform)
+
+
+def scheduling_backend() -> tuple[str, Any] | None:
+    """The backend that maps are scheduled for, by name, and its functions; None if none wants it.
+
+    That of the default platform, if it wants schedules, else the first that does: what it made is
+    nothing where another platform is lowered for, but nobody knows yet that it will be.
+    """
+    names = [name for name, backend in _BACKENDS.items() if backend.platforms and backend.available]
+    chosen, _ = chosen_backend(default_platform(), forced_backend())
+    for name in [chosen] if forced_backend() is not None else [chosen, *names]:
+        platforms = _BACKENDS[name].platforms or (default_platform(),)
+        functions = _BACKENDS[name].functions(platforms[0])[0]
+        if hasattr(functions, "schedule_shapes"):
+            return name, functions
+    return None
+
+
+def lowered_backend(platform: str, forced: str | None) -> tuple[str, tuple[Any, ...]]:
+    """`chosen_backend` of what is being lowered.
+
+    Raises:
+        ValueError: a backend is forced that has no kernels for the platform.
+
+    """
+    platforms = _BACKENDS[forced].platforms if forced is not None else ()
+    if platforms and platform not in platforms:
+        raise ValueError(
+            f"sparse backend {forced!r} is forced, which runs on {' or '.join(platforms)}; "
+            f"this program is lowered for {platform}: leave out use_backend, or move its arguments"
+        )
+    return chosen_backend(platform, forced)
 
 
 @functools.cache

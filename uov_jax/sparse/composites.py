@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+
+from uov_jax.sparse.xla import COORDINATE_LIMIT
 
 Own = Callable[[str], Callable[..., Any]]
 
@@ -77,6 +81,44 @@ def multiply_rows_gradients(
     """One gradient after the other."""
     dx = own("multiply_rows")(dy, w, count, transposed=True, precision=precision)
     return dx, own("multiply_rows_dw")(x, dy, count, precision=precision)
+
+
+def voxelize(
+    own: Own,
+    points: Any,
+    count: Any,
+    *,
+    voxel_size: tuple[float, float, float],
+    cylindrical: bool,
+) -> Any:
+    """By a stable sort of the points by their voxels."""
+    del own
+    n = points.shape[0]
+    x, y, z = points.T
+    if cylindrical:
+        x, y = jnp.sqrt(x * x + y * y), jnp.arctan2(y, x) * np.float32(180) / np.float32(np.pi)
+    cells = jnp.floor(jnp.stack([x, y, z]) / jnp.asarray(voxel_size, jnp.float32)[:, None])
+    row = jnp.arange(n, dtype=jnp.int32)
+    valid = row < count
+    legal = jnp.all(jnp.abs(cells) <= COORDINATE_LIMIT, axis=0)  # of a NaN nothing is
+    refused = jnp.any(valid & ~legal) | (count < 0) | (count > n)
+    cells = jnp.where(legal & valid, cells, 0).astype(jnp.int32)
+    order = jnp.lexsort((*cells[::-1], ~valid)).astype(jnp.int32)
+    sorted_cells = cells[:, order]
+    begins = jnp.any(sorted_cells != jnp.roll(sorted_cells, 1, axis=1), axis=0) | (row == 0)
+    # Of every point the first in its voxel, which has the lowest row of the stretch.
+    first_of = jnp.zeros(n, jnp.int32)
+    first_of = first_of.at[order].set(order[jax.lax.cummax(jnp.where(begins, row, 0))])
+    is_first = valid & (first_of == row)
+    numbers = jnp.cumsum(is_first, dtype=jnp.int32) - 1
+    kept = valid & ~refused
+    inverse = jnp.where(kept, numbers[first_of], -1)
+    place = jnp.where(is_first & kept, numbers, n)  # beyond: left out
+    first = jnp.full(n, -1, jnp.int32).at[place].set(row, mode="drop")
+    rows = jnp.pad(cells, ((1, 0), (0, 0))).T[first]
+    coords = jnp.where((first >= 0)[:, None], rows, -1)
+    voxels = jnp.sum(is_first, dtype=jnp.int32)
+    return [coords, first, inverse, jnp.where(refused, np.int32(np.iinfo(np.int32).max), voxels)]
 
 
 def moving_average(

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from uov_jax.sparse import signatures
 from uov_jax.sparse.engine import AVAILABLE
@@ -33,6 +34,12 @@ _FAULTS = {
     7: "count is {a}, expected 0 to {b}",
 }
 _PRECISION = {"float32": 0, "tf32": 1, "bfloat16": 2}
+
+
+def _product_sizes(x: Any, w: Any, forward: Any, precision: str) -> tuple[int, ...]:
+    """What the workspace of a product depends on."""
+    rows, how = forward.shape[1], _PRECISION[precision]
+    return (*w.shape, rows, x.dtype.itemsize, how)
 
 
 class Cuda(Handlers):
@@ -58,23 +65,34 @@ class Cuda(Handlers):
 
         Raises:
             ImportError: it is not built.
+            RuntimeError: it cannot run here.
 
         """
         module = self._load()
         if not self._registered:
+            # Memory for faults is made when it is first asked for: not while XLA records.
+            for device in self._devices():
+                module.fault(device)
             for name, handler in module.handlers().items():
                 jax.ffi.register_ffi_target(name, handler, platform=self._platform)
             self._registered = True
-            if self._platform == "CUDA" and jax.default_backend() == "gpu":
-                # Memory for faults is made when it is first asked for: not while XLA records.
-                for device in jax.local_devices():
-                    module.fault(device.local_hardware_id or 0)
         return module
+
+    def _devices(self) -> list[int]:
+        """Its devices of this process, by their numbers; none where JAX has none of the kind."""
+        try:
+            devices = jax.local_devices(backend=self._platform.lower())
+        except RuntimeError:
+            return []
+        return sorted({device.local_hardware_id or 0 for device in devices})
 
     def status(self) -> str:
         """Whether the module is there and what it was built for, or why it is not."""
         try:
-            return f"{AVAILABLE} (built for {self.module().built_for()})"
+            where = "" if self._devices() else "; no such device here: to be lowered for alone"
+            return f"{AVAILABLE} (built for {self.module().built_for()}{where})"
+        except RuntimeError as error:
+            return f"the kernels of uov_jax._engine_cuda cannot run here: {error}"
         except ImportError as error:
             reason = WHY_NOT_BUILT.read_text().strip() if WHY_NOT_BUILT.is_file() else str(error)
             return (
@@ -105,15 +123,19 @@ class Cuda(Handlers):
     def fault(self) -> str | None:
         """What kernels found wrong first since this was asked last, on any device of this process.
 
+        Nothing, where none has been asked to run.
+
         Ask when results have arrived: kernels that still run are not waited for.
         """
+        if not self._registered:
+            return None
         module = self.module()
         first = None
-        for device in jax.local_devices():
-            kind, a, b, _ = module.fault(device.local_hardware_id or 0)
+        for device in self._devices():
+            kind, a, b, _ = module.fault(device)
             if kind:
                 first = first or _FAULTS[kind].format(a=a, b=b)
-                module.clear_fault(device.local_hardware_id or 0)
+                module.clear_fault(device)
         return first
 
     @staticmethod
@@ -164,6 +186,67 @@ class Cuda(Handlers):
             transposed=transposed,
             mirrored=mirrored,
             precision=how,
+        )
+
+    def voxelize(
+        self,
+        points: Any,
+        count: Any,
+        *,
+        voxel_size: tuple[float, float, float],
+        cylindrical: bool,
+    ) -> Any:
+        """See `signatures`."""
+        results = signatures.voxelize(points, count, voxel_size=voxel_size, cylindrical=cylindrical)
+        sizes = dict(zip(("size_x", "size_y", "size_z"), map(np.float32, voxel_size), strict=True))
+        workspace = points.shape[:1]
+        operands = (points, count)
+        how = {**sizes, "cylindrical": cylindrical}
+        return self.call("voxelize", results, *operands, workspace=workspace, **how)
+
+    def gather_gemm_affine(
+        self,
+        x: Any,
+        w: Any,
+        forward: Any,
+        schedule: Any,
+        mean: Any,
+        scale: Any,
+        bias: Any,
+        shortcut: Any,
+        count: Any,
+        *,
+        relu: bool,
+        precision: str,
+    ) -> Any:
+        """While the sums are in registers; they are rounded once."""
+        y = jax.ShapeDtypeStruct((forward.shape[1], w.shape[2]), x.dtype)
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        given = shortcut is not None
+        return self.call(
+            "gather_gemm_affine",
+            y,
+            *(x, w, forward, order, masks, mean, scale, bias, shortcut if given else x, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            has_shortcut=given,
+            relu=relu,
+            precision=_PRECISION[precision],
+        )
+
+    def gather_gemm_moments(
+        self, x: Any, w: Any, forward: Any, schedule: Any, count: Any, *, precision: str
+    ) -> Any:
+        """While the sums are in registers."""
+        results = signatures.gather_gemm_moments(
+            x, w, forward, schedule, count, precision=precision
+        )
+        order, masks, _, _ = self._scheduled(forward, schedule)
+        return self.call(
+            "gather_gemm_moments",
+            results,
+            *(x, w, forward, order, masks, count),
+            workspace=_product_sizes(x, w, forward, precision),
+            precision=_PRECISION[precision],
         )
 
     def gather_gemm_dw(

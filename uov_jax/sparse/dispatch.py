@@ -17,7 +17,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
 from uov_jax.sparse import composites, signatures
-from uov_jax.sparse.backends import chosen_backend, default_platform, forced_backend
+from uov_jax.sparse.backends import forced_backend, lowered_backend, scheduling_backend
 
 
 @functools.partial(
@@ -58,15 +58,16 @@ def run(op: str, *operands: Any, **attributes: Any) -> Any:
 
 
 def schedule(forward: jax.Array) -> Schedule | None:
-    """The schedule of a map int32 [K, N], for the backend of JAX's default platform.
+    """The schedule of a map int32 [K, N], for the backend that wants one; None if none does.
 
-    Lowered for another, its arrays are zeros that nothing looks at. None if it wants none.
+    Lowered for another, its arrays are zeros that nothing looks at.
     """
-    name, functions = chosen_backend(default_platform(), forced_backend())
-    shapes = getattr(functions[0], "schedule_shapes", None)
-    if shapes is None:
+    found = scheduling_backend()
+    if found is None:
         return None
-    arrays = run("schedule", forward, backend=name, shapes=shapes(forward.shape))
+    name, functions = found
+    shapes = functions.schedule_shapes(forward.shape)
+    arrays = run("schedule", forward, backend=name, shapes=shapes)
     return Schedule(arrays if isinstance(arrays, tuple) else (arrays,), name)
 
 
@@ -97,7 +98,7 @@ def _lowering(platform: str) -> Callable[..., Any]:
     def rule(
         context: Any, *operands: Any, op: str, structure: Any, attributes: Any, forced: str | None
     ) -> Any:
-        name, functions = chosen_backend(platform, forced)
+        name, functions = lowered_backend(platform, forced)
         known = dict(attributes)
         if op == "schedule" and known["backend"] != name:
             functions = ()

@@ -7,13 +7,13 @@ needs them to be zero in x, as convolutions leave them, where sums are taken.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from uov_jax.sparse import dispatch
+from uov_jax.sparse.gradients import with_gradient
 
 
 def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -37,7 +37,7 @@ def column_moments(x: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array
     return dispatch.run("column_moments", x, count)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+@with_gradient(nondiff_argnums=(6,))
 def affine_rows(
     x: jax.Array,
     mean: jax.Array,

@@ -6,7 +6,6 @@ Each gradient is again one of these ops, but for that of `unit_rows`.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -16,6 +15,7 @@ from jax.custom_derivatives import SymbolicZero, custom_vjp_primal_tree_values
 
 from uov_jax.sparse import dispatch
 from uov_jax.sparse.backends import current_precision
+from uov_jax.sparse.gradients import with_gradient
 from uov_jax.sparse.norm import affine_rows, check_rows
 from uov_jax.sparse.plan import NeighbourMap
 from uov_jax.sparse.rows import identity_rows
@@ -27,17 +27,16 @@ def _no_gradient(index: Any) -> Any:
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class _How:
-    """What a product's gradients must know of it: they are traced when its context has ended."""
+class _Wanted:
+    """Which gradients of a product somebody asks for."""
 
-    wants_dx: bool
-    wants_dw: bool
-    precision: str
+    dx: bool
+    dw: bool
 
     @classmethod
-    def of(cls, x: Any, w: Any) -> _How:
+    def of(cls, x: Any, w: Any) -> _Wanted:
         """Of factors as `symbolic_zeros` gives them."""
-        return cls(bool(x.perturbed), bool(w.perturbed), current_precision())
+        return cls(bool(x.perturbed), bool(w.perturbed))
 
 
 def _multiply(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Array:
@@ -46,7 +45,7 @@ def _multiply(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Array
     return dispatch.run("gather_gemm", *operands, **how)
 
 
-@jax.custom_vjp
+@with_gradient()
 def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Array:
     """Sparse convolution: `y[n] = sum_k x[neighbours.forward[k, n]] @ w[k]`.
 
@@ -61,7 +60,9 @@ def gather_gemm(x: jax.Array, w: jax.Array, neighbours: NeighbourMap) -> jax.Arr
             transpose, or a mirrored map.
 
     Returns:
-        [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero.
+        [N_out, C_out] in the dtype of `x`; rows without any neighbour are zero. Weights that are
+        not finite make rows with their neighbour so. Of other rows the `cpu` backend does not look
+        at them; others may multiply zeros by them there, which makes these rows NaN too.
 
     Raises:
         ValueError: arguments do not fit together, or the map has no way back for the gradient.
@@ -87,23 +88,23 @@ def _check_factors(x: jax.Array, w: jax.Array, neighbours: NeighbourMap | None) 
 
 
 def _gather_gemm_forward(x: Any, w: Any, neighbours: Any) -> tuple[Any, Any]:
-    how = _How.of(x, w)
+    wanted = _Wanted.of(x, w)
     x, w, neighbours = custom_vjp_primal_tree_values((x, w, neighbours))
-    return gather_gemm(x, w, neighbours), (x, w, neighbours, how)
+    return gather_gemm(x, w, neighbours), (x, w, neighbours, wanted)
 
 
 def _gather_gemm_backward(saved: Any, dy: Any) -> tuple[Any, Any, Any]:
-    x, w, neighbours, how = saved
+    x, w, neighbours, wanted = saved
     dx = dw = None
     if not isinstance(dy, SymbolicZero):
-        if how.wants_dx and how.wants_dw:
-            dx, dw = _gradients(x, w, dy, neighbours, how.precision)
-        elif how.wants_dx:
+        if wanted.dx and wanted.dw:
+            dx, dw = gather_gemm_gradients(x, w, dy, neighbours)
+        elif wanted.dx:
             back, schedule, mirrored = _back(x, neighbours)
-            read = {"transposed": True, "mirrored": mirrored, "precision": how.precision}
+            read = {"transposed": True, "mirrored": mirrored, "precision": current_precision()}
             dx = dispatch.run("gather_gemm", dy, w.astype(x.dtype), back, schedule, **read)
-        elif how.wants_dw:
-            dw = _gradient_dw(x, dy, neighbours, how.precision)
+        elif wanted.dw:
+            dw = gather_gemm_dw(x, dy, neighbours)
     return dx, None if dw is None else dw.astype(w.dtype), None
 
 
@@ -127,7 +128,7 @@ def _back(x: jax.Array, neighbours: NeighbourMap) -> tuple[jax.Array, Any, bool]
 gather_gemm.defvjp(_gather_gemm_forward, _gather_gemm_backward, symbolic_zeros=True)
 
 
-@jax.custom_vjp
+@with_gradient()
 def gather_gemm_moments(
     x: jax.Array, w: jax.Array, neighbours: NeighbourMap, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -152,10 +153,10 @@ def gather_gemm_moments(
 
 
 def _gather_gemm_moments_forward(x: Any, w: Any, neighbours: Any, count: Any) -> tuple[Any, Any]:
-    how = _How.of(x, w)
+    wanted = _Wanted.of(x, w)
     x, w, neighbours, count = custom_vjp_primal_tree_values((x, w, neighbours, count))
     y, mean, m2 = gather_gemm_moments(x, w, neighbours, count)
-    return (y, mean, m2), ((x, w, neighbours, how), (y, mean, count))
+    return (y, mean, m2), ((x, w, neighbours, wanted), (y, mean, count))
 
 
 def _gather_gemm_moments_backward(saved: Any, cotangents: Any) -> tuple[Any, ...]:
@@ -183,7 +184,7 @@ gather_gemm_moments.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
+@with_gradient(nondiff_argnums=(8,))
 def gather_gemm_affine(
     x: jax.Array,
     w: jax.Array,
@@ -229,8 +230,11 @@ def gather_gemm_affine(
 def _gather_gemm_affine_forward(*arguments: Any) -> tuple[jax.Array, Any]:
     x, w, neighbours, mean, scale, bias, shortcut, count, relu = arguments
 
-    def one_after_the_other(x: Any, w: Any, *rest: Any) -> jax.Array:
-        return affine_rows(gather_gemm(x, w, neighbours), *rest, count, relu)
+    def one_after_the_other(
+        x: Any, w: Any, mean: Any, scale: Any, bias: Any, shortcut: Any
+    ) -> jax.Array:
+        y = gather_gemm(x, w, neighbours)
+        return affine_rows(y, mean, scale, bias, shortcut, count, relu)
 
     y, pull = jax.vjp(one_after_the_other, x, w, mean, scale, bias, shortcut)
     return y, (pull, neighbours, count)
@@ -258,14 +262,8 @@ def gather_gemm_dw(x: jax.Array, dy: jax.Array, neighbours: NeighbourMap) -> jax
         float32 [K, C_in, C_out].
 
     """
-    return _gradient_dw(x, dy, neighbours, current_precision())
-
-
-def _gradient_dw(
-    x: jax.Array, dy: jax.Array, neighbours: NeighbourMap, precision: str
-) -> jax.Array:
     operands = (x, dy, neighbours.forward, neighbours.schedule)
-    return dispatch.run("gather_gemm_dw", *operands, precision=precision)
+    return dispatch.run("gather_gemm_dw", *operands, precision=current_precision())
 
 
 def gather_gemm_gradients(
@@ -286,19 +284,13 @@ def gather_gemm_gradients(
         ValueError: a map that is neither mirrored nor has its transpose.
 
     """
-    return _gradients(x, w, dy, neighbours, current_precision())
-
-
-def _gradients(
-    x: jax.Array, w: jax.Array, dy: jax.Array, neighbours: NeighbourMap, precision: str
-) -> tuple[jax.Array, jax.Array]:
     back, back_schedule, mirrored = _back(x, neighbours)
     operands = (x, w.astype(x.dtype), dy, neighbours.forward, neighbours.schedule)
-    how = {"mirrored": mirrored, "precision": precision}
+    how = {"mirrored": mirrored, "precision": current_precision()}
     return dispatch.run("gather_gemm_gradients", *operands, back, back_schedule, **how)
 
 
-@jax.custom_vjp
+@with_gradient()
 def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
     """`y[n] = x[n] @ w` for the first `count` rows, zero past them: a convolution of size 1.
 
@@ -308,7 +300,8 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
         count: int32 scalar.
 
     Returns:
-        [N, C_out] in the dtype of `x`, summed in float32.
+        [N, C_out] in the dtype of `x`, summed in float32. Of weights that are not finite, see
+        `gather_gemm`: rows past `count` may be NaN then.
 
     Raises:
         ValueError: `x` and `w` do not fit together.
@@ -322,21 +315,21 @@ def multiply_rows(x: jax.Array, w: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def _multiply_rows_forward(x: Any, w: Any, count: Any) -> tuple[jax.Array, Any]:
-    how = _How.of(x, w)
+    wanted = _Wanted.of(x, w)
     x, w, count = custom_vjp_primal_tree_values((x, w, count))
-    return multiply_rows(x, w, count), (x, w, count, how)
+    return multiply_rows(x, w, count), (x, w, count, wanted)
 
 
 def _multiply_rows_backward(saved: Any, dy: Any) -> tuple[Any, Any, None]:
-    x, w, count, how = saved
+    x, w, count, wanted = saved
     dx = dw = None
     if not isinstance(dy, SymbolicZero):
-        read, precision = w.astype(x.dtype), {"precision": how.precision}
-        if how.wants_dx and how.wants_dw:
+        read, precision = w.astype(x.dtype), {"precision": current_precision()}
+        if wanted.dx and wanted.dw:
             dx, dw = dispatch.run("multiply_rows_gradients", x, read, dy, count, **precision)
-        elif how.wants_dx:
+        elif wanted.dx:
             dx = dispatch.run("multiply_rows", dy, read, count, transposed=True, **precision)
-        elif how.wants_dw:
+        elif wanted.dw:
             dw = dispatch.run("multiply_rows_dw", x, dy, count, **precision)
     return dx, None if dw is None else dw.astype(w.dtype), None
 
@@ -344,7 +337,7 @@ def _multiply_rows_backward(saved: Any, dy: Any) -> tuple[Any, Any, None]:
 multiply_rows.defvjp(_multiply_rows_forward, _multiply_rows_backward, symbolic_zeros=True)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+@with_gradient(nondiff_argnums=(1,))
 def rounded_weights(w: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """`w` rounded to what `dtype` can hold, with the gradient of `w` unrounded.
 
@@ -376,7 +369,7 @@ def identity_map(rows: int, count: jax.Array) -> NeighbourMap:
     return NeighbourMap(identity_rows(rows, count), mirrored=True)
 
 
-@jax.custom_vjp
+@with_gradient()
 def unit_rows(x: jax.Array, count: jax.Array) -> jax.Array:
     """Divide the first `count` rows by their L2 norm.
 
@@ -422,7 +415,7 @@ def _gather_scatter(
     return dispatch.run("gather_scatter_rows", x, source, target, num_rows=num_rows)
 
 
-@jax.custom_vjp
+@with_gradient()
 def gather_rows(x: jax.Array, index: jax.Array) -> jax.Array:
     """`y[m] = x[index[m]]`, a zero row where the index is -1.
 
@@ -447,7 +440,7 @@ gather_rows.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+@with_gradient(nondiff_argnums=(2,))
 def scatter_add_rows(x: jax.Array, index: jax.Array, num_rows: int) -> jax.Array:
     """`y[index[m]] += x[m]`, rows with index -1 dropped.
 
@@ -471,7 +464,7 @@ scatter_add_rows.defvjp(
 )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@with_gradient(nondiff_argnums=(3,))
 def gather_scatter_rows(
     x: jax.Array, source: jax.Array, target: jax.Array, num_rows: int
 ) -> jax.Array:

@@ -22,6 +22,7 @@ import numpy as np
 from uov_jax import processors
 from uov_jax.sparse import dispatch
 from uov_jax.sparse.engine import engine
+from uov_jax.sparse.voxels import require_voxel_size
 
 Array = Any  # numpy on the host, jax inside jit
 
@@ -242,8 +243,7 @@ def voxelize(
         ValueError: a point is not finite or outside +-65,000 voxels, or sizes are not positive.
 
     """
-    if len(voxel_size) != 3 or not all(size > 0 for size in voxel_size):
-        raise ValueError(f"voxel_size must be three positive numbers, not {voxel_size}")
+    require_voxel_size(voxel_size)
     points = np.asarray(points)
     if points.dtype != np.float32:
         raise ValueError(f"points must be float32, not {points.dtype}")
@@ -371,7 +371,8 @@ def plan_in_jit(coords: jax.Array, count: jax.Array, spec: PlanSpec) -> Plan:
 
     Returns:
         The plan. `counts` are the true numbers of voxels: where one exceeds its capacity, nothing
-        is connected (every map entry is -1) and the caller must refuse the result. The `cpu`
+        is connected (every map entry is -1) and the caller must refuse the result; but for the
+        `cpu` backend, coarser levels are then counted without the voxels that had no room. That
         backend raises on duplicate or out-of-range coordinates; the others cannot raise inside
         `jit`: there they fit no capacity, and all counts are the largest int32.
 

@@ -195,6 +195,19 @@ def plan(
     return [Shape(shape, jnp.int32) for shape in [*shapes, (len(capacities),)]]
 
 
+def voxelize(
+    points: Any, count: Any, *, voxel_size: tuple[float, float, float], cylindrical: bool
+) -> list[Shape]:
+    """Coordinates int32 [N, 4] and first points [N] of the voxels, -1 past the last of them.
+
+    Then the voxel of every point [N], -1 from `count` on, and how many voxels there are []. Where a
+    point has no voxel, all are -1 and there are INT32_MAX.
+    """
+    del count, voxel_size, cylindrical
+    rows = points.shape[0]
+    return [Shape(shape, jnp.int32) for shape in ((rows, 4), (rows,), (rows,), ())]
+
+
 def moving_average(old: Any, sample: Any, decay: Any, weight: Any, *, squares: bool) -> Shape:
     """`decay * old + weight * sample`, or of the squares of the samples; any shape, float32."""
     del sample, decay, weight, squares

@@ -14,15 +14,14 @@ superpoint number * 100 + raw label of its word, -1 for none. Those are written 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from uov_jax.contents import is_zip, parse_json, parse_npy, parse_npz
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR, NUSCENES_RIG, Keyframe, Rig
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
@@ -281,17 +280,17 @@ class PseudoLabelFolder:
         self, path: Path, keyframe: Keyframe, num_points: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """int32[N] superpoint of every point and int32[S] words, checked."""
-        content = io.BytesIO(read_bytes(path))
-        if not zipfile.is_zipfile(content):
+        content = read_bytes(path)
+        if not is_zip(content):
             raise PseudoLabelError(
-                f"{path}: corrupt or truncated pseudo labels: {len(content.getbuffer())} bytes "
+                f"{path}: corrupt or truncated pseudo labels: {len(content)} bytes "
                 "without the directory that ends every complete file: delete it and make it again"
             )
         try:
-            with np.load(content, allow_pickle=False) as archive:
-                header = json.loads(archive["header"].tobytes())
-                number = from_byte_planes(archive["superpoint"]).astype(np.int32) - 1
-                word = archive["word"].astype(np.int32, casting="same_kind")
+            arrays = parse_npz(content)
+            header = parse_json(arrays["header"].tobytes())
+            number = from_byte_planes(arrays["superpoint"]).astype(np.int32) - 1
+            word = arrays["word"].astype(np.int32, casting="same_kind")
         except DAMAGE as error:
             raise PseudoLabelError(
                 f"{path}: corrupt or truncated pseudo labels: {error}"
@@ -300,8 +299,10 @@ class PseudoLabelFolder:
         if header != expected:
             raise PseudoLabelError(f"{path}: written for {header}, expected {expected}")
         _check_length(path, number, num_points)
-        if (number.size and number.max() >= len(word)) or (
-            word.size and not -1 <= word.min() <= word.max() < len(self.vocabulary)
+        if (
+            word.ndim != 1
+            or (number.size and number.max() >= len(word))
+            or (word.size and not -1 <= word.min() <= word.max() < len(self.vocabulary))
         ):
             raise PseudoLabelError(
                 f"{path}: superpoints or words out of range: {len(word)} superpoints, "
@@ -381,7 +382,7 @@ def read_reference_labels(
     """
     content = read_bytes(path)
     try:
-        codes = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        codes = parse_npy(content)
     except DAMAGE as error:
         raise PseudoLabelError(f"{path}: corrupt or truncated pseudo labels: {error}") from error
     if codes.ndim != 1 or codes.dtype.kind not in "iu":

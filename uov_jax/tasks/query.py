@@ -20,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.spatial import cKDTree
 
+from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import load_network
@@ -96,6 +97,7 @@ class QueriedNetwork:
         sample = keyframe_sample(keyframe, vocabulary, self._plans, self.voxels)
         rows = self._predict(self._state, sample["inputs"])
         features = np.asarray(rows, np.float32)[sample["inverse"]]
+        sparse.raise_fault()
         if not np.isfinite(features).all():
             raise NotFiniteError(
                 f"{self.folder}: features of points of the sweep {keyframe.token} are not finite: "

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from uov_jax import sparse
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import load_network
@@ -106,6 +107,7 @@ class QueriedRoomNetwork:
         """
         sample = room_input(room, self._plans, self._side)
         rows = _cosines(np.asarray(self._scores(self._state, sample["inputs"], texts)))
+        sparse.raise_fault()
         found = rows[sample["inverse"]].T
         if not np.isfinite(found).all():
             raise NotFiniteError(

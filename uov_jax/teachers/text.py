@@ -22,6 +22,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from uov_jax.bar import Bar
+from uov_jax.contents import parse_npz
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, write_npz
 from uov_jax.teachers.attention import clip_blocks, run_block
@@ -197,8 +198,7 @@ def _encode(tower: Any, tokens: list[list[int]], device: torch.device) -> torch.
 def _read_cache(path: Path, num_rows: int) -> np.ndarray | None:
     """The rows of an earlier run; None where there are none or the file is damaged."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            rows = np.asarray(archive["rows"])
+        rows = parse_npz(path.read_bytes())["rows"]
     except DAMAGE:
         return None
     whole = rows.ndim == 2 and len(rows) == num_rows and np.isfinite(rows).all()

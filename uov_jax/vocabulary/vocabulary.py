@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from uov_jax.contents import parse_json
 from uov_jax.errors import InputError, MissingFileError
 
 RAW_LABELS = 256  # raw labels are stored as uint8
@@ -102,8 +103,8 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     """
     text, source, name = _read_text(name_or_path)
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise VocabularyError(f"{source}: not a JSON file: {error}") from error
     return _parse(content, source, name)
 

@@ -1,7 +1,8 @@
 // The language of the kernels (cuda/device.h) on a CPU, for tests: it runs them and finds errors.
 //
 // Found, each with the kernel, block, thread and what was touched:
-//   - accesses of global and shared memory out of bounds or not aligned;
+//   - accesses of global and shared memory out of bounds or not aligned, and global memory, or a
+//     fill of it, beyond what the call has been given;
 //   - reads of shared memory, and of an XLA call's results, that nothing wrote;
 //   - reads of what another thread wrote, and writes over what another read or wrote, in shared and
 //     global memory, with no barrier between. Between blocks of a launch only atomics bring order.
@@ -33,6 +34,7 @@
 #include "cuda/emulation/copies.h"
 #include "cuda/emulation/failure.h"
 #include "cuda/emulation/grid.h"
+#include "cuda/emulation/memory.h"
 #include "cuda/emulation/shadow.h"
 
 // CUDA's own.
@@ -310,6 +312,10 @@ Global<T> global(T* data, int64_t count) {
   if (reinterpret_cast<uintptr_t>(data) % alignof(T) != 0 || count < 0) {
     throw emulated::KernelError("global memory of " + std::to_string(count) + " " +
                                 emulated::type_name<T>() + " that is not aligned to them");
+  }
+  if (data != nullptr) {
+    const auto bytes = count * static_cast<int64_t>(sizeof(T));
+    emulated::require_allowed(data, bytes, "global memory");
   }
   return data == nullptr ? Global<T>() : Global<T>(data, count);
 }

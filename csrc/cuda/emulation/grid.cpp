@@ -12,10 +12,12 @@
 #include "cuda/emulation/device.h"
 #include "cuda/emulation/failure.h"
 #include "cuda/emulation/threads.h"
+#include "cuda/launch.h"
 
 namespace uov::cuda::emulated {
 namespace {
 
+// Also what all of it may be where the launch does not ask for more.
 constexpr int64_t kMostStaticShared = 48 * 1024;
 
 struct SharedArray {
@@ -114,6 +116,11 @@ void* static_shared(const void* key, int64_t bytes) {
     fail(std::to_string(shared_end - of_launch) + " bytes of shared memory beside the launch's " +
          std::to_string(of_launch) + "; there may be " + std::to_string(kMostStaticShared) +
          ", together " + std::to_string(kSharedBytes));
+  }
+  if (grid->shared_bytes <= kSharedUnasked && shared_end > kMostStaticShared) {
+    fail(std::to_string(shared_end) + " bytes of shared memory, of which the launch has " +
+         std::to_string(of_launch) + " and asks for none: there may be " +
+         std::to_string(kMostStaticShared));
   }
   shared_arrays.push_back({key, offset});
   return shared_memory + offset;

@@ -30,6 +30,7 @@ void launch(Stream, const char* name, void (*kernel)(Parameters...), dim3 blocks
 
 inline void fill_bytes(Stream, void* data, int byte, int64_t bytes) {
   if (bytes <= 0) return;
+  emulated::require_allowed(data, bytes, "a fill");
   std::memset(data, byte, static_cast<size_t>(bytes));
   emulated::mark_outside(data, static_cast<size_t>(bytes));
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <iterator>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -12,8 +14,9 @@ namespace uov::cuda::emulated {
 namespace {
 
 constexpr size_t kPageWords = (size_t{1} << kPageShift) / 4;
-// Cells take four times the memory that they watch: with these, a quarter of a gigabyte.
-constexpr size_t kMostPages = 4096;
+// Cells take four times the memory that they watch: with these, a quarter of a gigabyte, and then
+// those that tell nothing are given up; at most four times as much.
+constexpr size_t kManyPages = 4096, kMostPages = 4 * kManyPages;
 
 struct Bytes {
   Cell cells[4];
@@ -201,20 +204,59 @@ void for_words(const void* data, size_t bytes, bool make, Visit visit) {
   }
 }
 
-void forget_all() {
-  pages.clear();
-  bytes_of_words.clear();
-  spare_bytes.clear();
+Cell settled(const Cell& cell) { return {cell.write == kUnwritten ? kUnwritten : kOutside, 0}; }
+
+// Between launches all that was written or read came before, and needs no stamp; only that nothing
+// wrote some of it must be kept. Returns whether the page says so of anything.
+bool settle(Cell* cells) {
+  bool unwritten = false;
+  for (size_t w = 0; w < kPageWords; ++w) {
+    Cell& word = cells[w];
+    if (word.write == kSplit) {
+      Cell* bytes = bytes_of(word);
+      std::transform(bytes, bytes + 4, bytes, settled);
+      const auto is = [&](Stamp write) {
+        return std::all_of(bytes, bytes + 4, [&](const Cell& b) { return b.write == write; });
+      };
+      if (is(kOutside) || is(kUnwritten)) join(word, bytes[0]);
+    } else {
+      word = settled(word);
+    }
+    unwritten = unwritten || word.write != kOutside;
+  }
+  return unwritten;
+}
+
+// Between launches: gives up the stamps, and the pages that then tell nothing.
+void settle_all() {
+  for (auto page = pages.begin(); page != pages.end();) {
+    page = settle(page->second.get()) ? std::next(page) : pages.erase(page);
+  }
   std::fill_n(cached_pages, kCachedPages, Page{});
   std::fill(std::begin(shared_cells), std::end(shared_cells), Cell{});
   clock = {};
+}
+
+// When so many are there, they are looked through.
+size_t many_pages = kManyPages;
+
+void make_room(size_t bytes) {
+  const size_t more = (bytes >> kPageShift) + 2;
+  if (pages.size() + more <= many_pages) return;
+  settle_all();
+  if (pages.size() + more > kMostPages) {
+    throw KernelError("the emulation watches no more than " +
+                      std::to_string(kMostPages >> (20 - kPageShift)) +
+                      " MiB: use fewer rows or channels");
+  }
+  many_pages = std::max(kManyPages, 2 * (pages.size() + more));
 }
 
 }  // namespace
 
 void mark(const void* data, size_t bytes, Stamp write) {
   const bool make = write != kOutside;
-  if (make && pages.size() > kMostPages) forget_all();
+  if (make) make_room(bytes);
   for_words(data, bytes, make, [&](Cell& word, uintptr_t, unsigned mine) {
     if (mine == 15) {
       join(word, {write, 0});
@@ -245,7 +287,7 @@ int64_t first_unwritten(const void* data, size_t bytes) {
 
 void begin_launch_stamps(int64_t blocks) {
   const Stamp last = clock.block_begin >> kBlockShift;
-  if (last + static_cast<Stamp>(blocks) > kLastBlock) forget_all();
+  if (last + static_cast<Stamp>(blocks) > kLastBlock) settle_all();
   clock.launch_begin = clock.block_begin + kBlockStep;
 }
 

@@ -143,7 +143,7 @@ void mark(const void* data, size_t bytes, Stamp write);
 // The first of these bytes that nothing wrote, or -1.
 int64_t first_unwritten(const void* data, size_t bytes);
 
-// Of a new launch; forgets all before it where stamps would run out.
+// Of a new launch.
 void begin_launch_stamps(int64_t blocks);
 // Of its next block.
 void begin_block_stamps();

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of everything that reads other people's files: `make fuzz`."""

@@ -31,7 +31,7 @@ def pretraining() -> ConfigDict:
             # shards, so that the number of devices changes nothing.
             "sweeps_per_shard": placeholder(int),
             # Whether devices may hold a shard together. They then send each other the means, words
-            # and embeddings of its masks: 5 MB a sweep and step at 1,000 masks of 768 numbers.
+            # and embeddings of its masks: 4 MB a sweep and step at 768 masks of 768 numbers.
             "gather_shards": False,
             # Micro-batches of whole shards that a step is worked on in, for less memory. Gradients
             # are averaged over them; batch norms see a micro-batch, so results differ a little.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,55 +91,62 @@ def mean_cross_entropy_rows(
     key_valid: jax.Array,
     temperature: float,
     targets_by_class: jax.Array | None = None,
+    most_rows: int | None = None,
 ) -> jax.Array:
-    """Cross-entropy of `queries @ keys.T / temperature`: mean over valid rows, then over shards.
+    """Cross-entropy of `queries @ keys.T / temperature`, averaged over the valid rows.
 
-    Queries meet the keys of their own shard alone, so that more shards of as many rows in all cost
-    less. Blocks of rows are recomputed in the backward pass, so that of the similarities only
-    `ROW_BLOCK` rows exist at once.
+    Blocks of rows are recomputed in the backward pass, so that of the [S, T] similarities only
+    `most_rows` rows exist at once.
 
     Args:
-        queries: float32 [shards, S, D].
-        keys: float32 [shards, T, D], or [T, D] for all.
-        target: int32 [shards, S], key (or row of `targets_by_class`) of each query; any value where
+        queries: float32 [S, D].
+        keys: float32 [T, D].
+        target: int32 [S], key (or row of `targets_by_class`) of each query; any value where
           the row is not valid.
-        row_valid: bool [shards, S]; other rows take no part.
-        key_valid: bool [shards, T] or [T]; other keys take no part in the softmax.
+        row_valid: bool [S]; other rows take no part.
+        key_valid: bool [T]; other keys take no part in the softmax.
         temperature: divides the similarities.
         targets_by_class: float32 [C, T], soft targets whose rows sum to 1; None: one-hot.
+        most_rows: of a block; None: `ROW_BLOCK`.
 
     Returns:
-        float32 scalar; a shard without a valid row counts as 0, with gradient 0.
+        float32 scalar; 0, with gradient 0, if no row is valid.
 
     """
-    shards, rows = queries.shape[:2]
+    rows = queries.shape[0]
     if rows == 0:
         return jnp.zeros((), jnp.float32)
-    blocks = -(-shards * rows // ROW_BLOCK)
+    blocks = -(-rows // (most_rows or ROW_BLOCK))
     height = -(-rows // blocks)
     padding = blocks * height - rows
     target = jnp.where(row_valid, target, 0)
 
-    def block_sums(block: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def block_sum(block: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         query, index, valid = block
-        products = jnp.matmul(query, jnp.swapaxes(keys, -1, -2), precision="highest")
-        logits = jnp.where(key_valid[..., None, :], products / temperature, MASKED_LOGIT)
-        normalizer = jax.nn.logsumexp(logits, axis=-1)
+        logits = jnp.matmul(query, keys.T, precision="highest") / temperature
+        logits = jnp.where(key_valid[None, :], logits, MASKED_LOGIT)
+        normalizer = jax.nn.logsumexp(logits, axis=1)
         if targets_by_class is None:
-            wanted = jnp.take_along_axis(logits, index[..., None], axis=-1)[..., 0]
+            wanted = jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
         else:
-            wanted = jnp.sum(targets_by_class[index] * logits, axis=-1)
-        return jnp.sum(jnp.where(valid, normalizer - wanted, 0.0), axis=-1)
+            wanted = jnp.sum(targets_by_class[index] * logits, axis=1)
+        return jnp.sum(jnp.where(valid, normalizer - wanted, 0.0))
 
     def split(rows_: jax.Array) -> jax.Array:
-        padded = jnp.pad(rows_, [(0, 0), (0, padding)] + [(0, 0)] * (rows_.ndim - 2))
-        parts = padded.reshape(shards, blocks, height, *rows_.shape[2:])
-        return jnp.swapaxes(parts, 0, 1)
+        padded = jnp.pad(rows_, [(0, padding)] + [(0, 0)] * (rows_.ndim - 1))
+        return padded.reshape(blocks, height, *rows_.shape[1:])
 
-    parts = split(queries), split(target), split(row_valid)
-    sums = jnp.sum(jax.lax.map(jax.checkpoint(block_sums), parts), axis=0)
-    count = jnp.sum(row_valid.astype(jnp.float32), axis=-1)
-    return jnp.mean(sums / jnp.maximum(count, 1.0))
+    sums = jax.lax.map(jax.checkpoint(block_sum), (split(queries), split(target), split(row_valid)))
+    count = jnp.sum(row_valid.astype(jnp.float32))
+    return jnp.sum(sums) / jnp.maximum(count, 1.0)
+
+
+def mean_over_shards(term: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Mean of a term over the first axis of arrays, all shards at once."""
+    # A batch of one compiles to a program that computes more of it twice.
+    if len(arrays[0]) == 1:
+        return term(*(array[0] for array in arrays))
+    return jnp.mean(jax.vmap(term)(*arrays))
 
 
 def tri_modal_loss(
@@ -209,37 +218,38 @@ def tri_modal_loss(
         axis=1,
     )
     present = count > 0
-    own = jnp.arange(present.shape[1], dtype=jnp.int32)
-    image_loss = mean_cross_entropy_rows(
-        means,
-        _unit_rows(superpoint_embedding),
-        jnp.broadcast_to(own, present.shape),
-        present,
-        present,
-        temperature,
-    )
+    most_rows = max(1, ROW_BLOCK // shards)
+
+    def image_term(means: jax.Array, embedding: jax.Array, present: jax.Array) -> jax.Array:
+        own = jnp.arange(len(present), dtype=jnp.int32)
+        keys = _unit_rows(embedding)
+        return mean_cross_entropy_rows(
+            means, keys, own, present, present, temperature, most_rows=most_rows
+        )
+
+    image_loss = mean_over_shards(image_term, means, superpoint_embedding, present)
     loss = image_weight * image_loss
     taking_part = jnp.mean(jnp.sum(present.astype(jnp.float32), axis=1))
     metrics = {"image_loss": image_loss, "superpoints": taking_part}
     if text_embeddings is not None:
-        text_loss = mean_cross_entropy_rows(
-            means,
-            _unit_rows(text_embeddings),
-            superpoint_word,
-            present & (superpoint_word >= 0),
-            jnp.ones(text_embeddings.shape[0], bool),
-            temperature,
-            jnp.asarray(text_targets),
-        )
+        words, targets = _unit_rows(text_embeddings), jnp.asarray(text_targets)
+
+        def text_term(means: jax.Array, word: jax.Array, present: jax.Array) -> jax.Array:
+            named, known = present & (word >= 0), jnp.ones(len(words), bool)
+            return mean_cross_entropy_rows(
+                means, words, word, named, known, temperature, targets, most_rows
+            )
+
+        text_loss = mean_over_shards(text_term, means, superpoint_word, present)
         loss = loss + text_weight * text_loss
         metrics["text_loss"] = text_loss
     return loss, metrics
 
 
 def _unit_rows(rows: jax.Array) -> jax.Array:
-    """float32 [..., D] with rows of length 1; zero rows stay zero."""
+    """float32 [N, D] with rows of length 1; zero rows stay zero."""
     rows = rows.astype(jnp.float32)
-    square = jnp.sum(rows * rows, axis=-1, keepdims=True)
+    square = jnp.sum(rows * rows, axis=1, keepdims=True)
     return rows * jax.lax.rsqrt(jnp.where(square > 0, square, 1.0))
 
 

@@ -1,6 +1,6 @@
 """How a step is spread over devices and hosts. Nothing else knows `jax.pmap`.
 
-Every device runs the same per-device function over the axis `AXIS`, on its own shard of the batch
+Every device runs the same per-device function over the axis `AXIS`, on its own part of the batch
 and its own copy of the state. The function averages its gradients and metrics with `average`;
 batch statistics are averaged inside the model, by its batch norms, and must not be averaged again.
 """

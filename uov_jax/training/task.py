@@ -76,7 +76,8 @@ class Task(Protocol):
     def train_batches(self, num_devices: int) -> Batches:
         """Endless batches, stacked over this process's devices.
 
-        They are a function of the step alone, so a run that is gone on with needs its step only.
+        With `config.accumulate_steps` above 1 each is a tuple of so many micro-batches. They are a
+        function of the step alone, so a run that is gone on with needs its step only.
         """
         ...
 
@@ -86,7 +87,9 @@ class Task(Protocol):
         """Scalar loss and scalar metrics of one device's batch.
 
         The step averages both, and the gradient, over the devices of `axis_name`. A loss that is a
-        mean over rows, of which a device may have few or none, counts those of all devices by it.
+        mean over rows, of which a device may have few or none, counts those of all devices by it,
+        and a term that sees sweeps of several devices gathers them. So neither depends on how many
+        devices there are; see `training/geometry.py`.
         """
         ...
 

@@ -61,7 +61,7 @@ PASSING = {
     errno.EREMOTEIO,
 }
 # What says that there is no such file.
-ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+ABSENT = (FileNotFoundError, NotADirectoryError)
 TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
 LOOKERS = 16  # threads that wait for a file system
 _TEMPORARY = ".tmp"
@@ -91,7 +91,7 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
         pause: seconds before the second try, then twice as long each time.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, IsADirectoryError (`ABSENT`): there is no such file.
+        FileNotFoundError, NotADirectoryError (`ABSENT`): there is no such file.
         UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
 
     """
@@ -151,6 +151,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable:
             flush(path.parent)
+    except OSError as error:
+        # Writing to an open file, as on a full disk, does not say which one it is.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from uov_jax import sparse
-from uov_jax.checkpoints import folder
+from uov_jax.checkpoints import folder, run
 from uov_jax.checkpoints.folder import (
     CheckpointError,
     NotSavedError,
@@ -484,6 +484,20 @@ def test_a_full_disk_is_found_before_anything_is_written(
         checkpoints.wait()
     checkpoints.close()
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_scores_that_cannot_be_written_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_text(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    monkeypatch.setattr(run, "write_text", write_text)
+    assert checkpoints.record_evaluation(5, 0.5)
+    assert checkpoints.best_step == 5
+    assert "best.json: not written (No space left on device): a run" in capsys.readouterr().err
+    checkpoints.close()
 
 
 def test_a_disk_that_hiccups_while_saving_is_asked_again(

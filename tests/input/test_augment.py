@@ -177,6 +177,31 @@ def test_cropping_keeps_the_pairs_inside_at_their_own_pixels():
         assert column.max() < 416
 
 
+@pytest.mark.parametrize("image", [IMAGE, (90, 160), (3, 5000), (225, 417)])
+def test_a_crop_keeps_what_rounds_into_the_small_image(image):
+    """Every pixel of the image, and some around it, by the rounding itself."""
+    rng, settings = generator(2), CropSettings()
+    v, u = (np.arange(-9, extent + 9, dtype=np.int32) for extent in image)
+    for _ in range(50):
+        crop = augment.draw_crop(image, settings, rng)
+        begin, end, left, right = augment._window(crop, settings.size)
+        for places, first, last, start, length, size in (
+            (v, begin, end, crop.top, crop.height, settings.size[0]),
+            (u, left, right, crop.left, crop.width, settings.size[1]),
+        ):
+            small = np.round((places - start) * (size / length))
+            expected = (small >= 0) & (small < size)
+            np.testing.assert_array_equal((places >= first) & (places < last), expected)
+
+
+def test_pairs_beyond_the_points_or_cameras_are_refused():
+    pairs = random_pairs(10, 50)
+    with pytest.raises(ValueError, match=r"a pair of point \d, there are 5"):
+        augment.drop_cuboid(cloud(5), pairs, 6, generator(), fewest_pairs=0)
+    with pytest.raises(ValueError, match="a pair of camera 3, there are 3"):
+        augment.crop_images(pairs, [IMAGE] * 3, CropSettings(attempts=0), generator())
+
+
 def test_lookup_at_the_small_pixel_equals_the_resized_mask_map():
     """The reference crops and resizes the map itself; positions alone must give the same ids."""
     masks = np.random.default_rng(1).integers(0, 5, IMAGE)

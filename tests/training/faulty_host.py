@@ -32,6 +32,8 @@ class FaultyBatches(TinyBatches):
         if self._number == self.at:
             if self.fault == "data":
                 raise InputError("sweep.bin: truncated")
+            if self.fault == "nan":
+                self._poison = self._number + 1
             if self.fault in FAULTS:
                 FAULTS[self.fault]()
                 time.sleep(0.1)

@@ -28,6 +28,7 @@ from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop
+from uov_jax.training.device_memory import DeviceMemoryError
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
 ROOT = Path(__file__).parents[2]
@@ -420,6 +421,64 @@ def test_a_finished_run_is_left_alone(
     assert "finished already" in capsys.readouterr().out
 
 
+FULL_DISK = """
+import resource, signal, sys, time
+from pathlib import Path
+from tests.training import tiny_task
+from uov_jax.checkpoints.folder import NotSavedError
+from uov_jax.training.loop import train
+
+class FillsTheDisk(tiny_task.TinyTask):
+    def train_batches(self, num_devices):
+        batches = super().train_batches(num_devices)
+        class Filling(type(batches)):
+            def __next__(self):
+                if self._number == 4:
+                    while not (directory / "checkpoints" / "3" / "files.json").exists():
+                        time.sleep(0.01)
+                    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (200, resource.RLIM_INFINITY))
+                return super().__next__()
+        batches.__class__ = Filling
+        return batches
+
+directory = Path(sys.argv[1])
+config = tiny_task.tiny_config(directory.parent / "cache")
+config.run.keep_checkpoints = 3
+try:
+    train(FillsTheDisk(), config, directory)
+except NotSavedError as error:
+    print("ended:", error)
+"""
+
+
+def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
+    tmp_path: Path, whole: dict[str, np.ndarray]
+) -> None:
+    """A true limit on the size of files, from the fifth step on: logs and checkpoints fail."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "run" / "checkpoints"
+    left = f"The checkpoint of step 3 in {folder / '3'} is whole"
+    # Saves are due at 6, 9, 10 and 12; the next one ends the run.
+    (ended,) = [line for line in run.stdout.splitlines() if line.startswith("ended: ")]
+    assert f"{folder / '10'}: this checkpoint could not be written: File too large. {left}" in ended
+    assert "metrics.csv: not written (File too large): rows are kept" in run.stderr
+    # Orbax may still have been writing; what it left then is removed by the next save.
+    assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["3"]
+    loop.train(TinyTask(), tiny_config(tmp_path / "cache"), tmp_path / "run")
+    assert_same_bits(final_arrays(tmp_path / "run"), whole)
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [str(n) for n in range(1, 21)]
+    assert sorted(path.name for path in folder.iterdir()) == ["20", "best.json"]
+
+
 class Greedy(TinyTask):
     """Whose loss sorts four terabytes."""
 
@@ -438,7 +497,7 @@ def test_too_little_memory_is_answered_with_the_fields_that_help(
     """By the true error of the allocator."""
     with config.unlocked():
         config.accumulate_steps, config.model = 1, {"dtype": "float32"}
-    with pytest.raises(loop.DeviceMemoryError) as raised:
+    with pytest.raises(DeviceMemoryError) as raised:
         loop.train(Greedy(), config, tmp_path / "run")
     message = str(raised.value)
     assert "has too little memory at step 1: RESOURCE_EXHAUSTED" in message

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 
 from tests.training.test_parallel import free_port, start
 from uov_jax.checkpoints.folder import read_arrays
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(
@@ -149,3 +153,42 @@ def test_a_directory_that_is_not_shared_is_named(tmp_path: Path) -> None:
     message = "goes on from this checkpoint, which is not there for this process: --workdir must be"
     assert message in found[1][1]
     assert message in found[0][1]
+
+
+REPLAY = """
+import sys
+from pathlib import Path
+from tests.training.tiny_task import TinyTask
+from uov_jax.training import broken_step, parallel
+folder = broken_step.find_broken_step(Path(sys.argv[1]))
+found = broken_step.run_again(TinyTask(), 0, folder, parallel.Parallel())
+print("\\n".join(found.lines()))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_that_breaks_on_one_is_kept_by_both_and_replayed_in_one_process(
+    tmp_path: Path,
+) -> None:
+    found = ends(run(tmp_path / "run", "--fault", "nan", "--at", "6"))
+    assert [status for status, _ in found] == [1, 1], found
+    assert "error: loss is nan at step 7 " in found[0][1]
+    folder = tmp_path / "run" / "not_finite" / "step_7"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "batch_of_process_0.npz",
+        "batch_of_process_1.npz",
+        "state",
+        "step.json",
+    ]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    replay = subprocess.run(
+        [sys.executable, "-c", REPLAY, str(tmp_path / "run")],
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Not finite in the batch: features (32 values)." in replay.stdout, replay.stderr
+    assert "Built anew of today's files it differs, in features" in replay.stdout

@@ -230,7 +230,15 @@ class RunCheckpoints:
             self.best_step = step
         if self._writes:
             content = {"best_step": self.best_step, "scores": self._evaluations}
-            write_text(self._best_file, json.dumps(content))
+            try:
+                write_text(self._best_file, json.dumps(content))
+            except OSError as error:
+                print(
+                    f"{self._best_file}: not written ({error.strerror}): a run that is started "
+                    f"again evaluates step {step:,} again",
+                    file=sys.stderr,
+                    flush=True,
+                )
         return bool(better)
 
     def is_evaluated(self, step: int) -> bool:
@@ -380,7 +388,7 @@ def named_arrays(tree: Any) -> dict[str, Any]:
 
 def code_versions() -> dict[str, str]:
     """Versions of this package and of those that decide about its numbers."""
-    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
     found = {}
     for name in names:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.resource_tracker
@@ -13,7 +14,6 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Protocol
@@ -167,7 +167,7 @@ def _end_all() -> None:
         builder.stop()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals_kept_from_children() -> Iterator[None]:
     """A process that is started here never sees SIGINT and SIGTERM, from its first moment on.
 
@@ -195,7 +195,9 @@ def _serve(connection: Connection, work: Work) -> None:
                 memories[number] = Memory(recv_handle(connection))
         except (EOFError, OSError):
             return  # the parent has closed its end
-        connection.send(_answer(work, step, memories[number]))
+        answer = _answer(work, step, memories[number])
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone, and so are we
+            connection.send(answer)
 
 
 def _answer(work: Work, step: int, memory: Memory) -> tuple[Built | None, Exception | None]:
@@ -232,7 +234,7 @@ class Builders:
         if builder is None:
             with self._lock:
                 if self._closed:
-                    raise WorkerError("the batches were closed")
+                    raise RuntimeError("the batches were closed")
                 builder = self._own.builder = self._kind(self._work, len(self._all) + 1)
                 self._all.append(builder)
         self._busy[step] = str(builder)

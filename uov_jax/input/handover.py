@@ -108,6 +108,7 @@ class Views:
         self._files: list[int] = []
         self._maps: list[mmap.mmap | None] = []
         self._free: collections.deque[int] = collections.deque()
+        self._close = weakref.finalize(self, _close_files, self._files)
 
     def borrow(self) -> tuple[int, int | None]:
         """A file that nobody reads any more: its number, and its descriptor where it is new."""
@@ -140,7 +141,10 @@ class Views:
 
     def close(self) -> None:
         """Let go of the files; arrays that are held stay."""
-        for file in self._files:
-            os.close(file)
-        self._files.clear()
+        self._close()
         self._maps.clear()
+
+
+def _close_files(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())

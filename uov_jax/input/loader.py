@@ -240,7 +240,7 @@ class Batches(Iterator[Any]):
     """Batches one after the other, in order, while the following ones are built.
 
     Attributes:
-        wait_seconds: how long the caller waited for the last one.
+        wait_seconds: how long the caller waited for the last one to be built.
         damaged: the samples so far that others stand for, by name, and what is wrong with them.
 
     """
@@ -278,13 +278,13 @@ class Batches(Iterator[Any]):
         began = time.perf_counter()
         try:
             built = self._built()
+            self.wait_seconds = time.perf_counter() - began
             self._note(built.damaged)
             batch = self._agreed(built.batch)
         except BaseException:
             self.close()
             raise
         self._next += 1
-        self.wait_seconds = time.perf_counter() - began
         return batch
 
     def close(self) -> None:
@@ -302,7 +302,11 @@ class Batches(Iterator[Any]):
 
     def __del__(self) -> None:
         """End the workers of batches that nobody takes any more."""
-        self.close()
+        # What leads to them lets go by itself, and may have done so: `close` would close whatever
+        # has its descriptors by now.
+        self._builders.stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _built(self) -> Built:
         if self._pool is None:

@@ -232,7 +232,10 @@ def fitted_capacities(counts: Counts, shape: StepShape, roomy: Capacities) -> Ca
         capacity=max(largest.plans[0].capacity, rounded_up(sizes[-1] * ROOM)),
     )
     pairs, superpoints = (
-        (*(rounded_up(own[column]) for own in room), max(end, rounded_up(room[-1][column] * ROOM)))
+        (
+            *(rounded_up(max(1, own[column])) for own in room),
+            max(end, rounded_up(room[-1][column] * ROOM)),
+        )
         for column, end in ((-2, largest.pairs[0]), (-1, largest.superpoints[0]))
     )
     return Capacities((*plans, last), pairs, superpoints)

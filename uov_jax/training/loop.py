@@ -6,9 +6,8 @@ import contextlib
 import dataclasses
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,13 +17,13 @@ from ml_collections import ConfigDict
 from uov_jax import compilation, sparse
 from uov_jax.checkpoints import kernels, lock, state
 from uov_jax.checkpoints.run import Restored, RunCheckpoints, has_checkpoint
-from uov_jax.config import flat_fields
 from uov_jax.errors import InputError, MissingFileError, UserError
 from uov_jax.files import write_text
 from uov_jax.quirks import quirks_of
 from uov_jax.signals import StopRequest
-from uov_jax.training import agreement, broken_step, step, usage
+from uov_jax.training import agreement, broken_step, device_memory, step, usage
 from uov_jax.training.broken_step import BrokenStep
+from uov_jax.training.common_steps import CommonSteps
 from uov_jax.training.geometry import Geometry
 from uov_jax.training.hosts import HostsError
 from uov_jax.training.logging import RunLog
@@ -35,21 +34,6 @@ from uov_jax.training.progress import Progress
 from uov_jax.training.shared_evaluation import EvaluationFailedError, SharedEvaluation
 from uov_jax.training.step import before_broken_step
 from uov_jax.training.task import Task
-
-EXHAUSTED = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memory
-# Fields that decide about memory, and the way to less.
-SAVERS = (
-    ("accumulate_steps", "more micro-batches, the same step but for batch norms"),
-    ("model.dtype", "bfloat16"),
-    ("data.voxels", "a smaller largest size, if all batches fit"),
-    ("data.points", "fewer"),
-    ("data.most_voxels", "fewer"),
-    ("batch_size", "smaller, another recipe"),
-)
-
-
-class DeviceMemoryError(UserError):
-    """A device has too little memory for a step; names the fields that need less."""
 
 
 class NonFiniteLossError(InputError):
@@ -213,10 +197,7 @@ class _Run:
             writes=parallel.is_main,
         )
         self.saved_at = time.monotonic()
-        # Before which step all processes stop, and why; agreed on by all.
-        self.agreed_to = 0
-        self.stop_before: int | None = None
-        self.stopped_by: str | None = None
+        self.common = CommonSteps(self.hosts, stop)
         self.first_kernels = sparse.current_kernels()
         self.other_kernels: str | None = None
         self.iterator: Any = None
@@ -227,37 +208,53 @@ class _Run:
         self.programs: set[Any] = set()
         self.compiled_since_look = False
         self.metrics: dict[str, float] = {}
-        self.failed_evaluation: UserError | None = None
+        self.failed_evaluation: UserError | OSError | None = None
 
     def go(self) -> Result:
         """Take the steps that are left."""
         start = self._begin()
-        log = self.log = RunLog(
-            self.directory,
-            start,
-            tensorboard=self.config.run.tensorboard,
-            wandb_project=self.config.run.wandb_project,
-            config=self.config.to_dict(),
-            on=self.parallel.is_main,
-        )
         self._greet(start)
-        progress = self.progress = Progress(
-            start,
-            self.total_steps,
-            self.config.batch_size,
-            self.task.unit,
-            on=self.parallel.is_main,
-        )
-        steps = self.config.run.profile_steps if self.parallel.is_main else 0
-        profile = self.profile = Profile(self.directory, start, steps)
+        self._open_logs(start)
+        assert self.log is not None
+        assert self.progress is not None
         evaluated = self.hosts.of_main("evaluated", self.checkpoints.is_evaluated(start))
         makes_up = self._evaluation_is_due(start) and not evaluated
         if makes_up:
             # The run was stopped between the step and its evaluation.
             self._evaluate(start)
+        now = self._take_steps(start)
+        self.checkpoints.wait()
+        self.progress.close()
+        if now > start or makes_up:
+            self.log.plot()
+        self._farewell(now)
+        self.hosts.exchange("the end", None)
+        if self.failed_evaluation is not None and now >= self.total_steps:
+            raise self.failed_evaluation
+        return Result(now, self.total_steps, self.common.signal(), self.metrics, self.directory)
+
+    def _open_logs(self, start: int) -> None:
+        is_main, run = self.parallel.is_main, self.config.run
+        self.log = RunLog(
+            self.directory,
+            start,
+            tensorboard=run.tensorboard,
+            wandb_project=run.wandb_project,
+            config=self.config.to_dict(),
+            on=is_main,
+        )
+        self.progress = Progress(
+            start, self.total_steps, self.config.batch_size, self.task.unit, on=is_main
+        )
+        self.profile = Profile(self.directory, start, run.profile_steps if is_main else 0)
+
+    def _take_steps(self, start: int) -> int:
+        """All steps up to the end, or to a stop; the number of steps done, which are saved."""
+        assert self.progress is not None
+        assert self.profile is not None
         now = start
         pending: _Pending | None = None
-        while now < self.total_steps and not self._stops_alone():
+        while now < self.total_steps:
             asked = time.perf_counter()
             try:
                 batch = self._next_batch(now)
@@ -268,7 +265,7 @@ class _Run:
                 break
             waited = time.perf_counter() - asked
             self._note_program(batch)
-            profile.before_step(now + 1)
+            self.profile.before_step(now + 1)
             with jax.transfer_guard("disallow"), self._memory(now + 1), self.hosts.blaming():
                 placed = self.parallel.shard(batch)
                 self.device_state, metrics = self.train_step(self.device_state, placed)
@@ -276,8 +273,7 @@ class _Run:
             if pending is not None:
                 self._look_at(pending)
             pending = _Pending(now, batch, metrics, waited)
-            saves = self._save_is_due(now)
-            evaluates = self._evaluation_is_due(now)
+            saves, evaluates = self._save_is_due(now), self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
                 self._look_at(pending)
                 pending = None
@@ -285,19 +281,11 @@ class _Run:
             if evaluates:
                 self._evaluate(now)
             if saves or evaluates:
-                progress.pause()
+                self.progress.pause()
         if pending is not None:
             self._look_at(pending)
             self._save(now)
-        self.checkpoints.wait()
-        progress.close()
-        if now > start or makes_up:
-            log.plot()
-        self._farewell(now)
-        self.hosts.exchange("the end", None)
-        if self.failed_evaluation is not None and now >= self.total_steps:
-            raise self.failed_evaluation
-        return Result(now, self.total_steps, self._signal(), self.metrics, self.directory)
+        return now
 
     def close(self) -> None:
         """Release files; never hides the error that led here."""
@@ -322,9 +310,9 @@ class _Run:
             self.other_kernels = kernels.go_on_with(restored.kernels)
             self.checkpoints.forget_evaluations_after(start)
         self._agree_on_everything(start)
-        self.agreed_to = start
+        self.common = CommonSteps(self.hosts, self.stop, start)
         several = self.hosts.processes > 1
-        self.iterator = self.batches.starting_at(start, *((self._agree,) if several else ()))
+        self.iterator = self.batches.starting_at(start, *((self.common.agree,) if several else ()))
         self.device_state = self.parallel.replicate(self.host_state)
         self.host_state = None
         if self.parallel.is_main:
@@ -364,63 +352,24 @@ class _Run:
                 )
             )
 
-    def _agree(self, step: int, size: int, error: str | None = None) -> int:
-        """Before a step (from 0): the size of all its batches, and whether it is taken at all.
-
-        Called while devices work on the step before. A process that cannot go on says so here, so
-        that all have taken the same steps, and can save them.
-
-        Raises:
-            HostsError: another process has no batch for this step; names it and the reason.
-
-        """
-        if self.stop_before is not None:
-            return size
-        self.agreed_to = step + 1
-        asked = self._asked_to_stop()
-        found = self.hosts.exchange(f"step {step}", [size, asked, error], "steps")
-        for process, (_, _, what) in enumerate(found):
-            if what is not None and process != self.hosts.process:
-                raise HostsError(f"{self.hosts.name(process)} failed: {what}")
-        stopped = [why for _, why, _ in found if why is not None]
-        if stopped:
-            self.stop_before, self.stopped_by = step, stopped[0]
-        return int(max(size for size, _, _ in found))
-
-    def _asked_to_stop(self) -> str | None:
-        """The signal that came to this process or, as far as it knows, to another one."""
-        if self.stop:
-            self.hosts.stop(self._name_of_signal())
-        return self.hosts.stopping
-
-    def _name_of_signal(self) -> str:
-        return signal.Signals(self.stop.signal).name if self.stop.signal else "nothing"
-
-    def _stops_alone(self) -> bool:
-        return self.hosts.processes == 1 and bool(self.stop)
-
     def _next_batch(self, now: int) -> Any:
         """The batch of the step after `now` steps; None if all stop before it."""
         assert self.progress is not None
+        if self.hosts.processes == 1 and self.common.ends_at(now):
+            return None
         try:
             batch = next(self.iterator)
         except HostsError:
             raise
         except Exception as error:
-            # Ctrl-C reaches worker processes too, and may have ended them.
-            if self.hosts.processes > 1 and self.agreed_to == now:
-                self._agree(now, 0, None if self.stop else first_line(error))
+            # The signal may have ended what builds batches.
+            if self.hosts.processes > 1 and self.common.agreed == now:
+                self.common.agree(now, 0, None if self.stop else first_line(error))
             if not self.stop:
                 raise
             self.progress.say(f"Not built any more: {first_line(error)}")
             return None
-        return None if self.stop_before is not None and self.stop_before <= now else batch
-
-    def _signal(self) -> int | None:
-        """The number of the signal that stopped the run."""
-        if self.stop.signal is not None or self.stopped_by is None:
-            return self.stop.signal
-        return int(signal.Signals[self.stopped_by.partition(" ")[0]])
+        return None if self.hosts.processes > 1 and self.common.ends_at(now) else batch
 
     def _note_program(self, batch: Any) -> None:
         """A batch of new shapes is about to compile another program."""
@@ -457,24 +406,9 @@ class _Run:
             )
             self.progress.pause()
 
-    @contextlib.contextmanager
-    def _memory(self, now: int) -> Iterator[None]:
-        """Say what helps where a device has too little memory."""
-        try:
-            yield
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            text = str(error).strip() or type(error).__name__
-            if isinstance(error, jax.errors.JaxRuntimeError) and EXHAUSTED not in text:
-                raise
-            fields = dict(flat_fields(self.config))
-            ways = [
-                f"config.{name} = {fields[name]} ({how})" for name, how in SAVERS if name in fields
-            ]
-            raise DeviceMemoryError(
-                f"{self.parallel.devices[0]} has too little memory at step {now}: "
-                f"{text.splitlines()[0]}. Less is needed with other values of {', '.join(ways)}. "
-                f"{self.checkpoints.what_is_left()}"
-            ) from error
+    def _memory(self, now: int) -> contextlib.AbstractContextManager[None]:
+        device, left = self.parallel.devices[0], self.checkpoints.what_is_left
+        return device_memory.explained(self.config, device, now, left)
 
     def _stop_at_broken_step(self, name: str, value: float, pending: _Pending) -> NoReturn:
         """Keep state and batch of a step that was not finite, and end the run."""
@@ -545,7 +479,7 @@ class _Run:
         assert self.progress is not None
         assert self.log is not None
         self.failed_evaluation = None
-        evaluation = SharedEvaluation(self.hosts, now, self._asked_to_stop, self.stop)
+        evaluation = SharedEvaluation(self.hosts, now, self.common.asked_to_stop)
 
         def predict(inputs: Mapping[str, Any]) -> jax.Array:
             evaluation.go_on()
@@ -558,7 +492,7 @@ class _Run:
         except EvaluationFailedError as error:
             # One sweep that cannot be read must not end the training, now and at every start.
             cause = error.__cause__
-            self.failed_evaluation = cause if isinstance(cause, UserError) else error
+            self.failed_evaluation = cause if isinstance(cause, UserError | OSError) else error
             what = f"The evaluation at step {now:,} failed: {error}"
             self.progress.say(f"{what}. Training goes on, and evaluates again when it is due.")
         else:
@@ -596,9 +530,9 @@ class _Run:
             return
         last = self.checkpoints.last_step
         if now < self.total_steps:
-            why = self.stopped_by or self._name_of_signal()
+            why, total = self.common.why(), self.total_steps
             print(
-                f"Stopped by {why} after step {now:,} of {self.total_steps:,}; saved as "
+                f"Stopped by {why} after step {now:,} of {total:,}; saved as "
                 f"{self.checkpoints.path(now)}. Type the same command again to go on.",
                 flush=True,
             )

@@ -32,26 +32,23 @@ class SharedEvaluation:
 
     """
 
-    def __init__(
-        self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object], stop: object
-    ) -> None:
+    def __init__(self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object]) -> None:
         """Of a step.
 
         Args:
             hosts: the processes.
             step: of the run.
             asked_to_stop: whether a signal came, to any process.
-            stop: true once a signal came to this one.
 
         """
         self.done = False
         self._hosts, self._what = hosts, f"the evaluation of step {step}"
-        self._asked_to_stop, self._stop = asked_to_stop, stop
+        self._asked_to_stop = asked_to_stop
         self._left = False
 
     def go_on(self) -> None:
         """Leave the evaluation if the run is to stop, or cannot go on."""
-        if self._stop or self._asked_to_stop():
+        if self._asked_to_stop():
             raise _Stopped
         self._hosts.check()
 
@@ -74,7 +71,7 @@ class SharedEvaluation:
             if not self._left:
                 self._leave("stopped", None)
             return True
-        if isinstance(error, UserError) and not isinstance(
+        if isinstance(error, UserError | OSError) and not isinstance(
             error, NotFiniteError | HostsError | EvaluationFailedError
         ):
             self._leave("failed", str(error))
@@ -96,8 +93,8 @@ class SharedEvaluation:
             if theirs == "failed":
                 raise EvaluationFailedError(f"{self._hosts.name(process)}: {what}")
             raise HostsError(
-                f"{self._hosts.name(process)} has come to the end of {self._what}, where "
-                f"{self._hosts.name(self._hosts.process)} gathers: a bug of this task"
+                f"{self._hosts.name(process)} is at {theirs!r} of {self._what}, where "
+                f"{self._hosts.name(self._hosts.process)} is at {kind!r}: a bug of this task"
             )
         return [value for _, value in found]
 

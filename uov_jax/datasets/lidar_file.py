@@ -132,6 +132,8 @@ SEMANTICKITTI_COLUMNS = SweepColumns(NEEDED, 1.0)
 def read_points(path: str | Path, columns: SweepColumns) -> np.ndarray:
     """float32[N, 4]: x, y, z in metres and the intensity as stored of every point of a sweep.
 
+    An array that is not to be written to.
+
     Raises:
         MissingFileError: there is no such file.
         InputError: it is empty, truncated, of another format, holds a number that is not finite,

@@ -107,6 +107,7 @@ class SemanticKittiScans:
         """float32[N, 4]: x, y, z in metres, intensity plus the offset."""
         points = read_points(self.scans[index], self.columns)
         if self.intensity_offset:
+            points = points.copy()
             points[:, 3] += np.float32(self.intensity_offset)
         return points
 

@@ -58,6 +58,15 @@ def test_lines_between_do_not_bring_more_of_them(
     assert "loss 1" in captured.err
 
 
+def test_what_the_last_line_says_is_not_said_again(clock: list[float]) -> None:
+    log = io.StringIO()
+    with Bar(total=2, file=log, mininterval=0) as bar:
+        bar.update()
+        clock[0] += 2 * SECONDS_BETWEEN_LINES
+        bar.update()
+    assert [line.split(" (")[0] for line in log.getvalue().splitlines()] == ["2 of 2"]
+
+
 def test_bars_that_do_not_stay_and_short_work_leave_nothing(clock: list[float]) -> None:
     log = io.StringIO()
     assert list(Bar([1, 2, 3], file=log, leave=False)) == [1, 2, 3]

@@ -24,6 +24,7 @@ class Bar(tqdm.tqdm):
         self._plain = not file.isatty()
         self._began = time.monotonic()
         self._next_line = self._began + SECONDS_BETWEEN_LINES
+        self._said: int | None = None
         super().__init__(*arguments, **{"dynamic_ncols": True} | options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
@@ -46,7 +47,7 @@ class Bar(tqdm.tqdm):
             return
         self.disable = True
         self._decr_instances(self)
-        if self.leave and time.monotonic() >= self._began + self.delay:
+        if self.leave and self._said != self.n and time.monotonic() >= self._began + self.delay:
             self._write_line()
 
     def _write_line(self) -> None:
@@ -56,4 +57,5 @@ class Bar(tqdm.tqdm):
         facts["bar_format"] = LINE + "{rate_fmt}{postfix}" if known else None
         self.fp.write(self.format_meter(**facts) + "\n")
         self.fp.flush()
+        self._said = self.n
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES

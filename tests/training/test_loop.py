@@ -27,7 +27,7 @@ from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
-from uov_jax.training import loop
+from uov_jax.training import loop, usage
 from uov_jax.training.device_memory import DeviceMemoryError
 
 PROGRAM = Path(__file__).parent / "tiny_task.py"
@@ -113,8 +113,9 @@ def test_time_and_memory_are_logged(tmp_path: Path, config: ConfigDict) -> None:
         last = list(csv.DictReader(file))[-1]
     assert 0 <= float(last["data_wait"]) <= 1
     assert float(last["sweeps_per_second"]) > 0
-    # As the operating system counts it: more than the libraries, less than the machine has.
-    assert 0.1 < float(last["memory_gb"]) < 100
+    if usage.STATUS.exists():
+        # As the operating system counts it: more than the libraries, less than the machine has.
+        assert 0.1 < float(last["memory_gb"]) < 100
 
 
 def test_a_trace_of_some_steps_can_be_had(

@@ -54,25 +54,13 @@ def gather_gemm_moments(
 
 
 def gather_gemm_affine(
-    own: Own,
-    x: Any,
-    w: Any,
-    forward: Any,
-    schedule: Any,
-    mean: Any,
-    scale: Any,
-    bias: Any,
-    shortcut: Any,
-    count: Any,
-    *,
-    relu: bool,
-    precision: str,
+    own: Own, x: Any, w: Any, forward: Any, schedule: Any, *norm: Any, relu: bool, precision: str
 ) -> Any:
     """The convolution, then the norm."""
     y = own("gather_gemm")(
         x, w, forward, schedule, transposed=False, mirrored=False, precision=precision
     )
-    return own("affine_rows")(y, mean, scale, bias, shortcut, count, relu=relu)
+    return own("affine_rows")(y, *norm, relu=relu)
 
 
 def multiply_rows_gradients(

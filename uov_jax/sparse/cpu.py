@@ -119,25 +119,14 @@ class Cpu(Handlers):
         return self.call("gather_gemm_moments", results, x, w, forward, count)
 
     def gather_gemm_affine(
-        self,
-        x: Any,
-        w: Any,
-        forward: Any,
-        schedule: Any,
-        mean: Any,
-        scale: Any,
-        bias: Any,
-        shortcut: Any,
-        count: Any,
-        *,
-        relu: bool,
-        precision: str,
+        self, x: Any, w: Any, forward: Any, schedule: Any, *norm: Any, relu: bool, precision: str
     ) -> Any:
         """While the sums are in cache; they are rounded once."""
-        del schedule, precision
-        result = jax.ShapeDtypeStruct((forward.shape[1], w.shape[2]), x.dtype)
-        operands = (x, w, forward, mean, scale, bias, x if shortcut is None else shortcut, count)
+        how = {"relu": relu, "precision": precision}
+        result = signatures.gather_gemm_affine(x, w, forward, schedule, *norm, **how)
+        *parameters, shortcut, count = norm
         given = shortcut is not None
+        operands = (x, w, forward, *parameters, shortcut if given else x, count)
         return self.call("gather_gemm_affine", result, *operands, has_shortcut=given, relu=relu)
 
     def multiply_rows_gradients(

@@ -205,28 +205,18 @@ class Cuda(Handlers):
         return self.call("voxelize", results, *operands, workspace=workspace, **how)
 
     def gather_gemm_affine(
-        self,
-        x: Any,
-        w: Any,
-        forward: Any,
-        schedule: Any,
-        mean: Any,
-        scale: Any,
-        bias: Any,
-        shortcut: Any,
-        count: Any,
-        *,
-        relu: bool,
-        precision: str,
+        self, x: Any, w: Any, forward: Any, schedule: Any, *norm: Any, relu: bool, precision: str
     ) -> Any:
         """While the sums are in registers; they are rounded once."""
-        y = jax.ShapeDtypeStruct((forward.shape[1], w.shape[2]), x.dtype)
+        how = {"relu": relu, "precision": precision}
+        result = signatures.gather_gemm_affine(x, w, forward, schedule, *norm, **how)
         order, masks, _, _ = self._scheduled(forward, schedule)
+        *parameters, shortcut, count = norm
         given = shortcut is not None
         return self.call(
             "gather_gemm_affine",
-            y,
-            *(x, w, forward, order, masks, mean, scale, bias, shortcut if given else x, count),
+            result,
+            *(x, w, forward, order, masks, *parameters, shortcut if given else x, count),
             workspace=_product_sizes(x, w, forward, precision),
             has_shortcut=given,
             relu=relu,

@@ -122,8 +122,9 @@ class Cpu(Handlers):
         self, x: Any, w: Any, forward: Any, schedule: Any, *norm: Any, relu: bool, precision: str
     ) -> Any:
         """While the sums are in cache; they are rounded once."""
-        how = {"relu": relu, "precision": precision}
-        result = signatures.gather_gemm_affine(x, w, forward, schedule, *norm, **how)
+        result = signatures.gather_gemm_affine(
+            x, w, forward, schedule, *norm, relu=relu, precision=precision
+        )
         *parameters, shortcut, count = norm
         given = shortcut is not None
         operands = (x, w, forward, *parameters, shortcut if given else x, count)

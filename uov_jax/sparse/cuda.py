@@ -208,8 +208,9 @@ class Cuda(Handlers):
         self, x: Any, w: Any, forward: Any, schedule: Any, *norm: Any, relu: bool, precision: str
     ) -> Any:
         """While the sums are in registers; they are rounded once."""
-        how = {"relu": relu, "precision": precision}
-        result = signatures.gather_gemm_affine(x, w, forward, schedule, *norm, **how)
+        result = signatures.gather_gemm_affine(
+            x, w, forward, schedule, *norm, relu=relu, precision=precision
+        )
         order, masks, _, _ = self._scheduled(forward, schedule)
         *parameters, shortcut, count = norm
         given = shortcut is not None

@@ -391,9 +391,10 @@ def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
     whole: dict[str, np.ndarray],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The mean of two equal gradients is each, to the bit; statistics move twice as often."""
+    """The mean of two equal gradients is each; statistics move twice as often."""
     with config.unlocked():
         config.accumulate_steps = 2
+    loop.train(Twice(), config, tmp_path / "steady")
     result = loop.train(TwiceStopsAt(7), config, tmp_path / "run")
     assert result.step == 7
     loop.train(Twice(), config, tmp_path / "run")
@@ -401,13 +402,15 @@ def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
     assert "4 sweeps a step on 1 cpu device, in 2 micro-batches, into" in out
     assert "1 program(s) compiled" in out
     found = final_arrays(tmp_path / "run")
+    assert_same_bits(found, final_arrays(tmp_path / "steady"))
     moved = {name for name in whole if name.startswith("statistics/")}
     assert len(moved) == 2
-    assert_same_bits(
-        {name: array for name, array in found.items() if name not in moved},
-        {name: array for name, array in whole.items() if name not in moved},
-    )
-    assert all(np.any(found[name] != whole[name]) for name in moved)
+    for name, array in whole.items():
+        if name in moved:
+            assert np.any(found[name] != array)
+        else:
+            # Another program than that of one batch may round each of the 20 steps differently.
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_a_finished_run_is_left_alone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 DATA = Path(__file__).parent / "fixtures"
 SIBLING = Path(__file__).parents[2] / "shared" / "real"
 REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
+# glibc's; other C libraries keep nothing that they were not asked to keep.
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 
 def real_root(dataset: str) -> Path:
@@ -68,9 +71,14 @@ def no_fault_of_another_test() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_programs_of_another_file() -> Iterator[None]:
-    """Compiled programs of one file are of no use to the next, and take gigabytes in the end."""
+    """Compiled programs of one file are of no use to the next, and take gigabytes in the end.
+
+    Neither is memory that was freed, of which training has the allocator keep all.
+    """
     yield
     jax.clear_caches()
+    if TRIM is not None:
+        TRIM(0)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
+from tests import faults
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
@@ -26,6 +26,7 @@ SIBLING = Path(__file__).parents[2] / "shared" / "real"
 REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
 # glibc's; other C libraries keep nothing that they were not asked to keep.
 TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+no_fault_of_another_test = faults.no_fault_of_another_test
 
 
 def real_root(dataset: str) -> Path:
@@ -58,15 +59,6 @@ def real_nuscenes() -> Path:
 def real_semantickitti() -> Path:
     """Root of one real SemanticKITTI scan."""
     return real_root("semantickitti")
-
-
-@pytest.fixture(autouse=True)
-def no_fault_of_another_test() -> Iterator[None]:
-    """What the emulation's kernels were given in one test is no fault of the next."""
-    yield
-    emulated = sys.modules.get("_engine_cuda_emulated")
-    if emulated is not None:
-        emulated.clear_fault(0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import faults
 from tests.cuda import emulation
 from uov_jax import sparse
 from uov_jax.sparse import xla, xla_parallel
@@ -20,6 +21,8 @@ sparse.register_backend(
     Backend(lambda _: (xla_parallel, xla), lambda: f"{AVAILABLE} (xla as other platforms run it)"),
 )
 emulation.register()
+# Here too: the check for a day with a GPU runs these tests without what all tests share.
+no_fault_of_another_test = faults.no_fault_of_another_test
 BACKENDS = [
     name
     for name, backend in registered().items()

@@ -5,8 +5,8 @@ worker process builds them. What counts is the thread's own processor time: what
 does disturbs it little. `--against CHECKOUT` takes turns with another checkout of this repository
 whose engine is built, and gives the ratio of each pair of turns. A table says where the time goes.
 
-The dataset has nuScenes' format, `scripts/simulate.py` makes one; without labels (a lone keyframe)
-labels are drawn at random.
+The dataset has nuScenes' format, `scripts/simulate.py` makes one; without labels or dumps (a lone
+keyframe) they are drawn at random, masks as the cells of points in the images.
 """
 
 from __future__ import annotations
@@ -16,14 +16,24 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+from scipy.spatial import cKDTree
+
 from benchmarks import report
+from uov_jax.datasets.nuscenes_tables import NuScenesTables
+from uov_jax.dumps.file import CameraMasks, TeacherDump
+from uov_jax.dumps.folder import DumpFolder, DumpManifest, image_sizes
+from uov_jax.vocabulary import load_vocabulary
 
 HERE = Path(__file__).parents[1]
 TASKS = {"tri_modal": "pre-training", "segmentation": "segmentation"}
+# Of drawn dumps: what a teacher finds in a street, and the size of CLIP's embeddings.
+MASKS, EMBEDDING = 60, 512
 
 
 class Process:
@@ -77,6 +87,39 @@ def measure(
     return cells, {name: 1e3 * t / (samples * rounds) for name, t in stages.items()}
 
 
+def draw_dumps(options: argparse.Namespace, folder: Path) -> Path:
+    """Write dumps of all keyframes that a teacher may have written; returns the folder."""
+    rng, vocabulary = np.random.default_rng(0), load_vocabulary()
+    keyframes = NuScenesTables(options.root, options.version).keyframes(options.split)
+    manifest = DumpManifest(
+        teacher="drawn",
+        weights_hash="0" * 64,
+        vocabulary=vocabulary.name,
+        vocabulary_hash=vocabulary.hash,
+        embedding_size=EMBEDDING,
+        image_sizes=image_sizes(keyframes),
+    )
+    dumps = DumpFolder.create(folder, manifest, rng.normal(size=(len(vocabulary), EMBEDDING)))
+    for keyframe in keyframes:
+        cameras = []
+        for view in keyframe.cameras:
+            size = (view.height, view.width)
+            cells = cKDTree(rng.random((MASKS, 2)) * size)
+            _, mask = cells.query(np.indices(size).reshape(2, -1).T)
+            cameras.append(
+                CameraMasks(
+                    view.channel,
+                    view.token,
+                    1 + mask.reshape(size).astype(np.uint16),
+                    rng.integers(0, len(vocabulary), MASKS),
+                    rng.normal(size=(MASKS, EMBEDDING)),
+                )
+            )
+        dump = TeacherDump("drawn", "0" * 64, vocabulary.hash, keyframe.token, tuple(cameras))
+        dumps.write(dump)
+    return folder
+
+
 def main() -> None:
     """Print two tables: rates, and milliseconds of a sample by stage."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__)
@@ -84,7 +127,7 @@ def main() -> None:
     parser.add_argument("--version", default="v1.0-sim")
     parser.add_argument("--split", default="sim_train")
     parser.add_argument(
-        "--dumps", type=Path, help="of its teacher; ROOT/dumps/simulated by default"
+        "--dumps", type=Path, help="of its teacher; ROOT/dumps/simulated by default, if it is there"
     )
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--batch", type=int, default=4)
@@ -92,6 +135,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns")
     parser.add_argument("--core", type=int, default=0)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.dumps is None:
+            options.dumps = options.root / "dumps" / "simulated"
+            if not options.dumps.is_dir():
+                options.dumps = draw_dumps(options, Path(scratch))
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure what the options say, and print it."""
     sides = [Process(HERE, options.core)]
     header = ["", "ms", "a second"]
     if options.against is not None:
@@ -105,7 +158,7 @@ def main() -> None:
                 "root": str(options.root),
                 "version": options.version,
                 "split": options.split,
-                "dumps": str(options.dumps or options.root / "dumps" / "simulated"),
+                "dumps": str(options.dumps),
                 "batch": options.batch,
                 "deferred": deferred,
             }

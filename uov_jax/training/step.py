@@ -174,16 +174,23 @@ def _update(
 
         def change(gradient: Any, optimizer_state: Any, trained: Any) -> Any:
             updates, changed = optimizer.update(gradient, optimizer_state, trained)
-            moved = optax.apply_updates(trained, updates)
-            return keep_good((moved, changed), (trained, optimizer_state))
+            return optax.apply_updates(trained, updates), changed
 
-        def keep_good(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda a, b: jnp.where(is_good, a, b), new, old)
+        def change_if_good(gradient: Any, optimizer_state: Any, trained: Any) -> Any:
+            # Selecting between old and new arrays would copy all that is donated.
+            kept = (trained, optimizer_state)
+            return jax.lax.cond(
+                is_good, lambda: change(gradient, optimizer_state, trained), lambda: kept
+            )
 
         trained = {name: state.parameters[name] for name in gradient}
-        trained, optimizer_state = parallel.in_place(change, gradient, state.optimizer, trained)
+        trained, optimizer_state = parallel.in_place(
+            change_if_good, gradient, state.optimizer, trained
+        )
         parameters = {**state.parameters, **trained}
-        statistics = keep_good(statistics, state.statistics)
+        statistics = jax.tree.map(
+            lambda new, old: jnp.where(is_good, new, old), statistics, state.statistics
+        )
         one = jnp.ones((), jnp.int32)
         broken = jnp.where(state.step < 0, state.step, -one - state.step)
         number = jnp.where(is_good, state.step + one, broken)

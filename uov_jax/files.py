@@ -245,6 +245,8 @@ def read_stored_npz(content: bytes) -> dict[str, memoryview]:
         raise ValueError(
             f"{len(content)} bytes without the directory that ends every complete file"
         )
+    if content[max(0, end - 20) :].startswith(_LOCATOR):
+        raise ValueError("an archive of several disks, or of more than 4 GB")
     entries, place = struct.unpack_from("<H4xL", content, end + 10)
     found: dict[str, memoryview] = {}
     for _ in range(entries):
@@ -263,6 +265,7 @@ def read_stored_npz(content: bytes) -> dict[str, memoryview]:
 
 
 _END = b"PK\5\6"
+_LOCATOR = b"PK\6\7"  # of another directory, 20 bytes before the end
 _LONGEST_END = 22 + 65_535
 _UINT8_HEADER = re.compile(rb"{'descr': '[|]u1', 'fortran_order': False, 'shape': \((\d+),\), }\s*")
 

@@ -161,18 +161,21 @@ HUGE = npy(np.zeros((1, 3), np.float32)).replace(b"(1, 3)", b"(999999999999, 3)"
     ("content", "message"),
     [
         (b"ply\nformat ascii 1.0\n", "not a .npy file but a PLY file"),
-        (npy(ONES)[:-1], r"cut off: float32 \[4, 3\] needs 48 bytes, found 47"),
-        (npy(ONES)[:20], "not an array of numpy, or cut off"),
-        (npy(ONES)[:7] + b"\x09" + npy(ONES)[8:], "not an array of numpy, or cut off"),
-        (npy(ONES).replace(b"(4, 3)", b"(9, 9)"), "needs 324 bytes, found 48"),
-        (npy(ONES).replace(b"'<f4'", b"'<q9'"), "not an array of numpy, or cut off"),
+        (npy(ONES)[:-1], r"cut off: 47 bytes for an array float32 \[4, 3\]"),
+        (npy(ONES)[:20], "not an array of numpy, or damaged"),
+        (npy(ONES)[:7] + b"\x09" + npy(ONES)[8:], "not an array of numpy, or damaged"),
+        (
+            npy(ONES).replace(b"(4, 3)", b"(9, 9)"),
+            r"cut off: 48 bytes for an array float32 \[9, 9\]",
+        ),
+        (npy(ONES).replace(b"'<f4'", b"'<q9'"), "not an array of numpy, or damaged"),
         (npy(np.array([[print]])), "it holds Python's objects, as a pickle"),
         (npy(ONES[0]), r"an array of float32 \[3\], expected numbers"),
         (
             npy(records(sweep()).reshape(4, -1)),
             r"points in an array \[4, 10\], expected",
         ),
-        (HUGE, "needs 11,999,999,999,988 bytes, found"),
+        (HUGE, r"cut off: .* bytes for an array float32 \[999999999999, 3\]"),
     ],
 )
 def test_what_is_wrong_in_an_array_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -210,7 +213,7 @@ def test_an_archive_that_claims_more_than_it_can_hold_makes_nothing(tmp_path: Pa
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        with pytest.raises(CloudError, match=r"a\.npz: .*xyz.npy is said to be 4,294,967,294"):
+        with pytest.raises(CloudError, match=r"a\.npz: .*'xyz.npy' is cut off"):
             read_cloud(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:

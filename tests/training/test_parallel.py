@@ -101,6 +101,15 @@ def test_terms_of_shards_are_the_same_in_every_spread() -> None:
     assert {name: len(losses) for name, losses in by_size.items()} == {"Masks": 2, "Labels": 2}
 
 
+def test_devices_take_turns_in_validation_and_find_the_same(tmp_path: Path) -> None:
+    (output,) = finish(start("judging_devices.py", str(tmp_path), devices=3))
+    (found,) = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert found["1"]["judged"] == [0, 0, 0, 0, 0]
+    assert found["3"]["judged"] == [0, 1, 2, 0, 1]
+    assert found["1"]["metrics"]["zero_shot_miou"] > 0
+    assert found["3"]["metrics"] == found["1"]["metrics"]
+
+
 def test_two_processes_are_one_process_with_two_devices(tmp_path: Path) -> None:
     finish(start("tiny_task.py", str(tmp_path / "one"), devices=2))
     address = ["--address", f"localhost:{free_port()}", "--processes", "2"]

@@ -24,11 +24,13 @@ class Share:
     Attributes:
         shard: number of the process, and how many there are.
         gather: gives every process's value (anything JSON can say) to all; all must call it.
+        at_once: sweeps that the process judges side by side, one on each of its devices.
 
     """
 
     shard: Shard = Shard()
     gather: Callable[[Any], list[Any]] = _alone
+    at_once: int = 1
 
     @property
     def writes(self) -> bool:

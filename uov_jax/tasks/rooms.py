@@ -150,7 +150,7 @@ def validate_rooms(
         return {}
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
     mine = share.of(data.validation)
-    rooms = judge(sample, mine, {NETWORK: classes_of_rows}, workers=workers)
+    rooms = judge(sample, mine, {NETWORK: classes_of_rows}, workers=workers, at_once=share.at_once)
     for room in Bar(
         rooms, total=len(mine), desc="validation", leave=False, disable=not share.writes
     ):

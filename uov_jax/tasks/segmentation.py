@@ -164,6 +164,7 @@ class Segmentation:
             mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            at_once=share.at_once,
         )
         for sweep in Bar(
             sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes

@@ -160,14 +160,14 @@ class TriModalPretraining:
             keyframe.token
             for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
         }
-        found_terms: dict[str, list[float]] = {}
+        found_terms: dict[str, list[jax.Array]] = {}
         mine = share.of(self.validation)
 
         def classes_of_rows(sample: Any) -> Any:
             output = predict(sample["inputs"])
             row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
-                found_terms.setdefault(name, []).append(float(value))
+                found_terms.setdefault(name, []).append(value)
             return row_class
 
         sweeps = judge(
@@ -175,6 +175,7 @@ class TriModalPretraining:
             mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            at_once=share.at_once,
         )
         for sweep in Bar(
             sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
@@ -189,7 +190,7 @@ class TriModalPretraining:
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
         share.merge(scores)
-        sums = share.sums(found_terms)
+        sums = share.sums({name: [*map(float, found)] for name, found in found_terms.items()})
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means

@@ -184,7 +184,7 @@ class _Run:
             parameters,
             self.geometry.micro_batches,
         )
-        self.predict = parallel.on_first(state.prediction(self.skeleton))
+        self.predict = parallel.in_turn(state.prediction(self.skeleton))
         if parallel.is_main:
             self.lock = lock.lock(directory)
             stack.callback(self.lock.release)
@@ -479,7 +479,8 @@ class _Run:
         assert self.progress is not None
         assert self.log is not None
         self.failed_evaluation = None
-        evaluation = SharedEvaluation(self.hosts, now, self.common.asked_to_stop)
+        devices = len(self.parallel.devices)
+        evaluation = SharedEvaluation(self.hosts, now, self.common.asked_to_stop, devices)
 
         def predict(inputs: Mapping[str, Any]) -> jax.Array:
             evaluation.go_on()

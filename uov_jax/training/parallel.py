@@ -7,6 +7,7 @@ batch statistics are averaged inside the model, by its batch norms, and must not
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -171,16 +172,24 @@ class Parallel:
         devices = None if self.num_processes > 1 else self.devices
         return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
-    def on_first(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile `function(tree, *host arrays)` for the first device and its copy of `tree`."""
-        device = self.devices[0]
+    def in_turn(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile `function(tree, *host arrays)` for one device and its copy of `tree`.
+
+        Each call is for the next device of this process; results are there before they are ready.
+        """
+        turns = itertools.cycle(self.devices)
 
         @jax.jit
         def run(copies: Any, *arguments: Any) -> Any:
             return function(jax.tree.map(lambda array: array[0], copies), *arguments)
 
         def call(replicated: Any, *arguments: Any) -> Any:
-            copies = jax.tree.map(lambda array: array.addressable_shards[0].data, replicated)
+            device = next(turns)
+
+            def copy_there(array: jax.Array) -> jax.Array:
+                return next(s.data for s in array.addressable_shards if s.device == device)
+
+            copies = jax.tree.map(copy_there, replicated)
             return run(copies, *jax.device_put(arguments, device))
 
         return call

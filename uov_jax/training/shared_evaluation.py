@@ -32,15 +32,19 @@ class SharedEvaluation:
 
     """
 
-    def __init__(self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object]) -> None:
+    def __init__(
+        self, hosts: Hosts, step: int, asked_to_stop: Callable[[], object], devices: int = 1
+    ) -> None:
         """Of a step.
 
         Args:
             hosts: the processes.
             step: of the run.
             asked_to_stop: whether a signal came, to any process.
+            devices: of this process.
 
         """
+        self._devices = devices
         self.done = False
         self._hosts, self._what = hosts, f"the evaluation of step {step}"
         self._asked_to_stop = asked_to_stop
@@ -54,7 +58,8 @@ class SharedEvaluation:
 
     def __enter__(self) -> Share:
         """The share of this process."""
-        return Share(Shard(self._hosts.process + 1, self._hosts.processes), self._gather)
+        shard = Shard(self._hosts.process + 1, self._hosts.processes)
+        return Share(shard, self._gather, self._devices)
 
     def __exit__(
         self,

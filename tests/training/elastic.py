@@ -25,8 +25,8 @@ from uov_jax.training import loop
 KEYFRAMES, BATCH, STEPS = 24, 8, 9  # three epochs of three steps
 RATE = 0.05
 FIRST, SECOND = 2, 5  # steps after which the devices change
-# With which no input of a ReLU in the steps after a change is so near to 0 that sums in another order
-# change its sign.
+# No input of a ReLU in the steps after a change is so near to 0 that sums in another order change
+# its sign.
 SEED = 1
 
 

@@ -300,6 +300,13 @@ bool keep_freed_memory() {
 #endif
 }
 
+// What is kept is cut into ever smaller pieces where work of several kinds takes turns.
+void give_freed_memory_back() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_engine, m) {
@@ -313,6 +320,8 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("give_freed_memory_back", &give_freed_memory_back,
+        "The C library's free memory goes to the system, wherever it lies.");
   m.def("runnable_kernels", &uov::runnable_kernels,
         "Names of the inner kernels that can run here, from the plainest on.");
   m.def("use_kernels", &uov::use_kernels, py::arg("name"), py::call_guard<py::gil_scoped_release>(),

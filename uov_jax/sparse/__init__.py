@@ -14,7 +14,7 @@ from uov_jax.sparse.backends import (
     use_kernels,
     use_precision,
 )
-from uov_jax.sparse.engine import keep_freed_memory
+from uov_jax.sparse.engine import give_freed_memory_back, keep_freed_memory
 from uov_jax.sparse.gradients import with_gradient
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
@@ -100,6 +100,7 @@ __all__ = [
     "gather_rows",
     "gather_scatter_rows",
     "identity_map",
+    "give_freed_memory_back",
     "keep_freed_memory",
     "level_counts",
     "locality_order",

@@ -501,6 +501,7 @@ class _Run:
                 self.metrics = found
                 self.log.add(now, now / self.steps_per_epoch, found)
                 self.checkpoints.record_evaluation(now, self.task.score(found))
+        sparse.give_freed_memory_back()
         self.progress.pause()
 
     def _greet(self, start: int) -> None:

@@ -710,7 +710,6 @@ def test_the_slow_path_is_not_taken_silently(monkeypatch):
 
 KEPT_AND_GIVEN_BACK = """
 import os
-import platform
 from uov_jax import sparse
 
 def resident():

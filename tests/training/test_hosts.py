@@ -145,6 +145,30 @@ def test_a_process_that_shows_no_life_is_lost() -> None:
     assert [text.startswith(message) for text in found] == [True, True, False]
 
 
+def test_a_process_0_that_hangs_is_lost() -> None:
+    """Its store answers nothing any more, and questions to it have no deadline."""
+    hangs, ended = threading.Event(), threading.Event()
+
+    class Hanging(MemoryStore):
+        def put(self, key: str, value: str) -> None:
+            if hangs.is_set() and key.endswith("/1"):
+                ended.wait(60)
+            super().put(key, value)
+
+    one = Hosts(1, 2, Hanging(), NAMES[:2], patience=0.4)
+    one._store.put("uov_jax/exchange/run/0/all", '[{"what": "begin", "value": 0}]')  # type: ignore[union-attr]
+    one.start()
+    hangs.set()
+    deadline = time.monotonic() + 60
+    while one.failure is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(HostsError, match="process 0 on node1 is lost: it has answered nothing for"):
+        one.check()
+    one.fail(KeyError("which would be told to the store"))  # It does not wait either.
+    ended.set()
+    one.close()
+
+
 def test_a_process_that_was_suspended_accuses_nobody() -> None:
     """Its own beats stop with it, and it is by these that it counts."""
     store = MemoryStore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -66,6 +67,51 @@ def test_a_number_that_comes_twice_is_named_to_all() -> None:
     assert messages == {
         f"there are two processes 1 of 3, on {HOST} and on {HOST}: give each its own --process-id"
     }
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_who_was_killed_while_it_waited_may_be_started_again(others: int) -> None:
+    """Before the others have come, or as the last that is missing."""
+    place = Place(f"localhost:{free_port()}", 1 + others, 0)
+    with ThreadPoolExecutor(1 + others) as pool:
+        first = pool.submit(meet, place, 30.0)
+        killed = connect(place.port)
+        killed.sendall(
+            b'{"greeting": "uov_jax", "process": 1, "processes": %d, "host": "old"}\n'
+            % (1 + others)
+        )
+        if others == 1:
+            # Nobody else is missing, and it is told so; it could be killed just afterwards.
+            assert b"hosts" in killed.recv(1000)
+            killed.close()
+            assert first.result() == [HOST, "old"]
+            return
+        killed.close()
+        found = [pool.submit(meet, Place(place.address, 3, n), 30.0) for n in (1, 2)]
+        assert [future.result() for future in (first, *found)] == [[HOST] * 3] * 3
+
+
+def test_who_was_killed_and_not_started_again_is_missing() -> None:
+    place = Place(f"localhost:{free_port()}", 3, 0)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(meet, place, 3.0)
+        killed = connect(place.port)
+        killed.sendall(b'{"greeting": "uov_jax", "process": 1, "processes": 3, "host": "old"}\n')
+        killed.close()
+        second = pool.submit(meet, Place(place.address, 3, 2), 3.0)
+    for message in failures([first, second]):
+        assert message.startswith(
+            "1 of 3 processes did not come within 3 seconds: 1; here are 0 on"
+        )
+
+
+def connect(port: int) -> socket.socket:
+    """A connection to process 0, once it listens."""
+    while True:
+        try:
+            return socket.create_connection(("localhost", port))
+        except ConnectionRefusedError:
+            time.sleep(0.01)
 
 
 def test_another_count_is_named_to_all() -> None:

@@ -116,6 +116,21 @@ def test_when_one_is_lost_the_other_ends_and_what_was_saved_is_whole(
 
 
 @pytest.mark.slow
+def test_when_the_first_hangs_the_other_ends_and_says_so(
+    tmp_path: Path, whole: dict[str, np.ndarray]
+) -> None:
+    every = ("--patience", "3", "--pause", "0.05")
+    processes = run(tmp_path / "run", "--fault", "hang", "--at", "8", every=every, on=0)
+    output, _ = processes[1].communicate(timeout=100)
+    processes[0].kill()
+    processes[0].communicate()
+    assert processes[1].returncode == 1, output
+    assert "error: process 0 on " in output
+    assert "is lost: it has " in output
+    assert_ends_as(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
 def test_when_the_first_is_killed_the_other_ends_too(
     tmp_path: Path, whole: dict[str, np.ndarray]
 ) -> None:

@@ -58,6 +58,7 @@ def facts(
     local = {f"config.{name}" for name in LOCAL_FIELDS}
     return {
         "the program": source_hash(),
+        "the compiled engine": engine_hash(),
         **{f"the version of {name}": version for name, version in code_versions().items()},
         **{name: value for name, value in fields.items() if name not in local},
         **{f"the data's {name}": value for name, value in identity.items()},
@@ -76,6 +77,14 @@ def source_hash() -> str:
     found = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
+def engine_hash() -> str:
+    """A word for the compiled extensions: those of an older build compute something else."""
+    found = hashlib.sha256()
+    for path in sorted(Path(uov_jax.__file__).parent.glob("_engine*.so")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:12]
 
 

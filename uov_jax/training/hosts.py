@@ -133,11 +133,13 @@ class Hosts:
         self._patience = patience
         self._counts: dict[str, int] = {}
         self._pulses = {n: _Pulse() for n in range(processes) if n != process}
-        self._beats = 0
+        self._beats = self._answered = 0
+        # The store hangs: nothing more may be asked of it.
+        self._unreachable = False
         # A process may train several times; what is said of a run is meant for that one.
         self._run = self._run_is_over = 0
         self._closed = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._failed_here = False
 
     @property
@@ -151,16 +153,19 @@ class Hosts:
 
     def start(self) -> None:
         """Show from now on that this process lives, and watch the others, until `close`."""
-        if self._store is not None and self._watcher is None:
+        if self._store is not None and not self._threads:
             self._beat()
-            self._watcher = threading.Thread(target=self._watch, name="hosts", daemon=True)
-            self._watcher.start()
+            for work in (self._keep_beating, self._watch):
+                thread = threading.Thread(target=work, name="hosts", daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def close(self) -> None:
         """Show no sign of life any more."""
-        if self._watcher is not None:
-            self._closed.set()
-            self._watcher.join()
+        self._closed.set()
+        for thread in self._threads:
+            # One may hang in a question to process 0.
+            thread.join(self._patience)
 
     @contextlib.contextmanager
     def run(self) -> Iterator[None]:
@@ -266,6 +271,8 @@ class Hosts:
             return
         self._failed_here = True
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        if self._unreachable:
+            return
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._say("failed", run, f"{self.name(self.process)} failed: {kind}{error}")
 
@@ -296,7 +303,7 @@ class Hosts:
         """
         sys.stdout.flush()
         sys.stderr.flush()
-        if self._store is not None:
+        if self._store is not None and not self._unreachable:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 self._store.put(f"{_LIFE}left/{self.process}", "")
                 deadline = time.monotonic() + 10.0
@@ -329,10 +336,23 @@ class Hosts:
                 said = True
                 print(f"Waiting for {self.name(process)} at {what!r}.", flush=True)
 
-    def _watch(self) -> None:
-        failed_at: float | None = None
+    def _keep_beating(self) -> None:
         while not self._closed.wait(self._patience / BEATS):
             self._beat()
+
+    def _watch(self) -> None:
+        failed_at: float | None = None
+        answered = silent = 0
+        while not self._closed.wait(self._patience / BEATS):
+            # Questions to process 0 have no deadline: where it hangs, so does `_beat`.
+            silent = silent + 1 if answered == self._answered else 0
+            answered = self._answered
+            if silent > BEATS and not self._unreachable:
+                self._unreachable = True
+                self.failure = self.failure or (
+                    f"{self.name(0)} is lost: it has answered nothing for {self._patience:.0f} "
+                    "seconds, because it hangs or its network failed"
+                )
             if self.failure is None:
                 continue
             failed_at = failed_at or time.monotonic()
@@ -351,6 +371,8 @@ class Hosts:
         except jax.errors.JaxRuntimeError as error:
             self.failure = self.failure or f"{self.name(0)} cannot be reached: {error}"
             return
+        finally:
+            self._answered += 1
         for n, pulse in self._pulses.items():
             self.failure = self.failure or self._said(found, "failed", n)
             self.stopping = self.stopping or self._said(found, "stop", n)

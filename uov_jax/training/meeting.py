@@ -85,7 +85,21 @@ def meet(place: Place, timeout: float) -> list[str]:
 class _Guest:
     process: int
     host: str
+    connection: socket.socket
     line: Any  # the socket's file
+
+    def has_left(self) -> bool:
+        """Whether it has hung up, as its system does for it when it is killed."""
+        try:
+            self.connection.setblocking(False)
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            with contextlib.suppress(OSError):
+                self.connection.settimeout(SECONDS_TO_SPEAK)
 
 
 def _receive(place: Place, deadline: float, timeout: float) -> list[str]:
@@ -94,7 +108,7 @@ def _receive(place: Place, deadline: float, timeout: float) -> list[str]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(place))
         try:
-            while len(guests) < place.processes - 1:
+            while not _all_are_here(guests, place):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise NotMetError(_who_is_missing(place, guests, timeout))
@@ -114,6 +128,15 @@ def _receive(place: Place, deadline: float, timeout: float) -> list[str]:
             with contextlib.suppress(OSError):
                 guest.line.read(1)
     return hosts
+
+
+def _all_are_here(guests: dict[int, _Guest], place: Place) -> bool:
+    """Whether nobody is missing; who came and was killed since does not count."""
+    if len(guests) < place.processes - 1:
+        return False
+    for number in [number for number, guest in guests.items() if guest.has_left()]:
+        del guests[number]
+    return len(guests) == place.processes - 1
 
 
 def _listen(place: Place) -> socket.socket:
@@ -137,7 +160,7 @@ def _hear(connection: socket.socket, place: Place) -> _Guest | None:
         said = json.loads(line.readline(_LONGEST_LINE))
         if said["greeting"] != GREETING:
             return None
-        guest = _Guest(int(said["process"]), str(said["host"]), line)
+        guest = _Guest(int(said["process"]), str(said["host"]), connection, line)
         processes = int(said["processes"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -154,7 +177,8 @@ def _hear(connection: socket.socket, place: Place) -> _Guest | None:
 
 def _admit(guest: _Guest, guests: dict[int, _Guest], place: Place) -> None:
     host = socket.gethostname() if guest.process == 0 else None
-    if guest.process in guests:
+    # Who was killed while it waited may have been started again, elsewhere too.
+    if guest.process in guests and not guests[guest.process].has_left():
         host = guests[guest.process].host
     if host is not None:
         message = (

@@ -195,6 +195,7 @@ class _Run:
             keep=keep,
             total_steps=self.total_steps,
             writes=parallel.is_main,
+            card=None if (card := task.card()) is None else card.as_json(),
         )
         self.saved_at = time.monotonic()
         self.common = CommonSteps(self.hosts, stop)

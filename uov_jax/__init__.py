@@ -1,4 +1,4 @@
-"""UOV and 3DSS-VLG in JAX: 3D semantic segmentation without 3D labels.
+"""3D semantic segmentation without 3D labels, in JAX.
 
 network = uov_jax.load("runs/tmp_san-sim")
 labels = network.predict(points, intensity=intensity)  # or colours=colours

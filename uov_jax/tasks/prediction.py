@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import colorsys
+import copy
 import dataclasses
 import functools
 import math
@@ -37,6 +37,8 @@ from uov_jax.tasks.segmentation import best_class, segmentation_model
 from uov_jax.tasks.sweep_smoothing import smooth_sweep
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_class
+from uov_jax.training.task import fingerprint
+from uov_jax.vocabulary import vocabulary_of_words
 
 OTHER = "other"  # the class of points that fit none of the texts asked for
 GROWTH = 1.75  # from one size of arrays to the next
@@ -77,13 +79,7 @@ class CloudLabeller:
     """
 
     def __init__(self, card: NetworkCard, network: TrainedNetwork) -> None:
-        """Take a network that is loaded.
-
-        Raises:
-            UnlabelledError: it gives features, and there are no words to compare them with. Texts
-                with their own embeddings may still be asked for.
-
-        """
+        """Take a network that is loaded."""
         self.card, self.source = card, network.weights.path
         self.classes, self.colors = card.classes, card.colors
         self._ground = card.ground
@@ -97,9 +93,9 @@ class CloudLabeller:
 
         self._classify = jax.jit(classify)
         self._by_words = card.task in ("tri_modal", "esg")
-        self._words: tuple[np.ndarray, np.ndarray] | None = None
+        self._words: tuple[jax.Array, jax.Array] | tuple[None, None] = (None, None)
         if card.words is not None:
-            self._words = evaluated_words(card.words.embeddings, card.words.vocabulary)
+            self._use_words(*evaluated_words(card.words.embeddings, card.words.vocabulary))
 
     @property
     def is_of_rooms(self) -> bool:
@@ -127,6 +123,7 @@ class CloudLabeller:
         Raises:
             InputError: the network has an output a class, or vectors of another length.
             QueryError: a text is no word of the vocabulary, or there are no words at all.
+            VocabularyError: no texts, more than 254, or an empty one.
 
         """
         if not self._by_words:
@@ -135,8 +132,7 @@ class CloudLabeller:
                 f"output for each of {len(self.card.classes) - 1} classes: leave --text out"
             )
         given = dict(texts) if isinstance(texts, Mapping) else dict.fromkeys(texts)
-        if not given or not all(text.strip() for text in given) or len(given) > 200:
-            raise InputError(f"{len(given)} texts: expected 1 to 200, none of them empty")
+        named = vocabulary_of_words(list(given))
         rows: list[np.ndarray] = []
         classes: list[int] = []
         asked: set[int] = set()
@@ -161,12 +157,9 @@ class CloudLabeller:
                 f"{self.source}: embeddings of {' and '.join(map(str, sorted(lengths)))} numbers: "
                 "the texts are embedded by another teacher than the network's words"
             )
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        made.classes = (OTHER, *given)
-        made.colors = _hues(len(given))
-        made._ground = ()
-        made._words = (np.stack(rows).astype(np.float32), np.array(classes, np.uint8))
+        made = copy.copy(self)
+        made.classes, made.colors, made._ground = (OTHER, *given), named.colors, ()
+        made._use_words(np.stack(rows), np.array(classes, np.uint8))
         return made
 
     def predict(
@@ -197,7 +190,7 @@ class CloudLabeller:
 
     def predict_cloud(self, cloud: Cloud, *, afi: bool = False) -> Prediction:
         """Label a cloud that was read from a file; errors as `predict`."""
-        if self._by_words and self._words is None:
+        if self._by_words and self._words[0] is None:
             raise UnlabelledError(
                 f"{self.source}: this network gives features, and the words to compare them with "
                 "are not at hand: give texts and their embeddings (--text, --embeddings)"
@@ -213,8 +206,7 @@ class CloudLabeller:
         if trained is not None:
             warnings = differences(xyz, values if sweeps else None, trained, sensor=sweeps)
         sample = self._sample(cloud, xyz, values, warnings)
-        words, classes = self._padded_words
-        rows = np.asarray(self._classify(self._state, sample["inputs"], words, classes))
+        rows = np.asarray(self._classify(self._state, sample["inputs"], *self._words))
         sparse.raise_fault()
         labels = rows[sample["inverse"]]
         if wrong := int(np.count_nonzero(labels == NOT_FINITE)):
@@ -273,15 +265,12 @@ class CloudLabeller:
         indices = word_indices(text, words.vocabulary)
         return list(_unit(words.embeddings[indices])), indices
 
-    @functools.cached_property
-    def _padded_words(self) -> tuple[jax.Array | None, jax.Array | None]:
-        """float32[D, W] and uint8[W], the last word again and again at the end."""
-        if self._words is None:
-            return None, None
-        text, classes = self._words
+    def _use_words(self, text: np.ndarray, classes: np.ndarray) -> None:
+        """Label by unit rows float32[W, D] of the classes uint8[W]."""
         number = math.ceil(len(text) / WORDS_AT_ONCE) * WORDS_AT_ONCE
+        # The last word again and again at the end: the first of equal ones is taken.
         rows = np.minimum(np.arange(number), len(text) - 1)
-        return jnp.asarray(text[rows].T), jnp.asarray(classes[rows])
+        self._words = jnp.asarray(text[rows].astype(np.float32).T), jnp.asarray(classes[rows])
 
 
 def load(path: str | os.PathLike[str], recipe: str | ConfigDict | None = None) -> CloudLabeller:
@@ -375,9 +364,3 @@ def _cloud(points: np.ndarray, intensity: np.ndarray | None, colours: np.ndarray
 def _unit(rows: np.ndarray) -> np.ndarray:
     rows = rows.astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def _hues(number: int) -> np.ndarray:
-    """uint8[number + 1, 3]: black for no class, and hues that are evenly spread."""
-    hues = [colorsys.hsv_to_rgb(index / number, 0.8, 0.9) for index in range(number)]
-    return np.round(np.array([(0.0, 0.0, 0.0), *hues]) * 255).astype(np.uint8)

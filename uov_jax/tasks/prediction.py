@@ -110,15 +110,15 @@ class CloudLabeller:
         ]
         return [card, list(self.classes), words]
 
-    def for_texts(self, texts: Sequence[str] | Mapping[str, np.ndarray]) -> CloudLabeller:
+    def for_texts(self, texts: Sequence[str] | Mapping[str, np.ndarray | None]) -> CloudLabeller:
         """The same network, asked for some texts in the place of its classes.
 
-        A point gets the text that fits it best, or none where another word of the vocabulary fits
-        better. Label 0 is "other", and texts are numbered from 1.
+        A point gets the text that fits it best, or none where a word of the vocabulary of another
+        class than the texts' fits better. Label 0 is "other", and texts are numbered from 1.
 
         Args:
             texts: words or classes of the vocabulary, or any text with its unit vector float32[D]
-                in the space of the teacher that the network learned from.
+                in the space of the teacher that the network learned from, None for a word.
 
         Raises:
             InputError: the network has an output a class, or vectors of another length.
@@ -131,7 +131,9 @@ class CloudLabeller:
                 f"{self.source}: texts are for networks in the space of words; this one has an "
                 f"output for each of {len(self.card.classes) - 1} classes: leave --text out"
             )
-        given = dict(texts) if isinstance(texts, Mapping) else dict.fromkeys(texts)
+        given: dict[str, np.ndarray | None] = (
+            dict(texts) if isinstance(texts, Mapping) else dict.fromkeys(texts)
+        )
         named = vocabulary_of_words(list(given))
         rows: list[np.ndarray] = []
         classes: list[int] = []
@@ -139,6 +141,7 @@ class CloudLabeller:
         for number, (text, vector) in enumerate(given.items(), start=1):
             own, words = self._rows(text, vector)
             asked |= set(words)
+            asked |= self._alike(words)
             rows.extend(own)
             classes.extend([number] * len(own))
         others = self.card.words
@@ -264,6 +267,13 @@ class CloudLabeller:
             )
         indices = word_indices(text, words.vocabulary)
         return list(_unit(words.embeddings[indices])), indices
+
+    def _alike(self, words: Sequence[int]) -> set[int]:
+        """The words of the same classes: "sedan" does not speak against a car."""
+        if self.card.words is None:
+            return set()
+        class_of = self.card.words.vocabulary.word_eval_class
+        return set(np.flatnonzero(np.isin(class_of, class_of[list(words)])).tolist())
 
     def _use_words(self, text: np.ndarray, classes: np.ndarray) -> None:
         """Label by unit rows float32[W, D] of the classes uint8[W]."""

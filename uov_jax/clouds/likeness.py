@@ -171,7 +171,9 @@ def _other_axis(
 
 
 def _turned(up: str) -> str:
-    return f"z does not seem to point upward, but {up}: if so, give --up {up}"
+    # "-y" alone would be an option.
+    option = f"--up={up}" if up.startswith("-") else f"--up {up}"
+    return f"z does not seem to point upward, but {up}: if so, give {option}"
 
 
 def _intensity(own: CloudFigures, trained: CloudFigures) -> str | None:

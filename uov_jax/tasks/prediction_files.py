@@ -71,7 +71,12 @@ class PredictionSettings:
 
     def __post_init__(self) -> None:
         if not self.kinds or not set(self.kinds) <= set(KINDS):
-            raise InputError(f"files {self.kinds}: expected some of {', '.join(KINDS)}")
+            raise InputError(f"kinds {self.kinds}: expected some of {', '.join(KINDS)}")
+        if self.recording is not None and "label" not in self.kinds:
+            raise InputError(
+                f"{self.recording}: a recording is made of the .label files, which are not to be "
+                "written: add label to --files"
+            )
 
 
 @dataclasses.dataclass
@@ -192,6 +197,7 @@ def label_clouds(
         result = _Run(network, clouds, settings, output, journal).go(stop)
     if settings.recording is not None and result.finished and result.done:
         frames = _frames(network, clouds, settings, output, journal)
+        settings.recording.parent.mkdir(parents=True, exist_ok=True)
         write_recording(frames, network.colors, settings.recording, names=network.classes)
         result.recording = settings.recording
     write_text(output / SUMMARY, summary(network, result))
@@ -363,14 +369,8 @@ def _frames(
         if name not in journal.done:
             continue
         cloud = lifted(load(), settings.lift)
-        labels = _labels(output, name, settings.kinds, len(cloud))[cloud.finite]
+        labels = read_label(output / f"{name}{LABEL}", len(cloud)).astype(np.uint8)[cloud.finite]
         colors = None
         if network.is_of_rooms and cloud.colors is not None:
             colors = cloud.colors[cloud.finite]
         yield Frame(cloud.xyz[cloud.finite], {"prediction": labels}, colors=colors)
-
-
-def _labels(output: Path, name: str, kinds: tuple[str, ...], points: int) -> np.ndarray:
-    if "label" not in kinds:
-        raise InputError("a recording is made of the .label files: let them be written (--files)")
-    return read_label(output / f"{name}{LABEL}", points).astype(np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -263,7 +265,15 @@ class _Run:
         """Clouds in order, read ahead by a thread; None for those that are done."""
 
         def items() -> Iterator[tuple[int, str, Loader]]:
-            for number, (name, load) in enumerate(self.clouds):
+            clouds = iter(self.clouds)
+            for number in itertools.count():
+                try:
+                    name, load = next(clouds)
+                except StopIteration:
+                    return
+                except UserError as error:  # A bag that breaks off; what came before is whole.
+                    yield number, self.clouds.path.name, functools.partial(_fail, error)
+                    return
                 names.append(name)
                 yield number, name, load
 
@@ -314,6 +324,10 @@ class _Run:
         self.said.add(kind)
         others = " (said once, others may be alike)" if self.total > 1 else ""
         Bar.write(f"{name}: {sentence}{others}")
+
+
+def _fail(error: UserError) -> Cloud:
+    raise error
 
 
 def lifted(cloud: Cloud, metres: float) -> Cloud:

@@ -107,10 +107,11 @@ def write_run(directory: Path, card: NetworkCard | None) -> dict[str, np.ndarray
 
 
 def test_checkpoints_carry_it_and_are_gone_on_with_without(
-    card: NetworkCard, tmp_path: Path
+    card: NetworkCard, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     arrays = write_run(tmp_path, card)
     stored = read_network(tmp_path)
+    assert "Metadata file does not exist" not in caplog.text
     assert stored.card == as_stored(card)
     assert stored.identity == {"teacher": "san"}
     # A program that makes another card, or none, goes on with the run.

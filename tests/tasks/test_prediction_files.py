@@ -230,7 +230,7 @@ KILLED = """
                 os.kill(os.getpid(), int(sys.argv[4]))
             return super().predict_cloud(cloud)
     result = label_clouds(Killed(Path(sys.argv[1])), clouds_in(sys.argv[2]), PLAIN)
-    print(result.done, result.signal)
+    print(result.done, result.signal, result.finished)
 """
 
 
@@ -251,7 +251,7 @@ def test_a_killed_call_goes_on_where_it_was(
         done = 3
     else:
         # The cloud that it was at is finished.
-        assert ended.stdout.split()[-2:] == ["4", str(int(number))]
+        assert ended.stdout.split()[-3:] == ["4", str(int(number)), "False"]
         done = 4
     assert len(list(folder.glob("*.label"))) == done
     result = label_clouds(network, clouds_in(folder), PLAIN)

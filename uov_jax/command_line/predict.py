@@ -142,7 +142,7 @@ def predict(options: argparse.Namespace) -> int:
     result = label_clouds(network, clouds, settings)
     print(summary(network, result))
     farewell(options, result)
-    if result.signal is not None:
+    if result.signal is not None and not result.finished:
         return 128 + result.signal
     return 1 if result.failed else 0
 

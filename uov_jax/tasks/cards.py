@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,8 +40,10 @@ def sweep_figures(
     points: Callable[[Any], np.ndarray],
     voxels: VoxelSettings,
     intensity_offset: float = 0.0,
-) -> CloudFigures:
-    """Figures of some training sweeps.
+) -> CloudFigures | None:
+    """Figures of some training sweeps; None if none of those looked at can be read.
+
+    Damaged ones are left out: whether training bears them is for its loader to say.
 
     Args:
         clouds: all of them.
@@ -49,17 +52,29 @@ def sweep_figures(
         intensity_offset: is taken off again.
 
     """
+
+    def figures(cloud: Any) -> CloudFigures:
+        rows = points(cloud)
+        rows = rows[np.isfinite(rows[:, :4]).all(axis=1)]
+        number = len(voxels_of(rows, voxels, str(cloud)).coords)
+        return figures_of(rows[:, :3], rows[:, 3] - np.float32(intensity_offset), number)
+
+    return _medians_of_some(clouds, figures)
+
+
+def room_figures(rooms: Sequence[str], points: Callable[[str], np.ndarray]) -> CloudFigures | None:
+    """As `sweep_figures`, of points float32[N, 3] of rooms; their voxels are not counted."""
+    return _medians_of_some(rooms, lambda room: figures_of(np.asarray(points(room))))
+
+
+def _medians_of_some(
+    clouds: Sequence[Any], figures: Callable[[Any], CloudFigures]
+) -> CloudFigures | None:
     found = []
     for cloud in evenly_spaced(clouds, LOOKED_AT):
-        rows = points(cloud)
-        number = len(voxels_of(rows, voxels, str(cloud)).coords)
-        found.append(figures_of(rows[:, :3], rows[:, 3] - np.float32(intensity_offset), number))
-    return medians(found)
-
-
-def room_figures(rooms: Sequence[str], points: Callable[[str], np.ndarray]) -> CloudFigures:
-    """Figures of some training rooms of points float32[N, 3]; their voxels are not counted."""
-    return medians([figures_of(np.asarray(points(r))) for r in evenly_spaced(rooms, LOOKED_AT)])
+        with contextlib.suppress(UserError, OSError):
+            found.append(figures(cloud))
+    return medians(found) if found else None
 
 
 def recipe_card(config: ConfigDict, place: object = "config.task") -> NetworkCard:

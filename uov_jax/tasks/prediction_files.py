@@ -93,7 +93,8 @@ class PredictionResult:
         total: clouds that there are, of bags as they say.
         points: int64[C], points of each class over all that are done.
         not_finite: points without a label because they are not finite.
-        signal: that stopped it, None if it came to its end.
+        finished: whether no cloud is left.
+        signal: that was sent meanwhile, None without one.
         recording: file for the Rerun viewer, None without one.
 
     """
@@ -105,13 +106,9 @@ class PredictionResult:
     total: int
     points: np.ndarray
     not_finite: int
+    finished: bool = True
     signal: int | None = None
     recording: Path | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether no cloud is left."""
-        return self.signal is None
 
 
 class Journal:
@@ -226,9 +223,10 @@ class _Run:
     def go(self, stop: StopRequest) -> PredictionResult:
         """Label the clouds that are left."""
         names: list[str] = []
-        failed = earlier = 0
+        gone_through = failed = earlier = 0
         with Bar(total=self.total, unit="cloud", disable=self.total == 1) as bar:
             for number, name, cloud in self._read(names):
+                gone_through += 1
                 if cloud is None:
                     earlier += 1
                     bar.update()
@@ -258,6 +256,7 @@ class _Run:
             self.total,
             points,
             not_finite,
+            not stop or gone_through >= self.total,
             stop.signal,
         )
 

@@ -253,9 +253,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _only_once(record: logging.LogRecord) -> bool:
+_NEW_FORMAT = "Metadata file does not exist"  # a warning of a file that only the newest format has
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
     """Orbax logs errors, with all their traces, that it raises as well."""
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+    if "orbax" not in record.pathname:
+        return True
+    return record.levelno < logging.ERROR and not str(record.msg).startswith(_NEW_FORMAT)
 
 
-logging.getLogger("absl").addFilter(_only_once)
+logging.getLogger("absl").addFilter(_worth_saying)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from uov_jax import sparse
-from uov_jax.checkpoints.files import require_finite
+from uov_jax.checkpoints.files import CARD, require_finite
 from uov_jax.checkpoints.folder import (
     FORMAT,
     CheckpointError,
@@ -100,6 +100,7 @@ class RunCheckpoints:
         keep: int = 1,
         total_steps: int | None = None,
         writes: bool = True,
+        card: Mapping[str, Any] | None = None,
     ) -> None:
         """Open or create the folder.
 
@@ -111,8 +112,10 @@ class RunCheckpoints:
             keep: how many of the newest checkpoints stay, beside the best one.
             total_steps: of the whole run, where it has an end.
             writes: this process saves, and sets damaged checkpoints aside.
+            card: `NetworkCard.as_json` of the network; no part of what must be the same.
 
         """
+        self._card = None if card is None else dict(card)
         self.directory = Path(directory).absolute() / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
         self.best_step: int | None = None
@@ -276,6 +279,8 @@ class RunCheckpoints:
             "kernels": sparse.current_kernels(),
             "steps": {"done": step, "total": self._total_steps},
         }
+        if self._card is not None:
+            record[CARD] = self._card
         return {name: np.asarray(leaf) for name, leaf in named_arrays(state).items()}, record
 
     def _write(self, step: int, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> None:

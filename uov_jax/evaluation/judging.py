@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -146,7 +146,7 @@ def evenly_spaced(items: Sequence[Item], number: int | None) -> list[Item]:
 
 
 def prefetched(
-    build: Callable[[Item], Built], items: Sequence[Item], workers: int
+    build: Callable[[Item], Built], items: Iterable[Item], workers: int
 ) -> Iterator[Built]:
     """`build(item)` for every item in order, built ahead by threads; 0 builds as they are asked."""
     if not workers:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard, Words
 from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.input.loader import TrainBatches
@@ -19,6 +22,7 @@ from uov_jax.input.room_augment import RoomAugmentation
 from uov_jax.input.room_distillation import CollateRooms, DistillationSource
 from uov_jax.input.whole_room import judged_facts, room_input
 from uov_jax.quirks import UNDISTORTED_ROOMS, quirks_of
+from uov_jax.tasks.cards import recipe_card, room_figures
 from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
@@ -75,6 +79,19 @@ class Distillation:
     def identity(self) -> dict[str, str]:
         """Rooms and features, which a checkpoint is bound to."""
         return self.data.identity()
+
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the words and the figures of some training rooms."""
+        features, store = self.data.features, self.data.store
+        facts = features.manifest
+        words = Words(
+            self.data.vocabulary,
+            np.asarray(features.text_embeddings, np.float32),
+            facts.teacher,
+            facts.weights_hash,
+        )
+        figures = room_figures(self.data.train, lambda name: store.room(name).coords)
+        return dataclasses.replace(recipe_card(self.config), words=words, training=figures)
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one feature of the teacher's embedding size a voxel."""

@@ -66,6 +66,9 @@ class Specialisation:
         """Rooms, features and pseudo labels, which a checkpoint is bound to."""
         return self.data.identity() | {"pseudo_labels": self.labels.identity(self.data.train)}
 
+    def card(self) -> None:
+        """None: an adapter labels no clouds."""
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The adapter."""
         del axis_name

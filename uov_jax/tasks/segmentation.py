@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard
 from uov_jax.checkpoints.load import load_weights
 from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
 from uov_jax.errors import MissingFileError, decoration
@@ -26,6 +28,7 @@ from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.pictures.judged import validation_picture
+from uov_jax.tasks.cards import recipe_card, sweep_figures
 from uov_jax.tasks.recipe_batches import (
     check_model,
     geometry_of_axis,
@@ -90,6 +93,14 @@ class Segmentation:
             "classes": fingerprint("\n".join(self.classes).encode()),
             "training_sweeps": fingerprint("\n".join(tokens).encode()),
         }
+
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the figures of some training sweeps."""
+        card = recipe_card(self.config)
+        figures = sweep_figures(
+            self.source.indices, self.train.points, self.voxels, card.intensity_offset
+        )
+        return dataclasses.replace(card, training=figures)
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with the logits of all classes, the ignored one among them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard, Words
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.datasets.split import open_dataset
@@ -32,6 +34,7 @@ from uov_jax.input.loader import Collate, TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.judged import validation_picture
+from uov_jax.tasks.cards import recipe_card, sweep_figures
 from uov_jax.tasks.recipe_batches import (
     check_model,
     geometry_of_axis,
@@ -110,6 +113,16 @@ class TriModalPretraining:
                 "\n".join(keyframe.token for keyframe in self.source.keyframes).encode()
             ),
         }
+
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the words and the figures of some training sweeps."""
+        manifest = getattr(self.dumps, "manifest", None)
+        weights = manifest.weights_hash if manifest else ""
+        words = None
+        if self.text is not None:
+            words = Words(self.vocabulary, self.text, self.dumps.teacher, weights)
+        figures = sweep_figures(self.source.keyframes, Keyframe.points, self.voxels)
+        return dataclasses.replace(recipe_card(self.config), words=words, training=figures)
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one unit feature of the teacher's embedding size a voxel."""

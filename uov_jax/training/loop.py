@@ -123,6 +123,12 @@ class _Pending:
     waited: float
 
 
+def card_of(task: Task) -> dict[str, Any] | None:
+    """What checkpoints say of a task's network, as plain values."""
+    card = task.card()
+    return None if card is None else card.as_json()
+
+
 class _Run:
     """One call of `train`: what stays the same over its steps, and the steps."""
 
@@ -195,6 +201,7 @@ class _Run:
             keep=keep,
             total_steps=self.total_steps,
             writes=parallel.is_main,
+            card=card_of(task) if parallel.is_main else None,
         )
         self.saved_at = time.monotonic()
         self.common = CommonSteps(self.hosts, stop)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
+from uov_jax.checkpoints.card import NetworkCard
 from uov_jax.evaluation.share import Share
 
 # Maps what a network is asked with (arguments by name, such as `features` float32[N, C] of level 0
@@ -60,6 +61,13 @@ class Task(Protocol):
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have been trained on to fit: teacher, vocabulary and the like."""
+        ...
+
+    def card(self) -> NetworkCard | None:
+        """What checkpoints say of the network, so that it labels clouds alone; None if it cannot.
+
+        Some of the training clouds are looked at.
+        """
         ...
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:

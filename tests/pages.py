@@ -45,5 +45,10 @@ def files_of(block: Block) -> list[str]:
     return [line.split()[0] for line in block.lines if re.match(r" {4}\S", line)]
 
 
+def whole_lines(text: str) -> list[str]:
+    """A text's lines, continued ones whole."""
+    return _whole(text).splitlines()
+
+
 def _whole(lines: str) -> str:
     return re.sub(r"\\\n", " ", lines)

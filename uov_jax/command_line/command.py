@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from absl import logging
+
 from uov_jax import processors
 from uov_jax.command_line.typed import as_typed, program
 from uov_jax.errors import UserError
@@ -106,6 +108,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
 
     """
     processors.limit_libraries()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     for stream in (sys.stdout, sys.stderr):
         # Names of classes and files may have letters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):

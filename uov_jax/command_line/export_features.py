@@ -70,11 +70,9 @@ def export(options: argparse.Namespace) -> None:
             "one of 'ess', such as configs/ess_scannet.py"
         )
     # Late, so that wrong arguments are answered at once.
-    from absl import logging
 
     from uov_jax.fusion.specialise import specialise_rooms, specialised_manifest
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     data = config.data
     vocabulary = load_vocabulary(data.vocabulary)
     store = RoomStore(data.root, vocabulary)

@@ -60,12 +60,10 @@ def train(options: argparse.Namespace) -> int:
     config = read_recipe(options)
     # Late, so that wrong arguments are answered at once.
     import jax
-    from absl import logging
 
     from uov_jax.tasks.build import build_task
     from uov_jax.training import hosts, loop, parallel
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     for name in ("join_timeout", "host_timeout"):
         if getattr(options, name) <= 0:
             option = f"--{name.replace('_', '-')}"

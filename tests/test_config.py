@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from uov_jax.command_line import command
 from uov_jax.command_line.recipe import change_fields
 from uov_jax.config import check_overrides, default_directory, load_config
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, UserError
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("tmp_san", "tmp_fcclip", "tmp_catseg", "tmp_slic")
@@ -187,6 +188,84 @@ def test_known_fields_pass() -> None:
 def test_default_directory() -> None:
     assert default_directory("configs/tmp_san.py:sim") == Path("runs/tmp_san-sim")
     assert default_directory("configs/tmp_san.py") == Path("runs/tmp_san")
+
+
+OWN = """
+from configs import common
+def get_config(arg=None):
+    return common.pretraining()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("variant", ["", ":sim"])
+def test_a_recipe_has_a_name_which_is_good_anywhere(elsewhere: Path, variant: str) -> None:
+    config = load_config(f"tmp_san{variant}")
+    assert config == load_config(str(ROOT / "configs" / "tmp_san.py") + variant)
+    # Commands that are printed name files of a checkout.
+    assert config == load_config(f"configs/tmp_san.py{variant}")
+    assert default_directory(f"tmp_san{variant}") == default_directory(
+        f"configs/tmp_san.py{variant}"
+    )
+
+
+def test_a_recipe_of_ones_own_goes_before_one_of_that_name(elsewhere: Path) -> None:
+    (elsewhere / "configs").mkdir()
+    (elsewhere / "configs" / "tmp_san.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=None):\n    return ConfigDict({'mine': arg})\n"
+    )
+    assert load_config("tmp_san:sim").mine == "sim"
+    assert load_config("configs/tmp_san.py:sim").mine == "sim"
+    assert load_config("tmp_slic").task == "tri_modal"
+
+
+def test_a_recipe_of_ones_own_may_begin_with_what_the_others_share(elsewhere: Path) -> None:
+    (elsewhere / "mine.py").write_text(OWN)
+    assert load_config("mine.py").task == "tri_modal"
+
+
+def test_what_recipes_share_is_their_own_folders(elsewhere: Path) -> None:
+    """Whatever was imported before, and whatever else has that name."""
+    load_config("tmp_san")
+    for name in ("one", "two"):
+        folder = elsewhere / name / "configs"
+        folder.mkdir(parents=True)
+        (folder / "recipe.py").write_text(OWN)
+        (folder / "common.py").write_text(
+            "from ml_collections import ConfigDict\n"
+            f"def pretraining():\n    return ConfigDict({{'task': '{name}'}})\n"
+        )
+    before = (list(sys.path), {name for name in sys.modules if name.startswith("configs")})
+    assert load_config("one/configs/recipe.py").task == "one"
+    assert load_config("two/configs/recipe.py").task == "two"
+    assert load_config("tmp_san").task == "tri_modal"
+    after = (list(sys.path), {name for name in sys.modules if name.startswith("configs")})
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tmp_sam:sim", r"^tmp_sam: no such config; there are annotation_free_catseg, .*tmp_san"),
+        ("configs/tmp_sam.py", r"^configs/tmp_sam.py: no such config; there are annotation_free"),
+        # Not by its name alone: a folder that is named is meant.
+        ("other/tmp_san.py", r"^other/tmp_san.py: no such config$"),
+        ("/configs/tmp_san.py", r"^/configs/tmp_san.py: no such config$"),
+        ("common", r"configs/common.py: not a config, it defines no get_config"),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_refused_with_those_that_there_are(
+    elsewhere: Path, spec: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(spec)
 
 
 def test_recipes_may_lie_in_folders_with_colons_spaces_and_letters(

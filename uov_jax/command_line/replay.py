@@ -1,5 +1,7 @@
 """Run again the step at which a training stopped because its loss was not finite.
 
+    python scripts/replay.py runs/tmp_san
+
 It names the first module of the network with an output that is not finite, and what else is not.
 The run keeps the state before the step, and its batch; the recipe is the run's, with its data where
 they were, or where --config.data.root=... says.

@@ -1,5 +1,8 @@
-"""Train a task from a recipe: `python scripts/train.py --config configs/tmp_san.py:sim`.
+"""Train a network as a recipe says.
 
+    python scripts/train.py --config configs/tmp_san.py:sim
+
+The recipe is a file or a name: `--config tmp_san:sim` is the same.
 Any field of the recipe is changed on the command line: `--config.batch_size=8`. The same command
 typed again goes on from the last checkpoint of its --workdir.
 

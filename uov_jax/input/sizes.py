@@ -23,6 +23,7 @@ import numpy as np
 
 from uov_jax import processors, sparse
 from uov_jax.bar import Bar
+from uov_jax.contents import parse_npy
 from uov_jax.errors import InputError
 from uov_jax.files import DAMAGE, read_bytes, write_bytes
 from uov_jax.input.batching import Capacities, rounded_up
@@ -127,7 +128,7 @@ def _fingerprint(source: CountedSource) -> str:
 
 def _kept(path: Path) -> Counts | None:
     try:
-        return Counts.of_table(np.load(io.BytesIO(read_bytes(path)), allow_pickle=False))
+        return Counts.of_table(parse_npy(read_bytes(path)))
     except DAMAGE:
         return None  # It is not there, or damaged: it is made again.
 

@@ -26,6 +26,7 @@ from uov_jax.checkpoints import state
 from uov_jax.checkpoints.folder import read_arrays, read_record
 from uov_jax.checkpoints.run import named_arrays
 from uov_jax.checkpoints.state import TrainState
+from uov_jax.contents import parse_npz
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_npz, write_text
 from uov_jax.training import step
@@ -230,8 +231,8 @@ def _batch_of(
     expected = named_arrays(built)
     parts = []
     for process in range(facts.processes):
-        with np.load(folder / f"batch_of_process_{process}.npz", allow_pickle=False) as file:
-            parts.append({name: file[name] for name in file.files})
+        with (folder / f"batch_of_process_{process}.npz").open("rb") as file:
+            parts.append(parse_npz(file))
     shapes = {name: array.shape[1:] for name, array in parts[0].items()}
     if shapes != {name: np.shape(array)[1:] for name, array in expected.items()}:
         return built, (

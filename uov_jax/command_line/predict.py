@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     texts.add_argument(
         "--embeddings",
         type=Path,
-        help="of other texts: folder of scripts/embed_words.py, whose words they are",
+        help="of other texts: a folder of embed_words, whose words they are",
     )
     texts.add_argument(
         "--vocabulary", type=command.path_text, help="of --embeddings; the folder's by default"

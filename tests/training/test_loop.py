@@ -449,6 +449,7 @@ class FillsTheDisk(tiny_task.TinyTask):
 directory = Path(sys.argv[1])
 config = tiny_task.tiny_config(directory.parent / "cache")
 config.run.keep_checkpoints = 3
+config.run.tensorboard = True
 try:
     train(FillsTheDisk(), config, directory)
 except NotSavedError as error:
@@ -475,6 +476,7 @@ def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
     (ended,) = [line for line in run.stdout.splitlines() if line.startswith("ended: ")]
     assert f"{folder / '10'}: this checkpoint could not be written: File too large. {left}" in ended
     assert "metrics.csv: not written (File too large): rows are kept" in run.stderr
+    assert run.stderr.count("TensorBoard is switched off until the next start (OSError: ") == 1
     # Orbax may still have been writing; what it left then is removed by the next save.
     assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["3"]
     loop.train(TinyTask(), tiny_config(tmp_path / "cache"), tmp_path / "run")

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax import sparse
 from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop, usage
@@ -282,24 +282,28 @@ def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict
 
 
 class BadSweep(TinyTask):
-    """A sweep of validation that cannot be read, at some evaluations."""
+    """A sweep of validation that cannot be read, or judged, at some evaluations."""
 
-    def __init__(self, *steps: int) -> None:
+    def __init__(self, *steps: int, error: type[Exception] = InputError) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps, self.error = steps, error
 
     def evaluate(
         self, predict: Any, directory: Path, step: int, share: Share = WHOLE
     ) -> dict[str, float]:
         if step in self.steps:
-            raise InputError("sweep 7: truncated")
+            raise self.error("sweep 7: truncated")
         return super().evaluate(predict, directory, step, share)
 
 
+@pytest.mark.parametrize("error", [InputError, NotFiniteError])
 def test_an_evaluation_that_fails_does_not_end_the_training(
-    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    config: ConfigDict,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
 ) -> None:
-    task = BadSweep(10)
+    task = BadSweep(10, error=error)
     result = loop.train(task, config, tmp_path / "run")
     assert result.finished
     assert task.evaluated == [20]
@@ -307,12 +311,13 @@ def test_an_evaluation_that_fails_does_not_end_the_training(
     assert "The evaluation at step 10 failed: sweep 7: truncated. Training goes on" in said
 
 
+@pytest.mark.parametrize("error", [InputError, NotFiniteError])
 def test_the_last_evaluation_that_fails_is_an_error_and_is_made_up_for(
-    tmp_path: Path, config: ConfigDict
+    tmp_path: Path, config: ConfigDict, error: type[Exception]
 ) -> None:
     for _ in range(2):  # The same command again meets the same file again, with nothing lost.
-        with pytest.raises(InputError, match="sweep 7: truncated"):
-            loop.train(BadSweep(20), config, tmp_path / "run")
+        with pytest.raises(error, match="sweep 7: truncated"):
+            loop.train(BadSweep(20, error=error), config, tmp_path / "run")
         assert (tmp_path / "run" / "checkpoints" / "20").is_dir()
     task = TinyTask()
     result = loop.train(task, config, tmp_path / "run")
@@ -447,7 +452,8 @@ class FillsTheDisk(tiny_task.TinyTask):
         return batches
 
 directory = Path(sys.argv[1])
-config = tiny_task.tiny_config(directory.parent / "cache")
+# A program that was kept on a full disk is half one, and JAX warns when it reads it.
+config = tiny_task.tiny_config(directory.parent / "cache_of_full_disk")
 config.run.keep_checkpoints = 3
 config.run.tensorboard = True
 try:

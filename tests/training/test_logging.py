@@ -193,49 +193,89 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 
 
 class StandIn:
-    """As much of the package wandb as a run calls: keeps runs by id, as its server does."""
+    """As much of the package wandb as a run calls: keeps runs by id, as its server does.
+
+    Its own step of a row rises by itself or is given; a row of a step that has passed is dropped.
+    """
 
     def __init__(self, fails: str = "") -> None:
         """With the name of the call that fails."""
         self._fails = fails
         self.runs: dict[str, dict[int, dict[str, float]]] = {}
+        self.axes: dict[str, str | None] = {}
         self.finished: list[str] = []
         self.asked: list[dict[str, Any]] = []
 
     def init(self, **options: Any) -> Any:
         self.asked.append(options)
-        run = self.runs.setdefault(options["id"], {})
+        rows = self.runs.setdefault(options["id"], {})
 
         def fail(call: str) -> None:
             if call == self._fails:
                 raise RuntimeError("the service is gone\nand more")
 
-        def log(values: dict[str, float], step: int) -> None:
+        def define_metric(name: str, step_metric: str | None = None) -> None:
+            self.axes[name] = step_metric
+
+        def log(values: dict[str, float], step: int | None = None) -> None:
             fail("log")
-            run.setdefault(step, {}).update(values)
+            last = max(rows, default=-1)
+            step = last + 1 if step is None else step
+            if step >= last:
+                rows.setdefault(step, {}).update(values)
 
         def finish() -> None:
             fail("finish")
             self.finished.append(options["id"])
 
-        return SimpleNamespace(log=log, finish=finish)
+        return SimpleNamespace(log=log, finish=finish, define_metric=define_metric)
+
+    def chart(self, name: str) -> list[tuple[float, float]]:
+        """The points of a metric in the only run, over the metric that is its axis."""
+        (rows,) = self.runs.values()
+        axis = self.axes.get(name, self.axes.get("*"))
+        return [
+            (own if axis is None else row[axis], row[name])
+            for own, row in rows.items()
+            if name in row
+        ]
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """In the place of the package."""
+    service = StandIn()
+    monkeypatch.setitem(sys.modules, "wandb", service)
+    return service
 
 
 def test_a_resumed_run_is_the_same_one_of_weights_and_biases(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, service: StandIn
 ) -> None:
-    service = StandIn()
-    monkeypatch.setitem(sys.modules, "wandb", service)
     for step in (1, 2):
         log = RunLog(tmp_path, step - 1, tensorboard=False, wandb_project="uov", config={"a": 1})
         log.add(step, 0.1 * step, {"loss": 1.0 / step})
+        log.add(step, 0.1 * step, {"miou": 0.5})
         log.close()
     (identity,) = service.runs
-    assert service.runs[identity] == {1: {"loss": 1.0}, 2: {"loss": 0.5}}
+    assert service.chart("loss") == [(1, 1.0), (2, 0.5)]
+    assert service.chart("miou") == [(1, 0.5), (2, 0.5)]
     assert service.finished == [identity, identity]
     assert service.asked[0]["project"] == "uov"
     assert service.asked[0]["config"] == {"a": 1}
     assert service.asked[1]["resume"] == "allow"
+
+
+def test_weights_and_biases_gets_the_steps_that_are_taken_again(
+    tmp_path: Path, service: StandIn
+) -> None:
+    """A run is killed after step 7, goes on from its checkpoint of step 5, and logs every step."""
+    for first, last in ((1, 7), (6, 9)):
+        log = RunLog(tmp_path, first - 1, tensorboard=False, wandb_project="uov")
+        for step in range(first, last + 1):
+            log.add(step, 0.1 * step, {"loss": 1.0 / step})
+    expected = [(step, 1.0 / step) for step in (*range(1, 8), *range(6, 10))]
+    assert service.chart("loss") == expected
 
 
 def test_weights_and_biases_that_is_not_there_is_named(

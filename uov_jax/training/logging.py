@@ -189,10 +189,14 @@ class WeightsAndBiases:
             dir=str(directory),
             config=dict(config),
         )
+        # Its own count of steps cannot go back, and what comes below it is dropped: all that a run
+        # takes again from its last checkpoint. So the step is a metric, over which all are drawn.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
-        self._run.log(dict(metrics), step=step)
+        self._run.log({"step": step, **metrics})
 
     def close(self) -> None:
         """Flush everything."""

@@ -118,6 +118,32 @@ def test_time_and_memory_are_logged(tmp_path: Path, config: ConfigDict) -> None:
         assert 0.1 < float(last["memory_gb"]) < 100
 
 
+class LateHosts(TinyTask):
+    """Batches that are built at once, and then taken late, as if other hosts were waited for."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Late(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                batch = super().__next__()
+                time.sleep(0.05)
+                return batch
+
+        batches.__class__ = Late
+        return batches
+
+
+@pytest.mark.parametrize(("task", "waits"), [(TinyTask(pause=0.05), True), (LateHosts(), False)])
+def test_waiting_for_data_is_waiting_for_what_is_built(
+    tmp_path: Path, config: ConfigDict, task: TinyTask, waits: bool
+) -> None:
+    loop.train(task, config, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert (float(last["data_wait"]) > 0.5) == waits
+
+
 def test_a_trace_of_some_steps_can_be_had(
     tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -145,14 +147,6 @@ def test_micro_batches_come_together(workers):
     assert found[0][1]["index"].shape == (2, 2)
 
 
-def test_several_hosts_use_the_largest_capacity_alone():
-    series = Capacities.for_sweeps(1)
-    batches = numbers(capacities=series, num_hosts=2, devices=1)
-    assert batches.starting_at(0)._steps.capacities == series.largest()
-    assert batches.starting_at(0, agree=max)._steps.capacities == series
-    assert numbers(capacities=series).starting_at(0)._steps.capacities == series
-
-
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("taken", [0, 1, 3, 5, 6])
 def test_from_a_step_on_come_exactly_the_following_batches(taken, workers):
@@ -272,6 +266,21 @@ def test_the_caller_is_told_how_long_it_waited():
     assert batches.wait_seconds == 0
     next(batches)
     assert batches.wait_seconds > 0
+
+
+def test_waiting_for_other_hosts_is_no_waiting_for_data():
+    agreeing = []
+
+    def agree(step, size):
+        began = time.perf_counter()
+        time.sleep(0.1)
+        agreeing.append(time.perf_counter() - began)
+        return size
+
+    batches = numbers(capacities=None, workers=0).starting_at(0, agree)
+    began = time.perf_counter()
+    next(batches)
+    assert 0 < batches.wait_seconds <= time.perf_counter() - began - sum(agreeing)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

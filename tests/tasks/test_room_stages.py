@@ -156,11 +156,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     class Until2:
         steps_per_epoch = made.steps_per_epoch
 
+        wait_seconds = 0.0
+
         def starting_at(self, step: int) -> Any:
-            for number, batch in enumerate(made.starting_at(step), start=step):
-                if number == 2:
-                    raise InputError("stopped here")
-                yield batch
+            self.left, self.iterator = 2 - step, made.starting_at(step)
+            return self
+
+        def __next__(self) -> Any:
+            if not self.left:
+                raise InputError("stopped here")
+            self.left -= 1
+            return next(self.iterator)
 
     task.train_batches = lambda devices: Until2()
     with pytest.raises(InputError, match="stopped here"):

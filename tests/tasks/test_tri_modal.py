@@ -86,6 +86,10 @@ class _Signalling:
         self._iterator = self._batches.starting_at(step)
         return self
 
+    @property
+    def wait_seconds(self) -> float:
+        return self._iterator.wait_seconds
+
     def __iter__(self) -> Any:
         return self
 

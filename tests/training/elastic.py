@@ -38,10 +38,19 @@ class Stopping:
         self._batches, self._last = batches, last
 
     def starting_at(self, step: int) -> Any:
-        for number, batch in enumerate(self._batches.starting_at(step), step + 1):
-            if number == self._last:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
+        self._iterator, self._step = self._batches.starting_at(step), step
+        return self
+
+    @property
+    def wait_seconds(self) -> float:
+        return self._iterator.wait_seconds
+
+    def __next__(self) -> Any:
+        batch = next(self._iterator)
+        self._step += 1
+        if self._step == self._last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
 
 
 def train(data: Path, directory: Path, devices: int, last: int) -> list[int]:

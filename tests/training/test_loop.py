@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from tests.training.tiny_task import TinyTask, tiny_config
 from uov_jax import sparse
 from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.sparse.kernels import VARIABLE
 from uov_jax.training import loop, usage
@@ -116,6 +116,32 @@ def test_time_and_memory_are_logged(tmp_path: Path, config: ConfigDict) -> None:
     if usage.STATUS.exists():
         # As the operating system counts it: more than the libraries, less than the machine has.
         assert 0.1 < float(last["memory_gb"]) < 100
+
+
+class LateHosts(TinyTask):
+    """Batches that are built at once, and then taken late, as if other hosts were waited for."""
+
+    def train_batches(self, num_devices: int) -> Any:
+        batches = super().train_batches(num_devices)
+
+        class Late(type(batches)):  # type: ignore[misc]
+            def __next__(self) -> Any:
+                batch = super().__next__()
+                time.sleep(0.05)
+                return batch
+
+        batches.__class__ = Late
+        return batches
+
+
+@pytest.mark.parametrize(("task", "waits"), [(TinyTask(pause=0.05), True), (LateHosts(), False)])
+def test_waiting_for_data_is_waiting_for_what_is_built(
+    tmp_path: Path, config: ConfigDict, task: TinyTask, waits: bool
+) -> None:
+    loop.train(task, config, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert (float(last["data_wait"]) > 0.5) == waits
 
 
 def test_a_trace_of_some_steps_can_be_had(
@@ -282,24 +308,28 @@ def test_an_evaluation_cut_off_is_made_up_for(tmp_path: Path, config: ConfigDict
 
 
 class BadSweep(TinyTask):
-    """A sweep of validation that cannot be read, at some evaluations."""
+    """A sweep of validation that cannot be read, or judged, at some evaluations."""
 
-    def __init__(self, *steps: int) -> None:
+    def __init__(self, *steps: int, error: type[Exception] = InputError) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps, self.error = steps, error
 
     def evaluate(
         self, predict: Any, directory: Path, step: int, share: Share = WHOLE
     ) -> dict[str, float]:
         if step in self.steps:
-            raise InputError("sweep 7: truncated")
+            raise self.error("sweep 7: truncated")
         return super().evaluate(predict, directory, step, share)
 
 
+@pytest.mark.parametrize("error", [InputError, NotFiniteError])
 def test_an_evaluation_that_fails_does_not_end_the_training(
-    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    config: ConfigDict,
+    capsys: pytest.CaptureFixture[str],
+    error: type[Exception],
 ) -> None:
-    task = BadSweep(10)
+    task = BadSweep(10, error=error)
     result = loop.train(task, config, tmp_path / "run")
     assert result.finished
     assert task.evaluated == [20]
@@ -307,12 +337,13 @@ def test_an_evaluation_that_fails_does_not_end_the_training(
     assert "The evaluation at step 10 failed: sweep 7: truncated. Training goes on" in said
 
 
+@pytest.mark.parametrize("error", [InputError, NotFiniteError])
 def test_the_last_evaluation_that_fails_is_an_error_and_is_made_up_for(
-    tmp_path: Path, config: ConfigDict
+    tmp_path: Path, config: ConfigDict, error: type[Exception]
 ) -> None:
     for _ in range(2):  # The same command again meets the same file again, with nothing lost.
-        with pytest.raises(InputError, match="sweep 7: truncated"):
-            loop.train(BadSweep(20), config, tmp_path / "run")
+        with pytest.raises(error, match="sweep 7: truncated"):
+            loop.train(BadSweep(20, error=error), config, tmp_path / "run")
         assert (tmp_path / "run" / "checkpoints" / "20").is_dir()
     task = TinyTask()
     result = loop.train(task, config, tmp_path / "run")
@@ -447,8 +478,10 @@ class FillsTheDisk(tiny_task.TinyTask):
         return batches
 
 directory = Path(sys.argv[1])
-config = tiny_task.tiny_config(directory.parent / "cache")
+# A program that was kept on a full disk is half one, and JAX warns when it reads it.
+config = tiny_task.tiny_config(directory.parent / "cache_of_full_disk")
 config.run.keep_checkpoints = 3
+config.run.tensorboard = True
 try:
     train(FillsTheDisk(), config, directory)
 except NotSavedError as error:
@@ -475,6 +508,7 @@ def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
     (ended,) = [line for line in run.stdout.splitlines() if line.startswith("ended: ")]
     assert f"{folder / '10'}: this checkpoint could not be written: File too large. {left}" in ended
     assert "metrics.csv: not written (File too large): rows are kept" in run.stderr
+    assert run.stderr.count("TensorBoard is switched off until the next start (OSError: ") == 1
     # Orbax may still have been writing; what it left then is removed by the next save.
     assert [path.name for path in folder.iterdir() if path.name.isdigit()] == ["3"]
     loop.train(TinyTask(), tiny_config(tmp_path / "cache"), tmp_path / "run")

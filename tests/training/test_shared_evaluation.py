@@ -42,14 +42,17 @@ def test_all_get_what_each_found() -> None:
     assert [rest for _, (_, *rest) in found] == [[[0, 1, 2], [0, -1, -2]]] * 3
 
 
+@pytest.mark.parametrize("kind", [InputError, NotFiniteError, OSError])
 @pytest.mark.parametrize("when", ["before", "between", "after"])
-def test_one_that_fails_takes_all_out_of_it_and_on_with_the_training(when: str) -> None:
+def test_one_that_fails_takes_all_out_of_it_and_on_with_the_training(
+    when: str, kind: type[Exception]
+) -> None:
     failed: list[str] = []
 
     def work(evaluation: SharedEvaluation, share: Share, process: int) -> None:
         for place in ("before", "between", "after"):
             if process == 1 and when == place:
-                raise InputError("sweep 7: truncated")
+                raise kind("sweep 7: truncated")
             if place != "after":
                 share.gather(process)
 
@@ -75,17 +78,6 @@ def test_one_that_stops_takes_all_out_of_it_quietly() -> None:
 
     found = [future.result() for future in evaluated(work, stopped=2)]
     assert found == [(False, None)] * 3
-
-
-def test_outputs_that_are_not_finite_end_the_run() -> None:
-    def work(evaluation: SharedEvaluation, share: Share, process: int) -> None:
-        if process == 0:
-            raise NotFiniteError("outputs of 3 points are not finite")
-        share.gather(process)
-
-    found = errors(evaluated(work, 2))
-    assert found[0] == "outputs of 3 points are not finite"
-    assert found[1] == "process 0 on node1 failed: outputs of 3 points are not finite"
 
 
 def test_a_task_that_gathers_on_one_process_alone_is_a_bug_that_is_named() -> None:

@@ -55,9 +55,12 @@ def steps_of(directory: Path) -> list[int]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The arrays at the end of a run that was not stopped, where one sweep could not be judged."""
+    """The arrays at the end of a run that was not stopped, where one sweep could not be judged.
+
+    The batches of process 1 come late, for which process 0 waits, but not for data.
+    """
     directory = tmp_path_factory.mktemp("whole") / "run"
-    found = ends(run(directory, "--fault", "validation", "--at", "10"))
+    found = ends(run(directory, "--fault", "validation", "--at", "10", "--pause", "0.1"))
     assert [status for status, _ in found] == [0, 0], found
     # That ends no training.
     assert "The evaluation at step 10 failed: process 1 on " in found[0][1]
@@ -66,7 +69,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     for _, output in found:
         assert "'judged': 10.0, 'sum': 45.0" in output
     with (directory / "metrics.csv").open(newline="") as file:
-        assert [row["sum"] for row in csv.DictReader(file)][9::10] == ["", "45"]
+        rows = list(csv.DictReader(file))
+    assert [row["sum"] for row in rows][9::10] == ["", "45"]
+    assert float(rows[-1]["data_wait"]) < 0.5
     return read_arrays(directory / "checkpoints" / "20")
 
 

@@ -40,11 +40,13 @@ class TinyBatches:
         self._pause = pause
         self._number = 0
         self._agree: Any = None
+        self.wait_seconds = 0.0
 
     def __iter__(self) -> TinyBatches:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
+        began = time.perf_counter()
         time.sleep(self._pause)
         self._number += 1
         devices = range(self._first_device, self._first_device + self._shape[0])
@@ -52,6 +54,7 @@ class TinyBatches:
         features = np.stack([rng.standard_normal(self._shape[1:]) for rng in rows])
         if self._number == self._poison:
             features[:] = np.nan
+        self.wait_seconds = time.perf_counter() - began
         if self._agree is not None:
             self._agree(self._number - 1, 0)
         return {"features": features.astype(np.float32)}

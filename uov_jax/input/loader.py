@@ -203,15 +203,12 @@ class TrainBatches:
         Args:
             step: the first one.
             agree: asked in the caller's thread, once a step in order and when its batch is built:
-                which size the batch shall have. None: each takes the smallest that holds it, and
-                where there are several hosts the largest.
+                which size the batch shall have. None: each takes the smallest that holds it, so
+                several hosts must agree.
 
         """
-        steps = self.steps
-        if agree is None and steps.hosts > 1 and steps.capacities is not None:
-            steps = dataclasses.replace(steps, capacities=steps.capacities.largest())
         return Batches(
-            steps,
+            self.steps,
             step,
             workers=self._workers,
             processes=self._processes,
@@ -240,7 +237,7 @@ class Batches(Iterator[Any]):
     """Batches one after the other, in order, while the following ones are built.
 
     Attributes:
-        wait_seconds: how long the caller waited for the last one to be built.
+        wait_seconds: how long the caller waited for the last one to be built, without agreeing.
         damaged: the samples so far that others stand for, by name, and what is wrong with them.
 
     """

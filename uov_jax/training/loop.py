@@ -113,7 +113,7 @@ class _Pending:
         step: its number, from 1.
         batch: of this process.
         metrics: on the devices.
-        waited: seconds for the batch.
+        waited: seconds until the batch was built, without those for other processes.
 
     """
 
@@ -262,7 +262,6 @@ class _Run:
         now = start
         pending: _Pending | None = None
         while now < self.total_steps:
-            asked = time.perf_counter()
             try:
                 batch = self._next_batch(now)
             except Exception as error:
@@ -270,7 +269,6 @@ class _Run:
                 raise
             if batch is None:
                 break
-            waited = time.perf_counter() - asked
             self._note_program(batch)
             self.profile.before_step(now + 1)
             with jax.transfer_guard("disallow"), self._memory(now + 1), self.hosts.blaming():
@@ -279,7 +277,7 @@ class _Run:
             now += 1
             if pending is not None:
                 self._look_at(pending)
-            pending = _Pending(now, batch, metrics, waited)
+            pending = _Pending(now, batch, metrics, self.iterator.wait_seconds)
             saves, evaluates = self._save_is_due(now), self._evaluation_is_due(now)
             if saves or evaluates or now == self.total_steps:
                 self._look_at(pending)

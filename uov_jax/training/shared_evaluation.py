@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from uov_jax.errors import NotFiniteError, UserError
+from uov_jax.errors import UserError
 from uov_jax.evaluation.share import Share
 from uov_jax.job_array import Shard
 from uov_jax.training.hosts import Hosts, HostsError
@@ -77,7 +77,7 @@ class SharedEvaluation:
                 self._leave("stopped", None)
             return True
         if isinstance(error, UserError | OSError) and not isinstance(
-            error, NotFiniteError | HostsError | EvaluationFailedError
+            error, HostsError | EvaluationFailedError
         ):
             self._leave("failed", str(error))
             raise EvaluationFailedError(str(error)) from error

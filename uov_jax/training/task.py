@@ -22,6 +22,18 @@ Predict = Callable[[Mapping[str, Any]], jax.Array]
 Agree = Callable[[int, int], int]
 
 
+class BatchIterator(Iterator[Any], Protocol):
+    """Batches one after the other; closed at the end if it has `close`.
+
+    Attributes:
+        wait_seconds: how long the caller waited for the last one to be built. What the processes
+            agree on before its step is no part of that.
+
+    """
+
+    wait_seconds: float
+
+
 class Batches(Protocol):
     """Endless training batches.
 
@@ -32,7 +44,7 @@ class Batches(Protocol):
 
     steps_per_epoch: int
 
-    def starting_at(self, step: int, agree: Agree | None = None) -> Iterator[Any]:
+    def starting_at(self, step: int, agree: Agree | None = None) -> BatchIterator:
         """The batches from a step on, counted from 0.
 
         Args:

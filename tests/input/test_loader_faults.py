@@ -14,6 +14,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -105,6 +106,36 @@ def test_where_all_are_damaged_there_is_no_end_of_tries():
 def test_what_is_not_damage_is_never_left_out(kind, error):
     with pytest.raises(error, match="scene-0003"):
         list(batches_of(Broken(8, kind=kind), skip_damaged=0.9))
+
+
+class Looked(Broken):
+    """With samples that have attributes, as those of training."""
+
+    def sample(self, index, rng):
+        index, value = super().sample(index, rng)
+        return SimpleNamespace(index=np.array(index), value=value)
+
+
+def test_hosts_compare_damaged_samples_where_they_let_them_pass():
+    whole, damaged = (Looked(20, broken) for broken in ((), (0,)))
+    found = batches_of(damaged, skip_damaged=0.1).fingerprint()
+    assert found == batches_of(damaged, skip_damaged=0.2, workers=2).fingerprint()
+    # On a host whose file is whole others would stand in the same places.
+    assert found != batches_of(whole, skip_damaged=0.1).fingerprint()
+    with pytest.raises(InputError, match=r"scene-0000\.pcd\.bin: truncated"):
+        batches_of(damaged).fingerprint()
+    with pytest.raises(MissingFileError):
+        batches_of(Looked(20, (0,), "missing"), skip_damaged=0.1).fingerprint()
+
+
+def test_damaged_samples_are_counted_from_where_batches_begin():
+    batches = batches_of(Broken(20, broken=(3, 11)), skip_damaged=0.05)  # one of them
+    with pytest.raises(InputError, match="2 of 20 samples are damaged"):
+        list(batches)
+    where = {index: step for step in range(10) for index in batches.steps.indices(step).flat}
+    first, second = sorted((where[3], where[11]))
+    assert first < second
+    assert len(list(batches.starting_at(first + 1))) == 9 - first
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

@@ -187,7 +187,9 @@ class TrainBatches:
             steps: the batches.
             workers: how many build them; 0 for the caller's own thread.
             processes: they are processes, not threads.
-            skip_damaged: share of the samples that may be damaged, and have others in their place.
+            skip_damaged: so many different samples, as a share of all of the source, may be found
+                damaged in one iteration, and have others in their place. Every `starting_at`
+                counts anew, and of several hosts each what it builds itself.
             timeout: seconds after which a worker that builds one batch counts as hanging.
 
         """
@@ -225,11 +227,20 @@ class TrainBatches:
         return self.starting_at(0)
 
     def fingerprint(self) -> str:
-        """A word for some samples' content and the sizes; of equal files it is the same."""
+        """A word for some samples' content and the sizes; of equal files it is the same.
+
+        Where damaged samples are let pass, that one is damaged is its content.
+        """
         source = self.steps.source
         found = zlib.crc32(repr(self.steps.capacities).encode())
         for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
-            sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            try:
+                sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            except InputError:
+                if not self.steps.replaces_damaged:
+                    raise
+                found = zlib.crc32(b"damaged", found)
+                continue
             for name, value in sorted(vars(sample).items()):
                 content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
                 found = zlib.crc32(name.encode() + content, found)
@@ -241,7 +252,8 @@ class Batches(Iterator[Any]):
 
     Attributes:
         wait_seconds: how long the caller waited for the last one to be built.
-        damaged: the samples so far that others stand for, by name, and what is wrong with them.
+        damaged: the samples that others stand for, by name, and what is wrong with them; of those
+            that were built here, since the first step of this iteration.
 
     """
 
@@ -387,7 +399,7 @@ def train_batches(
         host: number of this host.
         num_hosts: how many there are.
         micro_batches: of a step; several make tuples of batches.
-        skip_damaged: share of the samples that may be damaged, and have others in their place.
+        skip_damaged: share of the samples that may be damaged, as `TrainBatches` takes it.
         timeout: seconds after which a worker that builds one batch counts as hanging.
 
     Raises:

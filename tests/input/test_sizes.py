@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,6 +255,36 @@ def test_samples_are_looked_at_once(keyframes, cache, monkeypatch):
     assert len(built) == 6
 
 
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [("sweep", "time"), ("sweep", "size"), ("dump", "time"), ("labelled sweep", "time")],
+)
+def test_other_files_by_the_same_names_are_looked_at_again(
+    tiny_keyframes, tiny_dumps, tmp_path, cache, monkeypatch, changed, how
+):
+    """As of a drive that was simulated, or of masks that were dumped, once more."""
+    monkeypatch.setattr(sizes, "FEWEST_DRAWS", 1)
+    sweep = tmp_path / "sweep.pcd.bin"
+    shutil.copy(tiny_keyframes[0].lidar_path, sweep)
+    keyframe = dataclasses.replace(tiny_keyframes[0], lidar_path=sweep)
+    dumps = DumpFolder(shutil.copytree(tiny_dumps.root, tmp_path / "dumps"), load_vocabulary())
+    source = TriModalSource([keyframe], dumps)
+    if changed == "labelled sweep":
+        source = SegmentationSource(NuScenesSweeps([keyframe], load_vocabulary()))
+    for _ in range(2):
+        counts_of(source)
+        assert len(list(cache.iterdir())) == 1
+    path = dumps.path(keyframe) if changed == "dump" else sweep
+    time = path.stat().st_mtime_ns
+    if how == "size":
+        path.write_bytes(path.read_bytes()[:-20])  # a point less
+    else:
+        time += 1_000_000_000
+    os.utime(path, ns=(time, time))
+    counts_of(source)
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_a_cache_that_cannot_be_kept_is_none(keyframes, tmp_path, monkeypatch):
     found, dumps = keyframes
     monkeypatch.setattr(sizes, "FEWEST_DRAWS", 2)
@@ -266,8 +299,8 @@ class Coordinates(Broken):
         super().sample(index, rng)
         return SimpleNamespace(coords=np.arange(3 * (index + 1), dtype=np.int32).reshape(-1, 3))
 
-    def facts(self):
-        return {}
+    def facts(self, indices):
+        return {"indices": indices}
 
 
 def test_damaged_samples_are_left_for_training_to_name(monkeypatch):

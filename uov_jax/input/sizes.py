@@ -15,7 +15,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,8 +56,8 @@ class CountedSource(Protocol):
         """One augmented sample, with `coords`, and with pairs and superpoints if it has some."""
         ...
 
-    def facts(self) -> Mapping[str, object]:
-        """What decides about the sizes of its samples, apart from their names."""
+    def facts(self, indices: Sequence[int]) -> Mapping[str, object]:
+        """What decides about the sizes of some samples, apart from their names: files, settings."""
         ...
 
 
@@ -92,7 +92,8 @@ class Counts:
 def counts_of(source: CountedSource) -> Counts:
     """What the samples of a source hold, from the user's cache or looked at now.
 
-    At most `MOST_SAMPLES`, evenly spaced; where they are few, each several times. A sample that is
+    The cache is of the same settings and files, by their sizes and times of change. At most
+    `MOST_SAMPLES`, evenly spaced; where they are few, each several times. A sample that is
     damaged is left out: training will say so.
 
     Raises:
@@ -120,8 +121,9 @@ def _chosen(source: CountedSource) -> list[tuple[int, int]]:
 
 
 def _fingerprint(source: CountedSource) -> str:
-    names = [source.name(index) for index, draw in _chosen(source) if not draw]
-    facts = {"format_version": FORMAT_VERSION, "samples": names, **source.facts()}
+    indices = [index for index, draw in _chosen(source) if not draw]
+    names = [source.name(index) for index in indices]
+    facts = {"format_version": FORMAT_VERSION, "samples": names, **source.facts(indices)}
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
 
 

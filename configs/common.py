@@ -81,8 +81,9 @@ def pretraining() -> ConfigDict:
                 "worker_processes": False,
                 # Seconds after which a worker that is at one batch counts as hanging.
                 "worker_timeout": 600.0,
-                # Share of the training samples that may be damaged; another one, always the same,
-                # stands for each. 0: the first one ends the run.
+                # How many different samples may be found damaged, as a share of all training
+                # samples; another one, always the same, stands for each. Each process counts those
+                # that it meets, from its start on. 0: the first one ends the run.
                 "skip_damaged": 0.0,
             },
             "model": {
@@ -352,8 +353,9 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 "worker_processes": False,
                 # Seconds after which a worker that is at one batch counts as hanging.
                 "worker_timeout": 600.0,
-                # Share of the rooms that may be damaged; another one, always the same, stands for
-                # each. 0: the first one ends the run.
+                # How many different rooms may be found damaged, as a share of all training rooms;
+                # another one, always the same, stands for each. Each process counts those that it
+                # meets, from its start on. 0: the first one ends the run.
                 "skip_damaged": 0.0,
             },
             "optimizer": {

@@ -27,6 +27,7 @@ ROWS = (
         "config",
         "compilation",
         "contents",
+        "daemon_threads",
         "files",
         "job_array",
         "pickled",

@@ -429,26 +429,41 @@ def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:
         UnreadableFileError: a file could not be looked at, which says nothing of its being there.
 
     """
+    looks = _looked_at(paths, what)
+    return np.array([-1 if look is None else look.st_size for look in looks], np.int64)
+
+
+def file_versions(paths: Sequence[Path], what: str) -> np.ndarray:
+    """int64[n, 2]: bytes and time of change (ns) of every file, -1 and 0 where there is none.
+
+    They tell a file from one that took its place; see `file_sizes`.
+    """
+    looks = _looked_at(paths, what)
+    found = [(-1, 0) if look is None else (look.st_size, look.st_mtime_ns) for look in looks]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _looked_at(paths: Sequence[Path], what: str) -> list[os.stat_result | None]:
     parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     bar = Bar(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
     with bar, concurrent.futures.ThreadPoolExecutor(LOOKERS) as pool:
-        sizes: list[int] = []
-        for found in pool.map(_sizes, parts):
-            sizes += found
+        looks: list[os.stat_result | None] = []
+        for found in pool.map(_look_at, parts):
+            looks += found
             bar.update(len(found))
-    return np.array(sizes, np.int64)
+    return looks
 
 
-def _sizes(paths: Sequence[Path]) -> list[int]:
-    sizes = []
+def _look_at(paths: Sequence[Path]) -> list[os.stat_result | None]:
+    looks: list[os.stat_result | None] = []
     for path in paths:
         try:
             found = _tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
         except ABSENT:
-            sizes.append(-1)
+            looks.append(None)
         else:
-            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else -1)
-    return sizes
+            looks.append(found if stat.S_ISREG(found.st_mode) else None)
+    return looks
 
 
 def refuse_empty(

@@ -81,6 +81,19 @@ class Killed(Numbers):
         return super().sample(index, rng)
 
 
+class Stuck(Numbers):
+    """A sample whose file, a pipe that nobody writes to, is never there."""
+
+    def __init__(self, length: int, at: int, pipe: Path) -> None:
+        super().__init__(length)
+        self.at, self.pipe = at, pipe
+
+    def sample(self, index, rng):
+        if index == self.at:
+            self.pipe.read_bytes()
+        return super().sample(index, rng)
+
+
 class Hanging(Numbers):
     """A sample that is there once a file is: as if a file system hung."""
 

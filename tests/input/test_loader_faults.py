@@ -11,7 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -24,6 +27,7 @@ from uov_jax import files
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import UnreadableFileError
+from uov_jax.input import builders
 from uov_jax.input.builders import ProcessBuilder, WorkerError
 from uov_jax.input.loader import train_batches
 from uov_jax.input.sizes import counts_of
@@ -104,6 +108,36 @@ def test_what_is_not_damage_is_never_left_out(kind, error):
         list(batches_of(Broken(8, kind=kind), skip_damaged=0.9))
 
 
+class Looked(Broken):
+    """With samples that have attributes, as those of training."""
+
+    def sample(self, index, rng):
+        index, value = super().sample(index, rng)
+        return SimpleNamespace(index=np.array(index), value=value)
+
+
+def test_hosts_compare_damaged_samples_where_they_let_them_pass():
+    whole, damaged = (Looked(20, broken) for broken in ((), (0,)))
+    found = batches_of(damaged, skip_damaged=0.1).fingerprint()
+    assert found == batches_of(damaged, skip_damaged=0.2, workers=2).fingerprint()
+    # On a host whose file is whole others would stand in the same places.
+    assert found != batches_of(whole, skip_damaged=0.1).fingerprint()
+    with pytest.raises(InputError, match=r"scene-0000\.pcd\.bin: truncated"):
+        batches_of(damaged).fingerprint()
+    with pytest.raises(MissingFileError):
+        batches_of(Looked(20, (0,), "missing"), skip_damaged=0.1).fingerprint()
+
+
+def test_damaged_samples_are_counted_from_where_batches_begin():
+    batches = batches_of(Broken(20, broken=(3, 11)), skip_damaged=0.05)  # one of them
+    with pytest.raises(InputError, match="2 of 20 samples are damaged"):
+        list(batches)
+    where = {index: step for step in range(10) for index in batches.steps.indices(step).flat}
+    first, second = sorted((where[3], where[11]))
+    assert first < second
+    assert len(list(batches.starting_at(first + 1))) == 9 - first
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_share_is_a_share(share):
     with pytest.raises(InputError, match=rf"config.data.skip_damaged = {share}: expected a share"):
@@ -147,6 +181,88 @@ def test_a_worker_that_hangs_is_named_with_its_samples(processes, tmp_path):
         assert not multiprocessing.active_children()
     finally:
         (tmp_path / "end").touch()
+
+
+STUCK = """
+from pathlib import Path
+from tests.input.sources import Stuck
+from tests.input.test_loader_faults import batches_of
+from uov_jax import daemon_threads
+daemon_threads.PATIENCE = 0.5
+from uov_jax.command_line import command
+from uov_jax.evaluation.judging import prefetched
+from uov_jax.input import builders
+import sys
+
+def train(processes):
+    source = Stuck(4, at=2, pipe=Path(sys.argv[2]))
+    list(batches_of(source, workers=2, processes=processes, timeout=0.2))
+
+def validate():
+    list(prefetched(lambda path: path.read_bytes(), [Path(sys.argv[2])], 2, 0.2))
+
+def kill(process):
+    \"\"\"As where the kernel keeps it.\"\"\"
+
+if __name__ == "__main__":
+    if sys.argv[1] == "process that outlives SIGKILL":
+        builders._Process.kill = kill
+    work = validate if sys.argv[1] == "validation" else lambda: train("process" in sys.argv[1])
+    sys.exit(command.run(work))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("thread", "error: worker thread "),
+        ("process", "error: worker process "),
+        ("process that outlives SIGKILL", "error: worker process "),
+        ("validation", "pipe: has been read and prepared for 0.2 s without an end: "),
+    ],
+)
+def test_a_command_ends_though_what_hangs_never_does(tmp_path, what, said):
+    script, pipe = tmp_path / "stuck.py", tmp_path / "pipe"
+    script.write_text(STUCK)
+    os.mkfifo(pipe)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), what, str(pipe)]
+    ended = subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_stopping_waits_for_no_process_that_does_not_start(monkeypatch):
+    """It may hang before it has read what it shall do, which keeps the thread that starts it."""
+    begun, go_on = threading.Event(), threading.Event()
+    stopped = []
+
+    class Slow:
+        def __init__(self, work, number):
+            begun.set()
+            go_on.wait(60)
+
+        def end(self):
+            pass
+
+        def stop(self):
+            stopped.append(self)
+
+    monkeypatch.setattr(builders, "ProcessBuilder", Slow)
+    found = builders.Builders(batches_of(Numbers(8)).steps, processes=True)
+    with ThreadPoolExecutor(2) as pool:
+        future = pool.submit(found.build, 0)
+        begun.wait(60)
+        try:
+            pool.submit(found.stop).result(10)
+        finally:
+            go_on.set()
+        with pytest.raises(RuntimeError, match="the batches were closed"):
+            future.result(10)
+    assert len(stopped) == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to look into")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +20,14 @@ from uov_jax.errors import InputError
 from uov_jax.input import sizes
 from uov_jax.input.batching import Capacities, size_of
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
-from uov_jax.input.sizes import Counts, StepShape, counts_of, drawn_batches, fitted_capacities
+from uov_jax.input.sizes import (
+    Counts,
+    StepShape,
+    counts_of,
+    drawn_batches,
+    drawn_voxels,
+    fitted_capacities,
+)
 from uov_jax.input.tri_modal import TriModalSource, collate_tri_modal
 from uov_jax.simulate import simulate_drive
 from uov_jax.vocabulary import load_vocabulary
@@ -40,8 +50,12 @@ def like_real_sweeps(spread: float = 0.12, samples: int = 2000) -> Counts:
 
 
 def shares(counts: Counts, shape: StepShape, capacities: Capacities) -> dict[str, float]:
-    """The mean shares of empty rows of other batches than those that the sizes were chosen by."""
-    needs = _others(counts, shape)
+    """The mean shares of empty rows of other batches than those that the sizes were chosen by.
+
+    Of the fullest device, where nothing else is said.
+    """
+    others = _others(counts)
+    needs = drawn_batches(others, shape)
     held = []
     for need in needs:
         size = next(
@@ -55,15 +69,51 @@ def shares(counts: Counts, shape: StepShape, capacities: Capacities) -> dict[str
     *levels, pairs, used = np.array(held).T
     return {
         "voxels": float(np.mean(1 - needs[:, 0] / levels[0])),
+        "voxels of all devices": float(
+            np.mean(1 - drawn_voxels(others, shape) / levels[0][:, np.newaxis])
+        ),
         "all levels": float(np.mean(1 - needs[:, :5].sum(axis=1) / np.sum(levels, axis=0))),
         "pairs": float(np.mean(1 - needs[:, 5] / pairs)),
         "in the last": float(np.mean(used == len(capacities.plans) - 1)),
     }
 
 
-def _others(counts: Counts, shape: StepShape) -> np.ndarray:
+def _others(counts: Counts) -> Counts:
     shuffled = np.random.default_rng(9).permutation(len(counts.table))
-    return drawn_batches(Counts.of_table(counts.table[shuffled]), shape)
+    return Counts.of_table(counts.table[shuffled])
+
+
+# Devices and sweeps of each: percent of the voxels' rows that are empty, of the fullest device and
+# over all, as in docs/performance.md.
+STATED = {
+    (1, 1): (5.5, 5.5),
+    (1, 4): (4.8, 4.8),
+    (2, 1): (4.5, 10.3),
+    (4, 1): (4.6, 14.7),
+    (4, 4): (3.4, 8.9),
+    (8, 1): (3.7, 17.5),
+    (8, 2): (4.1, 14.3),
+    (8, 4): (4.8, 12.1),
+}
+
+
+@pytest.mark.parametrize(("devices", "sweeps"), STATED)
+def test_so_many_rows_are_empty_over_all_devices_as_is_stated(devices, sweeps):
+    counts, shape = like_real_sweeps(), StepShape(devices, sweeps, 1)
+    roomy = Capacities.for_sweeps(sweeps, sweeps_of_a_shard=1)
+    empty = shares(counts, shape, fitted_capacities(counts, shape, roomy))
+    fullest, everywhere = STATED[devices, sweeps]
+    assert 100 * empty["voxels"] == pytest.approx(fullest, abs=0.3)
+    assert 100 * empty["voxels of all devices"] == pytest.approx(everywhere, abs=0.3)
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text("utf-8")
+    assert f"| {devices} x {sweeps} | {fullest} % | {everywhere} % |" in text
+
+
+def test_every_devices_voxels_are_of_the_steps_that_the_fullest_are_of():
+    counts, shape = like_real_sweeps(), StepShape(4, 2, 2)
+    voxels = drawn_voxels(counts, shape)
+    assert voxels.shape == (sizes.BATCHES, 4)
+    np.testing.assert_array_equal(voxels.max(axis=1), drawn_batches(counts, shape)[:, 0])
 
 
 @pytest.mark.parametrize(
@@ -205,6 +255,36 @@ def test_samples_are_looked_at_once(keyframes, cache, monkeypatch):
     assert len(built) == 6
 
 
+@pytest.mark.parametrize(
+    ("changed", "how"),
+    [("sweep", "time"), ("sweep", "size"), ("dump", "time"), ("labelled sweep", "time")],
+)
+def test_other_files_by_the_same_names_are_looked_at_again(
+    tiny_keyframes, tiny_dumps, tmp_path, cache, monkeypatch, changed, how
+):
+    """As of a drive that was simulated, or of masks that were dumped, once more."""
+    monkeypatch.setattr(sizes, "FEWEST_DRAWS", 1)
+    sweep = tmp_path / "sweep.pcd.bin"
+    shutil.copy(tiny_keyframes[0].lidar_path, sweep)
+    keyframe = dataclasses.replace(tiny_keyframes[0], lidar_path=sweep)
+    dumps = DumpFolder(shutil.copytree(tiny_dumps.root, tmp_path / "dumps"), load_vocabulary())
+    source = TriModalSource([keyframe], dumps)
+    if changed == "labelled sweep":
+        source = SegmentationSource(NuScenesSweeps([keyframe], load_vocabulary()))
+    for _ in range(2):
+        counts_of(source)
+        assert len(list(cache.iterdir())) == 1
+    path = dumps.path(keyframe) if changed == "dump" else sweep
+    time = path.stat().st_mtime_ns
+    if how == "size":
+        path.write_bytes(path.read_bytes()[:-20])  # a point less
+    else:
+        time += 1_000_000_000
+    os.utime(path, ns=(time, time))
+    counts_of(source)
+    assert len(list(cache.iterdir())) == 2
+
+
 def test_a_cache_that_cannot_be_kept_is_none(keyframes, tmp_path, monkeypatch):
     found, dumps = keyframes
     monkeypatch.setattr(sizes, "FEWEST_DRAWS", 2)
@@ -219,8 +299,8 @@ class Coordinates(Broken):
         super().sample(index, rng)
         return SimpleNamespace(coords=np.arange(3 * (index + 1), dtype=np.int32).reshape(-1, 3))
 
-    def facts(self):
-        return {}
+    def facts(self, indices):
+        return {"indices": indices}
 
 
 def test_damaged_samples_are_left_for_training_to_name(monkeypatch):

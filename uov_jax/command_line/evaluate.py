@@ -92,6 +92,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from uov_jax.evaluation.evaluate import EvaluationSettings, column_names, evaluate
     from uov_jax.pictures.judged import JudgedPictures
     from uov_jax.tasks.build import build_judged_split
+    from uov_jax.tasks.recipe_batches import worker_timeout
 
     split = options.split or config.data.val_split
     result = evaluate(
@@ -106,6 +107,7 @@ def evaluate(options: argparse.Namespace) -> int:
             submission=options.submission,
             pictures=options.pictures,
             workers=config.data.workers,
+            timeout=worker_timeout(config),
             compilation_cache=config.run.compilation_cache,
         ),
         config,

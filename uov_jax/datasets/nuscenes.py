@@ -65,6 +65,10 @@ class NuScenesSweeps:
         """The `sample` token."""
         return self.keyframes[index].token
 
+    def path(self, index: int) -> Path:
+        """The file of a sweep."""
+        return self.keyframes[index].lidar_path
+
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity."""
         return self.keyframes[index].points()

@@ -103,6 +103,10 @@ class SemanticKittiScans:
         path = self.scans[index]
         return f"{path.parent.parent.name}_{path.stem}"
 
+    def path(self, index: int) -> Path:
+        """The file of a scan."""
+        return self.scans[index]
+
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity plus the offset."""
         points = read_points(self.scans[index], self.columns)

@@ -78,6 +78,10 @@ class DumpSource(Protocol):
         """MissingDumpError unless every keyframe has a dump."""
         ...
 
+    def paths(self, keyframe: KeyframeLike) -> list[Path]:
+        """Where the files of a keyframe's dump lie."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class DumpManifest:
@@ -198,6 +202,10 @@ class DumpFolder:
     def path(self, keyframe: str | KeyframeLike) -> Path:
         """Where the dump of a keyframe lies, or will lie."""
         return self.root / f"{_token(keyframe)}.npz"
+
+    def paths(self, keyframe: str | KeyframeLike) -> list[Path]:
+        """The same, as all folders of dumps have it: one file."""
+        return [self.path(keyframe)]
 
     def __contains__(self, keyframe: str | KeyframeLike) -> bool:
         """Whether a keyframe has its dump."""

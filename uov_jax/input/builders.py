@@ -6,19 +6,22 @@ import atexit
 import contextlib
 import dataclasses
 import multiprocessing
+import multiprocessing.context
 import multiprocessing.resource_tracker
 import multiprocessing.util
 import pickle
 import signal
 import threading
+import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Protocol
 
 from uov_jax import sparse
+from uov_jax.daemon_threads import PATIENCE
 from uov_jax.errors import UserError
 from uov_jax.input.handover import Memory, Views
 from uov_jax.workers import start_worker
@@ -56,6 +59,28 @@ class Work(Protocol):
         ...
 
 
+class _Process(multiprocessing.context.SpawnProcess):
+    """A process that is not waited for in vain.
+
+    One that a file system holds in the kernel outlives SIGKILL, and multiprocessing joins all
+    processes at the program's end.
+    """
+
+    _until: float | None = None
+
+    def end(self) -> None:
+        """Kill it."""
+        if self._until is None:
+            self._until = time.monotonic() + PATIENCE
+        self.kill()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its end; after `end` for `PATIENCE` since then at most."""
+        if timeout is None and self._until is not None:
+            timeout = max(0.0, self._until - time.monotonic())
+        super().join(timeout)
+
+
 class ProcessBuilder:
     """One worker process; a thread of this one asks it for batch after batch."""
 
@@ -68,9 +93,8 @@ class ProcessBuilder:
 
         """
         self._work, self._number = work, number
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
+        self._connection, theirs = multiprocessing.Pipe()
+        self._process = _Process(
             target=_serve, args=(theirs, work), name=f"batches-{number}", daemon=True
         )
         with _signals_kept_from_children():
@@ -106,10 +130,14 @@ class ProcessBuilder:
         """For messages."""
         return f"worker process {self._number} (pid {self._process.pid})"
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """End the process, at once and whatever it does: it writes nothing that is kept."""
+        self._process.end()
+
+    def stop(self) -> None:
+        """End the process, and wait for that; for `PATIENCE` at most."""
         _started.discard(self)
-        self._process.kill()
+        self._process.end()
         self._process.join()
 
     def close(self) -> None:
@@ -149,8 +177,11 @@ class ThreadBuilder:
         """For messages."""
         return f"worker thread {self._number}"
 
-    def stop(self) -> None:
+    def end(self) -> None:
         """Nothing to do: a thread ends when its batch is built."""
+
+    def stop(self) -> None:
+        """Nothing to do."""
 
     def close(self) -> None:
         """Nothing to do."""
@@ -163,7 +194,14 @@ _started: weakref.WeakSet[ProcessBuilder] = weakref.WeakSet()
 
 @atexit.register
 def _end_all() -> None:
-    for builder in list(_started):
+    _stop(list(_started))
+
+
+def _stop(builders: Sequence[ProcessBuilder | ThreadBuilder]) -> None:
+    """End all, and only then wait for them."""
+    for builder in builders:
+        builder.end()
+    for builder in builders:
         builder.stop()
 
 
@@ -225,23 +263,32 @@ class Builders:
         self._own = threading.local()
         self._all: list[ProcessBuilder | ThreadBuilder] = []
         self._busy: dict[int, str] = {}
-        self._lock = threading.Lock()
+        self._starting, self._lock = threading.Lock(), threading.Lock()
         self._closed = False
 
     def build(self, step: int) -> Built:
         """The batch of a step, by the builder of the calling thread; errors as theirs."""
         builder = getattr(self._own, "builder", None)
         if builder is None:
-            with self._lock:
-                if self._closed:
-                    raise RuntimeError("the batches were closed")
-                builder = self._own.builder = self._kind(self._work, len(self._all) + 1)
-                self._all.append(builder)
+            builder = self._own.builder = self._start()
         self._busy[step] = str(builder)
         try:
             return builder.build(step)
         finally:
             del self._busy[step]
+
+    def _start(self) -> ProcessBuilder | ThreadBuilder:
+        # `stop` does not wait for it: a process that hangs before it has read what it shall do
+        # keeps the one that starts it.
+        with self._starting:
+            if not self._closed:
+                builder = self._kind(self._work, len(self._all) + 1)
+                with self._lock:
+                    self._all.append(builder)
+                    if not self._closed:
+                        return builder
+                builder.stop()
+        raise RuntimeError("the batches were closed")
 
     def builder_of(self, step: int) -> str | None:
         """Who builds a step just now."""
@@ -251,8 +298,7 @@ class Builders:
         """End all; what they build just now fails."""
         with self._lock:
             self._closed = True
-            for builder in self._all:
-                builder.stop()
+            _stop(self._all)
 
     def close(self) -> None:
         """Let go of all, once they have stopped and no thread builds any more."""

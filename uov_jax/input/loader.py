@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import tqdm
 
+from uov_jax.daemon_threads import PATIENCE, TIMEOUT, DaemonThreads
 from uov_jax.errors import InputError
 from uov_jax.input.batching import Allocate, Batch, Capacities, pad_batch, size_of
 from uov_jax.input.builders import Builders, Built, WorkerError
@@ -42,7 +43,6 @@ class SampleSource(Protocol):
 _ORDER, _AUGMENTATION, _REPLACEMENT, _LOOK = 1, 2, 3, 4
 SAMPLES_TO_COMPARE = 8
 MOST_REPLACEMENTS = 100  # that are tried for one damaged sample
-TIMEOUT = 600.0  # seconds without a sign of life from a worker
 NAMES_SHOWN = 3
 
 Collate = Callable[..., Batch]
@@ -187,7 +187,9 @@ class TrainBatches:
             steps: the batches.
             workers: how many build them; 0 for the caller's own thread.
             processes: they are processes, not threads.
-            skip_damaged: share of the samples that may be damaged, and have others in their place.
+            skip_damaged: so many different samples, as a share of all of the source, may be found
+                damaged in one iteration, and have others in their place. Every `starting_at`
+                counts anew, and of several hosts each what it builds itself.
             timeout: seconds after which a worker that builds one batch counts as hanging.
 
         """
@@ -222,11 +224,20 @@ class TrainBatches:
         return self.starting_at(0)
 
     def fingerprint(self) -> str:
-        """A word for some samples' content and the sizes; of equal files it is the same."""
+        """A word for some samples' content and the sizes; of equal files it is the same.
+
+        Where damaged samples are let pass, that one is damaged is its content.
+        """
         source = self.steps.source
         found = zlib.crc32(repr(self.steps.capacities).encode())
         for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLES_TO_COMPARE)):
-            sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            try:
+                sample = source.sample(int(index), _generator(self.steps.seed, _LOOK, int(index)))
+            except InputError:
+                if not self.steps.replaces_damaged:
+                    raise
+                found = zlib.crc32(b"damaged", found)
+                continue
             for name, value in sorted(vars(sample).items()):
                 content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
                 found = zlib.crc32(name.encode() + content, found)
@@ -238,7 +249,8 @@ class Batches(Iterator[Any]):
 
     Attributes:
         wait_seconds: how long the caller waited for the last one to be built, without agreeing.
-        damaged: the samples so far that others stand for, by name, and what is wrong with them.
+        damaged: the samples that others stand for, by name, and what is wrong with them; of those
+            that were built here, since the first step of this iteration.
 
     """
 
@@ -258,14 +270,13 @@ class Batches(Iterator[Any]):
         self.damaged: dict[str, str] = {}
         self._steps, self._next, self._submitted = steps, first, first
         self._agree, self._most_damaged, self._timeout = agree, most_damaged, timeout
-        self._builders = Builders(steps, processes)
-        self._processes = processes
+        self._builders, self._processes = Builders(steps, processes), processes
         # Each worker has a batch in its hands and a finished one, for when others take longer.
         self._window = 2 * workers
         self._waiting: deque[concurrent.futures.Future[Built]] = deque()
         self._pool = None
         if workers:
-            self._pool = concurrent.futures.ThreadPoolExecutor(workers, "batches")
+            self._pool = DaemonThreads(workers, "batches")
 
     def __next__(self) -> Any:
         """The next batch; errors as those of the source, and WorkerError."""
@@ -287,15 +298,12 @@ class Batches(Iterator[Any]):
     def close(self) -> None:
         """End the workers; batches that were handed out stay."""
         self._next = self._submitted = len(self._steps)
-        self._builders.stop()
-        for future in self._waiting:
-            future.cancel()
         self._waiting.clear()
-        if self._pool is not None:
-            # A thread that hangs in a file system would keep the caller; one whose process was
-            # ended does not.
-            self._pool.shutdown(wait=self._processes, cancel_futures=True)
-        self._builders.close()
+        self._builders.stop()
+        # Threads whose processes were ended come at once, others with the end of the program at
+        # the latest.
+        if self._pool is None or self._pool.close(PATIENCE if self._processes else 0):
+            self._builders.close()
 
     def __del__(self) -> None:
         """End the workers of batches that nobody takes any more."""
@@ -303,7 +311,7 @@ class Batches(Iterator[Any]):
         # has its descriptors by now.
         self._builders.stop()
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool.close(0)
 
     def _built(self) -> Built:
         if self._pool is None:
@@ -388,7 +396,7 @@ def train_batches(
         host: number of this host.
         num_hosts: how many there are.
         micro_batches: of a step; several make tuples of batches.
-        skip_damaged: share of the samples that may be damaged, and have others in their place.
+        skip_damaged: share of the samples that may be damaged, as `TrainBatches` takes it.
         timeout: seconds after which a worker that builds one batch counts as hanging.
 
     Raises:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from uov_jax.checkpoints.agreement import VoxelSettings
+from uov_jax.datasets.required_files import SWEEPS
 from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
 from uov_jax.errors import InputError
+from uov_jax.files import file_versions
 from uov_jax.input import augment
 from uov_jax.input.batching import Allocate, Batch, Capacities, build_plans, fitting_plan
 from uov_jax.input.voxels import CYLINDRICAL, merge_sweeps, voxels_of
@@ -77,9 +79,16 @@ class SegmentationSource:
         """The token of a sweep."""
         return self.sweeps.token(self.indices[index])
 
-    def facts(self) -> Mapping[str, object]:
-        """What decides about the sizes of its samples, apart from their names."""
-        return {"voxels": self.voxels, "rotate": self.rotate, "flip": self.flip}
+    def facts(self, indices: Sequence[int]) -> Mapping[str, object]:
+        """What decides about the sizes of some samples, apart from their names."""
+        paths = [self.sweeps.path(self.indices[index]) for index in indices]
+        return {
+            "sweep": paths[0],
+            "files": file_versions(paths, SWEEPS).tolist(),
+            "voxels": self.voxels,
+            "rotate": self.rotate,
+            "flip": self.flip,
+        }
 
     def sample(self, index: int, rng: np.random.Generator) -> SegmentationSample:
         """Build one sample; the same generator state gives the same sample."""

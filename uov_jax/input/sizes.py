@@ -15,7 +15,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,8 +57,8 @@ class CountedSource(Protocol):
         """One augmented sample, with `coords`, and with pairs and superpoints if it has some."""
         ...
 
-    def facts(self) -> Mapping[str, object]:
-        """What decides about the sizes of its samples, apart from their names."""
+    def facts(self, indices: Sequence[int]) -> Mapping[str, object]:
+        """What decides about the sizes of some samples, apart from their names: files, settings."""
         ...
 
 
@@ -93,7 +93,8 @@ class Counts:
 def counts_of(source: CountedSource) -> Counts:
     """What the samples of a source hold, from the user's cache or looked at now.
 
-    At most `MOST_SAMPLES`, evenly spaced; where they are few, each several times. A sample that is
+    The cache is of the same settings and files, by their sizes and times of change. At most
+    `MOST_SAMPLES`, evenly spaced; where they are few, each several times. A sample that is
     damaged is left out: training will say so.
 
     Raises:
@@ -121,8 +122,9 @@ def _chosen(source: CountedSource) -> list[tuple[int, int]]:
 
 
 def _fingerprint(source: CountedSource) -> str:
-    names = [source.name(index) for index, draw in _chosen(source) if not draw]
-    facts = {"format_version": FORMAT_VERSION, "samples": names, **source.facts()}
+    indices = [index for index, draw in _chosen(source) if not draw]
+    names = [source.name(index) for index in indices]
+    facts = {"format_version": FORMAT_VERSION, "samples": names, **source.facts(indices)}
     return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
 
 
@@ -183,24 +185,38 @@ def drawn_batches(counts: Counts, shape: StepShape) -> np.ndarray:
 
     Voxels of every level, pairs; superpoints of the fullest shard.
     """
-    rng = np.random.default_rng(SEED)
-    table = counts.table
-    needs = np.empty((BATCHES, table.shape[1]), np.int64)
+    needs = np.empty((BATCHES, counts.table.shape[1]), np.int64)
     shards = shape.sweeps // shape.sweeps_of_a_shard
-    for step in range(BATCHES):
-        rows = table[rng.integers(0, len(table), shape.devices * shape.sweeps)]
-        per_device = rows.reshape(shape.devices, shape.sweeps, -1)
+    for step, per_device in enumerate(_drawn_steps(counts, shape)):
         needs[step] = per_device.sum(axis=1).max(axis=0)
         per_shard = per_device[..., -1].reshape(shape.devices * shards, -1)
         needs[step, -1] = per_shard.sum(axis=1).max()
     return needs
 
 
+def drawn_voxels(counts: Counts, shape: StepShape) -> np.ndarray:
+    """int64[BATCHES, devices]: the voxels of every device, of the same steps."""
+    return np.array([rows[..., 0].sum(axis=1) for rows in _drawn_steps(counts, shape)], np.int64)
+
+
+def _drawn_steps(counts: Counts, shape: StepShape) -> Iterator[np.ndarray]:
+    """int64[devices, sweeps, 7], the samples of a step, BATCHES times."""
+    rng = np.random.default_rng(SEED)
+    table = counts.table
+    for _ in range(BATCHES):
+        rows = table[rng.integers(0, len(table), shape.devices * shape.sweeps)]
+        yield rows.reshape(shape.devices, shape.sweeps, -1)
+
+
 def fitted_capacities(counts: Counts, shape: StepShape, roomy: Capacities) -> Capacities:
     """Sizes of batches of samples with such counts, and a last one for all others.
 
-    As few as leave at most `PADDING` of the rows empty on the average, at most `MOST_SIZES` in all:
-    each that occurs is a program to compile.
+    As few as leave at most `PADDING` of the fullest device's rows empty on the average, at most
+    `MOST_SIZES` in all: each that occurs is a program to compile. All devices of a step take the
+    size of the fullest, and sweeps are not shared out by their voxels. So more is empty over all of
+    them: with sweeps that vary by an eighth, as real ones may, 5 % of one device, but 15 % of four
+    and 17 % of eight devices of one sweep each, of whose rows 11 and 14 are what the others have
+    less than the fullest (docs/performance.md). More sweeps a device even that out.
 
     Args:
         counts: of samples.

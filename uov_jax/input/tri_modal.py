@@ -11,10 +11,11 @@ import numpy as np
 from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import pair_points
-from uov_jax.datasets.required_files import require_keyframe_sweeps
+from uov_jax.datasets.required_files import SWEEPS, require_keyframe_sweeps
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
 from uov_jax.errors import InputError
+from uov_jax.files import file_versions
 from uov_jax.input import augment
 from uov_jax.input.batching import (
     Allocate,
@@ -122,10 +123,15 @@ class TriModalSource:
         """The token of a keyframe."""
         return self.keyframes[index].token
 
-    def facts(self) -> Mapping[str, object]:
-        """What decides about the sizes of its samples, apart from their names."""
+    def facts(self, indices: Sequence[int]) -> Mapping[str, object]:
+        """What decides about the sizes of some samples, apart from their names."""
+        keyframes = [self.keyframes[index] for index in indices]
+        sweeps = [keyframe.lidar_path for keyframe in keyframes]
+        dumps = [path for keyframe in keyframes for path in self.dumps.paths(keyframe)]
         return {
-            "sweep": self.keyframes[0].lidar_path,
+            "sweep": sweeps[0],
+            "files": file_versions(sweeps, SWEEPS).tolist(),
+            "dump_files": file_versions(dumps, "teacher dumps").tolist(),
             "dumps": self.dumps.root,
             "teacher": self.dumps.teacher,
             "voxels": self.voxels,

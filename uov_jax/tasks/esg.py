@@ -23,7 +23,12 @@ from uov_jax.input.room_distillation import CollateRooms, DistillationSource
 from uov_jax.input.whole_room import judged_facts, room_input
 from uov_jax.quirks import UNDISTORTED_ROOMS, quirks_of
 from uov_jax.tasks.cards import recipe_card, room_figures
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    recipe_batches,
+    recipe_capacities,
+    worker_timeout,
+)
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import nearest_words, word_classifier
@@ -140,6 +145,7 @@ class Distillation:
             self._evaluation_sample,
             classes_of_rows,
             self.config.data.workers,
+            worker_timeout(self.config),
             directory,
             step,
             share,

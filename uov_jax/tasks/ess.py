@@ -21,7 +21,7 @@ from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_points import PointSource, collate_points
 from uov_jax.input.whole_room import CHUNK, judged_facts
 from uov_jax.models.adapter import FeatureAdapter
-from uov_jax.tasks.recipe_batches import recipe_batches
+from uov_jax.tasks.recipe_batches import recipe_batches, worker_timeout
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_words, word_classifier
 from uov_jax.training.task import Predict
@@ -128,6 +128,7 @@ class Specialisation:
             self._evaluation_sample,
             classes_of_rows,
             self.config.data.workers,
+            worker_timeout(self.config),
             directory,
             step,
             share,

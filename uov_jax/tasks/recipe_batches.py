@@ -8,9 +8,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from uov_jax.daemon_threads import TIMEOUT
 from uov_jax.errors import InputError
 from uov_jax.input.batching import ROOM_FRACTIONS, SWEEP_FRACTIONS, Capacities
-from uov_jax.input.loader import TIMEOUT, Collate, SampleSource, TrainBatches, train_batches
+from uov_jax.input.loader import Collate, SampleSource, TrainBatches, train_batches
 from uov_jax.input.sizes import StepShape, counts_of, fitted_capacities
 from uov_jax.losses import num_devices
 from uov_jax.models import VARIANTS
@@ -112,13 +113,17 @@ def recipe_batches(
         seed=config.seed,
         workers=config.data.workers,
         processes=config.data.worker_processes,
-        # Older checkpoints have no such fields.
-        skip_damaged=config.data.get("skip_damaged", 0.0),
-        timeout=config.data.get("worker_timeout", TIMEOUT),
+        skip_damaged=config.data.get("skip_damaged", 0.0),  # older checkpoints have no such field
+        timeout=worker_timeout(config),
         host=jax.process_index(),
         num_hosts=processes,
         collate=collate(geometry),
     )
+
+
+def worker_timeout(config: ConfigDict) -> float:
+    """Seconds after which what builds one batch, or one sample to be judged, counts as hanging."""
+    return float(config.data.get("worker_timeout", TIMEOUT))  # not in older checkpoints
 
 
 def _training_capacities(config: ConfigDict, source: Any, geometry: Geometry) -> Capacities:

@@ -121,6 +121,7 @@ def validate_rooms(
     sample: Callable[[str], Mapping[str, Any]],
     classes_of_rows: Callable[[Mapping[str, Any]], Any],
     workers: int,
+    timeout: float,
     directory: Path,
     step: int,
     share: Share = WHOLE,
@@ -133,6 +134,7 @@ def validate_rooms(
         sample: of a room's name; as `Scores.add` and `judge` take it.
         classes_of_rows: as `judge` takes it.
         workers: threads that build samples ahead.
+        timeout: as `judge` takes it.
         directory: takes the tables.
         step: of the run.
         share: of this process.
@@ -150,7 +152,14 @@ def validate_rooms(
         return {}
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
     mine = share.of(data.validation)
-    rooms = judge(sample, mine, {NETWORK: classes_of_rows}, workers=workers, at_once=share.at_once)
+    rooms = judge(
+        sample,
+        mine,
+        {NETWORK: classes_of_rows},
+        workers=workers,
+        timeout=timeout,
+        at_once=share.at_once,
+    )
     for room in Bar(
         rooms, total=len(mine), desc="validation", leave=False, disable=not share.writes
     ):

@@ -34,6 +34,7 @@ from uov_jax.tasks.recipe_batches import (
     geometry_of_axis,
     recipe_batches,
     recipe_capacities,
+    worker_timeout,
 )
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.training.optimizer import FROZEN
@@ -175,6 +176,8 @@ class Segmentation:
             mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            timeout=worker_timeout(self.config),
+            name_of=self.validation.token,
             at_once=share.at_once,
         )
         for sweep in Bar(

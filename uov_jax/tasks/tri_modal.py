@@ -40,6 +40,7 @@ from uov_jax.tasks.recipe_batches import (
     geometry_of_axis,
     recipe_batches,
     recipe_capacities,
+    worker_timeout,
 )
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.tasks.zero_shot import word_classifier
@@ -188,6 +189,8 @@ class TriModalPretraining:
             mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            timeout=worker_timeout(self.config),
+            name_of=lambda keyframe: keyframe.token,
             at_once=share.at_once,
         )
         for sweep in Bar(

@@ -221,7 +221,7 @@ def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
         ({}, 4, {"sweeps_per_shard": None}, "config.sweeps_per_shard = 4, the run has 16"),
         # The devices of losses that know no shards change nothing.
         ({}, 4, {}, ""),
-        ({}, 4, {"accumulate_steps": 2}, "config.accumulate_steps = 1, the run has 2"),
+        ({}, 4, {"accumulate_steps": 2}, ""),
         ({"sweeps_per_shard": 16}, None, {"sweeps_per_shard": None}, ""),
         ({"sweeps_per_shard": None}, None, {"sweeps_per_shard": 8}, "shard = 16, the run has 8"),
         ({"sweeps_per_shard": 2, "gather_shards": True}, None, {"sweeps_per_shard": 2}, ""),

@@ -413,6 +413,25 @@ def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
             np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_a_run_may_go_on_in_more_micro_batches_and_says_so(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a device without memory is answered with: the same command, in smaller parts."""
+    with config.unlocked():
+        config.accumulate_steps = 1
+    assert loop.train(StopAt(7), config, tmp_path / "run").step == 7
+    config.accumulate_steps = 2
+    capsys.readouterr()
+    assert loop.train(Twice(), config, tmp_path / "run").finished
+    said = capsys.readouterr().out
+    assert (
+        "config.accumulate_steps is 2 from step 8 on, it was 1: batch norms see other parts of a "
+        "step, so results differ a little.\n" in said
+    )
+    assert loop.train(Twice(), config, tmp_path / "run").finished
+    assert "it was" not in capsys.readouterr().out
+
+
 def test_a_finished_run_is_left_alone(
     tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -505,8 +524,12 @@ def test_too_little_memory_is_answered_with_the_fields_that_help(
         loop.train(Greedy(), config, tmp_path / "run")
     message = str(raised.value)
     assert "has too little memory at step 1: RESOURCE_EXHAUSTED" in message
-    for field in ("config.accumulate_steps = 1", "config.model.dtype = float32", "config.batch_s"):
-        assert field in message
+    here, _, anew = message.partition("As another run, with a new --workdir, need less: ")
+    assert (
+        "With the same command, going on with this run, need less: config.accumulate_steps = 1 (2 "
+        "or 4 micro-batches, the same step but for batch norms)" in here
+    )
+    assert "config.model.dtype = float32 (bfloat16), config.batch_size = 4 (smaller, such" in anew
     assert "config.data" not in message  # this recipe has none
     assert message.endswith("No checkpoint had been written yet")
 

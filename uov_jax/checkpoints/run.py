@@ -35,7 +35,7 @@ from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
 from uov_jax.errors import MissingFileError
 from uov_jax.files import write_text
 
-# Sections and fields of a config that change no parameter, so that a resumed run may change them.
+# Sections and fields of a config that a resumed run may change; all but the last change no number.
 FREE_FIELDS = (
     "run",
     "data.root",
@@ -59,6 +59,8 @@ FREE_FIELDS = (
     "data.plans",
     # Which device computes a term.
     "gather_shards",
+    # For less memory. It changes results a little, which a run that goes on says.
+    "accumulate_steps",
 )
 # Fields that recipes got later, with what runs without them were made with.
 LATER_FIELDS = {
@@ -77,11 +79,13 @@ class Restored:
     """What a checkpoint gives back: the step, host arrays, and the kernels they came from.
 
     kernels: see `uov_jax.checkpoints.kernels`; None in checkpoints that do not say.
+    micro_batches: of a step, by the recipe it was written with.
     """
 
     step: int
     state: Any
     kernels: str | None
+    micro_batches: int = 1
 
 
 class RunCheckpoints:
@@ -343,7 +347,8 @@ class RunCheckpoints:
         found = {n: np.asarray(arrays[n], leaf.dtype) for n, leaf in expected.items()}
         require_finite(found, self.path(step))
         state = jax.tree.unflatten(jax.tree.structure(like), list(found.values()))
-        return Restored(step, state, record.get("kernels"))
+        micro_batches = record["config"].get("accumulate_steps", LATER_FIELDS["accumulate_steps"])
+        return Restored(step, state, record.get("kernels"), micro_batches)
 
     def _check(self, step: int, record: Mapping[str, Any]) -> None:
         written, identity = _with_shards(record["config"], record["identity"])

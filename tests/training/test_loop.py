@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -22,7 +23,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
-from uov_jax import sparse
+from uov_jax import files, sparse
+from uov_jax.checkpoints import lock
 from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.evaluation.share import WHOLE, Share
@@ -444,6 +446,25 @@ def test_micro_batches_are_averaged_and_a_stopped_run_ends_with_the_same_bits(
             np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_a_run_may_go_on_in_more_micro_batches_and_says_so(
+    tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a device without memory is answered with: the same command, in smaller parts."""
+    with config.unlocked():
+        config.accumulate_steps = 1
+    assert loop.train(StopAt(7), config, tmp_path / "run").step == 7
+    config.accumulate_steps = 2
+    capsys.readouterr()
+    assert loop.train(Twice(), config, tmp_path / "run").finished
+    said = capsys.readouterr().out
+    assert (
+        "config.accumulate_steps is 2 from step 8 on, it was 1: batch norms see other parts of a "
+        "step, so results differ a little.\n" in said
+    )
+    assert loop.train(Twice(), config, tmp_path / "run").finished
+    assert "it was" not in capsys.readouterr().out
+
+
 def test_a_finished_run_is_left_alone(
     tmp_path: Path, config: ConfigDict, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -517,6 +538,28 @@ def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
     assert sorted(path.name for path in folder.iterdir()) == ["20", "best.json"]
 
 
+def test_a_lock_that_cannot_be_looked_at_once_costs_no_step(
+    tmp_path: Path,
+    config: ConfigDict,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    is_at, asked = lock._is_at, []
+
+    def fails_at_the_second_save(file: int, path: Path) -> bool:
+        asked.append(path)
+        if 3 <= len(asked) < 3 + files.TRIES:  # the first is when it is taken
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return is_at(file, path)
+
+    monkeypatch.setattr(lock, "_is_at", fails_at_the_second_save)
+    assert loop.train(TinyTask(), config, tmp_path / "run").finished
+    said = capsys.readouterr().err
+    assert "checkpoints/6: this checkpoint could not be written: " in said
+    assert "lock.json: could not be read 4 times: Input/output error" in said
+    assert final_arrays(tmp_path / "run")
+
+
 class Greedy(TinyTask):
     """Whose loss sorts four terabytes."""
 
@@ -539,8 +582,12 @@ def test_too_little_memory_is_answered_with_the_fields_that_help(
         loop.train(Greedy(), config, tmp_path / "run")
     message = str(raised.value)
     assert "has too little memory at step 1: RESOURCE_EXHAUSTED" in message
-    for field in ("config.accumulate_steps = 1", "config.model.dtype = float32", "config.batch_s"):
-        assert field in message
+    here, _, anew = message.partition("As another run, with a new --workdir, need less: ")
+    assert (
+        "With the same command, going on with this run, need less: config.accumulate_steps = 1 (2 "
+        "or 4 micro-batches, the same step but for batch norms)" in here
+    )
+    assert "config.model.dtype = float32 (bfloat16), config.batch_size = 4 (smaller, such" in anew
     assert "config.data" not in message  # this recipe has none
     assert message.endswith("No checkpoint had been written yet")
 

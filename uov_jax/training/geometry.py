@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from uov_jax.errors import InputError
+
+# Tasks whose loss is a mean over the rows of a micro-batch, not over shards of equal weight, with
+# all that sees a micro-batch alone. The first one's network has no batch norms.
+MEANS_OF_ROWS = {"ess": "the mean of the loss", "esg": "batch norms and the mean of the loss"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +70,13 @@ class Geometry:
             raise InputError(
                 f"config.sweeps_per_shard = {self.sweeps_per_shard} does not divide "
                 f"config.batch_size = {self.batch_size}: expected "
-                f"{_either(_divisors(self.batch_size))}, or another batch"
+                f"{either(_divisors(self.batch_size))}, or another batch"
             )
         if self.num_shards % self.micro_batches:
             raise InputError(
                 f"config.accumulate_steps = {self.micro_batches} does not divide the "
                 f"{self.num_shards} shard{'s' * (self.num_shards > 1)} of a step "
-                f"({self._fields()}): expected {_either(_divisors(self.num_shards))}, or a smaller "
+                f"({self._fields()}): expected {either(_divisors(self.num_shards))}, or a smaller "
                 "config.sweeps_per_shard"
             )
         if self.devices not in self.device_counts(bool(self.gathers)):
@@ -109,6 +114,44 @@ class Geometry:
             said += f", in {self.micro_batches} micro-batches"
         return said
 
+    def more_micro_batches(self) -> list[int]:
+        """Larger numbers of micro-batches that work on these devices, rising."""
+        numbers = _divisors(self.num_shards)
+        return [n for n in numbers if n > self.micro_batches and self._allows(micro_batches=n)]
+
+    def smaller_shards(self) -> tuple[int, int] | None:
+        """A size of shards, and a number of micro-batches that it allows beyond today's."""
+        for size in reversed(_divisors(self.sweeps_per_shard)[:-1]):
+            for number in _divisors(self.batch_size // size):
+                if number > self.micro_batches and self._allows(
+                    sweeps_per_shard=size, micro_batches=number
+                ):
+                    return size, number
+        return None
+
+    def more_devices(self) -> list[int]:
+        """Larger numbers of devices that can share a step out, held shards together or not."""
+        counts = self.device_counts(gathers=self.gathers is not None)
+        return [count for count in counts if count > self.devices]
+
+    def smaller_batches(self) -> list[int]:
+        """Smaller batches that work on these devices, rising; of one shard where this one is."""
+        whole = self.num_shards == 1
+        return [
+            size
+            for size in range(1, self.batch_size)
+            if self._allows(
+                batch_size=size, sweeps_per_shard=size if whole else self.sweeps_per_shard
+            )
+        ]
+
+    def _allows(self, **changes: Any) -> bool:
+        try:
+            dataclasses.replace(self, **changes)
+        except InputError:
+            return False
+        return True
+
     def device_counts(self, gathers: bool) -> list[int]:
         """Numbers of devices that the shards of a micro-batch can be spread over, rising."""
         shards = self.num_shards // self.micro_batches
@@ -126,10 +169,10 @@ class Geometry:
 
     def _refusal(self) -> str:
         shards, whole = self.num_shards // self.micro_batches, self.device_counts(gathers=False)
-        ways = [f"{_either(self.device_counts(bool(self.gathers)))} can (--devices)"]
+        ways = [f"{either(self.device_counts(bool(self.gathers)))} can (--devices)"]
         shared = self.device_counts(gathers=True)[len(whole) :]
         if shared and self.gathers is False:
-            ways.append(f"{_either(shared)} with --config.gather_shards=True")
+            ways.append(f"{either(shared)} with --config.gather_shards=True")
         parts = self.micro_batches * self.devices
         smaller, rest = divmod(self.batch_size, parts)
         if rest:
@@ -143,11 +186,20 @@ class Geometry:
         )
 
 
+def changed_by_micro_batches(config: ConfigDict) -> str:
+    """What of a step sees the sweeps of one micro-batch alone, by the task; "" for nothing."""
+    if config.task in MEANS_OF_ROWS:
+        return MEANS_OF_ROWS[config.task]
+    if config.get("model", {}).get("freeze_trunk", False):
+        return ""  # Batch norms are as in evaluation.
+    return "batch norms"
+
+
 def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def _either(numbers: list[int]) -> str:
+def either(numbers: list[int]) -> str:
     """Numbers in words, such as "1, 2 or 4"."""
     *others, last = map(str, numbers)
     return f"{', '.join(others)} or {last}" if others else last

@@ -24,7 +24,7 @@ from uov_jax.signals import StopRequest
 from uov_jax.training import agreement, broken_step, device_memory, step, usage
 from uov_jax.training.broken_step import BrokenStep
 from uov_jax.training.common_steps import CommonSteps
-from uov_jax.training.geometry import Geometry
+from uov_jax.training.geometry import Geometry, changed_by_micro_batches
 from uov_jax.training.hosts import HostsError
 from uov_jax.training.logging import RunLog
 from uov_jax.training.optimizer import FROZEN, build_optimizer
@@ -207,6 +207,7 @@ class _Run:
         self.common = CommonSteps(self.hosts, stop)
         self.first_kernels = sparse.current_kernels()
         self.other_kernels: str | None = None
+        self.earlier_micro_batches = self.geometry.micro_batches
         self.iterator: Any = None
         self.device_state: Any = None
         self.log: RunLog | None = None
@@ -313,6 +314,7 @@ class _Run:
         if restored is not None:
             self.host_state, start = restored.state, restored.step
             self.other_kernels = kernels.go_on_with(restored.kernels)
+            self.earlier_micro_batches = restored.micro_batches
             self.checkpoints.forget_evaluations_after(start)
         self._agree_on_everything(start)
         self.common = CommonSteps(self.hosts, self.stop, start)
@@ -413,7 +415,7 @@ class _Run:
 
     def _memory(self, now: int) -> contextlib.AbstractContextManager[None]:
         device, left = self.parallel.devices[0], self.checkpoints.what_is_left
-        return device_memory.explained(self.config, device, now, left)
+        return device_memory.explained(self.config, self.geometry, device, now, left)
 
     def _stop_at_broken_step(self, name: str, value: float, pending: _Pending) -> NoReturn:
         """Keep state and batch of a step that was not finite, and end the run."""
@@ -457,8 +459,8 @@ class _Run:
     def _save(self, now: int) -> None:
         self.saved_at = time.monotonic()
         if self.lock is not None:
-            self.lock.require()
-            self.checkpoints.save(now, self.parallel.first(self.device_state))
+            host_state = self.parallel.first(self.device_state)
+            self.checkpoints.save(now, host_state, self.lock.require)
 
     def _keep(self, now: int, pending: _Pending | None, error: Exception) -> None:
         """Save the last step before an error ends the run; broken losses stay out.
@@ -529,8 +531,22 @@ class _Run:
             print(f"Going on from the checkpoint of step {start:,}.", flush=True)
             if self.other_kernels is not None:
                 print(self.other_kernels, flush=True)
+            self._say_other_micro_batches(start)
         else:
             print("The first step of each batch shape compiles its program first.", flush=True)
+
+    def _say_other_micro_batches(self, start: int) -> None:
+        before, now = self.earlier_micro_batches, self.geometry.micro_batches
+        if now == before:
+            return
+        changed = changed_by_micro_batches(self.config)
+        how = "only roundings differ from those of before"
+        if changed:
+            how = f"{changed} see other parts of a step, so results differ a little"
+        print(
+            f"config.accumulate_steps is {now} from step {start + 1:,} on, it was {before}: {how}.",
+            flush=True,
+        )
 
     def _farewell(self, now: int) -> None:
         if not self.parallel.is_main:

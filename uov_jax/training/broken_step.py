@@ -118,8 +118,8 @@ def _place_of_plans(folder: Path) -> str | None:
     path = _batch_file(folder, 0)
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        parts = [name.split("/") for name in file.files]
+    with path.open("rb") as file:
+        parts = [name.split("/") for name in parse_npz(file)]
     # Of a micro-batch the number comes first.
     members = {name[name.index("plan") + 1] for name in parts if "plan" in name[:-1]}
     if "coords" not in members:

@@ -95,7 +95,7 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
         UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
 
     """
-    return _tried_again(path, path.read_bytes, pause)
+    return tried_again(path, path.read_bytes, pause)
 
 
 def file_sum(path: Path) -> tuple[int, int]:
@@ -108,11 +108,11 @@ def file_sum(path: Path) -> tuple[int, int]:
                 size, crc = size + len(block), zlib.crc32(block, crc)
         return size, crc
 
-    return _tried_again(path, look, FIRST_PAUSE)
+    return tried_again(path, look, FIRST_PAUSE)
 
 
-def _tried_again(path: Path, look: Callable[[], Looked], pause: float) -> Looked:
-    """What `look` gives of a file; tries and errors as `read_bytes`."""
+def tried_again(path: Path, look: Callable[[], Looked], pause: float = FIRST_PAUSE) -> Looked:
+    """What `look` gives of a file or folder; tries and errors as `read_bytes`."""
     for number in range(1, TRIES + 1):
         try:
             return look()
@@ -443,7 +443,7 @@ def _sizes(paths: Sequence[Path]) -> list[int]:
     sizes = []
     for path in paths:
         try:
-            found = _tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
+            found = tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
         except ABSENT:
             sizes.append(-1)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from uov_jax import files
 from uov_jax.checkpoints import lock
 from uov_jax.checkpoints.lock import DirectoryInUseError
+from uov_jax.files import UnreadableFileError
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -145,6 +148,42 @@ def test_who_was_taken_for_dead_writes_no_more(tmp_path: Path) -> None:
         held.require()
     held.release()
     assert path.exists()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """A lock's content cannot be read so many times; the numbers of what is asked."""
+    read, asked = os.pread, []
+
+    def pread(file: int, number: int, start: int) -> bytes:
+        asked.append(file)
+        if len(asked) <= times:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(file, number, start)
+
+    monkeypatch.setattr(lock.os, "pread", pread)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    return asked
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lock.lock(tmp_path)
+    asked = failing(monkeypatch, 2)
+    held.require()
+    assert len(asked) == 3
+    held.release()
+
+
+def test_a_lock_that_stays_unreadable_is_not_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lock.lock(tmp_path)
+    failing(monkeypatch, files.TRIES)
+    with pytest.raises(UnreadableFileError, match="lock.json: could not be read 4 times: Stale"):
+        held.require()
+    held.require()
+    held.release()
 
 
 def test_the_holder_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

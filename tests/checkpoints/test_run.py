@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from uov_jax import sparse
+from uov_jax import files, sparse
 from uov_jax.checkpoints import folder, run
 from uov_jax.checkpoints.folder import (
     CheckpointError,
@@ -397,10 +397,53 @@ def test_a_file_that_cannot_be_read_is_no_damage(
         raise UnreadableFileError(f"{path}: could not be read 4 times: Input/output error")
 
     monkeypatch.setattr(folder, "file_sum", file_sum)
-    with pytest.raises(UnreadableFileError, match=r"checkpoints/6/.*Input/output error"):
+    with pytest.raises(UnreadableFileError, match=r"checkpoints/6/.*Input/output error") as raised:
         checkpoints.restore(make_state())
     assert len(asked) == 1
     assert checkpoints.last_step == 6
+    newest = tmp_path / "checkpoints" / "6"
+    assert str(raised.value).endswith(
+        f". Type the same command again when it can be read, or move {newest} away to go on from "
+        "step 5"
+    )
+    # That is a way out.
+    newest.rename(tmp_path / "6")
+    monkeypatch.undo()
+    assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("what", ["metadata", "arrays"])
+def test_rights_that_are_lacking_leave_a_way_out_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Of the record, and of the folder itself."""
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=2)
+    for step in (5, 6):
+        checkpoints.save(step, make_state(step))
+    checkpoints.wait()
+    open_, stat = Path.open, Path.stat
+
+    def refused(path: Path) -> bool:
+        return path.parent.name in ("6", "record") and "6" in path.parts
+
+    def open_file(path: Path, *arguments: Any, **named: Any) -> Any:
+        if refused(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_(path, *arguments, **named)
+
+    def look(path: Path, **named: Any) -> Any:
+        if what == "arrays" and refused(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **named)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    monkeypatch.setattr(Path, "stat", look)
+    with pytest.raises(UnreadableFileError, match=r"6: could not be read: Permission.* step 5$"):
+        checkpoints.restore(make_state())
+    shutil.rmtree(tmp_path / "checkpoints" / "5")
+    with pytest.raises(UnreadableFileError, match=r"the file may be whole$"):
+        checkpoints.restore(make_state())
     checkpoints.close()
 
 
@@ -515,6 +558,66 @@ def test_a_disk_that_hiccups_while_saving_is_asked_again(
     folder.write_folder(tmp_path / "1", {"a": np.zeros(3)}, {"format": 1}, pause=0.0)
     assert not errors
     np.testing.assert_array_equal(read_arrays(tmp_path / "1")["a"], np.zeros(3))
+
+
+def fail_listing(monkeypatch: pytest.MonkeyPatch, times: float) -> list[Path]:
+    """The folder of checkpoints cannot be listed so many times; what was asked."""
+    listing, asked = Path.iterdir, []
+
+    def iterdir(path: Path) -> Any:
+        if path.name == "checkpoints":
+            asked.append(path)
+            if len(asked) <= times:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    return asked
+
+
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_listing_that_fails_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    for step in range(saves):
+        checkpoints.save(step, make_state())
+    fail_listing(monkeypatch, 3)
+    checkpoints.save(5, make_state())
+    checkpoints.wait()
+    checkpoints.close()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+
+
+def test_three_listings_in_a_row_that_fail_are_borne_like_checkpoints_that_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    fail_listing(monkeypatch, float("inf"))
+    for step in (1, 2, 3):
+        checkpoints.save(step, make_state())
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'checkpoints' / '1'}: this checkpoint could not be written: " in said
+    assert "could not be read 4 times: Input/output error" in said
+    with pytest.raises(NotSavedError, match="3: this checkpoint could not be written"):
+        checkpoints.save(4, make_state())
+    monkeypatch.undo()
+    checkpoints.save(5, make_state())
+    checkpoints.wait()
+    checkpoints.close()
+    assert has_checkpoint(tmp_path)
+
+
+def test_the_last_checkpoint_that_fails_is_not_passed_over(tmp_path: Path) -> None:
+    def may_write() -> None:
+        raise UnreadableFileError("lock.json: could not be read 4 times: Stale file handle")
+
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    checkpoints.save(1, make_state(), may_write)
+    with pytest.raises(NotSavedError, match="1: this .* written: lock.json: could not be read 4"):
+        checkpoints.wait()
+    checkpoints.close()
 
 
 def test_weights_of_a_run_in_its_middle_are_taken_aloud(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -22,7 +23,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.training.tiny_task import TinyTask, tiny_config
-from uov_jax import sparse
+from uov_jax import files, sparse
+from uov_jax.checkpoints import lock
 from uov_jax.checkpoints.folder import CheckpointError, read_arrays, read_record
 from uov_jax.errors import InputError
 from uov_jax.evaluation.share import WHOLE, Share
@@ -500,6 +502,28 @@ def test_a_disk_that_is_full_ends_the_run_late_and_costs_nothing_whole(
     assert_same_bits(final_arrays(tmp_path / "run"), whole)
     assert [row["step"] for row in metrics(tmp_path / "run")] == [str(n) for n in range(1, 21)]
     assert sorted(path.name for path in folder.iterdir()) == ["20", "best.json"]
+
+
+def test_a_lock_that_cannot_be_looked_at_once_costs_no_step(
+    tmp_path: Path,
+    config: ConfigDict,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    is_at, asked = lock._is_at, []
+
+    def fails_at_the_second_save(file: int, path: Path) -> bool:
+        asked.append(path)
+        if 3 <= len(asked) < 3 + files.TRIES:  # the first is when it is taken
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return is_at(file, path)
+
+    monkeypatch.setattr(lock, "_is_at", fails_at_the_second_save)
+    assert loop.train(TinyTask(), config, tmp_path / "run").finished
+    said = capsys.readouterr().err
+    assert "checkpoints/6: this checkpoint could not be written: " in said
+    assert "lock.json: could not be read 4 times: Input/output error" in said
+    assert final_arrays(tmp_path / "run")
 
 
 class Greedy(TinyTask):

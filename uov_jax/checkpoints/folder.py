@@ -195,8 +195,8 @@ def _require_room(folder: Path, num_bytes: int) -> None:
 
 
 def _write_sums(folder: Path) -> None:
-    paths = sorted(path for path in (folder / "arrays").rglob("*") if path.is_file())
     try:
+        paths = sorted(path for path in (folder / "arrays").rglob("*") if path.is_file())
         sums = {path.relative_to(folder).as_posix(): file_sum(path) for path in paths}
         write_text(folder / FILES, json.dumps(sums, indent=1))
     except OSError:

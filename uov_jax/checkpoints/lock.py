@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from uov_jax.errors import UserError
+from uov_jax.files import tried_again
 
 NAME = "lock.json"
 TOUCH_EVERY, WATCH_FOR = 5.0, 30.0  # seconds
@@ -55,9 +56,17 @@ class Lock:
         _held.add(file)
 
     def require(self) -> None:
-        """DirectoryInUseError if another process has taken this one for dead, and goes on."""
-        holder = _read(self._file)
-        if holder != self._holder or not _is_at(self._file, self._path):
+        """See to it that no other process has taken this one for dead, and goes on.
+
+        Raises:
+            DirectoryInUseError: one has.
+            UnreadableFileError: the lock cannot be looked at, which says nothing of its being lost.
+
+        """
+        holder, is_there = tried_again(
+            self._path, lambda: (_read(self._file), _is_at(self._file, self._path))
+        )
+        if holder != self._holder or not is_there:
             raise DirectoryInUseError(
                 f"{self._path.parent}: {holder or 'another process'} has taken over this directory "
                 "after this process had shown no sign of life: nothing more is written here"

@@ -9,7 +9,7 @@ import itertools
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from uov_jax.checkpoints.folder import (
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
 from uov_jax.errors import MissingFileError
-from uov_jax.files import write_text
+from uov_jax.files import ABSENT, UnreadableFileError, tried_again, write_text
 
 # Sections and fields of a config that a resumed run may change; all but the last change no number.
 FREE_FIELDS = (
@@ -146,17 +146,22 @@ class RunCheckpoints:
         return self._what_is_whole()
 
     def _what_is_whole(self) -> str:
-        last = self.last_step
+        try:
+            last = self.last_step
+        except UnreadableFileError as error:
+            return f"Which checkpoints are whole could not be looked at: {error}"
         if last is None:
             return "No checkpoint had been written yet"
         return f"The checkpoint of step {last} in {self.path(last)} is whole"
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: Any, may_write: Callable[[], None] = lambda: None) -> None:
         """Start writing a checkpoint, once the one before is written.
 
         Args:
             step: steps done; a checkpoint that exists already is left as it is.
             state: tree of host arrays, which must not be changed any more.
+            may_write: is asked before; what it raises is raised, but for an UnreadableFileError,
+              which counts as a checkpoint that could not be written.
 
         Raises:
             NotSavedError: several in a row could not be written; a single one is said on stderr.
@@ -164,13 +169,20 @@ class RunCheckpoints:
         """
         if self._saving is not None and self._saving[0] == step and not self._saving[1].done():
             return
-        if step in _steps(self.directory):
-            return
         try:
             self.wait()
         except NotSavedError:
             if self._failures >= FAILURES_TO_BEAR:
                 raise
+        try:
+            may_write()
+            if step in _steps(self.directory):
+                return
+        except UnreadableFileError as error:
+            failed: Future[None] = Future()
+            failed.set_exception(self._failed(step, error))
+            self._saving = (step, failed)
+            return
         self._saving = (step, self._pool.submit(self._write, step, *self._content(step, state)))
 
     def save_beside(self, folder: Path, step: int, state: Any) -> None:
@@ -205,7 +217,7 @@ class RunCheckpoints:
 
         """
         steps = sorted(_steps(self.directory), reverse=True) if step is None else [step]
-        if not steps or not self.path(steps[0]).is_dir():
+        if not steps or not tried_again(self.path(steps[0]), self.path(steps[0]).is_dir):
             raise MissingFileError(f"{self.directory}: no checkpoint of step {step}")
         for newest, next_one in itertools.zip_longest(steps, steps[1:]):
             try:
@@ -217,6 +229,8 @@ class RunCheckpoints:
                         "away to begin anew, or give another --workdir"
                     ) from error
                 self._set_aside(newest, next_one, error)
+            except UnreadableFileError as error:
+                raise self._with_a_way_out(newest, error) from error
         raise AssertionError("the last one returns or raises")
 
     def record_evaluation(self, step: int, score: float | None) -> bool:
@@ -284,25 +298,37 @@ class RunCheckpoints:
 
     def _write(self, step: int, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> None:
         """Write a checkpoint, in the thread beside the training."""
-        self._remove_unfinished()
         try:
+            self._remove_unfinished()
             write_folder(self.path(step), arrays, record)
-        except NotSavedError as error:
-            self._failures += 1
-            print(f"{error}. {self._what_is_whole()}.", file=sys.stderr, flush=True)
-            raise NotSavedError(f"{error}. {self._what_is_whole()}") from error
+        except (NotSavedError, UnreadableFileError) as error:
+            raise self._failed(step, error) from error
         self._failures = 0
         self._remove_old()
 
+    def _failed(self, step: int, error: NotSavedError | UnreadableFileError) -> NotSavedError:
+        """Count a checkpoint that could not be written, say so, and give what to raise."""
+        self._failures += 1
+        why = str(error)
+        if isinstance(error, UnreadableFileError):
+            why = f"{self.path(step)}: this checkpoint could not be written: {error}"
+        found = NotSavedError(f"{why}. {self._what_is_whole()}")
+        print(f"{found}.", file=sys.stderr, flush=True)
+        return found
+
     def _remove_unfinished(self) -> None:
         """Remove what a killed process left: half written, half removed."""
-        for path in self.directory.iterdir():
+        for path in tried_again(self.directory, lambda: list(self.directory.iterdir())):
             if is_unfinished(path.name) or path.name.endswith(_REMOVED):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _remove_old(self) -> None:
-        newest = sorted(_steps(self.directory))[-self._keep :]
-        for step in _steps(self.directory):
+        try:
+            steps = _steps(self.directory)
+        except UnreadableFileError:
+            return  # What was written is whole; the next save removes the others.
+        newest = sorted(steps)[-self._keep :]
+        for step in steps:
             if step in newest or step == self.best_step:
                 continue
             # Half removed, it shall not pass for a checkpoint.
@@ -310,6 +336,19 @@ class RunCheckpoints:
             with contextlib.suppress(OSError):
                 self.path(step).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+    def _with_a_way_out(self, step: int, error: UnreadableFileError) -> UnreadableFileError:
+        """An error of a checkpoint, with what to do where there are older ones.
+
+        None of these is taken by itself: what cannot be read now may be whole.
+        """
+        older = max((other for other in _steps(self.directory) if other < step), default=None)
+        if older is None:
+            return error
+        return UnreadableFileError(
+            f"{error}. Type the same command again when it can be read, or move {self.path(step)} "
+            f"away to go on from step {older:,}"
+        )
 
     def _set_aside(self, step: int, next_step: int, error: DamagedCheckpointError) -> None:
         path = aside = self.path(step)
@@ -537,6 +576,16 @@ def find_best_checkpoint(path: str | Path) -> Path:
 
 def _steps(folder: Path) -> list[int]:
     """Steps of the whole checkpoints in a folder; unfinished ones have other names."""
-    if not folder.is_dir():
+    try:
+        paths = tried_again(folder, lambda: list(folder.iterdir()))
+    except ABSENT:
         return []
-    return [int(p.name) for p in folder.iterdir() if p.name.isdigit() and is_checkpoint(p)]
+    return [int(path.name) for path in paths if path.name.isdigit() and _is_there(path)]
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder is that of a checkpoint, or cannot be looked at, as reading it will say."""
+    try:
+        return tried_again(folder, lambda: is_checkpoint(folder))
+    except UnreadableFileError:
+        return True

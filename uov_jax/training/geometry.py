@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -144,7 +145,7 @@ class Geometry:
             )
         ]
 
-    def _allows(self, **changes: int) -> bool:
+    def _allows(self, **changes: Any) -> bool:
         try:
             dataclasses.replace(self, **changes)
         except InputError:

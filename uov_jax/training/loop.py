@@ -454,8 +454,8 @@ class _Run:
     def _save(self, now: int) -> None:
         self.saved_at = time.monotonic()
         if self.lock is not None:
-            self.lock.require()
-            self.checkpoints.save(now, self.parallel.first(self.device_state))
+            host_state = self.parallel.first(self.device_state)
+            self.checkpoints.save(now, host_state, self.lock.require)
 
     def _keep(self, now: int, pending: _Pending | None, error: Exception) -> None:
         """Save the last step before an error ends the run; broken losses stay out.

@@ -69,7 +69,7 @@ def keep(folder: Path, facts: BrokenStep | None, batch: Any, process: int) -> No
     if facts is not None:
         write_text(folder / FACTS, json.dumps(dataclasses.asdict(facts), indent=1))
     arrays = named_arrays(batch)
-    write_npz(folder / f"batch_of_process_{process}.npz", arrays, stored=arrays)
+    write_npz(_batch_file(folder, process), arrays, stored=arrays)
 
 
 def find_broken_step(path: Path) -> Path:
@@ -99,8 +99,35 @@ def read_facts(folder: Path) -> BrokenStep:
 
 
 def recipe_of(folder: Path) -> ConfigDict:
-    """The recipe of the run, as it was."""
-    return ConfigDict(_with_tuples(read_record(folder / STATE)["config"]))
+    """The recipe of the run, as it was, with plans built where those of the kept batch were.
+
+    By `plans: auto` another machine would give the batch another form, into which the kept one does
+    not fit.
+    """
+    config = ConfigDict(_with_tuples(read_record(folder / STATE)["config"]))
+    plans = _place_of_plans(folder)
+    if plans is not None and "data" in config:
+        with config.unlocked():
+            config.data.plans = plans
+    return config
+
+
+def _place_of_plans(folder: Path) -> str | None:
+    """Where the plans of the kept batch were built: "host", "device"; None if it has none."""
+    path = _batch_file(folder, 0)
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        parts = [name.split("/") for name in file.files]
+    # Of a micro-batch the number comes first.
+    members = {name[name.index("plan") + 1] for name in parts if "plan" in name[:-1]}
+    if "coords" not in members:
+        return None
+    return "host" if "same" in members else "device"
+
+
+def _batch_file(folder: Path, process: int) -> Path:
+    return folder / f"batch_of_process_{process}.npz"
 
 
 def _with_tuples(value: Any) -> Any:
@@ -230,7 +257,7 @@ def _batch_of(
     expected = named_arrays(built)
     parts = []
     for process in range(facts.processes):
-        with np.load(folder / f"batch_of_process_{process}.npz", allow_pickle=False) as file:
+        with np.load(_batch_file(folder, process), allow_pickle=False) as file:
             parts.append({name: file[name] for name in file.files})
     shapes = {name: array.shape[1:] for name, array in parts[0].items()}
     if shapes != {name: np.shape(array)[1:] for name, array in expected.items()}:

@@ -78,15 +78,7 @@ KERNELS = {
 # The reference rounds each product: a fused multiply-add could move a point over a voxel's face or
 # a pixel's edge, or make another of two equally far points the farther one.
 EXACT = {
-    # Where a square root sets no errno and a comparison traps nothing, loops become vector code.
-    name: ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-    for name in (
-        "farthest_points.cpp",
-        "moves.cpp",
-        "projection.cpp",
-        "view.cpp",
-        "voxelize.cpp",
-    )
+    name: ["-ffp-contract=off"] for name in ("farthest_points.cpp", "view.cpp", "voxelize.cpp")
 }
 
 

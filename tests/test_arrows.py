@@ -20,7 +20,7 @@ ROWS = (
     ("tasks",),
     ("training", "pictures", "input"),
     ("superpoints", "fusion", "simulate", "teachers"),
-    ("checkpoints", "dumps", "evaluation", "clouds"),
+    ("checkpoints", "dumps", "evaluation"),
     ("datasets", "models", "losses", "afi", "vocabulary"),
     (
         "bar",
@@ -36,7 +36,7 @@ ROWS = (
         "user_cache",
         "workers",
     ),
-    ("sparse", "errors", "host", "processors"),
+    ("sparse", "errors", "processors"),
 )
 ROW = {room: number for number, row in enumerate(ROWS) for room in row}
 # Compiled: no module of the layout.
@@ -125,7 +125,7 @@ def test_the_engine_and_the_teachers_stand_alone(graph: dict[str, set[str]]) -> 
     for module, others in graph.items():
         mine, theirs = room_of(module), {room_of(other) for other in others} - {None}
         if mine == "sparse":
-            assert theirs <= {"sparse", "host", "processors"}, module
+            assert theirs <= {"sparse", "processors"}, module
         if mine == "processors":
             assert not theirs, module
         if "teachers" in theirs:

@@ -44,8 +44,6 @@ ALLOWED = {
     ("uov_jax/teachers/teacher.py", "importlib.import_module"): "one of a table of its own",
     ("uov_jax/checkpoints/files.py", "__import__"): "packages that it names itself",
     ("uov_jax/datasets/nuscenes_index.py", "numpy.load"): "the cache in the user's own folder",
-    ("uov_jax/clouds/packages.py", "importlib.import_module"): "packages that callers name",
-    ("uov_jax/input/builders.py", "pickle.loads"): "of its own error, before it is handed over",
     ("uov_jax/pickled.py", "pickle._Unpickler"): "every name in it stands for nothing that runs",
 }
 

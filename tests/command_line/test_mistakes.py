@@ -32,7 +32,6 @@ MISTAKES = {
     "make_superpoints": (*DATASET, "--dumps", "nowhere", "--output", "out"),
     "prepare_rooms": ("--format", "recording", *DATASET, "--output", "out"),
     "query": ("--checkpoint", "nowhere", "--text", "a tree"),
-    "replay": ("nowhere",),
     "report_dump": (*DATASET, "--dumps", "nowhere", "--output", "out"),
     "train": ("--config", "configs/tmp_san.py", "--config.data.root=nowhere", "--workdir=out"),
 }

@@ -17,8 +17,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.tiny_rooms import BED, FLOOR, write_features, write_rooms
-from uov_jax.checkpoints.folder import CheckpointError, read_arrays
-from uov_jax.checkpoints.run import find_checkpoint
+from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_arrays
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError

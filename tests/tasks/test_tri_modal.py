@@ -13,9 +13,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax.checkpoints.folder import read_arrays
+from uov_jax.checkpoints.run import read_arrays
 from uov_jax.config import load_config
-from uov_jax.datasets import projection
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import UserError
 from uov_jax.sparse import DeferredPlan
@@ -298,13 +297,13 @@ def test_validation_reads_and_projects_every_keyframe_once(
     original = task.dumps.read
     monkeypatch.setattr(task.dumps, "read", lambda k: (read.append(k.token), original(k))[1])
     # Wherever the projection is called from.
-    pair = projection.pair_points
     for module in [m for n, m in sys.modules.items() if n.startswith("uov_jax.")]:
-        if getattr(module, "pair_points", None) is pair:
+        if hasattr(module, "pair_points"):
+            pair = module.pair_points
             monkeypatch.setattr(
                 module,
                 "pair_points",
-                lambda points, k: (projected.append(k.token), pair(points, k))[1],
+                lambda points, k, pair=pair: (projected.append(k.token), pair(points, k))[1],
             )
     outputs = np.zeros((CAPACITY, task.dumps.embedding_size), np.float32)
     task.evaluate(lambda inputs: outputs, tmp_path, 1)

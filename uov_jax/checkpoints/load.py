@@ -16,8 +16,7 @@ from flax import nnx
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.agreement import VoxelSettings, reference_voxels, require_agreement
 from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file, require_finite
-from uov_jax.checkpoints.folder import read_arrays, read_record
-from uov_jax.checkpoints.run import find_checkpoint, say_if_unfinished
+from uov_jax.checkpoints.run import find_checkpoint, read_arrays, read_record
 from uov_jax.checkpoints.state import TrainState
 from uov_jax.checkpoints.state_dict import (
     LoadReport,
@@ -79,8 +78,8 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     """The tensors of a network, with the voxels it was trained on.
 
     Args:
-        path: directory of a run (its last checkpoint is taken; that it was not finished is said on
-          stderr), folder of one checkpoint, or a file that `load_state_dict_file` reads.
+        path: directory of a run (its last checkpoint is taken), folder of one checkpoint, or a
+          file that `load_state_dict_file` reads.
 
     Returns:
         Tensors by PyTorch's names, and a config with at least `voxel_size` and
@@ -96,7 +95,6 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     if not path.is_dir():
         return load_state_dict_file(path)
     folder = find_checkpoint(path)
-    say_if_unfinished(path)
     config = dict(read_record(folder)["config"])
     data = config.get("data", {})
     if "voxel_size" in data:

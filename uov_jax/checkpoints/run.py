@@ -1,38 +1,25 @@
-"""Checkpoints of a run: all that is needed to go on to the same bits."""
+"""Checkpoints of a run: all that is needed to go on to the same bits, written by Orbax."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import itertools
 import json
-import shutil
 import sys
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
 
 from uov_jax import sparse
 from uov_jax.checkpoints.files import require_finite
-from uov_jax.checkpoints.folder import (
-    FORMAT,
-    CheckpointError,
-    DamagedCheckpointError,
-    NotSavedError,
-    is_checkpoint,
-    is_unfinished,
-    read_arrays,
-    read_record,
-    write_folder,
-)
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import write_text
 
 # Sections and fields of a config that change no parameter, so that a resumed run may change them.
@@ -52,13 +39,8 @@ FREE_FIELDS = (
     "data.superpoints",
     "data.workers",
     "data.worker_processes",
-    "data.worker_timeout",
-    # A run that met none has nothing to go back on.
-    "data.skip_damaged",
     # Where equal maps are built.
     "data.plans",
-    # Which device computes a term.
-    "gather_shards",
 )
 # Fields that recipes got later, with what runs without them were made with.
 LATER_FIELDS = {
@@ -66,10 +48,12 @@ LATER_FIELDS = {
     "data.cameras": list(CAMERAS),
     "data.columns": NUSCENES_COLUMNS.text,
     "model.precision": "float32",
-    "accumulate_steps": 1,
 }
-FAILURES_TO_BEAR = 3  # checkpoints in a row that could not be written end a run
-_REMOVED = ".removed"  # at the end of the name of a folder that is being deleted
+FORMAT = 1
+
+
+class CheckpointError(InputError):
+    """A checkpoint does not belong to this run, or cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +68,26 @@ class Restored:
     kernels: str | None
 
 
-class RunCheckpoints:
-    """The `checkpoints` folder of a run directory: the newest states and the best one.
+class _KeepBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the checkpoint whose validation score is best so far."""
 
-    Writing goes on beside the training; a checkpoint appears under its name when it is whole. Of
-    the processes of a run one alone writes.
+    def __init__(self) -> None:
+        self.step: int | None = None
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: Any,
+    ) -> Sequence[bool]:
+        del context
+        return [info.step == self.step for info in checkpoints]
+
+
+class RunCheckpoints:
+    """The `checkpoints` folder of a run directory: the last state and the best one.
+
+    Writing goes on beside the training; a checkpoint appears under its name when it is whole.
     """
 
     def __init__(
@@ -96,124 +95,101 @@ class RunCheckpoints:
         directory: str | Path,
         config: Mapping[str, Any],
         identity: Mapping[str, Any],
-        *,
-        keep: int = 1,
-        total_steps: int | None = None,
-        writes: bool = True,
     ) -> None:
         """Open or create the folder.
 
         Args:
             directory: of the run.
             config: the run's config as nested plain values.
-            identity: what else must be the same for a checkpoint to fit, by name: the teacher's
-              weights, the vocabulary.
-            keep: how many of the newest checkpoints stay, beside the best one.
-            total_steps: of the whole run, where it has an end.
-            writes: this process saves, and sets damaged checkpoints aside.
+            identity: what else must be the same for a checkpoint to fit, by name: devices, the
+              teacher's weights, the vocabulary.
 
         """
         self.directory = Path(directory).absolute() / "checkpoints"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.best_step: int | None = None
-        """Step of the best evaluation, None before the first one with a score."""
         self._config = json.loads(json.dumps(dict(config), default=_plain))
         self._identity = json.loads(json.dumps(dict(identity), default=_plain))
-        self._keep, self._total_steps, self._writes = keep, total_steps, writes
         self._best_file = self.directory / "best.json"
+        self._keep_best = _KeepBest()
         self._evaluations = self._read_evaluations()
-        self._pool = ThreadPoolExecutor(1, "checkpoints")
-        self._saving: tuple[int, Future[None]] | None = None
-        self._failures = 0
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [checkpoint_managers.LatestN(1), self._keep_best]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, cleanup_tmp_directories=True
+        )
+        handlers = {
+            "arrays": ocp.StandardCheckpointHandler(),
+            "record": ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(
+            self.directory, options=options, item_handlers=handlers
+        )
 
     @property
     def last_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
-        return max(_steps(self.directory), default=None)
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best evaluation, None before the first one with a score."""
+        return self._keep_best.step
 
     def path(self, step: int) -> Path:
         """Folder of one checkpoint."""
         return self.directory / str(step)
 
-    def what_is_left(self) -> str:
-        """A sentence on what a run can go on from, once what is being written is written."""
-        with contextlib.suppress(NotSavedError):
-            self.wait()
-        return self._what_is_whole()
-
-    def _what_is_whole(self) -> str:
-        last = self.last_step
-        if last is None:
-            return "No checkpoint had been written yet"
-        return f"The checkpoint of step {last} in {self.path(last)} is whole"
-
     def save(self, step: int, state: Any) -> None:
-        """Start writing a checkpoint, once the one before is written.
+        """Start writing a checkpoint; returns when the arrays have been copied.
 
         Args:
             step: steps done; a checkpoint that exists already is left as it is.
-            state: tree of host arrays, which must not be changed any more.
-
-        Raises:
-            NotSavedError: several in a row could not be written; a single one is said on stderr.
+            state: tree of host arrays.
 
         """
-        if self._saving is not None and self._saving[0] == step and not self._saving[1].done():
+        if step == self.last_step:
             return
-        if step in _steps(self.directory):
-            return
-        try:
-            self.wait()
-        except NotSavedError:
-            if self._failures >= FAILURES_TO_BEAR:
-                raise
-        self._saving = (step, self._pool.submit(self._write, step, *self._content(step, state)))
-
-    def save_beside(self, folder: Path, step: int, state: Any) -> None:
-        """Write a checkpoint that is none of those to go on from; over one that was there.
-
-        Raises:
-            NotSavedError: it could not be written.
-
-        """
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        write_folder(folder.absolute(), *self._content(step, state))
+        record = {
+            "format": FORMAT,
+            "config": self._config,
+            "identity": self._identity,
+            "versions": code_versions(),
+            "kernels": sparse.current_kernels(),
+        }
+        arrays = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
+        arguments = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+        )
+        self._manager.save(step, args=arguments)
 
     def restore(self, like: Any, step: int | None = None) -> Restored:
-        """Read a checkpoint back, by default the newest one that is not damaged.
-
-        Damaged ones that are newer are renamed, so that they are not taken again, and named on
-        stderr.
+        """Read a checkpoint back, the last one by default.
 
         Args:
             like: tree of arrays with the shapes and types to expect.
             step: of the checkpoint.
 
         Raises:
-            CheckpointError: it was written under another config or data, or holds other arrays;
-              the message names the field.
-            DamagedCheckpointError: there is none that is not damaged.
-            UnreadableFileError: it cannot be read, though nothing says that it is damaged.
+            CheckpointError: it was written under another config, data or device count, or holds
+              other arrays; the message names the field.
             InputError: it holds a number that is not finite.
             MissingFileError: there is none.
 
         """
-        steps = sorted(_steps(self.directory), reverse=True) if step is None else [step]
-        if not steps or not self.path(steps[0]).is_dir():
+        step = self.last_step if step is None else step
+        if step is None or not self.path(step).is_dir():
             raise MissingFileError(f"{self.directory}: no checkpoint of step {step}")
-        for newest, next_one in itertools.zip_longest(steps, steps[1:]):
-            try:
-                return self._read(newest, like)
-            except DamagedCheckpointError as error:
-                if next_one is None:
-                    raise DamagedCheckpointError(
-                        f"{error}. There is no older one to go on from: move {self.path(newest)} "
-                        "away to begin anew, or give another --workdir"
-                    ) from error
-                self._set_aside(newest, next_one, error)
-        raise AssertionError("the last one returns or raises")
+        record = self._restore_item(step, "record", ocp.args.JsonRestore())
+        self._check(step, record)
+        expected = _named(like)
+        self._check_arrays(step, expected)
+        host = {name: np.zeros(np.shape(leaf), leaf.dtype) for name, leaf in expected.items()}
+        arrays = self._restore_item(step, "arrays", ocp.args.StandardRestore(host))
+        leaves = [np.asarray(arrays[name]) for name in expected]
+        require_finite(dict(zip(expected, leaves, strict=True)), self.path(step))
+        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return Restored(step, state, record.get("kernels"))
 
     def record_evaluation(self, step: int, score: float | None) -> bool:
         """Remember that a step was evaluated; says whether it is the best so far.
@@ -227,18 +203,10 @@ class RunCheckpoints:
         self._evaluations[str(step)] = score
         better = score is not None and np.isfinite(score) and (before is None or score > before)
         if better:
-            self.best_step = step
-        if self._writes:
+            self._keep_best.step = step
+        if jax.process_index() == 0:
             content = {"best_step": self.best_step, "scores": self._evaluations}
-            try:
-                write_text(self._best_file, json.dumps(content))
-            except OSError as error:
-                print(
-                    f"{self._best_file}: not written ({error.strerror}): a run that is started "
-                    f"again evaluates step {step:,} again",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            write_text(self._best_file, json.dumps(content))
         return bool(better)
 
     def is_evaluated(self, step: int) -> bool:
@@ -250,84 +218,23 @@ class RunCheckpoints:
         self._evaluations = {key: s for key, s in self._evaluations.items() if int(key) <= step}
         if self.best_step is not None and self.best_step > step:
             scored = {int(key): s for key, s in self._evaluations.items() if s is not None}
-            self.best_step = max(scored, key=lambda key: scored[key], default=None)
+            self._keep_best.step = max(scored, key=lambda key: scored[key], default=None)
 
     def wait(self) -> None:
-        """Return when everything is on the disk; NotSavedError if it could not be written."""
-        if self._saving is None:
-            return
-        saving, self._saving = self._saving[1], None
-        saving.result()
-        self._remove_old()
+        """Return when everything is on the disk."""
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finish writing; what could not be written has been said."""
-        with contextlib.suppress(NotSavedError):
-            self.wait()
-        self._pool.shutdown()
-
-    def _content(self, step: int, state: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Arrays and record of a checkpoint."""
-        record = {
-            "format": FORMAT,
-            "config": self._config,
-            "identity": self._identity,
-            "versions": code_versions(),
-            "kernels": sparse.current_kernels(),
-            "steps": {"done": step, "total": self._total_steps},
-        }
-        return {name: np.asarray(leaf) for name, leaf in named_arrays(state).items()}, record
-
-    def _write(self, step: int, arrays: Mapping[str, np.ndarray], record: dict[str, Any]) -> None:
-        """Write a checkpoint, in the thread beside the training."""
-        self._remove_unfinished()
-        try:
-            write_folder(self.path(step), arrays, record)
-        except NotSavedError as error:
-            self._failures += 1
-            print(f"{error}. {self._what_is_whole()}.", file=sys.stderr, flush=True)
-            raise NotSavedError(f"{error}. {self._what_is_whole()}") from error
-        self._failures = 0
-        self._remove_old()
-
-    def _remove_unfinished(self) -> None:
-        """Remove what a killed process left: half written, half removed."""
-        for path in self.directory.iterdir():
-            if is_unfinished(path.name) or path.name.endswith(_REMOVED):
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _remove_old(self) -> None:
-        newest = sorted(_steps(self.directory))[-self._keep :]
-        for step in _steps(self.directory):
-            if step in newest or step == self.best_step:
-                continue
-            # Half removed, it shall not pass for a checkpoint.
-            doomed = self.directory / f"{step}{_REMOVED}"
-            with contextlib.suppress(OSError):
-                self.path(step).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-
-    def _set_aside(self, step: int, next_step: int, error: DamagedCheckpointError) -> None:
-        path = aside = self.path(step)
-        if self._writes:
-            taken = (
-                self.directory / f"{step}.damaged{end}" for end in ("", *map(str, range(2, 99)))
-            )
-            aside = next(name for name in taken if not name.exists())
-            path.rename(aside)
-        print(
-            f"{error}. The checkpoint of step {step:,} is damaged and was left in {aside}: the one "
-            f"before is taken, of step {next_step:,}",
-            file=sys.stderr,
-            flush=True,
-        )
+        """Finish writing and release the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()
 
     def _read_evaluations(self) -> dict[str, float | None]:
         if not self._best_file.exists():
             return {}
         try:
             content = json.loads(self._best_file.read_text())
-            self.best_step = content["best_step"]
+            self._keep_best.step = content["best_step"]
             return dict(content["scores"])
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -335,39 +242,38 @@ class RunCheckpoints:
                 "delete the file to go on without them"
             ) from error
 
-    def _read(self, step: int, like: Any) -> Restored:
-        record = read_record(self.path(step))
-        self._check(step, record)
-        arrays, expected = read_arrays(self.path(step)), named_arrays(like)
-        self._check_arrays(step, arrays, expected)
-        found = {n: np.asarray(arrays[n], leaf.dtype) for n, leaf in expected.items()}
-        require_finite(found, self.path(step))
-        state = jax.tree.unflatten(jax.tree.structure(like), list(found.values()))
-        return Restored(step, state, record.get("kernels"))
+    def _restore_item(self, step: int, name: str, arguments: Any) -> Any:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(**{name: arguments}))
+        except Exception as error:  # Orbax raises what its storage layers raise.
+            raise CheckpointError(
+                f"{self.path(step)}: cannot read `{name}` of this checkpoint "
+                f"({type(error).__name__}: {error}); delete the folder to go on from an older one"
+            ) from error
+        return restored[name]
 
     def _check(self, step: int, record: Mapping[str, Any]) -> None:
-        written, identity = _with_shards(record["config"], record["identity"])
-        config, _ = _with_shards(self._config, self._identity)
-        if "sweeps_per_shard" not in config:
-            written.pop("sweeps_per_shard", None)
-        for kind, old, new in (
-            ("config", written, config),
-            ("identity", identity, self._identity),
+        if record.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{self.path(step)}: format {record.get('format')}, this code reads {FORMAT}"
+            )
+        for kind, theirs, ours in (
+            ("config", record["config"], self._config),
+            ("identity", record["identity"], self._identity),
         ):
-            differences = _differences(old, new)
+            differences = _differences(theirs, ours)
             if differences:
-                name, before, after = differences[0]
+                name, old, new = differences[0]
                 field = f"config.{name}" if kind == "config" else name
                 more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
                 raise CheckpointError(
-                    f"{self.path(step)}: this checkpoint was written with {field} = {before}, the "
-                    f"run has {after}{more}. Set it back to go on with that run, or start another "
+                    f"{self.path(step)}: this checkpoint was written with {field} = {old}, the "
+                    f"run has {new}{more}. Set it back to go on with that run, or start another "
                     "one with a new --workdir"
                 )
 
-    def _check_arrays(
-        self, step: int, stored: Mapping[str, np.ndarray], expected: Mapping[str, Any]
-    ) -> None:
+    def _check_arrays(self, step: int, expected: Mapping[str, Any]) -> None:
+        stored = dict(self._manager.item_metadata(step)["arrays"])
         for name in {**stored, **expected}:
             old = stored[name].shape if name in stored else None
             new = np.shape(expected[name]) if name in expected else None
@@ -378,7 +284,7 @@ class RunCheckpoints:
                 )
 
 
-def named_arrays(tree: Any) -> dict[str, Any]:
+def _named(tree: Any) -> dict[str, Any]:
     """Leaves of a tree by path, such as `parameters/block1.0.conv1.kernel`, in tree order."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
@@ -388,7 +294,7 @@ def named_arrays(tree: Any) -> dict[str, Any]:
 
 def code_versions() -> dict[str, str]:
     """Versions of this package and of those that decide about its numbers."""
-    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    names = ("uov-jax", "jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     found = {}
     for name in names:
         try:
@@ -418,23 +324,6 @@ def _differences(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
         for name in names
         if before.get(name, absent) != after.get(name, absent)
     ]
-
-
-def _with_shards(
-    config: Mapping[str, Any], identity: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A record with `sweeps_per_shard` as a number, and without devices.
-
-    Runs before there was that field were bound to their number of devices, because the sweeps of
-    one formed a shard. None means all sweeps of a step.
-    """
-    config, identity = dict(config), dict(identity)
-    devices = identity.pop("devices", None)
-    if devices is not None and "batch_size" in config:
-        config.setdefault("sweeps_per_shard", config["batch_size"] // devices)
-    if config.get("sweeps_per_shard", 0) is None:
-        config["sweeps_per_shard"] = config["batch_size"]
-    return config, identity
 
 
 def is_free(name: str) -> bool:
@@ -468,7 +357,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
     """
     path = Path(path)
-    if is_checkpoint(path):
+    if (path / "arrays").is_dir():
         return path
     for folder in (path / "checkpoints", path):
         if steps := _steps(folder):
@@ -478,22 +367,6 @@ def find_checkpoint(path: str | Path) -> Path:
         f"{path}: {what}; expected a run directory (with `checkpoints` in it) or the folder of one "
         "checkpoint (with `arrays` in it)"
     )
-
-
-def say_if_unfinished(path: str | Path) -> None:
-    """Say on stderr that a run directory, which weights are taken of, is of a run in its middle."""
-    if is_checkpoint(Path(path)):
-        return
-    last = find_checkpoint(path)
-    steps = read_record(last).get("steps", {})  # older checkpoints do not say
-    done, total = steps.get("done"), steps.get("total")
-    if done is not None and total is not None and done < total:
-        print(
-            f"{path}: this run is not finished: its last checkpoint is of step {done:,} of "
-            f"{total:,}. Its weights are taken as they are",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def find_best_checkpoint(path: str | Path) -> Path:
@@ -520,7 +393,7 @@ def find_best_checkpoint(path: str | Path) -> Path:
     if step is None:
         return folder
     best = folder.parent / str(step)
-    if is_checkpoint(best):
+    if (best / "arrays").is_dir():
         return best
     print(
         f"{best}: this checkpoint, the best one by {scores.name}, is not there any more: the last "
@@ -530,8 +403,54 @@ def find_best_checkpoint(path: str | Path) -> Path:
     return folder
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint's folder says of its run: config, identity, versions, kernels.
+
+    Raises:
+        CheckpointError: it cannot be read.
+
+    """
+    file = Path(path) / "record" / "metadata"
+    try:
+        record = json.loads(file.read_text("utf-8"))
+        if record["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {record['format']}, this code reads {FORMAT}")
+        return record
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: expected the record of a checkpoint: {error}") from error
+
+
 def _steps(folder: Path) -> list[int]:
     """Steps of the whole checkpoints in a folder; unfinished ones have other names."""
     if not folder.is_dir():
         return []
-    return [int(p.name) for p in folder.iterdir() if p.name.isdigit() and is_checkpoint(p)]
+    return [int(p.name) for p in folder.iterdir() if p.name.isdigit() and (p / "arrays").is_dir()]
+
+
+def read_arrays(path: str | Path, of: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint by name, such as `parameters/final.kernel`.
+
+    Args:
+        path: the checkpoint's folder.
+        of: first parts of the names to read, such as "parameters"; all by default.
+
+    Raises:
+        CheckpointError: there is no whole checkpoint in that folder.
+
+    """
+    folder = Path(path).absolute()
+    if not (folder / "arrays").is_dir():
+        raise CheckpointError(f"{folder}: no checkpoint; expected a folder with `arrays` in it")
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        metadata = checkpointer.metadata(folder / "arrays")
+        stored = dict(getattr(metadata, "item_metadata", metadata))
+        host = {
+            name: np.zeros(info.shape, info.dtype)
+            for name, info in stored.items()
+            if of is None or name.partition("/")[0] in of
+        }
+        arguments = ocp.args.PyTreeRestore(host, partial_restore=True)
+        arrays = checkpointer.restore(folder / "arrays", args=arguments)
+    return {name: np.asarray(array) for name, array in arrays.items()}

@@ -65,7 +65,6 @@ def import_checkpoint(
     try:
         arrays = {"parameters": parameters, "statistics": statistics}
         checkpoints.save(0, arrays)
-        checkpoints.wait()
     finally:
         checkpoints.close()
     lines = [f"{shape.variant} from {checkpoint.path}", str(report)]

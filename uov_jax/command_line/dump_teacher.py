@@ -92,8 +92,6 @@ def training_command(options: argparse.Namespace, teacher: str, tables: NuScenes
         if len(dumped) < config.batch_size:
             # Epochs of one step each would be over at once.
             fields |= {"batch_size": len(dumped), "total_steps": STEPS_OF_A_SMALL_SET}
-            if len(dumped) % config.sweeps_per_shard:
-                fields["sweeps_per_shard"] = len(dumped)
     name = "-".join([options.data.resolve().name, options.output.resolve().name, options.split])
     words, _ = next_steps.training(recipe, fields, name)
     return words + " --devices=1" * ("batch_size" in fields)

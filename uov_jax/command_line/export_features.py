@@ -20,8 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from uov_jax.bar import Bar
-from uov_jax.checkpoints.folder import read_record
-from uov_jax.checkpoints.run import find_best_checkpoint, say_if_unfinished
+from uov_jax.checkpoints.run import find_best_checkpoint, read_record
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
 from uov_jax.config import default_directory, split_spec
@@ -137,7 +136,6 @@ def load_adapter(
     place = find_best_checkpoint(checkpoint) if checkpoint.is_dir() else checkpoint
     size = features.manifest.embedding_size
     if place.is_dir():
-        say_if_unfinished(checkpoint)
         trained_on = read_record(place)["identity"].get("features")
         if trained_on is not None and trained_on != features_identity(features):
             raise InputError(

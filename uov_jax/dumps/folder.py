@@ -211,11 +211,10 @@ class DumpFolder:
             DumpError: the file is corrupt or does not belong into this folder.
 
         """
+        if keyframe not in self:
+            raise self._missing([_token(keyframe)], 1)
         path = self.path(keyframe)
-        try:
-            dump = read_dump(path, embedding_size=self.embedding_size)
-        except MissingFileError as error:
-            raise self._missing([_token(keyframe)], 1) from error
+        dump = read_dump(path, embedding_size=self.embedding_size)
         self._check_belongs(dump, _token(keyframe), str(path))
         return dump
 
@@ -296,11 +295,11 @@ class DumpFolder:
             "vocabulary_hash": dump.vocabulary_hash,
             "embedding_size": dump.embedding_size,
         }
+        expected = {"keyframe": token} | dataclasses.asdict(self.manifest)
         for name, value in found.items():
-            expected = token if name == "keyframe" else getattr(self.manifest, name)
-            if value != expected:
+            if value != expected[name]:
                 raise DumpError(
-                    f"{place}: {name} is {value!r}, expected {expected!r} as in "
+                    f"{place}: {name} is {value!r}, expected {expected[name]!r} as in "
                     f"{self.root / MANIFEST.name}"
                 )
         words = len(self._vocabulary) if self._vocabulary else None

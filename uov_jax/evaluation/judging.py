@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -64,7 +62,6 @@ def judge(
     networks: Mapping[str, ClassesOfRows],
     *,
     workers: int,
-    at_once: int = 1,
     smoothings: Mapping[str, Smoothing] | None = None,
     clock: SweepClock | None = None,
 ) -> Iterator[JudgedSweep]:
@@ -77,7 +74,6 @@ def judge(
         items: one a sweep.
         networks: by name.
         workers: threads that build samples ahead.
-        at_once: sweeps whose networks' outputs are not waited for before the next is begun.
         smoothings: by name, applied to each network's classes.
         clock: is told what takes the time; the consumer's own work is for the consumer to note.
 
@@ -88,15 +84,9 @@ def judge(
     """
     clock = clock or SweepClock()
     clock.start()
-    begun: collections.deque[tuple[Sample, dict[str, Any]]] = collections.deque()
-    samples = prefetched(build, items, workers)
-    while True:
-        for sample in itertools.islice(samples, at_once - len(begun)):
-            clock.note("data")
-            begun.append((sample, {name: of(sample) for name, of in networks.items()}))
-        if not begun:
-            return
-        sample, rows = begun.popleft()
+    for sample in prefetched(build, items, workers):
+        clock.note("data")
+        rows = {name: classes_of_rows(sample) for name, classes_of_rows in networks.items()}
         columns: dict[str, np.ndarray] = {}
         probabilities: dict[str, np.ndarray] = {}
         for name, found in rows.items():

@@ -11,7 +11,7 @@ import numpy as np
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder
-from uov_jax.input.batching import Allocate, Batch
+from uov_jax.input.batching import Batch
 
 
 class RoomLabels(Protocol):
@@ -66,13 +66,9 @@ class PointSource:
         """Number of rooms."""
         return len(self.rooms)
 
-    def name(self, index: int) -> str:
-        """The name of a room."""
-        return self.rooms[index]
-
     def sample(self, index: int, rng: np.random.Generator) -> PointSample:
         """Draw points of one room; several times each where it has fewer that are seen."""
-        name = self.name(index)
+        name = self.rooms[index]
         number = self.store.facts(name).points
         fused = self.features.room(name, number)
         seen = np.flatnonzero(fused.visible)
@@ -83,17 +79,12 @@ class PointSource:
         return PointSample(name, fused.read(rows), labels[seen[rows]])
 
 
-def collate_points(
-    samples: Sequence[Sequence[PointSample]],
-    capacities: Any = None,
-    allocate: Allocate = np.empty,
-) -> Batch:
+def collate_points(samples: Sequence[Sequence[PointSample]], capacities: Any = None) -> Batch:
     """The batch of ESS.
 
     Args:
         samples: for every local device its rooms, of equally many points.
         capacities: not needed: batches always have the same shape.
-        allocate: makes the batch's arrays.
 
     Returns:
         Arrays with a leading axis over the devices: `features` float16[N, D], `labels` uint8[N].
@@ -103,8 +94,8 @@ def collate_points(
     rooms, first = len(samples[0]), samples[0][0]
     points, size = first.features.shape
     # Written once: they are large, and stacking would copy them a second time.
-    features = allocate((len(samples), rooms, points, size), first.features.dtype)
-    labels = allocate((len(samples), rooms, points), np.uint8)
+    features = np.empty((len(samples), rooms, points, size), first.features.dtype)
+    labels = np.empty((len(samples), rooms, points), np.uint8)
     for device, row in enumerate(samples):
         for number, sample in enumerate(row):
             features[device, number] = sample.features

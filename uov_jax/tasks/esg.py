@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.errors import InputError
-from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_augment import RoomAugmentation
 from uov_jax.input.room_distillation import CollateRooms, DistillationSource
@@ -23,7 +22,6 @@ from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_cap
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import nearest_words, word_classifier
-from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict
 
 
@@ -86,11 +84,7 @@ class Distillation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        most = self.config.data.most_voxels or None
-
-        def collate(geometry: Geometry) -> CollateRooms:
-            return CollateRooms(most, geometry.shards)
-
+        collate = CollateRooms(self.config.data.most_voxels or None)
         return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(
@@ -110,22 +104,15 @@ class Distillation:
         """The mean IoU over all points."""
         return metrics.get("miou")
 
-    def evaluate(
-        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
-    ) -> dict[str, float]:
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Scores over all points of rooms voxelised once, beside the features; a table."""
 
         def classes_of_rows(sample: Any) -> jax.Array:
             return self._classify(predict(sample["inputs"]))
 
+        workers = self.config.data.workers
         return validate_rooms(
-            self.data,
-            self._evaluation_sample,
-            classes_of_rows,
-            self.config.data.workers,
-            directory,
-            step,
-            share,
+            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

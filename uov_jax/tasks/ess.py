@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scoring import SEEN
-from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.input.batching import pad
 from uov_jax.input.loader import TrainBatches
@@ -77,7 +76,7 @@ class Specialisation:
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
         return recipe_batches(
-            self.config, self.source, lambda _: collate_points, num_devices, fixed_shape=True
+            self.config, self.source, collate_points, num_devices, fixed_shape=True
         )
 
     def loss(
@@ -108,9 +107,7 @@ class Specialisation:
         """The mean IoU over the points that views saw."""
         return metrics.get("miou_seen")
 
-    def evaluate(
-        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
-    ) -> dict[str, float]:
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Scores over the points that views saw, beside the fused features; a table."""
 
         def classes_of_rows(sample: Any) -> np.ndarray:
@@ -120,15 +117,9 @@ class Specialisation:
                 found.append(np.asarray(self._classify(output))[: len(part)])
             return np.concatenate(found)
 
+        workers = self.config.data.workers
         return validate_rooms(
-            self.data,
-            self._evaluation_sample,
-            classes_of_rows,
-            self.config.data.workers,
-            directory,
-            step,
-            share,
-            SEEN,
+            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step, SEEN
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

@@ -22,9 +22,12 @@ from scipy.spatial import cKDTree
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
-from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import load_network
-from uov_jax.checkpoints.run import find_checkpoint
+from uov_jax.checkpoints.run import (
+    CheckpointError,
+    find_checkpoint,
+    read_record,
+)
 from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import Pairs, pair_points

@@ -18,7 +18,6 @@ from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.score_files import write_table
 from uov_jax.evaluation.scores import TEACHER, Scores
 from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN, room_mean_iou
-from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import features_identity
@@ -123,7 +122,6 @@ def validate_rooms(
     workers: int,
     directory: Path,
     step: int,
-    share: Share = WHOLE,
     judged: str = EVERYWHERE,
 ) -> dict[str, float]:
     """Judge the validation rooms, beside their features; writes and prints the table.
@@ -135,7 +133,6 @@ def validate_rooms(
         workers: threads that build samples ahead.
         directory: takes the tables.
         step: of the run.
-        share: of this process.
         judged: which points the samples have: `EVERYWHERE`, or `SEEN` for those alone that views
             saw.
 
@@ -149,13 +146,9 @@ def validate_rooms(
     if not data.validation:
         return {}
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
-    mine = share.of(data.validation)
-    rooms = judge(sample, mine, {NETWORK: classes_of_rows}, workers=workers, at_once=share.at_once)
-    for room in Bar(
-        rooms, total=len(mine), desc="validation", leave=False, disable=not share.writes
-    ):
+    rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
+    for room in Bar(rooms, total=len(data.validation), desc="validation", leave=False):
         scores.add(room.sample, room.columns)
-    share.merge(scores)
     network = dict(scores.columns[NETWORK].matrices)
     if judged != EVERYWHERE:
         network = {judged: network[EVERYWHERE]}
@@ -163,9 +156,8 @@ def validate_rooms(
     columns = {f"network, {subset}": network[subset] for subset in METRICS if subset in network}
     columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
-    if share.writes:
-        Bar.write(tables.format_table(columns, scoring=ROOMS))
-        write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
+    Bar.write(tables.format_table(columns, scoring=ROOMS))
+    write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
     found = {
         name: room_mean_iou(network[subset])
         for subset, name in METRICS.items()

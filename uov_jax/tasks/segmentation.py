@@ -20,18 +20,12 @@ from uov_jax.errors import MissingFileError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge, where_finite
 from uov_jax.evaluation.scores import Scores
-from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import (
-    check_model,
-    geometry_of_axis,
-    recipe_batches,
-    recipe_capacities,
-)
+from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
@@ -115,24 +109,20 @@ class Segmentation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        return recipe_batches(self.config, self.source, lambda _: collate_segmentation, num_devices)
+        return recipe_batches(self.config, self.source, collate_segmentation, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Cross-entropy + Lovász-softmax of the shards of one device, unlabelled voxels left out.
+        """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
 
         A frozen trunk is in evaluation mode, its batch norms included.
         """
+        del axis_name
         if self.frozen_trunk:
             model.eval()
         logits = model(batch["features"], batch["plan"])
-        geometry = geometry_of_axis(self.config, axis_name)
-        if geometry.shards > 1:
-            shard = batch["plan"].coords[0][:, 0] // jnp.int32(geometry.sweeps_of_a_shard)
-            return losses.segmentation_loss(logits, batch["labels"], shard, geometry.shards)
-        rows = losses.gather_rows((logits, batch["labels"]), axis_name, geometry.devices_of_a_shard)
-        return losses.segmentation_loss(*rows)
+        return losses.segmentation_loss(logits, batch["labels"])
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head; the trunk is trained unless it is frozen."""
@@ -144,9 +134,7 @@ class Segmentation:
         """The mean IoU over the classes that occur, else the agreement with the pseudo labels."""
         return metrics.get("miou", metrics.get("teacher_agreement"))
 
-    def evaluate(
-        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
-    ) -> dict[str, float]:
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Scores over points, beside the pseudo labels where there are some; table and pictures."""
         if self.validation is None:
             return {}
@@ -154,21 +142,17 @@ class Segmentation:
         indices = evenly_spaced(self.judged, run.validation_keyframes)
         drawn = {self.validation.token(i) for i in evenly_spaced(indices, run.picture_keyframes)}
         scores = Scores(self.classes)
-        mine = share.of(indices)
 
         def classes_of_rows(sample: Any) -> Any:
             return _best_class(predict(sample["inputs"]))
 
         sweeps = judge(
             self._evaluation_sample,
-            mine,
+            indices,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
-            at_once=share.at_once,
         )
-        for sweep in Bar(
-            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
-        ):
+        for sweep in Bar(sweeps, total=len(indices), desc="validation", leave=False):
             scores.add(sweep.sample, sweep.columns)
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
@@ -183,16 +167,14 @@ class Segmentation:
                         self.classes,
                         self.validation.ahead,
                     )
-        share.merge(scores)
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
             return found.metrics()
-        if share.writes:
-            lines = [tables.format_table(found.columns)]
-            if found.teacher.points:
-                lines += found.summary()
-            Bar.write("\n".join(lines))
-            found.write_tables(directory, step)
+        lines = [tables.format_table(found.columns)]
+        if found.teacher.points:
+            lines += found.summary()
+        Bar.write("\n".join(lines))
+        found.write_tables(directory, step)
         matrix = found.everywhere
         return found.metrics() | {
             "miou_absent_one": matrix.mean_iou("one"),

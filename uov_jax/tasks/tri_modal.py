@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,16 @@ from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
-from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.augment import CropSettings
 from uov_jax.input.batching import fitting_size, pad
-from uov_jax.input.loader import Collate, TrainBatches
+from uov_jax.input.loader import TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import (
-    check_model,
-    geometry_of_axis,
-    recipe_batches,
-    recipe_capacities,
-)
+from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.tasks.zero_shot import word_classifier
-from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
 
@@ -120,19 +112,15 @@ class TriModalPretraining:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-
-        def collate(geometry: Geometry) -> Collate:
-            return functools.partial(collate_tri_modal, shards=geometry.shards)
-
-        return recipe_batches(self.config, self.source, collate, num_devices)
+        return recipe_batches(self.config, self.source, collate_tri_modal, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The tri-modal loss of the shards of one device."""
+        """The tri-modal loss of one device's batch."""
+        del axis_name
         output = model(batch["features"], batch["plan"])
-        devices = geometry_of_axis(self.config, axis_name).devices_of_a_shard
-        return self._loss_of(output, batch, axis_name, devices)
+        return self._loss_of(output, batch)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head."""
@@ -144,9 +132,7 @@ class TriModalPretraining:
             return metrics["zero_shot_miou"]
         return -metrics["validation_loss"] if "validation_loss" in metrics else None
 
-    def evaluate(
-        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
-    ) -> dict[str, float]:
+    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
         """Validation loss, zero-shot scores beside the teacher's, pictures and a table.
 
         The loss is that of batches of one sweep: it has fewer masks to tell apart than a training
@@ -160,26 +146,22 @@ class TriModalPretraining:
             keyframe.token
             for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
         }
-        found_terms: dict[str, list[jax.Array]] = {}
-        mine = share.of(self.validation)
+        sums: dict[str, float] = {}
 
         def classes_of_rows(sample: Any) -> Any:
             output = predict(sample["inputs"])
             row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
-                found_terms.setdefault(name, []).append(value)
+                sums[name] = sums.get(name, 0.0) + float(value)
             return row_class
 
         sweeps = judge(
             self._evaluation_sample,
-            mine,
+            self.validation,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
-            at_once=share.at_once,
         )
-        for sweep in Bar(
-            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
-        ):
+        for sweep in Bar(sweeps, total=len(self.validation), desc="validation", leave=False):
             scores.add(sweep.sample, sweep.columns)
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
@@ -189,13 +171,11 @@ class TriModalPretraining:
                     validation_picture(
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
-        share.merge(scores)
-        sums = share.sums({name: [*map(float, found)] for name, found in found_terms.items()})
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means
         found = ValidationScores(scores, "zero_shot_miou")
-        if scores.labelled_sweeps and share.writes:
+        if scores.labelled_sweeps:
             Bar.write("\n".join([tables.format_table(found.columns), *found.summary()]))
             found.write_tables(directory, step)
         return means | found.metrics()
@@ -241,9 +221,7 @@ class TriModalPretraining:
                 f"have {self.dumps.embedding_size} values"
             )
 
-    def _loss_of(
-        self, output: jax.Array, pairs: Any, axis_name: str | None = None, devices: int = 1
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _loss_of(self, output: jax.Array, pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         settings = self.config.loss
         return losses.tri_modal_loss(
             output,
@@ -256,8 +234,6 @@ class TriModalPretraining:
             temperature=settings.temperature,
             image_weight=settings.image_weight,
             text_weight=settings.text_weight,
-            axis_name=axis_name,
-            devices_of_a_shard=devices,
         )
 
     def _judge_output(self, output: jax.Array, pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -280,8 +256,8 @@ class TriModalPretraining:
         arrays = (
             pad(sample["inverse"][groups.pair_point], pairs, -1),
             pad(groups.pair_superpoint, pairs, -1),
-            pad(groups.word, masks, -1)[None],
-            pad(groups.embedding, masks, 0)[None],
+            pad(groups.word, masks, -1),
+            pad(groups.embedding, masks, 0),
         )
         return sample | dict(zip(PAIR_ARRAYS, arrays, strict=True))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +30,6 @@ class MetricsTable:
         self.path = Path(path)
         self.columns: list[str] = list(FIRST_COLUMNS)
         self._rows: list[dict[str, str]] = []
-        self._lacks_rows = False  # the file, of which the last could not be written
         if self.path.exists():
             self._read(resume_step)
         self._write_all()
@@ -47,23 +45,11 @@ class MetricsTable:
         else:
             self._rows.append(row)
         self.columns += new_columns
-        try:
-            if joins or new_columns or self._lacks_rows:
-                self._write_all()
-            else:
-                with self.path.open("a", newline="", encoding="utf-8") as file:
-                    csv.DictWriter(file, self.columns, restval="").writerow(row)
-        except OSError as error:
-            # A full disk shall not end a run that could be saved once there is room again.
-            if not self._lacks_rows:
-                print(
-                    f"{self.path}: not written ({error.strerror}): rows are kept until they can be",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            self._lacks_rows = True
+        if joins or new_columns:
+            self._write_all()
         else:
-            self._lacks_rows = False
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def _read(self, resume_step: int) -> None:
         with self.path.open(newline="", encoding="utf-8") as file:

@@ -20,7 +20,7 @@ CPP_SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/cuda/*.cu csrc/cuda/emula
 FORMATTED := $(CPP_SOURCES) $(wildcard csrc/cuda/emulation/*.cpp tests/cuda/*.cu tests/cuda/*.h tests/sanitize/*)
 ENGINE_SOURCES := setup.py pyproject.toml $(wildcard csrc/cuda/nvcc.py) $(CPP_SOURCES)
 
-.PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow compilers fuzz lint format clean
+.PHONY: help env build simulate simulate-long train train-long demo demo-seeds simulate-rooms demo-indoor demo-indoor-seeds bench test test-slow chaos compilers fuzz lint format clean
 
 help:
 	@echo "make train       simulate a drive, pre-train the full network on it, score and draw it (a quarter of an hour on two cores)"
@@ -32,6 +32,7 @@ help:
 	@echo "make demo-indoor-seeds  the same with three seeds, each with rooms of its own"
 	@echo "make test        every test but the slow ones, from a bare clone"
 	@echo "make test-slow   the slow ones: minutes and gigabytes each"
+	@echo "make chaos       a short training killed 25 times, compared bit for bit (ten minutes)"
 	@echo "make bench       the engine's speed beside dense products and, where installed, other libraries"
 	@echo "make compilers   the engine with every C++ compiler that is installed, warnings being errors"
 	@echo "make fuzz        10 minutes of coverage-guided fuzzing for each group of readers of files;"
@@ -50,6 +51,10 @@ $(VENV)/installed: requirements/base.txt requirements/dev.txt requirements/nusce
 
 $(VENV)/teachers: $(VENV)/installed requirements/teachers.txt
 	$(INSTALL) -r requirements/teachers.txt
+	touch $@
+
+$(VENV)/clouds: $(VENV)/installed requirements/clouds.txt
+	$(INSTALL) -r requirements/clouds.txt
 	touch $@
 
 # Kernels for GPUs take minutes to compile: here where there is one, `pip install .` wherever nvcc is.
@@ -95,10 +100,13 @@ bench: build $(VENV)/teachers
 	$(RUN) -m benchmarks --json benchmarks/last.json
 
 # A process for every core, files whole, as what they share is made once for each.
-test: build $(VENV)/teachers
+test: build $(VENV)/teachers $(VENV)/clouds
 	$(RUN) -m pytest -p xdist -n auto --maxprocesses 8 --dist loadfile
 
-test-slow: build $(VENV)/teachers
+chaos: build
+	$(RUN) -m pytest -m slow -s tests/training/test_chaos.py
+
+test-slow: build $(VENV)/teachers $(VENV)/clouds
 	$(RUN) -m pytest -m slow
 
 # In copies of the tree: the extension in place stays as it is.

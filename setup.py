@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pybind11
 from pybind11.setup_helpers import ParallelCompile, Pybind11Extension, build_ext
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
 
 ROOT = Path(__file__).parent
@@ -78,7 +79,15 @@ KERNELS = {
 # The reference rounds each product: a fused multiply-add could move a point over a voxel's face or
 # a pixel's edge, or make another of two equally far points the farther one.
 EXACT = {
-    name: ["-ffp-contract=off"] for name in ("farthest_points.cpp", "view.cpp", "voxelize.cpp")
+    # Where a square root sets no errno and a comparison traps nothing, loops become vector code.
+    name: ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+    for name in (
+        "farthest_points.cpp",
+        "moves.cpp",
+        "projection.cpp",
+        "view.cpp",
+        "voxelize.cpp",
+    )
 }
 
 
@@ -276,6 +285,42 @@ class BuildEngine(build_ext):
         return possible
 
 
+class BuildPackage(build_py):
+    """The package as usual, with the recipes of `configs` in it.
+
+    Where it is installed nothing lies beside it, so they are its folder `recipes` there; what is
+    installed from a checkout as it is, `--editable`, reads them in `configs`.
+    """
+
+    recipes = tuple(path.relative_to(ROOT) for path in sorted((ROOT / "configs").glob("*.py")))
+
+    def run(self) -> None:
+        """Copy them after the package."""
+        super().run()
+        for target, source in self.copied().items():
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target, preserve_mode=False)
+
+    def copied(self) -> dict[str, str]:
+        """The recipes by the paths that they get."""
+        if self.editable_mode:
+            return {}
+        folder = Path(self.build_lib, "uov_jax", "recipes")
+        return {str(folder / path.name): str(path) for path in self.recipes}
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """All files of the package."""
+        return [*super().get_outputs(include_bytecode), *self.copied()]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """Where each of them comes from."""
+        return super().get_output_mapping() | self.copied()
+
+    def get_source_files(self) -> list[str]:
+        """What an archive of the sources needs."""
+        return [*super().get_source_files(), *map(str, self.recipes)]
+
+
 def engine() -> Pybind11Extension:
     """The CPU extension module."""
     if sys.platform == "win32":
@@ -317,5 +362,5 @@ ParallelCompile("UOV_BUILD_JOBS", default=processors.available()).install()
 
 setup(
     ext_modules=[engine(), *([cuda_extension()] if TOOLKIT else [])],
-    cmdclass={"build_ext": BuildEngine},
+    cmdclass={"build_ext": BuildEngine, "build_py": BuildPackage},
 )

@@ -52,7 +52,7 @@ def tri_modal_loss_bytes(
     voxels_per_sweep: int = 20_000,
     pairs_per_sweep: int = 30_000,
 ) -> ProgramBytes:
-    """Bytes of the tri-modal loss and its gradient above the network's output.
+    """Bytes of the tri-modal loss and its gradient above the network's output, of one shard.
 
     The sizes default to one device's batch of the published recipe. The gradient of the point
     features is the result, the features themselves are the network's.
@@ -71,8 +71,8 @@ def tri_modal_loss_bytes(
         array(voxels, embedding),
         array(pairs, dtype=np.int32),
         array(pairs, dtype=np.int32),
-        array(superpoints, dtype=np.int32),
-        array(superpoints, embedding, dtype=jnp.float16),
+        array(1, superpoints, dtype=np.int32),
+        array(1, superpoints, embedding, dtype=jnp.float16),
         array(words, embedding),
         array(words, words),
     )

@@ -103,7 +103,7 @@ class Own:
         task: Any = _Segmentation()
         train = step.training_step(task, skeleton, optimizer, lambda _: rate())
         self._train: Any = self.parallel.spread(train)
-        self._predict = self.parallel.on_first(state.prediction(skeleton))
+        self._predict = self.parallel.in_turn(state.prediction(skeleton))
         first = state.create(parameters, statistics, optimizer)
         self._state = self.parallel.replicate(jax.device_get(first))
 

@@ -121,7 +121,7 @@ class RoomRun:
 
     def prediction(self) -> Callable[[], Any]:
         """The room's output, its plan at hand."""
-        predict = self.parallel.on_first(state.prediction(self.skeleton))
+        predict = self.parallel.in_turn(state.prediction(self.skeleton))
         inputs = self.task._evaluation_sample(TWIN)["inputs"]
         return lambda: predict(self.state, inputs)
 

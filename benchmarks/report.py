@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.timing import Timing, ratio
 from uov_jax import processors, sparse
-from uov_jax.sparse.engine import EngineMissingError, engine
+from uov_jax.host import EngineMissingError
+from uov_jax.sparse.engine import engine
 
 # Whose versions decide about speed, ours and the alternatives'.
 LIBRARIES = ("jax", "jaxlib", "numpy", "torch", "spconv", "MinkowskiEngine", "torchsparse")

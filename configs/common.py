@@ -13,6 +13,8 @@ from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.datasets.lidar_file import NUSCENES_COLUMNS
 
 VARIANTS = ("sim", "sim-long")
+# Of pre-training.
+SLIDR = "slidr"
 # The first one of a simulated drive.
 SIMULATED_SCENE = "sim-0001"
 
@@ -23,8 +25,17 @@ def pretraining() -> ConfigDict:
         {
             "task": "tri_modal",
             "seed": 0,
-            # Sweeps a step over all devices together.
-            "batch_size": 16,
+            # Sweeps a step over all devices and micro-batches together.
+            "batch_size": 4,
+            # Sweeps that one contrast sees; None: all of a step. The loss is the mean over these
+            # shards, so that the number of devices changes nothing.
+            "sweeps_per_shard": placeholder(int),
+            # Whether devices may hold a shard together. They then send each other the means, words
+            # and embeddings of its masks: 4 MB a sweep and step at 768 masks of 768 numbers.
+            "gather_shards": False,
+            # Micro-batches of whole shards that a step is worked on in, for less memory. Gradients
+            # are averaged over them; batch norms see a micro-batch, so results differ a little.
+            "accumulate_steps": 1,
             "total_epochs": 40.0,
             # Overrides total_epochs.
             "total_steps": placeholder(int),
@@ -54,18 +65,26 @@ def pretraining() -> ConfigDict:
                 # released code does; else at the point's own pixel.
                 "crop_lookup_at_small_pixel": False,
                 # Smallest and largest size of a batch's arrays, per sweep, with a few sizes between
-                # that rise together. Each that occurs is a program to compile.
-                "voxels": (10_000, 36_000),
+                # that rise together. Each that occurs is a program to compile. None: up to six that
+                # suit the training sweeps, which are looked at once and remembered; the largest of
+                # pairs and superpoints is that below.
+                "voxels": placeholder(tuple),
                 # Where their neighbours are looked up: by the "host" workers, on the "device", or
                 # "auto": on GPUs there.
                 "plans": "auto",
                 "pairs": (16_384, 65_536),
                 # Few of them cost nothing: the smallest size holds those of most batches.
                 "superpoints": (768, 2048),
-                # They build batches ahead: threads, or processes for many devices. Processes hand
-                # them over in shared memory, which must hold four of each and two more.
+                # They build batches ahead: threads, or processes for many devices. Each has up to
+                # two batches in memory.
                 "workers": 4,
                 "worker_processes": False,
+                # Seconds after which a worker that is at one batch counts as hanging.
+                "worker_timeout": 600.0,
+                # How many different samples may be found damaged, as a share of all training
+                # samples; another one, always the same, stands for each. Each process counts those
+                # that it meets, from its start on. 0: the first one ends the run.
+                "skip_damaged": 0.0,
             },
             "model": {
                 "variant": "res16unet34c",
@@ -108,6 +127,10 @@ def pretraining() -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 5.0,
                 # None: all.
@@ -126,8 +149,15 @@ def pretraining() -> ConfigDict:
             },
         }
     )
-    config.optimizer.rates_for_batch_size = 16
+    config.sweeps_per_shard = 1
+    config.optimizer.rates_for_batch_size = 4
     return config
+
+
+def use_slidr_batches(config: ConfigDict) -> None:
+    """Pre-train with the steps of SLidR (arXiv 2203.16258): 16 sweeps, a contrast of 4 each."""
+    config.update(batch_size=16, sweeps_per_shard=4)
+    config.optimizer.rates_for_batch_size = 16
 
 
 def annotation_free(teacher: str) -> ConfigDict:
@@ -159,6 +189,10 @@ def _segmentation(task: str, train_split: str) -> ConfigDict:
     """What annotation-free training and fine-tuning share, validated on nuScenes' own split."""
     config = pretraining()
     config.task = task
+    # One Lovász term sees all sweeps of a step, as on the one GPU of the published runs. Several
+    # devices send each other logits and labels for it, some 20 MB a step of 16 sweeps.
+    config.update(batch_size=16, sweeps_per_shard=None, gather_shards=True)
+    config.optimizer.rates_for_batch_size = 16
     # Cross-entropy + Lovász-softmax have no settings, and the images take no part.
     del config.loss, config.model.out_channels
     for field in ("dumps", "scale", "crop_lookup_at_small_pixel", "pairs", "superpoints"):
@@ -178,18 +212,36 @@ def use_parametrize_split(config: ConfigDict) -> None:
     config.data.val_split = "verify"
 
 
-def apply_variant(config: ConfigDict, arg: str | None) -> ConfigDict:
-    """The recipe itself for no argument, else at the scale of the simulated drive.
+def with_teacher(teacher: str, arg: str | None) -> ConfigDict:
+    """Pre-training with a teacher's dumps, as released, with SLidR's steps, or simulated.
 
     Raises:
         ValueError: there is no such variant.
 
     """
+    config = pretraining()
+    config.data.dumps = f"data/dumps/{teacher}"
+    if arg == SLIDR:
+        use_slidr_batches(config)
+        return config
+    return apply_variant(config, arg, (SLIDR, *VARIANTS))
+
+
+def apply_variant(
+    config: ConfigDict, arg: str | None, known: tuple[str, ...] = VARIANTS
+) -> ConfigDict:
+    """The recipe itself for no argument, else at the scale of the simulated drive.
+
+    Raises:
+        ValueError: there is no such variant among those known.
+
+    """
     if not arg:
         return config
     if arg not in VARIANTS:
-        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(VARIANTS)}")
+        raise ValueError(f"no variant {arg!r} of this config, there are {', '.join(known)}")
     _simulated_drive(config)
+    config.sweeps_per_shard = 1
     config.data.update(
         dumps="data/sim/dumps/simulated",
         # The few thousand points that no camera sees lie next to the car: see augment.scale.
@@ -274,8 +326,12 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
         {
             "task": task,
             "seed": 0,
-            # Rooms a step over all devices together.
+            # Rooms a step over all devices and micro-batches together.
             "batch_size": 4,
+            # Micro-batches that a step is worked on in, for less memory. Gradients are averaged
+            # over them; batch norms and the loss's mean see a micro-batch, so results differ a
+            # little.
+            "accumulate_steps": 1,
             "total_epochs": 100.0,
             # Overrides total_epochs.
             "total_steps": placeholder(int),
@@ -291,9 +347,16 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 "train_split": "train",
                 # "" for no validation.
                 "val_split": "val",
-                # They build batches ahead: threads, or processes for many devices.
+                # They build batches ahead: threads, or processes for many devices. Each has up to
+                # two batches in memory.
                 "workers": 4,
                 "worker_processes": False,
+                # Seconds after which a worker that is at one batch counts as hanging.
+                "worker_timeout": 600.0,
+                # How many different rooms may be found damaged, as a share of all training rooms;
+                # another one, always the same, stands for each. Each process counts those that it
+                # meets, from its start on. 0: the first one ends the run.
+                "skip_damaged": 0.0,
             },
             "optimizer": {
                 "name": "adam",
@@ -308,6 +371,10 @@ def _rooms(task: str, dataset: str) -> ConfigDict:
                 # 0: nothing else.
                 "log_every_steps": 50,
                 "checkpoint_every_steps": 500,
+                # Beside these, after so much time without one.
+                "checkpoint_every_minutes": 15.0,
+                # How many of the newest checkpoints stay, beside the best one.
+                "keep_checkpoints": 3,
                 # 0 for none.
                 "evaluate_every_epochs": 1.0,
                 # None: all of the split with labels.
@@ -332,7 +399,7 @@ def specialisation(dataset: str) -> ConfigDict:
     # Folder of scripts/make_pseudo_labels.py, made of the same features.
     config.data.labels = f"data/{dataset}/pseudo_labels"
     # A room's share of a step, of the points that views saw; several times each where it has fewer.
-    # 24 rooms of 768 numbers a point are 1.5 GB, of which every worker holds one batch.
+    # 24 rooms of 768 numbers a point are 1.5 GB, of which every worker holds up to two batches.
     config.data.points = 40_000
     config.data.workers = 2
     config.model = ConfigDict(
@@ -353,6 +420,10 @@ def specialisation(dataset: str) -> ConfigDict:
 def distillation(dataset: str) -> ConfigDict:
     """ESG with the released settings of 3DSS-VLG, which are those of OpenScene's distillation."""
     config = _rooms("esg", dataset)
+    # Rooms that are moved by one offset, and cut by `most_voxels` together; None: all of a step, as
+    # on the one GPU of the published runs. Devices hold whole shards. The loss counts the voxels of
+    # all devices alike in any case.
+    config.sweeps_per_shard = placeholder(int)
     config.data.features = f"data/{dataset}/specialised"
     config.data.update(
         # Metres; three times the same number.
@@ -368,7 +439,7 @@ def distillation(dataset: str) -> ConfigDict:
         # Smallest and largest size of a batch's arrays, a room, with a few sizes between. Each that
         # occurs is a program to compile.
         voxels=(40_000, 500_000),
-        # Where the rooms of a device have more voxels than so many a room on the average, the
+        # Where the rooms of a shard have more voxels than so many a room on the average, the
         # largest of them are cut to a part, another one in every epoch; 0: never.
         most_voxels=250_000,
     )

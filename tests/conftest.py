@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from tests import faults
 from tests.tiny_dataset import write_dataset, write_dumps
+from uov_jax import sparse
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
@@ -24,8 +24,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 DATA = Path(__file__).parent / "fixtures"
 SIBLING = Path(__file__).parents[2] / "shared" / "real"
 REAL = Path(os.environ.get("UOV_REAL_DATA") or SIBLING)
-# glibc's; other C libraries keep nothing that they were not asked to keep.
-TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
 no_fault_of_another_test = faults.no_fault_of_another_test
 
 
@@ -69,8 +67,7 @@ def no_programs_of_another_file() -> Iterator[None]:
     """
     yield
     jax.clear_caches()
-    if TRIM is not None:
-        TRIM(0)
+    sparse.give_freed_memory_back()
 
 
 @pytest.fixture(scope="session")

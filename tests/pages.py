@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import shlex
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +47,22 @@ def blocks_of(page: Path) -> list[Block]:
 def files_of(block: Block) -> list[str]:
     """The files that a block lists: a line begins with one, unless it goes on with what it is."""
     return [line.split()[0] for line in block.lines if re.match(r" {4}\S", line)]
+
+
+def run_typed(words: Sequence[str], folder: Path) -> None:
+    """Run a command in a folder, where it must end well and warn of nothing odd."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder.with_name("cache"))}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
+    )
+    said = f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, said
+    assert "WARNING:absl" not in said  # of nothing that a newcomer could mend
+
+
+def whole_lines(text: str) -> list[str]:
+    """A text's lines, continued ones whole."""
+    return _whole(text).splitlines()
 
 
 def _whole(lines: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from uov_jax.command_line import command
 from uov_jax.command_line.recipe import change_fields
 from uov_jax.config import check_overrides, default_directory, load_config
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, UserError
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ("tmp_san", "tmp_fcclip", "tmp_catseg", "tmp_slic")
@@ -27,15 +28,32 @@ def test_the_published_recipe() -> None:
         "name": "sgd",
         "learning_rate": 0.5,
         "head_learning_rate": None,
-        "rates_for_batch_size": 16,
+        "rates_for_batch_size": 4,
         "momentum": 0.9,
         "dampening": 0.1,
         "weight_decay": 1e-4,
     }
-    assert (config.total_epochs, config.batch_size) == (40, 16)
+    assert (config.total_epochs, config.batch_size, config.sweeps_per_shard) == (40, 4, 1)
+    assert not config.gather_shards
     assert (config.schedule.name, config.schedule.per) == ("cosine", "epoch")
     assert tuple(config.data.voxel_size) == (0.1, 1.0, 0.1)
     assert config.model.batch_norm_momentum == 0.05
+
+
+@pytest.mark.parametrize("teacher", ["san", "fcclip", "catseg"])
+def test_pretraining_with_the_steps_of_slidr(teacher: str) -> None:
+    released = load_config(f"configs/tmp_{teacher}.py")
+    config = load_config(f"configs/tmp_{teacher}.py:slidr")
+    assert (config.batch_size, config.sweeps_per_shard) == (16, 4)
+    assert config.optimizer.rates_for_batch_size == 16
+    assert config.optimizer.learning_rate == released.optimizer.learning_rate == 0.5
+    slic = load_config("configs/tmp_slic.py")
+    assert (slic.batch_size, slic.sweeps_per_shard) == (16, 4)
+    with config.unlocked(), released.unlocked():
+        for each in (config, released):
+            each.update(batch_size=0, sweeps_per_shard=0)
+            each.optimizer.rates_for_batch_size = 0
+    assert config == released
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -60,6 +78,8 @@ def test_the_published_recipe_of_annotation_free_training() -> None:
     assert (optimizer.learning_rate, optimizer.head_learning_rate) == (0.02, 2.0)
     assert (optimizer.momentum, optimizer.dampening, optimizer.weight_decay) == (0.9, 0.1, 1e-4)
     assert (config.total_epochs, config.batch_size) == (5, 16)
+    # One term sees all of them, whatever the number of devices.
+    assert (config.sweeps_per_shard, config.gather_shards) == (None, True)
     assert config.model.batch_norm_momentum == 0.05
     assert (config.data.train_split, config.data.val_split) == ("train", "val")
     assert config.init.checkpoint == "runs/tmp_fcclip"
@@ -81,6 +101,7 @@ def test_the_published_recipes_of_fine_tuning(
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.head_learning_rate) == rates
     assert optimizer.rates_for_batch_size == config.batch_size == batch
+    assert (config.sweeps_per_shard, config.gather_shards) == (None, True)
     assert (config.data.train_split, config.data.val_split) == (split, "val")
     assert (config.total_epochs, config.model.batch_norm_momentum) == (30, 0.02)
     assert config.model.freeze_trunk == frozen
@@ -167,6 +188,84 @@ def test_known_fields_pass() -> None:
 def test_default_directory() -> None:
     assert default_directory("configs/tmp_san.py:sim") == Path("runs/tmp_san-sim")
     assert default_directory("configs/tmp_san.py") == Path("runs/tmp_san")
+
+
+OWN = """
+from configs import common
+def get_config(arg=None):
+    return common.pretraining()
+"""
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("variant", ["", ":sim"])
+def test_a_recipe_has_a_name_which_is_good_anywhere(elsewhere: Path, variant: str) -> None:
+    config = load_config(f"tmp_san{variant}")
+    assert config == load_config(str(ROOT / "configs" / "tmp_san.py") + variant)
+    # Commands that are printed name files of a checkout.
+    assert config == load_config(f"configs/tmp_san.py{variant}")
+    assert default_directory(f"tmp_san{variant}") == default_directory(
+        f"configs/tmp_san.py{variant}"
+    )
+
+
+def test_a_recipe_of_ones_own_goes_before_one_of_that_name(elsewhere: Path) -> None:
+    (elsewhere / "configs").mkdir()
+    (elsewhere / "configs" / "tmp_san.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config(arg=None):\n    return ConfigDict({'mine': arg})\n"
+    )
+    assert load_config("tmp_san:sim").mine == "sim"
+    assert load_config("configs/tmp_san.py:sim").mine == "sim"
+    assert load_config("tmp_slic").task == "tri_modal"
+
+
+def test_a_recipe_of_ones_own_may_begin_with_what_the_others_share(elsewhere: Path) -> None:
+    (elsewhere / "mine.py").write_text(OWN)
+    assert load_config("mine.py").task == "tri_modal"
+
+
+def test_what_recipes_share_is_their_own_folders(elsewhere: Path) -> None:
+    """Whatever was imported before, and whatever else has that name."""
+    load_config("tmp_san")
+    for name in ("one", "two"):
+        folder = elsewhere / name / "configs"
+        folder.mkdir(parents=True)
+        (folder / "recipe.py").write_text(OWN)
+        (folder / "common.py").write_text(
+            "from ml_collections import ConfigDict\n"
+            f"def pretraining():\n    return ConfigDict({{'task': '{name}'}})\n"
+        )
+    before = (list(sys.path), {name for name in sys.modules if name.startswith("configs")})
+    assert load_config("one/configs/recipe.py").task == "one"
+    assert load_config("two/configs/recipe.py").task == "two"
+    assert load_config("tmp_san").task == "tri_modal"
+    after = (list(sys.path), {name for name in sys.modules if name.startswith("configs")})
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tmp_sam:sim", r"^tmp_sam: no such config; there are annotation_free_catseg, .*tmp_san"),
+        ("configs/tmp_sam.py", r"^configs/tmp_sam.py: no such config; there are annotation_free"),
+        # Not by its name alone: a folder that is named is meant.
+        ("other/tmp_san.py", r"^other/tmp_san.py: no such config$"),
+        ("/configs/tmp_san.py", r"^/configs/tmp_san.py: no such config$"),
+        ("common", r"configs/common.py: not a config, it defines no get_config"),
+    ],
+)
+def test_a_recipe_that_there_is_not_is_refused_with_those_that_there_are(
+    elsewhere: Path, spec: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(spec)
 
 
 def test_recipes_may_lie_in_folders_with_colons_spaces_and_letters(

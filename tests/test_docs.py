@@ -67,9 +67,10 @@ def test_every_option_that_a_page_names_is_one_of_its_commands(page: Path) -> No
     )
     for line in code_of(page):
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w.-])", line)) - {"--help"}
-        command = re.search(r"\b(\w+)\.py\b", line)
-        if command and (ROOT / "scripts" / command[0]).is_file():
-            known = options_of(ROOT / "uov_jax" / "command_line" / command[0], *shared)
+        command = re.search(r"\b(?:(\w+)\.py|uov-jax ([a-z][\w-]*))\b", line)
+        name = (command[1] or command[2].replace("-", "_")) if command else ""
+        if (ROOT / "scripts" / f"{name}.py").is_file():
+            known = options_of(ROOT / "uov_jax" / "command_line" / f"{name}.py", *shared)
         elif re.match(r"--|\w+\.py|python -m benchmarks", line):
             known = everywhere
         else:

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,33 @@ class Facts:
 MANIFEST = ManifestFile(
     "things.json", Facts, 2, "things", "make some", "make them again", InputError
 )
+
+
+def test_a_stored_npz_gives_its_bytes_and_refuses_all_else(tmp_path: Path) -> None:
+    arrays = {"a": np.arange(200, dtype=np.uint8), "b": np.zeros(0, np.uint8)}
+    write_npz(tmp_path / "s.npz", arrays, stored=arrays)
+    content = (tmp_path / "s.npz").read_bytes()
+    found = files.read_stored_npz(content)
+    assert {name: bytes(array) for name, array in found.items()} == {
+        name: array.tobytes() for name, array in arrays.items()
+    }
+    np.savez(tmp_path / "n.npz", **arrays)
+    assert files.read_stored_npz((tmp_path / "n.npz").read_bytes()).keys() == arrays.keys()
+    for name, wrong in {
+        "deflated": {"a": np.zeros(99, np.uint8)},
+        "words": {"a": np.zeros(3, np.int32)},
+        "matrix": {"a": np.zeros((3, 3), np.uint8)},
+    }.items():
+        write_npz(tmp_path / "w.npz", wrong, stored=() if name == "deflated" else wrong)
+        with pytest.raises(ValueError, match="no stored array|no uint8"):
+            files.read_stored_npz((tmp_path / "w.npz").read_bytes())
+    for end in range(len(content)):
+        with pytest.raises((ValueError, struct.error)):
+            files.read_stored_npz(content[:end])
+    damaged = bytearray(content)
+    damaged[content.index(bytes(range(100)))] ^= 1
+    with pytest.raises(ValueError, match="checksum"):
+        files.read_stored_npz(bytes(damaged))
 
 
 def test_a_folder_is_made_once_and_gone_on_with(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_dumps_header_takes_no_memory(tmp_path: Path, change: dict[str, int], 
     header = json.loads(arrays["header"].tobytes())
     header["cameras"][0] |= change
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    write_npz(path, arrays)
+    write_npz(path, arrays, stored=arrays)
     refused(lambda: read_dump(path), match)
 
 
@@ -71,7 +71,7 @@ def test_embeddings_of_a_size_beyond_all_memory(tmp_path: Path) -> None:
     arrays = dict(np.load(path))
     header = json.loads(arrays["header"].tobytes()) | {"embedding_size": 2**61}
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    write_npz(path, arrays)
+    write_npz(path, arrays, stored=arrays)
     refused(lambda: read_dump(path), "masks of 2305843009213693952 dimensions")
 
 
@@ -321,7 +321,10 @@ def test_meshes_of_more_points_than_there_are(tmp_path: Path, format: str, count
     path = tmp_path / "room.ply"
     targets.write_mesh(tmp_path, format)
     path.write_bytes(path.read_bytes().replace(b"vertex 40", f"vertex {count}".encode()))
-    refused(lambda: read_ply(path), "vertices need .* bytes, found|header's line .* not understood")
+    refused(
+        lambda: read_ply(path),
+        "vertices need .* bytes, found|do not fit into|header's line .* not understood",
+    )
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def project(tmp_path: Path) -> Path:
     (project / "requirements").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", project)
     shutil.copy(ROOT / "pyproject.toml", project)
-    for name in ("base", "dev", "nuscenes", "teachers"):
+    for name in ("base", "dev", "clouds", "nuscenes", "teachers"):
         (project / "requirements" / f"{name}.txt").write_text("made-up==1.0\n")
     return project
 
@@ -143,7 +143,7 @@ def test_what_runs_sees_nothing_of_the_shell(project, foreign, tmp_path):
     (tests / "test_inside.py").write_text(INSIDE.replace("{names}", repr(names)))
     (project / "setup.py").touch()
     (project / ".venv").mkdir()
-    for target in ("installed", "teachers", "built"):
+    for target in ("installed", "clouds", "teachers", "built"):
         (project / ".venv" / target).touch()
     env = surroundings(tmp_path, **SHELL, PYTHONPATH=str(foreign))
     done = make(project, "test", f"RUN={sys.executable}", env=env)

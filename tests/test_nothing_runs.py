@@ -39,11 +39,14 @@ ARGUMENTS = {
 # Calls that look at files of ours, at a recipe that is a program, or at what is installed.
 ALLOWED = {
     ("uov_jax/config.py", "runpy.run_path"): "recipes are programs of the user's",
+    ("uov_jax/command_line/console.py", "importlib.import_module"): "a file of its own folder",
     ("uov_jax/command_line/gpu_check.py", "runpy.run_path"): "a file of this checkout",
     ("uov_jax/command_line/gpu_sections.py", "importlib.import_module"): "one of this checkout",
     ("uov_jax/teachers/teacher.py", "importlib.import_module"): "one of a table of its own",
     ("uov_jax/checkpoints/files.py", "__import__"): "packages that it names itself",
     ("uov_jax/datasets/nuscenes_index.py", "numpy.load"): "the cache in the user's own folder",
+    ("uov_jax/clouds/packages.py", "importlib.import_module"): "packages that callers name",
+    ("uov_jax/input/builders.py", "pickle.loads"): "of its own error, before it is handed over",
     ("uov_jax/pickled.py", "pickle._Unpickler"): "every name in it stands for nothing that runs",
 }
 

@@ -27,10 +27,15 @@ _LONGEST_HEADER = 2**16  # of a .npy file; numpy's own limit is lower
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # names of fields in UTF-8, else the same
 }
 # What taking a JSON text's content apart raises where it is of another form than expected.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError)
 Facts = TypeVar("Facts")
+
+
+class ObjectsError(ValueError):
+    """An array of Python's objects, which is a pickle."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -71,7 +76,9 @@ class _NpyHeader:
         shape, fortran_order, dtype = _HEADERS[version](file)
         room = size - file.tell()
         # Objects are pickles: numpy refuses to make them of bytes, and so does this.
-        if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0:
+        if dtype.hasobject:
+            raise ObjectsError("an array of objects, expected numbers or texts")
+        if not dtype.itemsize or min(shape, default=0) < 0:
             raise ValueError(f"an array {dtype} {list(shape)}, expected numbers or texts")
         if math.prod(shape) * dtype.itemsize > room:
             raise ValueError(f"cut off: {room} bytes for an array {dtype} {list(shape)}")
@@ -137,7 +144,11 @@ def unzip(archive: zipfile.ZipFile, name: str, most: int = MOST_UNPACKED) -> byt
 
 
 def parse_npz(
-    source: bytes | BinaryIO, names: Collection[str] | None = None, most: int = MOST_UNPACKED
+    source: bytes | BinaryIO,
+    names: Collection[str] | None = None,
+    most: int = MOST_UNPACKED,
+    *,
+    without_objects: bool = False,
 ) -> dict[str, np.ndarray]:
     """Arrays of an .npz file by their names.
 
@@ -145,6 +156,7 @@ def parse_npz(
         source: the file's content, or the file.
         names: of the arrays that are wanted, of which some may not be there; None for all.
         most: bytes that they may take together.
+        without_objects: leave arrays of Python's objects out, and not the whole file.
 
     Raises:
         ValueError, or another of DAMAGE: it is no such file, damaged, or larger.
@@ -158,5 +170,9 @@ def parse_npz(
                 continue
             content = unzip(archive, entry, most)
             most -= len(content)
-            arrays[name] = parse_npy(content)
+            try:
+                arrays[name] = parse_npy(content)
+            except ObjectsError:
+                if not without_objects:
+                    raise
     return arrays

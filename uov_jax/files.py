@@ -14,6 +14,7 @@ import io
 import json
 import lzma
 import os
+import re
 import stat
 import struct
 import time
@@ -30,6 +31,7 @@ import numpy as np
 from uov_jax.bar import Bar
 from uov_jax.contents import parse_facts, parse_json
 from uov_jax.errors import InputError, MissingFileError, UserError
+from uov_jax.host import engine
 
 # What zipfile, zlib, numpy and json raise on a damaged file.
 DAMAGE = (
@@ -58,6 +60,8 @@ PASSING = {
     errno.ECONNRESET,
     errno.EREMOTEIO,
 }
+# What says that there is no such file.
+ABSENT = (FileNotFoundError, NotADirectoryError)
 TRIES, FIRST_PAUSE = 4, 0.1  # seconds, twice as long each time
 LOOKERS = 16  # threads that wait for a file system
 _TEMPORARY = ".tmp"
@@ -87,19 +91,32 @@ def read_bytes(path: Path, pause: float = FIRST_PAUSE) -> bytes:
         pause: seconds before the second try, then twice as long each time.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no such file.
+        FileNotFoundError, NotADirectoryError (`ABSENT`): there is no such file.
         UnreadableFileError: it could not be read, after `TRIES` tries where that may help.
 
     """
-    return _tried_again(path, path.read_bytes, pause)
+    return tried_again(path, path.read_bytes, pause)
 
 
-def _tried_again(path: Path, look: Callable[[], Looked], pause: float) -> Looked:
-    """What `look` gives of a file; tries and errors as `read_bytes`."""
+def file_sum(path: Path) -> tuple[int, int]:
+    """Size in bytes and CRC-32 of a file's content; errors as `read_bytes`."""
+
+    def look() -> tuple[int, int]:
+        size = crc = 0
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                size, crc = size + len(block), zlib.crc32(block, crc)
+        return size, crc
+
+    return tried_again(path, look, FIRST_PAUSE)
+
+
+def tried_again(path: Path, look: Callable[[], Looked], pause: float = FIRST_PAUSE) -> Looked:
+    """What `look` gives of a file or folder; tries and errors as `read_bytes`."""
     for number in range(1, TRIES + 1):
         try:
             return look()
-        except (FileNotFoundError, NotADirectoryError):
+        except ABSENT:
             raise
         except OSError as error:
             if error.errno not in PASSING or number == TRIES:
@@ -134,6 +151,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable:
             flush(path.parent)
+    except OSError as error:
+        # Writing to an open file, as on a full disk, does not say which one it is.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -207,6 +229,59 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], stored: Collection[s
     return write_atomically(path, write)
 
 
+def read_stored_npz(content: bytes) -> dict[str, memoryview]:
+    """The bytes of all arrays of an npz of stored uint8[n], which is read in no time.
+
+    Args:
+        content: of the file, as `write_npz` makes it where all arrays are stored.
+
+    Raises:
+        ValueError: it is something else, is cut off, or does not have its own checksums.
+
+    """
+    view = memoryview(content)
+    end = content.rfind(_END, max(0, len(content) - _LONGEST_END))
+    if end < 0 or len(content) - end < 22:
+        raise ValueError(
+            f"{len(content)} bytes without the directory that ends every complete file"
+        )
+    if content[max(0, end - 20) :].startswith(_LOCATOR):
+        raise ValueError("an archive of several disks, or of more than 4 GB")
+    entries, place = struct.unpack_from("<H4xL", content, end + 10)
+    found: dict[str, memoryview] = {}
+    for _ in range(entries):
+        fields = struct.unpack_from("<4s4x2H4x3L3H8xL", content, place)
+        signature, flags, method, checksum, size, whole, name, extra, comment, local = fields
+        if signature != b"PK\1\2" or flags & 1 or method != zipfile.ZIP_STORED or size != whole:
+            raise ValueError("an entry that is no stored array")
+        start = local + 30 + sum(struct.unpack_from("<2H", content, local + 26))
+        array = view[start : start + size]
+        if len(array) != size or zlib.crc32(array) != checksum:
+            raise ValueError("an array without its own checksum")
+        key = bytes(view[place + 46 : place + 46 + name]).decode("ascii").removesuffix(".npy")
+        found[key] = _stored_bytes(array)
+        place += 46 + name + extra + comment
+    return found
+
+
+_END = b"PK\5\6"
+_LOCATOR = b"PK\6\7"  # of another directory, 20 bytes before the end
+_LONGEST_END = 22 + 65_535
+_UINT8_HEADER = re.compile(rb"{'descr': '[|]u1', 'fortran_order': False, 'shape': \((\d+),\), }\s*")
+
+
+def _stored_bytes(array: memoryview) -> memoryview:
+    """The numbers of a .npy of uint8[n]; ValueError for another one."""
+    begins = bytes(array[:10])
+    if begins[:8] != b"\x93NUMPY\1\0" or len(begins) < 10:
+        raise ValueError("no .npy file of version 1")
+    start = 10 + int.from_bytes(begins[8:], "little")
+    header = _UINT8_HEADER.fullmatch(array[10:start])
+    if header is None or int(header[1]) != len(array) - start:
+        raise ValueError("no uint8[n], or another length than its header says")
+    return array[start:]
+
+
 def byte_planes(values: np.ndarray, planes: int) -> np.ndarray:
     """uint8[planes, n]: 16-bit numbers as planes of like bytes, which compress better."""
     return np.stack([(values >> (8 * plane)).astype(np.uint8) for plane in range(planes)])
@@ -216,10 +291,9 @@ def from_byte_planes(planes: np.ndarray) -> np.ndarray:
     """uint16[n]: the numbers of `byte_planes`; ValueError for anything else."""
     if planes.dtype != np.uint8 or planes.ndim != 2 or len(planes) not in (1, 2):
         raise ValueError(f"byte planes of {planes.dtype} {planes.shape} do not make 16-bit numbers")
-    values = planes[0].astype(np.uint16)
-    if len(planes) == 2:
-        values |= planes[1].astype(np.uint16) << np.uint16(8)
-    return values
+    if len(planes) == 1:
+        return planes[0].astype(np.uint16)
+    return engine().joined_planes(np.ascontiguousarray(planes))
 
 
 def check_version(
@@ -355,26 +429,41 @@ def file_sizes(paths: Sequence[Path], what: str) -> np.ndarray:
         UnreadableFileError: a file could not be looked at, which says nothing of its being there.
 
     """
+    looks = _looked_at(paths, what)
+    return np.array([-1 if look is None else look.st_size for look in looks], np.int64)
+
+
+def file_versions(paths: Sequence[Path], what: str) -> np.ndarray:
+    """int64[n, 2]: bytes and time of change (ns) of every file, -1 and 0 where there is none.
+
+    They tell a file from one that took its place; see `file_sizes`.
+    """
+    looks = _looked_at(paths, what)
+    found = [(-1, 0) if look is None else (look.st_size, look.st_mtime_ns) for look in looks]
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _looked_at(paths: Sequence[Path], what: str) -> list[os.stat_result | None]:
     parts = [paths[start : start + 64] for start in range(0, len(paths), 64)]
     bar = Bar(total=len(paths), desc=f"looking at {what}", unit="file", delay=2, leave=False)
     with bar, concurrent.futures.ThreadPoolExecutor(LOOKERS) as pool:
-        sizes: list[int] = []
-        for found in pool.map(_sizes, parts):
-            sizes += found
+        looks: list[os.stat_result | None] = []
+        for found in pool.map(_look_at, parts):
+            looks += found
             bar.update(len(found))
-    return np.array(sizes, np.int64)
+    return looks
 
 
-def _sizes(paths: Sequence[Path]) -> list[int]:
-    sizes = []
+def _look_at(paths: Sequence[Path]) -> list[os.stat_result | None]:
+    looks: list[os.stat_result | None] = []
     for path in paths:
         try:
-            found = _tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
-        except (FileNotFoundError, NotADirectoryError):
-            sizes.append(-1)
+            found = tried_again(path, functools.partial(os.stat, path), FIRST_PAUSE)
+        except ABSENT:
+            looks.append(None)
         else:
-            sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else -1)
-    return sizes
+            looks.append(found if stat.S_ISREG(found.st_mode) else None)
+    return looks
 
 
 def refuse_empty(

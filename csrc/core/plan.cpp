@@ -2,34 +2,18 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <functional>
 #include <stdexcept>
 
 #include "core/coordinates.h"
 #include "core/plan_limits.h"
+#include "core/radix_sort.h"
 
 namespace uov {
 namespace {
 
-// Least-significant-digit radix sort on the bytes that vary: the upper bytes of a sweep's keys are
-// nearly constant, so four or five passes sort what std::sort needs three times as long for.
-void radix_sort(std::vector<KeyedRow>& items) {
-  if (std::is_sorted(items.begin(), items.end(),
-                     [](const KeyedRow& a, const KeyedRow& b) { return a.key < b.key; })) {
-    return;
-  }
-  int64_t varying = 0;
-  for (const KeyedRow& item : items) varying |= item.key ^ items[0].key;
-  std::vector<KeyedRow> scratch(items.size());
-  for (int shift = 0; shift < 64; shift += 8) {
-    if (((varying >> shift) & 0xff) == 0) continue;
-    std::array<int64_t, 257> start{};
-    for (const KeyedRow& item : items) ++start[((item.key >> shift) & 0xff) + 1];
-    for (int i = 0; i < 256; ++i) start[i + 1] += start[i];
-    for (const KeyedRow& item : items) scratch[start[(item.key >> shift) & 0xff]++] = item;
-    items.swap(scratch);
-  }
-}
+constexpr auto key_of = [](const KeyedRow& row) { return row.key; };
 
 std::string describe(const int32_t* c) {
   return "(" + std::to_string(c[0]) + ", " + std::to_string(c[1]) + ", " + std::to_string(c[2]) +
@@ -51,6 +35,8 @@ void fill_column(const std::vector<KeyedRow>& rows, Column column, int radius, i
   const bool centre = column.dx == 0 && column.dy == 0;
   const int64_t shift = key_delta(column.dx * step, column.dy * step, 0);
   const int64_t below = centre ? step : -radius * step;
+  // Strides and dilations are powers of two.
+  const int step_bits = lowest_bit(static_cast<uint64_t>(step));
   const int64_t base = (column.dx + radius) + int64_t{kernel} * (column.dy + radius);
   const int64_t per_z = int64_t{kernel} * kernel;
   const int64_t last = per_z * kernel - 1;
@@ -69,8 +55,8 @@ void fill_column(const std::vector<KeyedRow>& rows, Column column, int radius, i
     while (first < n && rows[first].key < low) ++first;
     for (size_t j = first; j < n && rows[j].key <= high; ++j) {
       const int64_t dz = rows[j].key - (rows[i].key + shift);
-      if (dz % step != 0) continue;
-      const int64_t k = base + per_z * (dz / step + radius);
+      if ((dz & (step - 1)) != 0) continue;
+      const int64_t k = base + per_z * ((dz >> step_bits) + radius);
       map[k * capacity + rows[i].row] = rows[j].row;
       map[(last - k) * capacity + rows[j].row] = rows[i].row;
     }
@@ -130,7 +116,7 @@ std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tens
     }
     rows[i] = {coordinate_key(c[0], c[1], c[2], c[3]), static_cast<int32_t>(i)};
   }
-  radix_sort(rows);
+  radix_sort(rows, key_of);
   for (int64_t i = 1; i < n; ++i) {
     if (rows[i].key == rows[i - 1].key) {
       throw std::invalid_argument("duplicate coordinate " + describe(coords + 4 * rows[i].row) +
@@ -139,6 +125,15 @@ std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tens
     }
   }
   return rows;
+}
+
+std::vector<int32_t> with_batch(const int32_t* xyz, int64_t n, int32_t batch) {
+  std::vector<int32_t> coords(4 * n);
+  for (int64_t i = 0; i < n; ++i) {
+    coords[4 * i] = batch;
+    std::copy_n(xyz + 3 * i, 3, coords.data() + 4 * i + 1);
+  }
+  return coords;
 }
 
 void submanifold_map(const std::vector<KeyedRow>& rows, int kernel, int32_t tensor_stride,
@@ -166,7 +161,7 @@ Coarsening coarsen(const std::vector<KeyedRow>& fine, int32_t tensor_stride) {
     children[i] = {parent_key(fine[i].key, tensor_stride), fine[i].row};
     result.slot[fine[i].row] = parent_slot(fine[i].key, tensor_stride);
   }
-  radix_sort(children);
+  radix_sort(children, key_of);
   for (const KeyedRow& child : children) {
     if (result.rows.empty() || result.rows.back().key != child.key) {
       result.rows.push_back({child.key, static_cast<int32_t>(result.rows.size())});
@@ -186,17 +181,6 @@ void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t c
     forward[slot * coarse_capacity + parent] = static_cast<int32_t>(row);
     transpose[slot * fine_capacity + static_cast<int64_t>(row)] = parent;
   }
-}
-
-std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels) {
-  check_levels(levels);
-  std::vector<int32_t> counts{static_cast<int32_t>(level0.size())};
-  std::vector<KeyedRow> rows = level0;
-  for (int level = 1; level < levels; ++level) {
-    rows = coarsen(rows, 1 << (level - 1)).rows;
-    counts.push_back(static_cast<int32_t>(rows.size()));
-  }
-  return counts;
 }
 
 std::vector<int32_t> build_plan(const std::vector<KeyedRow>& level0, const PlanArrays& arrays,

@@ -25,6 +25,9 @@ struct KeyedRow {
 // ... 16.
 std::vector<KeyedRow> sorted_rows(const int32_t* coords, int64_t n, int32_t tensor_stride);
 
+// Coordinates `[n, 4]` of one cloud `[n, 3]` in a batch.
+std::vector<int32_t> with_batch(const int32_t* xyz, int64_t n, int32_t batch);
+
 // Submanifold map `[kernel^3, row_capacity]` of rows sorted at the same tensor stride: entry (k, u)
 // is the row at u + offset_k, or -1. x is the fastest axis of k. Rows past the valid ones are
 // filled with -1.
@@ -45,9 +48,6 @@ Coarsening coarsen(const std::vector<KeyedRow>& fine, int32_t tensor_stride);
 // `[8, fine_capacity]` (coarse row in the slot a fine row occupies, -1 elsewhere).
 void strided_maps(const Coarsening& coarsening, int64_t fine_capacity, int64_t coarse_capacity,
                   int32_t* forward, int32_t* transpose);
-
-// Number of voxels of each of `levels` levels above and including sorted level 0.
-std::vector<int32_t> count_levels(const std::vector<KeyedRow>& level0, int levels);
 
 // Fills `arrays` and returns the true count of each level. Where a count exceeds its capacity all
 // arrays are -1 throughout (nothing is connected) and the caller must refuse the plan.

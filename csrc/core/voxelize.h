@@ -1,4 +1,4 @@
-// Points to voxels, in order of first occurrence.
+// Points to voxels, in order of first occurrence or of their coordinates.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/points.h"
 
 namespace uov {
 
@@ -15,9 +16,14 @@ struct Voxels {
   std::vector<int32_t> inverse;  // [N]: the voxel of every point
 };
 
-// `points` is [n, 3] in metres. Cylindrical voxels are (radius, azimuth in degrees, z) / size.
-// Throws std::invalid_argument naming the point that is not finite or out of range.
-Voxels voxelize(const float* points, int64_t n, const float size[3], bool cylindrical,
+// Voxels of points in metres, in order of first occurrence. Cylindrical ones are (radius, azimuth
+// in degrees, z) / size. Throws std::invalid_argument naming the point that is not finite or out of
+// range.
+Voxels voxelize(const Points& points, const float size[3], bool cylindrical,
                 const ParallelFor& parallel_for);
+
+// The same voxels in the order of (x, y, z), in the caller's thread alone: the order that plans are
+// built in.
+Voxels sorted_voxels(const Points& points, const float size[3], bool cylindrical);
 
 }  // namespace uov

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <optional>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -13,6 +13,7 @@
 #include "core/farthest_points.h"
 #include "core/kernel_choice.h"
 #include "core/kernels.h"
+#include "core/level_counts.h"
 #include "core/own_threads.h"
 #include "core/plan.h"
 #include "core/product.h"
@@ -21,14 +22,17 @@
 #include "core/voxelize.h"
 #include "ffi/handlers.h"
 #include "ffi/thread_pool.h"
+#include "python/arrays.h"
 
 namespace py = pybind11;
 
 namespace {
 
-using Coordinates = py::array_t<int32_t, py::array::c_style>;
-using Points = py::array_t<float, py::array::c_style>;
-using Matrix = py::array_t<double, py::array::c_style>;
+using uov::require_shape;
+using uov::to_numpy;
+using Coordinates = uov::Int32;
+using Points = uov::Float32;
+using Matrix = uov::Float64;
 
 py::dict handlers() {
   py::dict result;
@@ -39,33 +43,17 @@ py::dict handlers() {
   return result;
 }
 
-void require_shape(const py::array& array, const char* name, py::ssize_t columns) {
-  if (array.ndim() != 2 || array.shape(1) != columns) {
-    throw std::invalid_argument(std::string(name) + " must have shape [N, " +
-                                std::to_string(columns) + "]");
-  }
-}
-
-Coordinates to_numpy(const std::vector<int32_t>& values, std::vector<py::ssize_t> shape) {
-  Coordinates array(std::move(shape));
-  if (!values.empty()) {
-    std::memcpy(array.mutable_data(), values.data(), sizeof(int32_t) * values.size());
-  }
-  return array;
-}
-
 uov::ParallelFor for_rows(int64_t rows, int64_t threads) {
   return uov::on_own_threads(uov::threads_worth(rows, threads));
 }
 
-py::tuple voxelize(const Points& points, std::array<float, 3> size, bool cylindrical,
+py::tuple voxelize(const uov::PointRows& points, std::array<float, 3> size, bool cylindrical,
                    int64_t threads) {
-  require_shape(points, "points", 3);
+  const uov::Points rows = uov::points_of(points);
   uov::Voxels voxels;
   {
     py::gil_scoped_release release;
-    voxels = uov::voxelize(points.data(), points.shape(0), size.data(), cylindrical,
-                           for_rows(points.shape(0), threads));
+    voxels = uov::voxelize(rows, size.data(), cylindrical, for_rows(rows.count, threads));
   }
   const auto count = static_cast<py::ssize_t>(voxels.first.size());
   return py::make_tuple(to_numpy(voxels.coords, {count, 3}), to_numpy(voxels.first, {count}),
@@ -87,16 +75,40 @@ std::vector<uov::KeyedRow> sort(const Coordinates& coords, int32_t tensor_stride
   return uov::sorted_rows(coords.data(), coords.shape(0), tensor_stride);
 }
 
+// Coordinates [n, 4], or [n, 3] of one cloud.
+void require_coordinates(const Coordinates& coords) {
+  if (coords.ndim() != 2 || coords.shape(1) < 3 || coords.shape(1) > 4) {
+    throw std::invalid_argument("coords must have shape [N, 4], or [N, 3] of one cloud");
+  }
+}
+
 Coordinates sorted_order(const Coordinates& coords) {
-  const auto rows = sort(coords, 1);
-  Coordinates order(static_cast<py::ssize_t>(rows.size()));
-  for (size_t i = 0; i < rows.size(); ++i) order.mutable_data()[i] = rows[i].row;
+  require_coordinates(coords);
+  const int64_t n = coords.shape(0), columns = coords.shape(1);
+  Coordinates order(n);
+  int32_t* out = order.mutable_data();
+  py::gil_scoped_release release;
+  std::vector<int32_t> cloud;
+  if (columns == 3) cloud = uov::with_batch(coords.data(), n, 0);
+  const auto rows = uov::sorted_rows(columns == 3 ? cloud.data() : coords.data(), n, 1);
+  for (int64_t i = 0; i < n; ++i) out[i] = rows[i].row;
   return order;
 }
 
+bool is_in_order(const Coordinates& coords) {
+  require_coordinates(coords);
+  const int64_t columns = coords.shape(1);
+  const int32_t* c = coords.data();
+  for (int64_t i = 1; i < coords.shape(0); ++i, c += columns) {
+    if (!std::lexicographical_compare(c, c + columns, c + columns, c + 2 * columns)) return false;
+  }
+  return true;
+}
+
 std::vector<int32_t> level_counts(const Coordinates& coords, int levels) {
+  require_coordinates(coords);
   py::gil_scoped_release release;
-  return uov::count_levels(sort(coords, 1), levels);
+  return uov::level_counts(coords.data(), coords.shape(0), coords.shape(1), levels);
 }
 
 Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tensor_stride,
@@ -109,39 +121,40 @@ Coordinates submanifold_map(const Coordinates& coords, int kernel, int32_t tenso
   return map;
 }
 
-// (same per level, first or None, down, down transposed, coords of levels 1.., counts)
-py::tuple plan(const Coordinates& coords, std::vector<int64_t> capacities, bool first_kernel_5,
-               int64_t threads) {
-  const size_t levels = capacities.size();
+// Where an int32 array [rows, columns] of a plan is to be written.
+int32_t* to_write(Coordinates& array, int64_t rows, int64_t columns) {
+  if (array.ndim() != 2 || array.shape(0) != rows || array.shape(1) != columns) {
+    throw std::invalid_argument("an array of a plan must be [" + std::to_string(rows) + ", " +
+                                std::to_string(columns) + "]");
+  }
+  return array.mutable_data();
+}
+
+// The counts of all levels. `level_coords` are those of levels 1 and up.
+std::vector<int32_t> fill_plan(const Coordinates& coords, std::vector<Coordinates> same,
+                               std::optional<Coordinates> first, std::vector<Coordinates> down,
+                               std::vector<Coordinates> down_transpose,
+                               std::vector<Coordinates> level_coords, int64_t threads) {
+  const size_t levels = same.size();
   if (levels == 0) throw std::invalid_argument("a plan needs at least one level");
+  if (down.size() + 1 != levels || down_transpose.size() + 1 != levels ||
+      level_coords.size() + 1 != levels) {
+    throw std::invalid_argument("a plan needs an array for every level and every step");
+  }
   uov::PlanArrays arrays;
-  arrays.capacities = capacities;
-  py::list same, down, down_transpose, level_coords;
-  auto make = [](py::list& list, int64_t rows, int64_t columns) {
-    Coordinates array({rows, columns});
-    list.append(array);
-    return array.mutable_data();
-  };
-  py::object first = py::none();
-  if (first_kernel_5) {
-    Coordinates array({int64_t{125}, capacities[0]});
-    arrays.first = array.mutable_data();
-    first = array;
+  for (Coordinates& map : same) {
+    if (map.ndim() != 2) throw std::invalid_argument("a map must have shape [27, N]");
+    arrays.capacities.push_back(map.shape(1));
+    arrays.same.push_back(to_write(map, 27, map.shape(1)));
   }
-  for (size_t l = 0; l < levels; ++l) {
-    arrays.same.push_back(make(same, 27, capacities[l]));
-    if (l + 1 == levels) break;
-    arrays.down.push_back(make(down, 8, capacities[l + 1]));
-    arrays.down_transpose.push_back(make(down_transpose, 8, capacities[l]));
-    arrays.coords.push_back(make(level_coords, capacities[l + 1], 4));
+  if (first) arrays.first = to_write(*first, 125, arrays.capacities[0]);
+  for (size_t l = 0; l + 1 < levels; ++l) {
+    arrays.down.push_back(to_write(down[l], 8, arrays.capacities[l + 1]));
+    arrays.down_transpose.push_back(to_write(down_transpose[l], 8, arrays.capacities[l]));
+    arrays.coords.push_back(to_write(level_coords[l], arrays.capacities[l + 1], 4));
   }
-  std::vector<int32_t> counts;
-  {
-    py::gil_scoped_release release;
-    counts = uov::build_plan(sort(coords, 1), arrays, for_rows(coords.shape(0), threads));
-  }
-  return py::make_tuple(same, first, down, down_transpose, level_coords,
-                        to_numpy(counts, {static_cast<py::ssize_t>(levels)}));
+  py::gil_scoped_release release;
+  return uov::build_plan(sort(coords, 1), arrays, for_rows(coords.shape(0), threads));
 }
 
 // A view's numbers as Python gives them: fx, fy, cx, cy; height, width.
@@ -287,6 +300,13 @@ bool keep_freed_memory() {
 #endif
 }
 
+// What is kept is cut into ever smaller pieces where work of several kinds takes turns.
+void give_freed_memory_back() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_engine, m) {
@@ -300,6 +320,8 @@ PYBIND11_MODULE(_engine, m) {
   m.def(
       "keep_freed_memory", &keep_freed_memory,
       "Keep freed memory for later allocations of this process; false if it cannot be asked for.");
+  m.def("give_freed_memory_back", &give_freed_memory_back,
+        "The C library's free memory goes to the system, wherever it lies.");
   m.def("runnable_kernels", &uov::runnable_kernels,
         "Names of the inner kernels that can run here, from the plainest on.");
   m.def("use_kernels", &uov::use_kernels, py::arg("name"), py::call_guard<py::gil_scoped_release>(),
@@ -321,9 +343,13 @@ PYBIND11_MODULE(_engine, m) {
         py::arg("table"), py::arg("index"), py::arg("threads"));
   m.def("farthest_points", &farthest_points, py::arg("points"), py::arg("count"));
   m.def("sorted_order", &sorted_order, py::arg("coords"));
+  m.def("is_in_order", &is_in_order, py::arg("coords"));
   m.def("level_counts", &level_counts, py::arg("coords"), py::arg("levels"));
   m.def("submanifold_map", &submanifold_map, py::arg("coords"), py::arg("kernel"),
         py::arg("tensor_stride"), py::arg("dilation"), py::arg("capacity"), py::arg("threads"));
-  m.def("plan", &plan, py::arg("coords"), py::arg("capacities"), py::arg("first_kernel_5"),
+  m.def("fill_plan", &fill_plan, py::arg("coords"), py::arg("same").noconvert(),
+        py::arg("first").noconvert().none(true), py::arg("down").noconvert(),
+        py::arg("down_transpose").noconvert(), py::arg("level_coords").noconvert(),
         py::arg("threads"));
+  uov::add_input_functions(m);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 
 import jax
@@ -17,6 +18,8 @@ from benchmarks import (
     fusion,
     installed,
     kernels,
+    loader,
+    loader_side,
     network,
     ops,
     peers,
@@ -28,6 +31,7 @@ from benchmarks import (
 from benchmarks.timing import Timing, ratio
 from uov_jax import sparse
 from uov_jax.datasets.rooms import RoomStore
+from uov_jax.input import tri_modal
 from uov_jax.models import layers, minkunet
 from uov_jax.sparse.engine import engine
 
@@ -353,3 +357,29 @@ def test_memory_of_a_long_recording_is_measured(tmp_path, monkeypatch):
     speed, early, late = fusion.recording(tmp_path, 6, 2000, 40, (60, 80))
     assert "6 frames" in speed.what
     assert late.rate >= early.rate > 0
+
+
+def test_the_loaders_time_is_counted_to_stages(tiny_root, tiny_dumps):
+    settings = {
+        "task": "tri_modal",
+        "root": str(tiny_root),
+        "version": "v1.0-mini",
+        "split": "mini_train",
+        "dumps": str(tiny_dumps.root),
+        "batch": 2,
+        "deferred": True,
+    }
+    original = tri_modal.pair_points
+    side = loader_side.Side(settings)
+    found = side.build(1, stages=True)
+    assert {"read", "dump", "project", "group", "voxels", "plan", "rest"} <= found["stages"].keys()
+    assert found["seconds"] == pytest.approx(sum(found["stages"].values()))
+    assert tri_modal.pair_points is original
+    assert 0 < side.build(1, stages=False)["seconds"] < 60
+    process = loader.Process(loader.HERE, core=min(os.sched_getaffinity(0)))
+    cells, stages = loader.measure(
+        settings | {"task": "segmentation"}, [process, process], rounds=1, batches=1
+    )
+    process.close()
+    assert len(cells) == 4
+    assert "project" not in stages

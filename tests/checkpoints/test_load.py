@@ -12,8 +12,9 @@ from flax import nnx
 
 from uov_jax.checkpoints.agreement import CheckpointMismatchError, VoxelSettings, reference_voxels
 from uov_jax.checkpoints.files import save_state_dict_file
+from uov_jax.checkpoints.folder import CheckpointError
 from uov_jax.checkpoints.load import NetworkMismatchError, load_weights
-from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
+from uov_jax.checkpoints.run import RunCheckpoints
 from uov_jax.checkpoints.state import TrainState, split
 from uov_jax.checkpoints.state_dict import LoadReport, model_to_state_dict, named_variables
 from uov_jax.errors import MissingFileError

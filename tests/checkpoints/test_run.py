@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from uov_jax import sparse
-from uov_jax.checkpoints.run import (
+from uov_jax import files, sparse
+from uov_jax.checkpoints import folder, run
+from uov_jax.checkpoints.folder import (
     CheckpointError,
+    NotSavedError,
+    read_arrays,
+    read_record,
+)
+from uov_jax.checkpoints.run import (
     RunCheckpoints,
     find_best_checkpoint,
     find_checkpoint,
     has_checkpoint,
-    read_arrays,
-    read_record,
+    say_if_unfinished,
 )
 from uov_jax.checkpoints.state import TrainState
 from uov_jax.datasets.keyframe import CAMERAS, LIDAR
 from uov_jax.errors import InputError
+from uov_jax.files import UnreadableFileError
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
     "data": {"voxel_size": (0.1, 1.0, 0.1), "root": "here", "workers": 2},
     "run": {"log_every_steps": 50},
 }
-IDENTITY = {"devices": 2, "vocabulary": "abc"}
+IDENTITY = {"vocabulary": "abc"}
 
 
 def make_state(value: float = 1.0) -> TrainState:
@@ -175,7 +187,6 @@ def test_evaluations_of_steps_to_come_are_forgotten(tmp_path: Path) -> None:
         ),
         ({"extra": 3, "seed": 2}, {}, r"config.seed = 0, the run has 2 \(and 1 more\)"),
         ({}, {"vocabulary": "xyz"}, r"written with vocabulary = abc, the run has xyz"),
-        ({}, {"devices": 4}, r"written with devices = 2, the run has 4"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_by_field(
@@ -197,6 +208,44 @@ def test_fields_that_change_no_parameter_may_differ(tmp_path: Path) -> None:
     restored = checkpoints.restore(make_state())
     checkpoints.close()
     assert restored.step == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "devices", "run", "refused"),
+    [
+        # From before shards: the sweeps of one device formed one.
+        ({}, 4, {"sweeps_per_shard": 4}, ""),
+        ({}, 4, {"sweeps_per_shard": 4, "gather_shards": True, "accumulate_steps": 1}, ""),
+        ({}, 1, {"sweeps_per_shard": None}, ""),
+        ({}, 4, {"sweeps_per_shard": 1}, "config.sweeps_per_shard = 4, the run has 1"),
+        ({}, 4, {"sweeps_per_shard": None}, "config.sweeps_per_shard = 4, the run has 16"),
+        # The devices of losses that know no shards change nothing.
+        ({}, 4, {}, ""),
+        ({}, 4, {"accumulate_steps": 2}, ""),
+        ({"sweeps_per_shard": 16}, None, {"sweeps_per_shard": None}, ""),
+        ({"sweeps_per_shard": None}, None, {"sweeps_per_shard": 8}, "shard = 16, the run has 8"),
+        ({"sweeps_per_shard": 2, "gather_shards": True}, None, {"sweeps_per_shard": 2}, ""),
+    ],
+)
+def test_a_run_is_bound_to_its_shards_and_not_to_devices(
+    tmp_path: Path,
+    written: dict[str, Any],
+    devices: int | None,
+    run: dict[str, Any],
+    refused: str,
+) -> None:
+    batch = {"batch_size": 16}
+    identity = IDENTITY if devices is None else IDENTITY | {"devices": devices}
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | written, identity)
+    checkpoints.save(5, make_state())
+    checkpoints.close()
+    checkpoints = RunCheckpoints(tmp_path, CONFIG | batch | run, IDENTITY)
+    if refused:
+        with pytest.raises(CheckpointError, match=refused):
+            checkpoints.restore(make_state())
+    else:
+        assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
 
 
 def test_a_run_that_names_no_rig_was_made_with_nuscenes(tmp_path: Path) -> None:
@@ -242,7 +291,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     saved(tmp_path)
     shutil.rmtree(tmp_path / "checkpoints" / "5" / "record")
     checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
-    with pytest.raises(CheckpointError, match=r"checkpoints/5: cannot read `record`"):
+    message = r"5/record/metadata: expected the record .*: No such file or directory. There is no"
+    with pytest.raises(CheckpointError, match=message):
         checkpoints.restore(make_state())
     checkpoints.close()
 
@@ -268,4 +318,333 @@ def test_a_folder_without_checkpoint_says_so(tmp_path: Path) -> None:
     assert checkpoints.last_step is None
     with pytest.raises(FileNotFoundError, match="no checkpoint of step None"):
         checkpoints.restore(make_state())
+    checkpoints.close()
+
+
+def arrays_of(directory: Path, step: int) -> list[Path]:
+    """The files that hold a checkpoint's arrays, the largest first."""
+    folder = directory / "checkpoints" / str(step) / "arrays"
+    return sorted(folder.rglob("d/*"), key=lambda path: -path.stat().st_size)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncate, r"\d+ bytes, expected \d+"),
+        (flip_a_bit, "has another content"),
+        (Path.unlink, "this file of a checkpoint is gone"),
+    ],
+)
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, message: str
+) -> None:
+    """A flipped bit too, which Orbax reads without a word."""
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, make_state(step))
+    checkpoints.close()
+    damage(arrays_of(tmp_path, 3)[0])
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=3)
+    restored = checkpoints.restore(make_state())
+    assert restored.step == 2
+    np.testing.assert_array_equal(restored.state.parameters["conv.kernel"], np.full((3, 2), 2.0))
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert "The checkpoint of step 3 is damaged and was left in" in said
+    assert "the one before is taken, of step 2" in said
+    assert arrays_of(tmp_path, 3) == []
+    assert (tmp_path / "checkpoints" / "3.damaged" / "arrays").is_dir()
+    # Its step comes again.
+    checkpoints.save(3, make_state(4))
+    checkpoints.close()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["1", "2", "3", "3.damaged"]
+
+
+def test_what_does_not_write_leaves_damage_where_it_is(tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=2)
+    for step in (1, 2):
+        checkpoints.save(step, make_state(step))
+    checkpoints.close()
+    (tmp_path / "checkpoints" / "2" / "record" / "metadata").unlink()
+    onlooker = RunCheckpoints(tmp_path, CONFIG, IDENTITY, writes=False)
+    assert onlooker.restore(make_state()).step == 1
+    assert (tmp_path / "checkpoints" / "2" / "arrays").is_dir()
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that hiccups is asked again, and else the run ends without giving a step up."""
+    saved(tmp_path, (5,))
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=2)
+    checkpoints.save(6, make_state(6))
+    checkpoints.wait()
+    asked = []
+
+    def file_sum(path: Path) -> tuple[int, int]:
+        asked.append(path)
+        raise UnreadableFileError(f"{path}: could not be read 4 times: Input/output error")
+
+    monkeypatch.setattr(folder, "file_sum", file_sum)
+    with pytest.raises(UnreadableFileError, match=r"checkpoints/6/.*Input/output error") as raised:
+        checkpoints.restore(make_state())
+    assert len(asked) == 1
+    assert checkpoints.last_step == 6
+    newest = tmp_path / "checkpoints" / "6"
+    assert str(raised.value).endswith(
+        f". Type the same command again when it can be read, or move {newest} away to go on from "
+        "step 5"
+    )
+    # That is a way out.
+    newest.rename(tmp_path / "6")
+    monkeypatch.undo()
+    assert checkpoints.restore(make_state()).step == 5
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("what", ["metadata", "arrays"])
+def test_rights_that_are_lacking_leave_a_way_out_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Of the record, and of the folder itself."""
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=2)
+    for step in (5, 6):
+        checkpoints.save(step, make_state(step))
+    checkpoints.wait()
+    open_, stat = Path.open, Path.stat
+
+    def refused(path: Path) -> bool:
+        return path.parent.name in ("6", "record") and "6" in path.parts
+
+    def open_file(path: Path, *arguments: Any, **named: Any) -> Any:
+        if refused(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_(path, *arguments, **named)
+
+    def look(path: Path, **named: Any) -> Any:
+        if what == "arrays" and refused(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **named)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    monkeypatch.setattr(Path, "stat", look)
+    with pytest.raises(UnreadableFileError, match=r"6: could not be read: Permission.* step 5$"):
+        checkpoints.restore(make_state())
+    shutil.rmtree(tmp_path / "checkpoints" / "5")
+    with pytest.raises(UnreadableFileError, match=r"the file may be whole$"):
+        checkpoints.restore(make_state())
+    checkpoints.close()
+
+
+def test_several_are_kept(tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=3)
+    for step in range(1, 7):
+        checkpoints.save(step, make_state(step))
+        if step == 2:
+            checkpoints.record_evaluation(step, 1.0)
+    checkpoints.close()
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["2", "4", "5", "6", "best.json"]
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_save(tmp_path: Path) -> None:
+    saved(tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    for rest in ("9.orbax-checkpoint-tmp", "3.removed"):
+        shutil.copytree(checkpoints / "5", checkpoints / rest)
+    assert find_checkpoint(tmp_path) == checkpoints / "5"
+    saved(tmp_path, (6,))
+    assert [path.name for path in checkpoints.iterdir()] == ["6"]
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from tests.checkpoints.test_run import CONFIG, IDENTITY, RunCheckpoints, make_state
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+checkpoints = RunCheckpoints(sys.argv[1], CONFIG, IDENTITY, keep=2)
+state = make_state(1)
+state.parameters["big"] = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+checkpoints.save(1, state)
+checkpoints.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+for step in (2, 3, 4, 5):
+    print("saving", step, flush=True)
+    try:
+        checkpoints.save(step, state)
+    except OSError as error:
+        print("given up:", error)
+        break
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+checkpoints.save(6, state)
+checkpoints.wait()
+"""
+
+
+def test_a_disk_that_takes_no_more_costs_no_whole_checkpoint(tmp_path: Path) -> None:
+    """A real limit on the size of files; what a save leaves half written is removed at once."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    folder = tmp_path / "checkpoints"
+    message = f"{folder / '2'}: this checkpoint could not be written: File too large"
+    assert f"{message}. The checkpoint of step 1 in {folder / '1'} is whole." in run.stderr
+    # One is borne, three in a row are not.
+    assert run.stdout.splitlines()[:4] == [f"saving {step}" for step in (2, 3, 4, 5)]
+    assert f"given up: {folder / '4'}: this checkpoint could not" in run.stdout
+    assert "ERROR:absl" not in run.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "6"]
+    assert read_arrays(folder / "6")["parameters/big"].shape == (200_000,)
+
+
+def test_a_full_disk_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    checkpoints.save(1, make_state())
+    message = r"1: this .* written: No space left on device: \d+ Bytes are needed, 10 Bytes are fr"
+    with pytest.raises(NotSavedError, match=message):
+        checkpoints.wait()
+    checkpoints.close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_scores_that_cannot_be_written_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_text(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    monkeypatch.setattr(run, "write_text", write_text)
+    assert checkpoints.record_evaluation(5, 0.5)
+    assert checkpoints.best_step == 5
+    assert "best.json: not written (No space left on device): a run" in capsys.readouterr().err
+    checkpoints.close()
+
+
+def test_a_disk_that_hiccups_while_saving_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    errors = [OSError(errno.ESTALE, "hiccup"), OSError(errno.EIO, "hiccup"), TimeoutError("clock")]
+
+    def disk_usage(path: Path) -> Any:
+        if errors:
+            raise errors.pop()
+        return usage
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    folder.write_folder(tmp_path / "1", {"a": np.zeros(3)}, {"format": 1}, pause=0.0)
+    assert not errors
+    np.testing.assert_array_equal(read_arrays(tmp_path / "1")["a"], np.zeros(3))
+
+
+def fail_listing(monkeypatch: pytest.MonkeyPatch, times: float) -> list[Path]:
+    """The folder of checkpoints cannot be listed so many times; what was asked."""
+    listing, asked = Path.iterdir, []
+
+    def iterdir(path: Path) -> Any:
+        if path.name == "checkpoints":
+            asked.append(path)
+            if len(asked) <= times:
+                raise OSError(errno.EIO, "Input/output error", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    return asked
+
+
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_listing_that_fails_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    for step in range(saves):
+        checkpoints.save(step, make_state())
+    fail_listing(monkeypatch, 3)
+    checkpoints.save(5, make_state())
+    checkpoints.wait()
+    checkpoints.close()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["5"]
+
+
+def test_three_listings_in_a_row_that_fail_are_borne_like_checkpoints_that_are_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    fail_listing(monkeypatch, float("inf"))
+    for step in (1, 2, 3):
+        checkpoints.save(step, make_state())
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'checkpoints' / '1'}: this checkpoint could not be written: " in said
+    assert "could not be read 4 times: Input/output error" in said
+    with pytest.raises(NotSavedError, match="3: this checkpoint could not be written"):
+        checkpoints.save(4, make_state())
+    monkeypatch.undo()
+    checkpoints.save(5, make_state())
+    checkpoints.wait()
+    checkpoints.close()
+    assert has_checkpoint(tmp_path)
+
+
+def test_the_last_checkpoint_that_fails_is_not_passed_over(tmp_path: Path) -> None:
+    def may_write() -> None:
+        raise UnreadableFileError("lock.json: could not be read 4 times: Stale file handle")
+
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    checkpoints.save(1, make_state(), may_write)
+    with pytest.raises(NotSavedError, match="1: this .* written: lock.json: could not be read 4"):
+        checkpoints.wait()
+    checkpoints.close()
+
+
+def test_weights_of_a_run_in_its_middle_are_taken_aloud(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY, keep=2, total_steps=2000)
+    checkpoints.save(1500, make_state())
+    checkpoints.wait()
+    say_if_unfinished(tmp_path)
+    expected = (
+        f"{tmp_path}: this run is not finished: its last checkpoint is of step 1,500 of 2,000"
+    )
+    assert expected in capsys.readouterr().err
+    say_if_unfinished(tmp_path / "checkpoints" / "1500")
+    checkpoints.save(2000, make_state())
+    checkpoints.close()
+    say_if_unfinished(tmp_path)
+    saved(tmp_path / "without_an_end")
+    say_if_unfinished(tmp_path / "without_an_end")
+    assert not capsys.readouterr().err
+
+
+def test_a_checkpoint_that_names_its_devices_is_gone_on_with(tmp_path: Path) -> None:
+    """As older ones do; today a batch is the same on any number of them."""
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY | {"devices": 8})
+    checkpoints.save(5, make_state())
+    checkpoints.close()
+    checkpoints = RunCheckpoints(tmp_path, CONFIG, IDENTITY)
+    assert checkpoints.restore(make_state()).step == 5
     checkpoints.close()

@@ -20,8 +20,8 @@ from uov_jax.checkpoints.agreement import (
     require_agreement,
 )
 from uov_jax.checkpoints.files import load_state_dict_file, save_state_dict_file
+from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import read_network
-from uov_jax.checkpoints.run import CheckpointError, read_record
 from uov_jax.checkpoints.shape import find_shape
 from uov_jax.checkpoints.state_dict import named_variables
 from uov_jax.checkpoints.transfer import export_checkpoint, import_checkpoint

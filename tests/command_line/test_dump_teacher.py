@@ -26,8 +26,9 @@ def test_the_script_dumps_says_what_it_wrote_and_what_comes_next(tmp_path, tiny_
     assert "2 keyframes (12 images) to do" in out
     assert "Wrote 2 keyframes" in out
     assert "scripts/train.py --config configs/tmp_slic.py" in out
-    # Two keyframes do not fill the recipe's batch of 16.
-    assert "--config.batch_size=2 --config.total_steps=400 --devices=1\n" in out
+    # Two keyframes do not fill the recipe's batch of 16, nor one of its shards of 4.
+    fields = "--config.batch_size=2 --config.total_steps=400 --config.sweeps_per_shard=2"
+    assert f"{fields} --devices=1\n" in out
     folder = DumpFolder(tmp_path)
     assert folder.teacher == "slic"
     assert folder.text_embeddings is None

@@ -13,7 +13,8 @@ import pytest
 from tests.tasks.test_room_stages import ROOMS, SIZE, write_labels
 from tests.tiny_rooms import write_features, write_rooms
 from uov_jax.checkpoints.files import load_state_dict_file, save_state_dict_file
-from uov_jax.checkpoints.run import find_best_checkpoint, find_checkpoint, read_arrays
+from uov_jax.checkpoints.folder import read_arrays
+from uov_jax.checkpoints.run import find_best_checkpoint, find_checkpoint
 from uov_jax.checkpoints.transfer import export_checkpoint, import_checkpoint
 from uov_jax.command_line import export_features, train
 from uov_jax.errors import NotFiniteError

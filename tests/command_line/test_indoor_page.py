@@ -6,16 +6,14 @@ Not those that want what the page says comes from others: of them the options ar
 from __future__ import annotations
 
 import importlib
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import pytest
 
-from tests.pages import ROOT, Block, blocks_of, files_of, inline_code_of
+from tests.pages import ROOT, Block, blocks_of, files_of, inline_code_of, run_typed
 from uov_jax.command_line.recipe import read_recipe
 
 PAGE = ROOT / "docs" / "indoor.md"
@@ -166,13 +164,7 @@ def type_command(command: Command, folder: Path) -> None:
     """Run a command in a folder, made small."""
     program = sys.executable if command.program == "python" else command.program
     words = [program, *command.arguments, *SMALLER.get(command.script, [])]
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder.with_name("cache"))}
-    done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800
-    )
-    said = f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
-    assert done.returncode == 0, said
-    assert "WARNING:absl" not in said  # of nothing that a newcomer could mend
+    run_typed(words, folder)
 
 
 def files_below(folder: Path) -> set[str]:

@@ -30,8 +30,10 @@ MISTAKES = {
     "import_checkpoint": ("nowhere.pt", "--output", "out"),
     "make_pseudo_labels": ("--rooms", "nowhere", "--features", "nowhere", "--output", "out"),
     "make_superpoints": (*DATASET, "--dumps", "nowhere", "--output", "out"),
+    "predict": ("here", "nowhere"),
     "prepare_rooms": ("--format", "recording", *DATASET, "--output", "out"),
     "query": ("--checkpoint", "nowhere", "--text", "a tree"),
+    "replay": ("nowhere",),
     "report_dump": (*DATASET, "--dumps", "nowhere", "--output", "out"),
     "train": ("--config", "configs/tmp_san.py", "--config.data.root=nowhere", "--workdir=out"),
 }

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_dataset import write_dataset, write_dumps
+from tests.training.test_parallel import free_port
+from uov_jax.command_line import train
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.vocabulary import load_vocabulary
 
@@ -57,6 +60,64 @@ def test_wrong_arguments_get_one_line(arguments: list[str], message: str) -> Non
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--distributed"], "several processes need --coordinator, --num-processes, --process-id"),
+        (["--coordinator=a:1", "--num-processes=2"], "several processes need --process-id, which"),
+        (
+            ["--coordinator=a:1", "--num-processes=2", "--process-id=2"],
+            "--process-id=2 with --num-processes=2: processes are numbered from 0 to 1",
+        ),
+        (
+            ["--coordinator=node", "--num-processes=2", "--process-id=0"],
+            "--coordinator=node: expected HOST:PORT of process 0",
+        ),
+        (["--host-timeout=0"], "--host-timeout=0.0: expected more than 0 seconds"),
+        (["--join-timeout=-1"], "--join-timeout=-1.0: expected more than 0 seconds"),
+    ],
+)
+def test_wrong_options_of_several_processes_get_one_line(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "KUBERNETES_", "JOB_", "OMPI_", "JAX_COORDINATOR")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(ROOT)
+    assert train.main(["--config=configs/tmp_san.py", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert len(error.splitlines()) == 1
+
+
+def test_what_one_host_lacks_ends_all_with_its_text(tmp_path: Path, dataset: Path) -> None:
+    """Long before the first step, while the other opens its data or waits for this one."""
+    address = f"--coordinator=localhost:{free_port()}"
+    roots = (dataset, tmp_path / "nowhere")
+    with ThreadPoolExecutor(2) as pool:
+        found = [
+            pool.submit(
+                train_on,
+                root,
+                tmp_path / "run",
+                *(address, "--num-processes=2", f"--process-id={number}", "--host-timeout=20"),
+                "--config.batch_size=2",
+            )
+            for number, root in enumerate(roots)
+        ]
+    here, lacking = (future.result() for future in found)
+    assert (here.returncode, lacking.returncode) == (1, 1), (here.stderr, lacking.stderr)
+    reason = f"{roots[1]}: no nuScenes dataset of version v1.0-mini"
+    assert f"error: {reason}" in lacking.stderr
+    assert "error: process 1 on " in here.stderr
+    assert f"failed: {reason}" in here.stderr
+    assert "Traceback" not in here.stderr + lacking.stderr
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Two training keyframes and their dumps."""
@@ -89,8 +150,12 @@ def train_on(root: Path, workdir: Path, *arguments: str) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "2 samples do not fill one batch of 16 samples x 1 devices x 1 hosts"),
+        ([], "2 samples do not fill one batch of 4 samples x 1 devices x 1 hosts"),
         (["--config.batch_size=0"], "config.batch_size = 0: expected at least 1"),
+        (
+            ["--config.batch_size=2", "--config.sweeps_per_shard=4"],
+            "config.sweeps_per_shard = 4 does not divide config.batch_size = 2: expected 1 or 2",
+        ),
         (
             ["--config.batch_size=2", "--config.optimizer.name=lion"],
             "config.optimizer.name: expected",

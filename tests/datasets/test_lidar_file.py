@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from uov_jax.datasets.lidar_file import (
+    NEAREST,
     NUSCENES_COLUMNS,
     RING,
     SEMANTICKITTI_COLUMNS,
+    _implausible,
     read_points,
 )
 from uov_jax.errors import InputError
+from uov_jax.host import engine
 
 COLUMNS = {"nuscenes": NUSCENES_COLUMNS, "semantickitti": SEMANTICKITTI_COLUMNS}
 # Of a whole number of points of four columns, of five and of six.
@@ -148,6 +151,26 @@ def test_zeros_and_other_types_are_no_sweep(
     table.tofile(tmp_path / "x.bin")
     with pytest.raises(InputError, match=r"x.bin: all .* points lie within 0.01 m of the LiDAR"):
         read_points(tmp_path / "x.bin", columns)
+
+
+@pytest.mark.parametrize("expected", COLUMNS)
+def test_what_is_looked_at_in_a_moment_is_what_is_said_in_words(expected: str) -> None:
+    """One number of a sweep replaced by every kind of number."""
+    columns = COLUMNS[expected]
+    plain = cloud(" ".join(columns.names), columns.largest_intensity)[:20]
+    kinds = [0.0, -0.0, 0.5, -1.0, 1.0, 1.5, 255.0, 256.0, 1024.0, 1025.0, 5000.0, -5000.1, 3e38]
+    kinds += [np.nan, np.inf, -np.inf]
+    seen = set()
+    for column in range(len(columns.names)):
+        for value in kinds:
+            table = plain.copy()
+            table[7, column] = value
+            quick = engine().is_plausible_sweep(table, *columns.ranges(), NEAREST)
+            slow = np.isfinite(table).all() and not _implausible(table, columns)
+            assert quick == slow, (column, value)
+            seen.add(quick)
+    assert seen == {False, True}
+    assert not engine().is_plausible_sweep(0 * plain, *columns.ranges(), NEAREST)
 
 
 def test_extremes_of_real_sweeps_are_read(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -491,3 +493,38 @@ def test_reading_does_not_unpickle(tmp_path):
     with pytest.raises(DumpError, match="corrupt"):
         read_dump(path)
     assert not (tmp_path / "trapped").exists()
+
+
+FULL_DISK = """
+import dataclasses, resource, signal, sys
+from pathlib import Path
+from tests.dumps.test_folder import dump, manifest
+from uov_jax.command_line import command
+from uov_jax.dumps.folder import DumpFolder
+
+folder = DumpFolder.create(Path(sys.argv[1]), manifest(), None)
+size = folder.write(dump(keyframe="whole"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+sys.exit(command.run(lambda: print(folder.write(dump(keyframe="half")))))
+"""
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_whole_dumps_alone(tmp_path):
+    """A true limit on the size of files, met in the middle of one."""
+    run = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "dumps")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+        check=False,
+    )
+    folder = DumpFolder(tmp_path / "dumps")
+    assert run.stderr == f"error: {folder.path('half')}: File too large\n"
+    assert run.returncode == 1
+    assert "whole" in folder
+    assert "half" not in folder
+    assert_equal(folder.read("whole"), dump(keyframe="whole"))
+    left = [path.name for path in (tmp_path / "dumps").rglob("*") if path.is_file()]
+    assert sorted(left) == sorted([folder.path("whole").name, "dump.json"])

@@ -35,3 +35,37 @@ def test_what_kernels_found_wrong_ends_the_judging(monkeypatch: pytest.MonkeyPat
     np.testing.assert_array_equal(next(sweeps).columns[""], [0, 0])
     with pytest.raises(sparse.FaultError, match="an index is 9, but there are 3 rows"):
         next(sweeps)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 9])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_networks_of_several_sweeps_run_at_once(at_once: int, workers: int) -> None:
+    """So many are begun before the output of the first is read; the order stays."""
+    events: list[str] = []
+
+    class Output:
+        def __init__(self, item: int) -> None:
+            self.item = item
+            events.append(f"begin {item}")
+
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            events.append(f"read {self.item}")
+            return np.full(1, self.item, np.uint8)
+
+    def build(item: int) -> dict[str, object]:
+        return {"inverse": np.zeros(1, np.int32), "token": "a", "item": item}
+
+    found = [
+        int(sweep.columns[""][0])
+        for sweep in judge(
+            build,
+            range(5),
+            {"": lambda sample: Output(sample["item"])},
+            workers=workers,
+            at_once=at_once,
+        )
+    ]
+    assert found == [0, 1, 2, 3, 4]
+    before = events[: events.index("read 0")]
+    assert before == [f"begin {item}" for item in range(min(at_once, 5))]
+    assert sorted(events) == sorted(f"{what} {i}" for what in ("begin", "read") for i in range(5))

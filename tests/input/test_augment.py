@@ -36,18 +36,18 @@ def test_scale_keeps_directions_and_range():
     points = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     factors = []
     for seed in range(200):
-        scaled = augment.scale(points, np.random.default_rng(seed), 0.6, 1.05)
-        ratio = scaled / points
-        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+        factor = augment.scale(np.random.default_rng(seed), 0.6, 1.05)
+        scaled = augment.move(points, factor=factor)
+        np.testing.assert_array_equal(scaled, points * np.float32(factor))
         assert scaled.dtype == np.float32
-        factors.append(ratio[0, 0])
+        factors.append(factor)
     assert 0.6 <= min(factors) < 0.63
     assert 1.02 < max(factors) <= 1.05
 
 
 def test_rotation_keeps_height_radius_and_handedness():
     xyz = cloud()
-    turned = augment.rotate_about_z(xyz, generator())
+    turned = augment.move(xyz, augment.rotate_about_z(generator()))
     assert turned.dtype == np.float32
     np.testing.assert_array_equal(turned[:, 2], xyz[:, 2])
     np.testing.assert_allclose(
@@ -61,7 +61,7 @@ def test_rotation_keeps_height_radius_and_handedness():
 def test_rotation_angles_cover_the_circle_evenly():
     rng = generator()
     point = np.array([[1, 0, 0]], np.float32)
-    turned = np.concatenate([augment.rotate_about_z(point, rng) for _ in range(2000)])
+    turned = np.concatenate([augment.move(point, augment.rotate_about_z(rng)) for _ in range(2000)])
     quadrants = np.histogram(np.arctan2(turned[:, 1], turned[:, 0]), 4, (-np.pi, np.pi))[0]
     assert quadrants.min() > 430
 
@@ -69,13 +69,29 @@ def test_rotation_angles_cover_the_circle_evenly():
 def test_flips_occur_for_each_axis_half_of_the_time():
     rng = generator()
     signs = np.concatenate(
-        [augment.flip_axes(np.ones((1, 3), np.float32), rng) for _ in range(999)]
+        [
+            augment.move(np.ones((1, 3), np.float32), signs=augment.flip_axes(rng))
+            for _ in range(999)
+        ]
     )
     assert set(np.unique(signs)) == {-1.0, 1.0}
     assert (signs[:, 2] == 1).all()
-    assert signs.dtype == np.float32
     for x, y in [(1, 1), (1, -1), (-1, 1), (-1, -1)]:
         assert 200 < ((signs[:, 0] == x) & (signs[:, 1] == y)).sum() < 300
+
+
+def test_a_move_is_turned_then_mirrored_then_scaled_and_rounded_after_each():
+    """As a product with fused multiply-adds gives it, on any processor."""
+    wide = np.random.default_rng(3).normal(size=(4000, 5)).astype(np.float32) * np.float32(40)
+    turn = cosine, sine = augment.rotate_about_z(generator(1))
+    x, y, z = wide[:, :3].astype(np.float64).T
+    first = (x * cosine).astype(np.float32), (x * sine).astype(np.float32)
+    # The products of two float32 are exact in float64, and so is rounding their sum once, but for
+    # one sum in 2^29.
+    turned = np.stack([first[0] - y * sine, first[1] + y * cosine, z], axis=1).astype(np.float32)
+    expected = turned * np.array([-1, 1, 1], np.float32) * np.float32(0.7)
+    np.testing.assert_array_equal(augment.move(wide, turn, (-1.0, 1.0), 0.7), expected)
+    np.testing.assert_array_equal(augment.move(wide), wide[:, :3])
 
 
 def test_the_cuboid_takes_points_and_their_pairs_and_nothing_else():
@@ -83,6 +99,7 @@ def test_the_cuboid_takes_points_and_their_pairs_and_nothing_else():
     dropped_any = False
     for seed in range(20):
         rows, kept = augment.drop_cuboid(xyz, pairs, 6, generator(seed))
+        rows = np.arange(5000) if rows is None else rows
         dropped = np.setdiff1d(np.arange(5000), rows)
         dropped_any |= dropped.size > 0
         assert (np.diff(rows) > 0).all()
@@ -105,16 +122,16 @@ def test_nothing_is_dropped_where_a_camera_would_keep_too_few_pairs():
     for seed in range(20):
         rows, kept = augment.drop_cuboid(xyz, enough, 6, generator(seed))
         assert (kept.camera == 3).sum() == 1024
-        untouched += len(rows) == len(xyz) and kept is enough
+        untouched += rows is None and kept is enough
     assert untouched > 10
     rows, kept = augment.drop_cuboid(xyz, pairs.select(pairs.camera != 5), 6, generator())
-    assert len(rows) == len(xyz)  # a camera without any pair
+    assert rows is None  # a camera without any pair
 
 
 def test_the_cuboid_of_no_points_is_nothing():
     nothing = random_pairs(1, 0)
     rows, kept = augment.drop_cuboid(np.zeros((0, 3), np.float32), nothing, 6, generator())
-    assert (len(rows), len(kept.point)) == (0, 0)
+    assert (rows, kept) == (None, nothing)
 
 
 def test_crops_lie_in_the_image_with_area_and_aspect_in_range():
@@ -158,6 +175,31 @@ def test_cropping_keeps_the_pairs_inside_at_their_own_pixels():
         assert row.max() < 224
         assert column.min() >= 0
         assert column.max() < 416
+
+
+@pytest.mark.parametrize("image", [IMAGE, (90, 160), (3, 5000), (225, 417)])
+def test_a_crop_keeps_what_rounds_into_the_small_image(image):
+    """Every pixel of the image, and some around it, by the rounding itself."""
+    rng, settings = generator(2), CropSettings()
+    v, u = (np.arange(-9, extent + 9, dtype=np.int32) for extent in image)
+    for _ in range(50):
+        crop = augment.draw_crop(image, settings, rng)
+        begin, end, left, right = augment._window(crop, settings.size)
+        for places, first, last, start, length, size in (
+            (v, begin, end, crop.top, crop.height, settings.size[0]),
+            (u, left, right, crop.left, crop.width, settings.size[1]),
+        ):
+            small = np.round((places - start) * (size / length))
+            expected = (small >= 0) & (small < size)
+            np.testing.assert_array_equal((places >= first) & (places < last), expected)
+
+
+def test_pairs_beyond_the_points_or_cameras_are_refused():
+    pairs = random_pairs(10, 50)
+    with pytest.raises(ValueError, match=r"a pair of point \d, there are 5"):
+        augment.drop_cuboid(cloud(5), pairs, 6, generator(), fewest_pairs=0)
+    with pytest.raises(ValueError, match="a pair of camera 3, there are 3"):
+        augment.crop_images(pairs, [IMAGE] * 3, CropSettings(attempts=0), generator())
 
 
 def test_lookup_at_the_small_pixel_equals_the_resized_mask_map():
@@ -207,7 +249,7 @@ def test_a_crop_is_redrawn_until_enough_pairs_remain():
         assert len(kept.point) > 750
 
 
-@pytest.mark.parametrize("function", ["rotate_about_z", "flip_axes", "drop_cuboid", "crop_images"])
+@pytest.mark.parametrize("function", ["move", "drop_cuboid", "crop_images"])
 def test_functions_are_pure(function):
     def run(rng):
         xyz, pairs = cloud(), random_pairs(5000, 20_000)
@@ -217,7 +259,7 @@ def test_functions_are_pure(function):
         elif function == "crop_images":
             result = augment.crop_images(pairs, [IMAGE] * 6, CropSettings(), rng)
         else:
-            result = getattr(augment, function)(xyz, rng)
+            result = augment.move(xyz, augment.rotate_about_z(rng), augment.flip_axes(rng))
         np.testing.assert_array_equal(xyz, inputs[0])
         for column, before in zip(pairs, inputs[1], strict=True):
             np.testing.assert_array_equal(column, before)

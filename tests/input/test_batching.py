@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 
 from uov_jax import sparse
-from uov_jax.input.batching import Capacities, build_plans, fitting_size, pad
+from uov_jax.input.batching import (
+    Capacities,
+    build_plans,
+    fitting_plan,
+    fitting_size,
+    pad,
+    pad_batch,
+    size_of,
+)
 from uov_jax.input.tri_modal import TriModalSample, collate_tri_modal
 from uov_jax.input.voxels import merge_sweeps
 
@@ -32,23 +41,30 @@ def sample(voxels: int, pairs: int, superpoints: int, seed: int = 0) -> TriModal
     )
 
 
-def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints(shards):
     devices = [
         [sample(50, 20, 3, 0), sample(60, 15, 4, 1)],
         [sample(10, 4, 1, 2), sample(20, 0, 2, 3)],
     ]
-    batch = collate_tri_modal(devices, CAPACITIES)
+    batch = collate_tri_modal(devices, CAPACITIES, shards)
+    slots = 8
     assert batch["features"].shape == (2, 128, 1)
     assert batch["pair_voxel"].shape == batch["pair_superpoint"].shape == (2, 36)
-    assert batch["superpoint_word"].shape == (2, 8)
-    assert batch["superpoint_embedding"].shape == (2, 8, 6)
+    assert batch["superpoint_word"].shape == (2, shards, slots)
+    assert batch["superpoint_embedding"].shape == (2, shards, slots, 6)
     assert batch["superpoint_embedding"].dtype == np.float16
     for number, sweeps in enumerate(devices):
         coords = batch["plan"].coords[0][number]
         row_of = {tuple(c): row for row, c in enumerate(coords.tolist()) if c[0] >= 0}
         assert len(row_of) == sum(len(s.coords) for s in sweeps)
+        words = batch["superpoint_word"][number].reshape(-1)
+        embeddings = batch["superpoint_embedding"][number].reshape(-1, 6)
+        used = np.zeros(len(words), bool)
         first_pair = first_superpoint = 0
         for sweep, one in enumerate(sweeps):
+            if shards == 2:
+                first_superpoint = sweep * slots
             rows = np.array([row_of[(sweep, *c)] for c in one.coords.tolist()])
             np.testing.assert_array_equal(batch["features"][number, rows], one.features)
             pairs = slice(first_pair, first_pair := first_pair + len(one.pair_voxel))
@@ -56,38 +72,101 @@ def test_a_batch_keeps_every_sweeps_voxels_pairs_and_superpoints():
             group = batch["pair_superpoint"][number, pairs] - first_superpoint
             np.testing.assert_array_equal(group, one.pair_superpoint)
             names = slice(first_superpoint, first_superpoint + len(one.superpoint_word))
-            np.testing.assert_array_equal(
-                batch["superpoint_word"][number, names], one.superpoint_word
-            )
-            np.testing.assert_array_equal(
-                batch["superpoint_embedding"][number, names], one.superpoint_embedding
-            )
+            np.testing.assert_array_equal(words[names], one.superpoint_word)
+            np.testing.assert_array_equal(embeddings[names], one.superpoint_embedding)
+            used[names] = True
             first_superpoint = names.stop
         assert (batch["pair_voxel"][number, first_pair:] == -1).all()
         assert (batch["pair_superpoint"][number, first_pair:] == -1).all()
-        assert (batch["superpoint_word"][number, first_superpoint:] == -1).all()
-        assert (batch["superpoint_embedding"][number, first_superpoint:] == 0).all()
+        assert (words[~used] == -1).all()
+        assert (embeddings[~used] == 0).all()
         assert (batch["features"][number, len(row_of) :] == 0).all()
         assert batch["plan"].counts[number, 0] == len(row_of)
 
 
+def test_the_fullest_shard_sets_the_room_for_superpoints():
+    """Not what the sweeps of a device have together."""
+    sweeps = [sample(5, 4, number, number) for number in (1, 2, 4, 3)]
+    batch = collate_tri_modal([sweeps], CAPACITIES, shards=4)
+    assert batch["superpoint_word"].shape == (1, 4, 4)
+    batch = collate_tri_modal([sweeps], CAPACITIES, shards=2)
+    assert batch["superpoint_word"].shape == (1, 2, 8)
+    many = [sample(5, 5, 1, 0), sample(5, 5, 17, 1)]
+    with pytest.raises(sparse.CapacityError, match=r"17 superpoints .*\['sample-1'\]"):
+        collate_tri_modal([many], CAPACITIES, shards=2)
+
+
+def test_superpoints_are_counted_by_the_shard():
+    whole, shards = Capacities.for_sweeps(8), Capacities.for_sweeps(8, sweeps_of_a_shard=2)
+    assert shards.superpoints == Capacities.for_sweeps(2).superpoints
+    assert (shards.plans, shards.pairs) == (whole.plans, whole.pairs)
+
+
 def test_rows_are_sorted_by_locality():
-    merged = merge_sweeps([sample(50, 0, 1, 0).coords, sample(60, 0, 1, 1).coords])
-    order = sparse.locality_order(merged.coords)
-    np.testing.assert_array_equal(order, np.arange(110))
-    assert merged.coords.dtype == np.int32
+    sweeps = [sample(50, 0, 1, 0).coords, sample(60, 0, 1, 1).coords]
+    merged = merge_sweeps(sweeps)
+    level0 = np.empty((128, 4), np.int32)
+    coords = merged.place(level0)
+    assert len(coords) == 110
+    np.testing.assert_array_equal(sparse.locality_order(coords), np.arange(110))
+    assert (level0[110:] == -1).all()
+    for number, sweep in enumerate(sweeps):
+        rows = merged.rows(number, np.arange(len(sweep)))
+        np.testing.assert_array_equal(coords[rows, 1:], sweep)
+        assert (coords[rows, 0] == number).all()
+    np.testing.assert_array_equal(merged.counts, sparse.level_counts(coords, 5))
 
 
 def test_all_devices_take_the_shape_of_the_fullest():
     small, large = sample(20, 1, 1, 0).coords, sample(200, 1, 1, 1).coords
-    merged = [merge_sweeps([c]).coords for c in (small, large)]
-    size, plans = build_plans(merged, CAPACITIES.plans, ["small", "large"])
+    merged = [merge_sweeps([c]) for c in (small, large)]
+    size = fitting_plan(merged, CAPACITIES.plans, ["small", "large"])
     assert size == 2
-    assert [len(plan.coords[0]) for plan in plans] == [256, 256]
-    assert [int(plan.counts[0]) for plan in plans] == [20, 200]
-    for at_least, rows in enumerate((64, 128, 256)):
-        size, (plan,) = build_plans(merged[:1], CAPACITIES.plans, ["small"], at_least)
-        assert (size, len(plan.coords[0])) == (at_least, rows)
+    plans = build_plans(merged, CAPACITIES.plans[size])
+    assert plans.coords[0].shape == (2, 256, 4)
+    assert plans.counts[:, 0].tolist() == [20, 200]
+    for at_least in range(3):
+        assert fitting_plan(merged[:1], CAPACITIES.plans, ["small"], at_least) == at_least
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+@pytest.mark.parametrize("first_kernel", [3, 5])
+def test_a_padded_batch_is_the_one_built_at_that_size(deferred, first_kernel):
+    plans = [
+        sparse.PlanSpec(n, first_kernel=first_kernel, fractions=(1.0, *shares), deferred=deferred)
+        for n, shares in (
+            (128, (0.9, 0.8, 0.7, 0.6)),
+            (160, (0.9, 0.8, 0.7, 0.6)),
+            (256, (1.0,) * 4),
+        )
+    ]
+    capacities = Capacities(tuple(plans), (36, 50, 64), (8, 8, 16))
+    devices = [
+        [sample(50, 20, 3, 0), sample(60, 15, 4, 1)],
+        [sample(10, 4, 1, 2), sample(20, 0, 2, 3)],
+    ]
+    for shards in (1, 2):
+        batch = collate_tri_modal(devices, capacities, shards=shards)
+        assert size_of(batch, capacities) == 0
+        for size in range(3):
+            largest = Capacities(
+                capacities.plans[size:], capacities.pairs[size:], capacities.superpoints[size:]
+            )
+            expected = collate_tri_modal(devices, largest, shards=shards)
+            padded = pad_batch(batch, capacities, size)
+            assert size_of(padded, capacities) == size
+            assert jax.tree.structure(padded) == jax.tree.structure(expected)
+            for found, wanted in zip(
+                jax.tree.leaves(padded), jax.tree.leaves(expected), strict=True
+            ):
+                np.testing.assert_array_equal(found, wanted)
+                assert found.dtype == wanted.dtype
+
+
+def test_a_batch_is_not_padded_to_a_smaller_size():
+    batch = collate_tri_modal([[sample(200, 5, 1)]], CAPACITIES)
+    with pytest.raises(ValueError, match="256 rows do not fit 128"):
+        pad_batch(batch, CAPACITIES, 1)
 
 
 @pytest.mark.parametrize(("sizes", "size"), [((100, 1, 1), 1), ((5, 40, 1), 2), ((5, 1, 8), 1)])
@@ -95,7 +174,7 @@ def test_whatever_needs_the_largest_size_sets_the_others(sizes, size):
     batch = collate_tri_modal([[sample(*sizes)]], CAPACITIES)
     assert batch["features"].shape[1] == CAPACITIES.plans[size].capacity
     assert batch["pair_voxel"].shape[1] == CAPACITIES.pairs[size]
-    assert batch["superpoint_word"].shape[1] == CAPACITIES.superpoints[size]
+    assert batch["superpoint_word"].shape[2] == CAPACITIES.superpoints[size]
 
 
 def test_series_of_unequal_length_are_refused():

@@ -103,7 +103,6 @@ def test_batches_of_one_shape_need_no_capacities(rooms: tuple[RoomStore, Feature
     )  # fmt: skip
     first, second = batches.steps.batch(0), next(iter(batches))
     np.testing.assert_array_equal(first["features"], second["features"])
-    assert batches.steps.largest(0)["features"].shape == first["features"].shape
 
 
 def test_a_room_as_it_is_has_the_features_of_its_voxels_first_points(
@@ -213,6 +212,23 @@ def test_a_cut_room_is_a_disc_about_its_focus_with_its_own_features() -> None:
     assert (part.colors[:, 0] % 2 == 1).sum() == len(part.seen)
     assert tuple(part.coords[part.focus]) == tuple(middle)
     assert whole.cut(200) is whole
+
+
+def test_a_shard_of_rooms_is_the_same_on_any_number_of_devices() -> None:
+    """Cut and moved together: by its own largest room and its own first one."""
+    rooms = [made(0, 400, 7), made(1, 60, 8), made(2, 100, 9), made(3, 300, 3)]
+    one = CollateRooms(150, shards=2)([rooms], CAPACITIES)
+    two = CollateRooms(150, shards=1)([rooms[:2], rooms[2:]], CAPACITIES)
+    whole = CollateRooms(150, shards=1)([rooms], CAPACITIES)
+    cloud, others = one["plan"].coords[0][0], two["plan"].coords[0]
+    assert one["plan"].counts[0][0] == two["plan"].counts[:, 0].sum() == 600
+    for number in range(4):
+        device, sweep = divmod(number, 2)
+        rows, same = cloud[:, 0] == number, others[device, :, 0] == sweep
+        np.testing.assert_array_equal(cloud[rows, 1:], others[device, same, 1:])
+        for name in ("features", "target", "seen"):
+            np.testing.assert_array_equal(one[name][0][rows], two[name][device][same])
+    assert not np.array_equal(whole["plan"].coords[0][0], cloud)
 
 
 def test_batches_are_cut_where_rooms_differ_tenfold() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,67 @@ def test_value_and_gradient_equal_a_float64_oracle(seed: int) -> None:
         moved[1][row, column] -= step
         difference = (sum(oracle(moved[0], labels)) - sum(oracle(moved[1], labels))) / (2 * step)
         assert float(gradient[row, column]) == pytest.approx(difference, rel=1e-4, abs=1e-7)
+
+
+def rows_of_shards(shards: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels and shards of rows in no order, the last shard without a label."""
+    parts = [random_rows(10 + number, rows=30 + 7 * number) for number in range(shards)]
+    parts[-1][1][:] = 0
+    shard = np.repeat(np.arange(shards), [len(labels) for _, labels in parts])
+    logits, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    mixed = np.random.default_rng(shards).permutation(len(shard))
+    return logits[mixed], labels[mixed], shard[mixed].astype(np.int32)
+
+
+@pytest.mark.parametrize("shards", [2, 3, 16])
+def test_the_loss_of_shards_is_the_mean_of_theirs(shards: int) -> None:
+    """Value and gradient, against each shard alone: float32 sums in another order."""
+    logits, labels, shard = rows_of_shards(shards)
+
+    def apart(logits: jax.Array) -> Any:
+        found = [
+            losses.segmentation_loss(logits[shard == number], jnp.asarray(labels[shard == number]))
+            for number in range(shards)
+        ]
+        return jax.tree.map(lambda *values: sum(values) / shards, *found)
+
+    def together(logits: jax.Array) -> Any:
+        return losses.segmentation_loss(logits, jnp.asarray(labels), jnp.asarray(shard), shards)
+
+    expected, expected_gradient = jax.value_and_grad(apart, has_aux=True)(jnp.asarray(logits))
+    found, gradient = jax.jit(jax.value_and_grad(together, has_aux=True))(jnp.asarray(logits))
+    assert 0 < float(expected[1]["lovasz_loss"]) < 1
+    for value, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert float(value) == pytest.approx(float(other), rel=1e-6)
+    scale = float(np.abs(expected_gradient).max())
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=2e-6 * scale)
+
+
+def test_shards_of_nothing_labelled_have_no_loss() -> None:
+    logits, labels, shard = rows_of_shards(3)
+    value, _ = losses.segmentation_loss(
+        jnp.asarray(logits), jnp.zeros_like(labels), jnp.asarray(shard), 3
+    )
+    assert float(value) == 0.0
+    with pytest.raises(ValueError, match="3 shards, but no row says of which it is"):
+        losses.lovasz_softmax(jnp.asarray(logits), jnp.asarray(labels), shards=3)
+
+
+def test_the_order_of_errors_is_fine_enough_with_many_shards() -> None:
+    """Errors from 1e-9 to 1 beside each other: no order is wrong by more than 2^-26."""
+    rng = np.random.default_rng(8)
+    labels = np.tile(np.array([1, 2], np.uint8), 500)
+    right = 10 ** rng.uniform(-1, 9, len(labels))  # odds of the true class
+    logits = np.full((len(labels), 3), -40.0, np.float32)
+    logits[np.arange(len(labels)), 3 - labels] = 0
+    logits[np.arange(len(labels)), labels] = np.log(right)
+    expected = oracle(logits, labels)[1]
+    rows = jnp.asarray(logits), jnp.asarray(labels)
+    one = losses.lovasz_softmax(*rows)
+    all_of_last = jnp.full(len(labels), 15, jnp.int32)
+    last = 16 * losses.lovasz_softmax(*rows, all_of_last, 16)
+    assert float(one) == pytest.approx(expected, rel=1e-6)
+    assert float(last) == pytest.approx(expected, rel=1e-6)
 
 
 def test_padding_rows_influence_nothing() -> None:

@@ -35,8 +35,8 @@ def reference_fixture() -> dict[str, Any]:
         "point_features": stored["point_features"],
         "pair_voxel": stored["pairing_points"].astype(np.int32),
         "pair_superpoint": np.where(mask > 0, image * MASKS_PER_IMAGE + mask, -1).astype(np.int32),
-        "superpoint_word": superpoint_word,
-        "superpoint_embedding": embedding,
+        "superpoint_word": superpoint_word[None],
+        "superpoint_embedding": embedding[None],
         "text_embeddings": stored["text_embedding"],
         "word_group": np.repeat(np.arange(len(sizes)), sizes),
         "loss": float(stored["loss"]),
@@ -61,8 +61,8 @@ def random_batch(
         "point_features": features,
         "pair_voxel": pair_voxel,
         "pair_superpoint": pair_superpoint,
-        "superpoint_word": word,
-        "superpoint_embedding": rng.standard_normal((superpoints, size)).astype(np.float16),
+        "superpoint_word": word[None],
+        "superpoint_embedding": rng.standard_normal((1, superpoints, size)).astype(np.float16),
         "text_embeddings": (np.abs(rng.standard_normal((9, size))) + 0.1).astype(np.float32),
         "word_group": np.array([0, 0, 0, 1, 1, 2, 3, 3, 3]),
     }
@@ -89,8 +89,8 @@ ARGUMENTS = (
 
 
 def oracle(batch: dict[str, Any], features: np.ndarray, temperature: float = 0.07) -> float:
-    """The loss written superpoint by superpoint in float64."""
-    embedding = batch["superpoint_embedding"].astype(np.float64)
+    """The loss of one shard written superpoint by superpoint in float64."""
+    (embedding,) = batch["superpoint_embedding"].astype(np.float64)
     text = batch["text_embeddings"].astype(np.float64)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     members: dict[int, list[np.ndarray]] = {}
@@ -107,7 +107,7 @@ def oracle(batch: dict[str, Any], features: np.ndarray, temperature: float = 0.0
         }
         normalizer = np.log(sum(np.exp(score) for score in scores.values()))
         image_terms.append(normalizer - scores[superpoint])
-        word = batch["superpoint_word"][superpoint]
+        word = batch["superpoint_word"][0, superpoint]
         if word < 0:
             continue
         target = np.array(
@@ -146,6 +146,40 @@ def test_value_and_gradient_equal_a_float64_oracle(seed: int) -> None:
         assert float(gradient[voxel, column]) == pytest.approx(difference, rel=1e-4, abs=1e-6)
 
 
+def batch_of_shards(shards: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Shards on one device, and each alone; the last one has no pair."""
+    alone = [random_batch(20 + number) for number in range(shards)]
+    alone[-1]["pair_voxel"] = np.full_like(alone[-1]["pair_voxel"], -1)
+    for one in alone:
+        one |= {name: alone[0][name] for name in ("text_embeddings", "word_group")}
+    together = dict(alone[0])
+    for name in ("point_features", "superpoint_word", "superpoint_embedding"):
+        together[name] = np.concatenate([one[name] for one in alone])
+    for name, size in (
+        ("pair_voxel", len(alone[0]["point_features"])),
+        ("pair_superpoint", alone[0]["superpoint_word"].shape[1]),
+    ):
+        moved = [np.where(one[name] < 0, -1, one[name] + i * size) for i, one in enumerate(alone)]
+        together[name] = np.concatenate(moved).astype(np.int32)
+    return together, alone
+
+
+@pytest.mark.parametrize("block", [1024, 16])
+def test_the_loss_of_shards_is_the_mean_of_theirs(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and gradient; a small block cuts every shard into several."""
+    monkeypatch.setattr(tri_modal, "ROW_BLOCK", block)
+    together, alone = batch_of_shards(3)
+    features = jnp.asarray(together["point_features"])
+    value, gradient = jax.value_and_grad(loss_of(together))(features)
+    parts = [jax.value_and_grad(loss_of(b))(jnp.asarray(b["point_features"])) for b in alone]
+    assert [float(part[0]) > 0 for part in parts] == [True, True, False]
+    assert float(value) == pytest.approx(sum(float(part[0]) for part in parts) / 3, rel=1e-6)
+    expected = np.concatenate([part[1] for part in parts]) / 3
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-7)
+
+
 def test_row_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = random_batch(3)
     whole = jax.value_and_grad(loss_of(batch))(jnp.asarray(batch["point_features"]))
@@ -160,10 +194,10 @@ def test_padding_and_empty_superpoints_change_nothing() -> None:
     longer = dict(batch)
     longer["pair_voxel"] = np.append(batch["pair_voxel"], [-1, -1, 5]).astype(np.int32)
     longer["pair_superpoint"] = np.append(batch["pair_superpoint"], [-1, 3, -1]).astype(np.int32)
-    longer["superpoint_word"] = np.append(batch["superpoint_word"], [4, -1]).astype(np.int32)
+    longer["superpoint_word"] = np.append(batch["superpoint_word"], [[4, -1]], 1).astype(np.int32)
     # An empty superpoint with a large embedding must not enter the denominators.
-    extra = np.full((2, 12), 50, np.float16)
-    longer["superpoint_embedding"] = np.concatenate([batch["superpoint_embedding"], extra])
+    extra = np.full((1, 2, 12), 50, np.float16)
+    longer["superpoint_embedding"] = np.concatenate([batch["superpoint_embedding"], extra], 1)
     features = jnp.asarray(batch["point_features"])
     value, gradient = jax.value_and_grad(loss_of(batch))(features)
     value_longer, gradient_longer = jax.value_and_grad(loss_of(longer))(features)
@@ -234,6 +268,9 @@ def test_sizes_that_disagree_are_refused() -> None:
         losses.tri_modal_loss(features[:, :11], *fixed[:4])
     with pytest.raises(ValueError, match="text_targets go together"):
         losses.tri_modal_loss(features, *fixed)
+    flat = [*fixed[:2], fixed[2][0], fixed[3]]
+    with pytest.raises(ValueError, match=r"words \[23\] for embeddings \[1, 23, 12\]: expected"):
+        losses.tri_modal_loss(features, *flat)
 
 
 def test_memory_at_full_size(capsys: pytest.CaptureFixture[str]) -> None:

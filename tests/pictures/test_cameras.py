@@ -58,9 +58,9 @@ def test_the_nearer_of_two_points_on_one_pixel_is_seen(keyframe: Keyframe) -> No
 
 def camera_place(keyframe: Keyframe, view: object) -> np.ndarray:
     """Where the camera is in the LiDAR's frame, by solving for the point of no depth."""
-    from uov_jax.datasets.projection import lidar_to_camera
+    from uov_jax.datasets.projection import lidar_to_cameras
 
-    rotation, translation = lidar_to_camera(keyframe, view)  # type: ignore[arg-type]
+    (rotation,), (translation,) = lidar_to_cameras(keyframe, [view])  # type: ignore[arg-type,list-item]
     return np.linalg.solve(rotation, -translation)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -703,7 +704,37 @@ def test_the_slow_path_is_not_taken_silently(monkeypatch):
     with pytest.warns(RuntimeWarning, match=r"jax\.numpy, slowly: it is not built"):
         assert sparse.current_backend() == "xla"
     assert not sparse.keep_freed_memory()
+    sparse.give_freed_memory_back()  # Nothing to be done.
     backends_module._warn_of_slow_path.cache_clear()
+
+
+KEPT_AND_GIVEN_BACK = """
+import os
+from uov_jax import sparse
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+assert sparse.keep_freed_memory()
+before = resident()
+pieces = [bytearray(1_000_000) for _ in range(200)]
+last = bytearray(1000)  # behind them
+del pieces
+kept = resident()
+sparse.give_freed_memory_back()
+print(kept - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep nothing")
+def test_freed_memory_is_kept_until_it_is_given_back():
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT_AND_GIVEN_BACK], capture_output=True, text=True, check=True
+    )
+    kept, left = map(int, done.stdout.split())
+    assert kept > 190e6
+    assert left < 20e6
 
 
 THREADS_AND_DEVICES = """

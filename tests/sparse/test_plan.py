@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +57,91 @@ def test_cylindrical_voxels():
     points = np.array([[3.05, 4.0, -0.05], [-1.0, -1e-6, 0.0]], np.float32)
     voxels = sparse.voxelize(points, (0.1, 1.0, 0.1), cylindrical=True)
     np.testing.assert_array_equal(voxels.coords, [[50, 52, -1], [10, -180, 0]])
+
+
+def hard_points() -> np.ndarray:
+    """Points about the faces of cylindrical voxels, about zero and the ends of the circle."""
+    rng = np.random.default_rng(1)
+    radius = rng.uniform(0.05, 90, 40_000).astype(np.float32)
+    degrees = rng.integers(-180, 181, 40_000) + rng.normal(0, 1e-5, 40_000)
+    degrees[::4] = rng.uniform(-180, 180, 10_000)
+    points = np.zeros((40_000 + 13, 3), np.float32)
+    points[:40_000, 0] = radius * np.cos(np.radians(degrees))
+    points[:40_000, 1] = radius * np.sin(np.radians(degrees))
+    points[:40_000, 2] = rng.integers(-30, 30, 40_000) * np.float32(0.1)
+    ends = [(x, y) for x in (0.0, -0.0, -2.5, 1e-20) for y in (0.0, -0.0, 1e-30)]
+    points[40_000:40_012, :2] = ends
+    return points
+
+
+@pytest.mark.parametrize("size", [(0.1, 1.0, 0.1), (0.1, 0.01, 0.1), (0.3, 90.0, 0.5)])
+def test_azimuths_fall_as_the_c_library_computes_them(size):
+    """Wherever the shorter way leaves it open: to the bit, as before there was one."""
+    points = hard_points()
+    arc = ctypes.CDLL(ctypes.util.find_library("m")).atan2f
+    arc.restype, arc.argtypes = ctypes.c_float, [ctypes.c_float] * 2
+    azimuth = np.array([arc(y, x) for x, y in points[:, :2].tolist()], np.float32)
+    azimuth = azimuth * np.float32(180) / np.float32(np.pi)
+    radius = np.sqrt(points[:, 0] * points[:, 0] + points[:, 1] * points[:, 1])
+    place = np.stack([radius, azimuth, points[:, 2]], axis=1) / np.array(size, np.float32)
+    voxels = sparse.voxelize(points, size, cylindrical=True)
+    np.testing.assert_array_equal(voxels.coords[voxels.inverse], np.floor(place))
+
+
+@pytest.mark.parametrize("cylindrical", [False, True])
+@pytest.mark.parametrize("columns", [3, 5])
+def test_sorted_voxels_are_the_voxels_in_another_order(cylindrical, columns):
+    rng = np.random.default_rng(2)
+    points = rng.normal(0, 3, (5000, columns)).astype(np.float32)
+    size = (0.5, 2.0, 0.3)
+    first, found = (
+        sparse.voxelize(points, size, cylindrical),
+        sparse.sorted_voxels(points, size, cylindrical),
+    )
+    assert 500 < len(found.coords) < 4900
+    order = np.lexsort(first.coords.T[::-1])
+    np.testing.assert_array_equal(found.coords, first.coords[order])
+    np.testing.assert_array_equal(found.first, first.first[order])
+    np.testing.assert_array_equal(order[found.inverse], first.inverse)
+    assert len(sparse.sorted_voxels(points[:0], size, cylindrical).coords) == 0
+    with pytest.raises(ValueError, match=r"point 7 .*not finite"):
+        sparse.sorted_voxels(np.where(np.arange(5000)[:, None] == 7, np.nan, points), size, True)
+
+
+@pytest.mark.parametrize("spread", [3, 400, 60_000])
+def test_levels_are_counted_as_the_plan_counts_them(spread):
+    coords = np.random.default_rng(4).integers(-spread, spread, (3000, 4)).astype(np.int32)
+    coords[:, 0] %= 3
+    coords = np.unique(coords, axis=0)
+    np.random.default_rng(5).shuffle(coords)
+    expected = [
+        len(np.unique(np.concatenate([coords[:, :1], coords[:, 1:] >> level], axis=1), axis=0))
+        for level in range(5)
+    ]
+    assert sparse.level_counts(coords, 5).tolist() == expected
+    assert sparse.level_counts(coords, 2).tolist() == expected[:2]
+    # One cloud after the other.
+    clouds = [coords[coords[:, 0] == batch, 1:] for batch in range(3)]
+    assert sum(sparse.level_counts(cloud, 5) for cloud in clouds).tolist() == expected
+    assert sparse.level_counts(coords[:0], 5).tolist() == [0] * 5
+    with pytest.raises(ValueError, match="duplicate coordinate .* in rows 1 and 3"):
+        sparse.level_counts(clouds[0][[0, 1, 2, 1]], 5)
+
+
+def test_plans_are_padded_only_to_what_holds_them():
+    coords = random_coords(np.random.default_rng(5), 200)
+    plan = sparse.build_plan(coords, sparse.PlanSpec(256, fractions=(1.0,) * 5))
+    for wrong in (
+        sparse.PlanSpec(512, fractions=(1.0,) * 5, deferred=True),
+        sparse.PlanSpec(512, fractions=(1.0,) * 5, first_kernel=5),
+        sparse.PlanSpec(512, levels=4, fractions=(1.0,) * 5),
+    ):
+        with pytest.raises(ValueError, match="no plan of this kind has the shape"):
+            sparse.pad_plan(plan, wrong)
+    with pytest.raises(ValueError, match="256 rows do not fit 250"):
+        sparse.pad_plan(plan, sparse.PlanSpec(250, fractions=(1.0,) * 5))
+    larger = sparse.PlanSpec(300, fractions=(1.0, 0.9, 0.9, 0.9, 0.9))
+    assert_same_plan(sparse.pad_plan(plan, larger), sparse.build_plan(coords, larger))
 
 
 def test_real_sweep_has_the_measured_number_of_voxels(real_nuscenes):
@@ -182,13 +270,35 @@ def test_overflow_is_refused_with_the_numbers(backend):
     assert all(np.all(np.asarray(array) == -1) for array in maps)
 
 
+def filled(spec, coords):
+    """The arrays of a plan as the engine takes them, full of numbers that mean nothing."""
+    plan = sparse.build_plan(np.zeros((0, 4), np.int32), spec)
+    for array in jax.tree.leaves(plan):
+        array[...] = 7
+    return (
+        [each.forward for each in plan.same],
+        plan.first.forward,
+        [each.forward for each in plan.down],
+        [each.transpose for each in plan.down],
+        list(plan.coords[1:]),
+    )
+
+
 def test_the_engine_writes_no_more_rows_than_there_are():
     coords = random_coords(np.random.default_rng(4), 100)
-    *arrays, counts = engine().plan(coords, [90, 100, 100, 100, 100], True, 2)
+    spec = sparse.PlanSpec(90, first_kernel=5, fractions=(1.0,) * 5)
+    arrays = filled(spec, coords)
+    counts = engine().fill_plan(coords, *arrays, 2)
     assert counts[0] == 100
     assert all(np.all(array == -1) for array in jax.tree.leaves(arrays))
+    same, _, *steps = arrays
+    six = [*same, same[-1]], None, *([*each, each[-1]] for each in steps)
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
-        engine().plan(coords, [100] * 6, False, 1)
+        engine().fill_plan(coords, *six, 1)
+    with pytest.raises(ValueError, match="an array for every level and every step"):
+        engine().fill_plan(coords, same, None, *([each[0]] for each in steps), 1)
+    with pytest.raises(ValueError, match=r"must be \[8, 90\]"):
+        engine().fill_plan(coords, same, None, *(same[:4] for _ in steps), 1)
     with pytest.raises(ValueError, match="a plan has 1 to 5 levels"):
         engine().level_counts(coords, 40)
     with pytest.raises(ValueError, match="the tensor stride is 3, expected a power of two"):

@@ -82,6 +82,15 @@ def test_any_number_of_masks_keeps_images_apart():
     np.testing.assert_array_equal(groups.word, np.tile(np.arange(399), 2))
 
 
+def test_pairs_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="a pair of camera 2, there are 2"):
+        group_pairs(PAIRS._replace(camera=PAIRS.camera + np.int32(1)), two_cameras())
+    with pytest.raises(ValueError, match="pixel row 0, column 2 leaves the image of 2 x 2"):
+        group_pairs(PAIRS._replace(u=PAIRS.u * np.int32(2)), two_cameras())
+    with pytest.raises(ValueError, match=r"pairs must have shape \[7\]"):
+        group_pairs(PAIRS._replace(u=PAIRS.u[:3]), two_cameras())
+
+
 def test_real_shapes_agree_with_a_loop(tiny_keyframes, tiny_dumps):
     keyframe = tiny_keyframes[0]
     pairs = pair_points(keyframe.points(), keyframe)

@@ -64,6 +64,7 @@ def lowered(configure: Any, dataset: Path, devices: int, platform: str) -> str:
         return jax.ShapeDtypeStruct((devices, *np.shape(array)), np.asarray(array).dtype)
 
     train = step.training_step(task, skeleton, optimizer, rate)
+    config.batch_size = devices
     mesh = jax.sharding.AbstractMesh((devices,), (parallel.AXIS,))
     spec = jax.sharding.PartitionSpec(parallel.AXIS)
 

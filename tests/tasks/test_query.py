@@ -15,8 +15,9 @@ from flax import nnx
 from tests.tasks.test_tri_modal import tiny_config
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.checkpoints import state
+from uov_jax.checkpoints.folder import CheckpointError
 from uov_jax.checkpoints.load import NetworkMismatchError
-from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
+from uov_jax.checkpoints.run import RunCheckpoints
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder
@@ -50,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task = build_task(config)
     _, parameters, statistics = state.split(task.build_model(nnx.Rngs(0), None))
     directory = root / "run"
-    checkpoints = RunCheckpoints(directory, config.to_dict(), {"devices": 1, **task.identity()})
+    checkpoints = RunCheckpoints(directory, config.to_dict(), task.identity())
     arrays = jax.device_get(state.create(parameters, statistics, optax.sgd(1.0)))
     checkpoints.save(3, arrays)
     checkpoints.close()

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from tests.tasks.room_recipe import room_config
 from tests.tiny_rooms import BED, write_features, write_rooms
 from uov_jax.checkpoints import state
-from uov_jax.checkpoints.run import CheckpointError, RunCheckpoints
+from uov_jax.checkpoints.folder import CheckpointError
+from uov_jax.checkpoints.run import RunCheckpoints
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError, NotFiniteError
 from uov_jax.fusion.features import FeatureFolder

@@ -17,7 +17,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from tests.tiny_rooms import BED, FLOOR, write_features, write_rooms
-from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_arrays
+from uov_jax.checkpoints.folder import CheckpointError, read_arrays
+from uov_jax.checkpoints.run import find_checkpoint
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
@@ -155,11 +156,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(
     class Until2:
         steps_per_epoch = made.steps_per_epoch
 
+        wait_seconds = 0.0
+
         def starting_at(self, step: int) -> Any:
-            for number, batch in enumerate(made.starting_at(step), start=step):
-                if number == 2:
-                    raise InputError("stopped here")
-                yield batch
+            self.left, self.iterator = 2 - step, made.starting_at(step)
+            return self
+
+        def __next__(self) -> Any:
+            if not self.left:
+                raise InputError("stopped here")
+            self.left -= 1
+            return next(self.iterator)
 
     task.train_batches = lambda devices: Until2()
     with pytest.raises(InputError, match="stopped here"):

@@ -15,7 +15,7 @@ from benchmarks.memory import program_bytes
 from tests.tasks.conftest import CAPACITY
 from tests.tiny_dataset import write_dataset, write_dumps
 from uov_jax.checkpoints import state
-from uov_jax.checkpoints.run import read_arrays
+from uov_jax.checkpoints.folder import read_arrays
 from uov_jax.checkpoints.state_dict import model_to_state_dict, named_variables
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.folder import DumpFolder

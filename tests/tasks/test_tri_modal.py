@@ -8,19 +8,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from tests.tiny_dataset import write_dataset, write_dumps
-from uov_jax.checkpoints.run import read_arrays
+from uov_jax.checkpoints.folder import read_arrays
+from uov_jax.checkpoints.run import RunCheckpoints
 from uov_jax.config import load_config
+from uov_jax.datasets import projection
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.errors import UserError
 from uov_jax.sparse import DeferredPlan
+from uov_jax.tasks import recipe_batches
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.tri_modal import TriModalPretraining
+from uov_jax.training import broken_step
+from uov_jax.training.broken_step import BrokenStep
 from uov_jax.training.loop import train
+from uov_jax.training.parallel import Parallel
 from uov_jax.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +92,10 @@ class _Signalling:
         self._iterator = self._batches.starting_at(step)
         return self
 
+    @property
+    def wait_seconds(self) -> float:
+        return self._iterator.wait_seconds
+
     def __iter__(self) -> Any:
         return self
 
@@ -126,6 +137,35 @@ def test_it_trains_scores_draws_and_resumes_to_the_same_bits(
     )
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array, err_msg=name)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("plans", ["host", "device"])
+def test_a_broken_step_is_replayed_with_the_kept_batch_wherever_its_plans_were_built(
+    tmp_path: Path,
+    config: ConfigDict,
+    monkeypatch: pytest.MonkeyPatch,
+    plans: str,
+    micro_batches: int,
+) -> None:
+    """By `auto`, which is "device" on a GPU and "host" on a CPU: each is kept, and replayed."""
+    config.batch_size = config.accumulate_steps = micro_batches
+    config.sweeps_per_shard = 1
+    monkeypatch.setattr(recipe_batches, "defers_plans", lambda: plans == "device")
+    batch = next(build_task(config).train_batches(1).starting_at(0))
+    facts = BrokenStep(step=1, seed=0, devices=1, processes=1, what="loss", value="nan")
+    folder = facts.folder(tmp_path)
+    checkpoints = RunCheckpoints(tmp_path, config.to_dict(), {})
+    checkpoints.save_beside(folder / broken_step.STATE, 0, {"a": np.zeros(1)})
+    checkpoints.close()
+    broken_step.keep(folder, facts, batch, 0)
+    monkeypatch.setattr(recipe_batches, "defers_plans", lambda: plans != "device")
+    task = build_task(broken_step.recipe_of(folder))
+    found, other = broken_step._batch_of(task, facts, folder, Parallel())
+    assert other is None
+    assert jax.tree.structure(found) == jax.tree.structure(batch)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(batch), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_without_labels_and_words_only_the_loss_is_evaluated(
@@ -297,13 +337,13 @@ def test_validation_reads_and_projects_every_keyframe_once(
     original = task.dumps.read
     monkeypatch.setattr(task.dumps, "read", lambda k: (read.append(k.token), original(k))[1])
     # Wherever the projection is called from.
+    pair = projection.pair_points
     for module in [m for n, m in sys.modules.items() if n.startswith("uov_jax.")]:
-        if hasattr(module, "pair_points"):
-            pair = module.pair_points
+        if getattr(module, "pair_points", None) is pair:
             monkeypatch.setattr(
                 module,
                 "pair_points",
-                lambda points, k, pair=pair: (projected.append(k.token), pair(points, k))[1],
+                lambda points, k: (projected.append(k.token), pair(points, k))[1],
             )
     outputs = np.zeros((CAPACITY, task.dumps.embedding_size), np.float32)
     task.evaluate(lambda inputs: outputs, tmp_path, 1)

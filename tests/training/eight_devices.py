@@ -71,7 +71,8 @@ class MiniTask:
 
 def pair_loss(output: jax.Array, shard: Any) -> jax.Array:
     names = ("pair_voxel", "pair_superpoint", "superpoint_word", "superpoint_embedding")
-    rest = [jnp.asarray(shard[name]) for name in names]
+    voxel, superpoint, word, embedding = (jnp.asarray(shard[name]) for name in names)
+    rest = voxel, superpoint, word[None], embedding[None]
     return losses.tri_modal_loss(output, *rest, jnp.asarray(TEXT), jnp.asarray(TARGETS))[0]
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from uov_jax.checkpoints.run import read_arrays
+from uov_jax.checkpoints.folder import read_arrays
 from uov_jax.training.parallel import Parallel, choose_devices
 
 HERE = Path(__file__).parent
@@ -33,14 +33,16 @@ def start(program: str, *arguments: str, devices: int) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        # A process group of its own, as a scheduler gives it.
+        start_new_session=True,
     )
 
 
-def finish(*processes: subprocess.Popen[str]) -> list[str]:
+def finish(*processes: subprocess.Popen[str], timeout: float = 300) -> list[str]:
     outputs = []
     try:
         for process in processes:
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=timeout)
             outputs.append(output)
             assert process.returncode == 0, output
     finally:
@@ -80,6 +82,32 @@ def test_losses_of_rooms_do_not_depend_on_the_number_of_devices() -> None:
         assert errors["miscounted"] == 0, case
         counted = "seen_voxels" if case.startswith("esg") else "labelled_points"
         assert errors[counted] == 0, case
+
+
+def test_terms_of_shards_are_the_same_in_every_spread() -> None:
+    """Loss, gradient, counts and parameters after two steps: float32 sums in another order."""
+    (output,) = finish(start("spreads.py", devices=8))
+    (found,) = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert len(found) == 4
+    by_size: dict[str, set[float]] = {}
+    for case, spreads in found.items():
+        alone = spreads.pop("one device")
+        by_size.setdefault(case.partition(",")[0], set()).add(round(alone["loss"], 3))
+        assert alone["loss"] > 0.5 < 10 * alone["gradient_norm"], case
+        assert len(spreads) == 3
+        for spread, errors in spreads.items():
+            assert max(errors.values()) < 3e-6, (case, spread, errors)
+    # What a term sees is another loss where there is more of it.
+    assert {name: len(losses) for name, losses in by_size.items()} == {"Masks": 2, "Labels": 2}
+
+
+def test_devices_take_turns_in_validation_and_find_the_same(tmp_path: Path) -> None:
+    (output,) = finish(start("judging_devices.py", str(tmp_path), devices=3))
+    (found,) = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert found["1"]["judged"] == [0, 0, 0, 0, 0]
+    assert found["3"]["judged"] == [0, 1, 2, 0, 1]
+    assert found["1"]["metrics"]["zero_shot_miou"] > 0
+    assert found["3"]["metrics"] == found["1"]["metrics"]
 
 
 def test_two_processes_are_one_process_with_two_devices(tmp_path: Path) -> None:

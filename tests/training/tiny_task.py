@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.training.loop import train
 
 
@@ -38,11 +39,14 @@ class TinyBatches:
         self._poison = poison
         self._pause = pause
         self._number = 0
+        self._agree: Any = None
+        self.wait_seconds = 0.0
 
     def __iter__(self) -> TinyBatches:
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
+        began = time.perf_counter()
         time.sleep(self._pause)
         self._number += 1
         devices = range(self._first_device, self._first_device + self._shape[0])
@@ -50,11 +54,18 @@ class TinyBatches:
         features = np.stack([rng.standard_normal(self._shape[1:]) for rng in rows])
         if self._number == self._poison:
             features[:] = np.nan
+        self.wait_seconds = time.perf_counter() - began
+        if self._agree is not None:
+            self._agree(self._number - 1, 0)
         return {"features": features.astype(np.float32)}
 
-    def starting_at(self, step: int) -> TinyBatches:
+    def starting_at(self, step: int, agree: Any = None) -> TinyBatches:
         self._number = step
+        self._agree = agree
         return self
+
+    def fingerprint(self) -> str:
+        return "tiny"
 
 
 class TinyTask:
@@ -67,6 +78,9 @@ class TinyTask:
         self.poison = poison
         self.pause = pause
         self.evaluated: list[int] = []
+
+    def card(self) -> None:
+        """None: it is of no clouds."""
 
     def identity(self) -> dict[str, str]:
         return {"teacher": "none"}
@@ -89,7 +103,9 @@ class TinyTask:
         loss = jnp.mean(jnp.square(error))
         return loss, {"largest_error": jnp.max(jnp.abs(error))}
 
-    def evaluate(self, predict: Any, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Any, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         self.evaluated.append(step)
         features = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
         output = np.asarray(predict({"features": features}))
@@ -122,6 +138,8 @@ def tiny_config(cache: Path) -> ConfigDict:
             "run": {
                 "log_every_steps": 1,
                 "checkpoint_every_steps": 3,
+                "checkpoint_every_minutes": 0.0,
+                "keep_checkpoints": 1,
                 "evaluate_every_epochs": 2,
                 "tensorboard": False,
                 "wandb_project": "",

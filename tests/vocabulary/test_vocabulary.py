@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uov_jax.vocabulary import VocabularyError, load_vocabulary, vocabulary_of_words
+from uov_jax.vocabulary import (
+    VocabularyError,
+    load_vocabulary,
+    parse_vocabulary,
+    vocabulary_of_words,
+)
 
 SMALL = {
     "eval_classes": ["ignore", "road", "car"],
@@ -229,3 +234,17 @@ def test_ground_is_a_property_of_the_classes(tmp_path: Path) -> None:
         path.write_text(json.dumps(content | {"ground": wrong}))
         with pytest.raises(VocabularyError, match="not a vocabulary: ground: expected names of"):
             load_vocabulary(path)
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "scannet", "s3dis", "semantickitti"])
+def test_a_vocabulary_is_read_back_from_its_content(name):
+    vocabulary = load_vocabulary(name)
+    found = parse_vocabulary(json.loads(json.dumps(vocabulary.content())), "there")
+    assert (found.hash, found.words, found.name) == (
+        vocabulary.hash,
+        vocabulary.words,
+        vocabulary.name,
+    )
+    assert found.ground_classes == vocabulary.ground_classes
+    for field in ("colors", "raw_to_eval", "word_is_thing", "word_eval_class", "word_raw_index"):
+        np.testing.assert_array_equal(getattr(found, field), getattr(vocabulary, field))

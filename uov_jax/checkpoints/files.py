@@ -7,7 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from uov_jax.pickled import is_legacy_tar, is_pickled, read_pickled
 # 3DSS-VLG, others.
 CONTAINERS = ("model_points", "state_dict", "model_state_dict", "model")
 _CONFIG = "__config__"
+CARD = "uov_jax_card"  # in the config of an exported file, and in the record of a checkpoint
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class StoredNetwork:
         state_dict: tensors; those of a file may be read-only.
         config: of the run; None where the file has none.
         left_out: what else was in the file and was not read, with its place.
+        card: what `uov_jax.checkpoints.card` reads; None where there is none.
+        identity: what a run was trained on; empty for files.
 
     """
 
@@ -41,6 +44,8 @@ class StoredNetwork:
     state_dict: dict[str, np.ndarray]
     config: dict[str, Any] | None
     left_out: tuple[str, ...] = ()
+    card: dict[str, Any] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_state_dict_file(path: str | os.PathLike[str]) -> StoredNetwork:
@@ -65,7 +70,8 @@ def load_state_dict_file(path: str | os.PathLike[str]) -> StoredNetwork:
         raise InputError(f"{path}: no tensors inside, expected a state_dict")
     tensors = {name: _as_numpy_has_it(path, name, v) for name, v in stored.state_dict.items()}
     require_finite(tensors, path)
-    return replace(stored, state_dict=tensors)
+    card = (stored.config or {}).pop(CARD, None)
+    return replace(stored, state_dict=tensors, card=card if isinstance(card, dict) else None)
 
 
 def _as_numpy_has_it(path: Path, name: str, tensor: np.ndarray) -> np.ndarray:

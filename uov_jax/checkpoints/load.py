@@ -15,8 +15,14 @@ from flax import nnx
 
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.agreement import VoxelSettings, reference_voxels, require_agreement
-from uov_jax.checkpoints.files import StoredNetwork, load_state_dict_file, require_finite
-from uov_jax.checkpoints.run import find_checkpoint, read_arrays, read_record
+from uov_jax.checkpoints.files import (
+    CARD,
+    StoredNetwork,
+    load_state_dict_file,
+    require_finite,
+)
+from uov_jax.checkpoints.folder import read_arrays, read_record
+from uov_jax.checkpoints.run import find_checkpoint, say_if_unfinished
 from uov_jax.checkpoints.state import TrainState
 from uov_jax.checkpoints.state_dict import (
     LoadReport,
@@ -78,8 +84,8 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     """The tensors of a network, with the voxels it was trained on.
 
     Args:
-        path: directory of a run (its last checkpoint is taken), folder of one checkpoint, or a
-          file that `load_state_dict_file` reads.
+        path: directory of a run (its last checkpoint is taken; that it was not finished is said on
+          stderr), folder of one checkpoint, or a file that `load_state_dict_file` reads.
 
     Returns:
         Tensors by PyTorch's names, and a config with at least `voxel_size` and
@@ -95,18 +101,22 @@ def read_network(path: str | os.PathLike[str]) -> StoredNetwork:
     if not path.is_dir():
         return load_state_dict_file(path)
     folder = find_checkpoint(path)
-    config = dict(read_record(folder)["config"])
+    say_if_unfinished(path)
+    record = read_record(folder)
+    config = dict(record["config"])
     data = config.get("data", {})
     if "voxel_size" in data:
         config |= reference_voxels(data["voxel_size"], data["cylindrical"])
     tensors = arrays_to_state_dict(read_arrays(folder, ("parameters", "statistics")))
     require_finite(tensors, folder)
-    return StoredNetwork(folder, tensors, config)
+    return StoredNetwork(
+        folder, tensors, config, card=record.get(CARD), identity=record["identity"]
+    )
 
 
 def load_weights(
     model: nnx.Module,
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | StoredNetwork,
     voxels: VoxelSettings | None,
     *,
     other_head: bool = False,
@@ -115,7 +125,7 @@ def load_weights(
 
     Args:
         model: the network, also an abstract one (`nnx.eval_shape`).
-        path: as for `read_network`.
+        path: as for `read_network`, or what that gave.
         voxels: of the run; the checkpoint's must agree, where it states them. None for networks
             that see no voxels.
         other_head: a last layer that is missing or of another width is left as it is, and reported,
@@ -127,7 +137,7 @@ def load_weights(
         NetworkMismatchError: a tensor is missing or has another shape; names the first.
 
     """
-    stored = read_network(path)
+    stored = path if isinstance(path, StoredNetwork) else read_network(path)
     unstated = () if voxels is None else require_agreement(stored, voxels.as_reference())
     try:
         report = state_dict_to_model(model, stored.state_dict)
@@ -150,14 +160,14 @@ def load_weights(
 
 def load_network(
     build: Callable[[nnx.Rngs, str | None], nnx.Module],
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | StoredNetwork,
     voxels: VoxelSettings | None,
 ) -> TrainedNetwork:
     """A trained network, whole.
 
     Args:
         build: makes the network, of random numbers and the name of the devices' axis.
-        path: as for `read_network`.
+        path: as for `load_weights`.
         voxels: as for `load_weights`.
 
     Raises:

@@ -72,7 +72,7 @@ def arrays_to_state_dict(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     """The network among the arrays of a training checkpoint, as `model_to_state_dict` gives it.
 
     Args:
-        arrays: by name, as `uov_jax.checkpoints.run.read_arrays` gives them: those under
+        arrays: by name, as `uov_jax.checkpoints.folder.read_arrays` gives them: those under
             `parameters/` and `statistics/` are the network, the others the optimiser's.
 
     """

@@ -12,7 +12,7 @@ from flax import nnx
 
 from uov_jax.checkpoints import state
 from uov_jax.checkpoints.agreement import MUST_AGREE, voxel_sizes
-from uov_jax.checkpoints.files import CONTAINERS, StoredNetwork, save_state_dict_file
+from uov_jax.checkpoints.files import CARD, CONTAINERS, StoredNetwork, save_state_dict_file
 from uov_jax.checkpoints.load import read_network
 from uov_jax.checkpoints.run import RunCheckpoints, has_checkpoint
 from uov_jax.checkpoints.shape import NetworkShape, build_network, find_shape
@@ -61,10 +61,13 @@ def import_checkpoint(
         config |= _model(checkpoint)
     model, report = _filled_model(shape, checkpoint)
     _, parameters, statistics = state.split(model)
-    checkpoints = RunCheckpoints(directory, config, {"source": checkpoint.path.name})
+    checkpoints = RunCheckpoints(
+        directory, config, {"source": checkpoint.path.name}, card=checkpoint.card
+    )
     try:
         arrays = {"parameters": parameters, "statistics": statistics}
         checkpoints.save(0, arrays)
+        checkpoints.wait()
     finally:
         checkpoints.close()
     lines = [f"{shape.variant} from {checkpoint.path}", str(report)]
@@ -78,8 +81,9 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
     """Write the network of a run, or of one of its checkpoints, to a PyTorch checkpoint file.
 
     Its config holds `voxel_size` and `cylindrical_coordinates`, which the reference's loaders
-    compare with theirs, and `model_n_out`. The ending .pth.tar gives what the loaders of OpenScene
-    and 3DSS-VLG read; the adapter of ESS goes into .pt and .pth as 3DSS-VLG writes it.
+    compare with theirs, `model_n_out`, and the card, so that the file alone labels clouds. The
+    ending .pth.tar gives what the loaders of OpenScene and 3DSS-VLG read; the adapter of ESS goes
+    into .pt and .pth as 3DSS-VLG writes it.
 
     Returns:
         What was written.
@@ -99,8 +103,10 @@ def export_checkpoint(run: str | os.PathLike[str], file: str | os.PathLike[str])
         config |= _model(network)
     else:
         config["model_n_out"] = int(network.state_dict["final.kernel"].shape[-1])
+    if network.card is not None:
+        config[CARD] = network.card
     save_state_dict_file(file, network.state_dict, config, container)
-    return StoredNetwork(network.path, network.state_dict, config)
+    return StoredNetwork(network.path, network.state_dict, config, card=network.card)
 
 
 def network_container(network: StoredNetwork) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from uov_jax.command_line.typed import as_typed, program
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.evaluation.tables import Style
 from uov_jax.files import write_text
@@ -63,7 +64,7 @@ def run(stages: Sequence[Stage]) -> int:
         pace = trained / planned if planned else 1.0
         left = duration(pace * sum(expected[index:]))
         print(f"\n[{index + 1}/{len(stages)}] {stage.title} (about {left} to go)", flush=True)
-        print(stage.words, flush=True)
+        print(as_typed(stage.words), flush=True)
         tells = stage.command == "train" and not stage.result.exists()
         start = time.monotonic()
         status = run_stage(stage)
@@ -83,9 +84,10 @@ def run(stages: Sequence[Stage]) -> int:
 
 def run_stage(stage: Stage) -> int:
     """Run the command of a stage; a stop that is asked for reaches it, and it saves its state."""
-    module = f"uov_jax.command_line.{stage.command}"
-    code = f"import sys; from {module} import main; sys.exit(main())"
-    process = subprocess.Popen([sys.executable, "-c", code, *stage.arguments])
+    # What the console started goes on in its words.
+    name, *words = ("console", stage.command) if program() else (stage.command,)
+    code = f"import sys; from uov_jax.command_line.{name} import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", code, *words, *stage.arguments])
     with StopRequest() as stop:
         passed_on = False
         while True:

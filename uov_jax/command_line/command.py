@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from absl import logging
+
 from uov_jax import processors
+from uov_jax.command_line.typed import as_typed, program
 from uov_jax.errors import UserError
 from uov_jax.files import expand_home
 from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
@@ -21,7 +24,8 @@ GOES_ON = "The same command goes on from here."
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows a command's own documentation as it stands."""
     made = argparse.ArgumentParser(
-        description=description,
+        prog=program(),
+        description=as_typed(description or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -89,7 +93,7 @@ def shard_of(options: argparse.Namespace, environment: Mapping[str, str] = os.en
 def say_next(*commands: str) -> None:
     """Say what can be typed now."""
     for number, words in enumerate(commands):
-        print(f"  or: {words}" if number else f"Next: {words}", flush=True)
+        print(as_typed(f"  or: {words}" if number else f"Next: {words}"), flush=True)
 
 
 def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
@@ -104,6 +108,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
 
     """
     processors.limit_libraries()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     for stream in (sys.stdout, sys.stderr):
         # Names of classes and files may have letters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
@@ -114,7 +119,7 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
         print(f"\nStopped. {stopped}", file=sys.stderr)
         return STOPPED
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(as_typed(f"error: {error}"), file=sys.stderr)
     except RuntimeError as error:
         from uov_jax.sparse.engine import EngineMissingError  # Late: it imports JAX.
         from uov_jax.sparse.kernels import KernelsError

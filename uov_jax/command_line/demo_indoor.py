@@ -21,9 +21,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from uov_jax.command_line import command, next_steps
+from uov_jax.command_line import command
 from uov_jax.command_line.chain import Stage, mean_iou, require_result, run, write_report
 from uov_jax.command_line.recipe import change_fields, parse_fields
+from uov_jax.config import load_config
 from uov_jax.errors import InputError
 from uov_jax.evaluation.orderings import verdicts
 from uov_jax.evaluation.room_table import ORDERINGS, RoomScores, room_table
@@ -188,7 +189,7 @@ def demo(options: argparse.Namespace) -> int:
     """Run the chains that the options say; returns the exit status."""
     # Else the first stage with a recipe would refuse them, minutes later.
     for recipe in (ADAPTER, SPECIALISED, PLAIN):
-        change_fields(next_steps.read(recipe), options.fields)
+        change_fields(load_config(recipe), options.fields)
     chains = [RoomChain(options, seed) for seed in range(options.seeds)]
     status = run([stage for chain in chains for stage in chain.stages])
     if not status:

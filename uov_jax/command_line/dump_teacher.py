@@ -23,6 +23,7 @@ from typing import Any
 
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.dataset import add_dataset, open_tables
+from uov_jax.config import load_config
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.dumps.check import find_problems
@@ -76,7 +77,7 @@ def training_command(options: argparse.Namespace, teacher: str, tables: NuScenes
     A set smaller than a batch is one batch.
     """
     recipe = next_steps.recipe_of("tmp", teacher)
-    config = next_steps.read(recipe)
+    config = load_config(recipe)
     fields: dict[str, Any] = {
         "data.root": options.data,
         "data.version": options.version,
@@ -92,6 +93,8 @@ def training_command(options: argparse.Namespace, teacher: str, tables: NuScenes
         if len(dumped) < config.batch_size:
             # Epochs of one step each would be over at once.
             fields |= {"batch_size": len(dumped), "total_steps": STEPS_OF_A_SMALL_SET}
+            if len(dumped) % config.sweeps_per_shard:
+                fields["sweeps_per_shard"] = len(dumped)
     name = "-".join([options.data.resolve().name, options.output.resolve().name, options.split])
     words, _ = next_steps.training(recipe, fields, name)
     return words + " --devices=1" * ("batch_size" in fields)

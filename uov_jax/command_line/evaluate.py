@@ -88,13 +88,12 @@ def evaluate(options: argparse.Namespace) -> int:
     if not options.checkpoint and not config.data.get("features"):
         raise InputError("give a checkpoint: --checkpoint runs/tmp_san, or --checkpoint FILE.pt")
     # Late, so that wrong arguments are answered at once.
-    from absl import logging
 
     from uov_jax.evaluation.evaluate import EvaluationSettings, column_names, evaluate
     from uov_jax.pictures.judged import JudgedPictures
     from uov_jax.tasks.build import build_judged_split
+    from uov_jax.tasks.recipe_batches import worker_timeout
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     split = options.split or config.data.val_split
     result = evaluate(
         build_judged_split(config, options.split),
@@ -108,6 +107,7 @@ def evaluate(options: argparse.Namespace) -> int:
             submission=options.submission,
             pictures=options.pictures,
             workers=config.data.workers,
+            timeout=worker_timeout(config),
             compilation_cache=config.run.compilation_cache,
         ),
         config,

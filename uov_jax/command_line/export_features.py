@@ -20,10 +20,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from uov_jax.bar import Bar
-from uov_jax.checkpoints.run import find_best_checkpoint, read_record
+from uov_jax.checkpoints.folder import read_record
+from uov_jax.checkpoints.run import find_best_checkpoint, say_if_unfinished
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.recipe import add_recipe, parse_fields, read_recipe
-from uov_jax.config import default_directory, split_spec
+from uov_jax.config import default_directory, find_recipe, split_spec
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.fusion.features import FeatureFolder, FeatureWriter
@@ -69,11 +70,9 @@ def export(options: argparse.Namespace) -> None:
             "one of 'ess', such as configs/ess_scannet.py"
         )
     # Late, so that wrong arguments are answered at once.
-    from absl import logging
 
     from uov_jax.fusion.specialise import specialise_rooms, specialised_manifest
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     data = config.data
     vocabulary = load_vocabulary(data.vocabulary)
     store = RoomStore(data.root, vocabulary)
@@ -136,6 +135,7 @@ def load_adapter(
     place = find_best_checkpoint(checkpoint) if checkpoint.is_dir() else checkpoint
     size = features.manifest.embedding_size
     if place.is_dir():
+        say_if_unfinished(checkpoint)
         trained_on = read_record(place)["identity"].get("features")
         if trained_on is not None and trained_on != features_identity(features):
             raise InputError(
@@ -183,7 +183,7 @@ def training_command(options: argparse.Namespace, config: ConfigDict, output: Pa
     """The command that distils the features: ESG's recipe of the same data."""
     path, variant = split_spec(options.config)
     recipe = path.with_name(path.name.replace("ess_", "esg_", 1))
-    if recipe == path or not recipe.is_file():
+    if recipe == path or not find_recipe(recipe):
         recipe = Path("configs/esg_scannet.py")
     fields = {f"data.{name}": config.data[name] for name in KEPT} | {"data.features": output}
     words, _ = next_steps.training(

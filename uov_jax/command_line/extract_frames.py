@@ -18,6 +18,7 @@ from pathlib import Path
 
 from uov_jax.bar import Bar
 from uov_jax.command_line import command
+from uov_jax.command_line.typed import as_typed
 from uov_jax.datasets.extract_frames import (
     BYTES_PER_PIXEL,
     ExtractedRoom,
@@ -108,7 +109,9 @@ def finish(options: argparse.Namespace, shard: Shard, rooms: Sequence[ExtractedR
         print("Next, once every shard is done: this command without --shard finds them all there.")
         return 0
     print(
-        "Next, once the points are prepared (scripts/prepare_rooms.py): scripts/fuse_features.py "
-        f"with the frames of {options.output}."
+        as_typed(
+            "Next, once the points are prepared (scripts/prepare_rooms.py): "
+            f"scripts/fuse_features.py with the frames of {options.output}."
+        )
     )
     return 0

@@ -81,7 +81,7 @@ def next_command(options: argparse.Namespace, shape: NetworkShape) -> str:
         recipe = options.config or ROOM_RECIPES[shape.variant]
         return next_steps.script("evaluate", "--config", recipe, "--checkpoint", options.output)
     recipe = options.config or RECIPE_OF_CLASSES.get(outputs, RECIPE_OF_CLASSES[17])
-    config = next_steps.read(recipe)
+    config = load_config(recipe)
     # All recipes of sweeps feed the one channel of LiDAR intensity.
     if (shape.variant, shape.in_channels) != (config.model.variant, 1):
         return f"a recipe of your own: {recipe} trains {config.model.variant} with 1 input channel"

@@ -34,7 +34,7 @@ import numpy as np
 from uov_jax import processors
 from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
-from uov_jax.config import RECIPES
+from uov_jax.config import find_recipe, load_config
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder
@@ -180,7 +180,7 @@ def training_command(options: argparse.Namespace, store: RoomStore, teacher: str
     On the recipe's own splits where the store has them, else on those that were labelled.
     """
     recipe = f"configs/ess_{store.manifest.dataset}.py"
-    if not (RECIPES.parent / recipe).is_file():
+    if not find_recipe(Path(recipe)):
         recipe = "configs/ess_scannet.py"
     recipe += ":sim" * (teacher == SIMULATED)
     fields = {
@@ -189,7 +189,7 @@ def training_command(options: argparse.Namespace, store: RoomStore, teacher: str
         "data.labels": options.output,
         "data.vocabulary": options.vocabulary or store.manifest.vocabulary,
     }
-    data, splits = next_steps.read(recipe).data, store.splits()
+    data, splits = load_config(recipe).data, store.splits()
     if splits and data.train_split not in splits:
         fields["data.train_split"] = (options.split or splits)[0]
     if data.val_split not in splits:

@@ -20,6 +20,7 @@ from pathlib import Path
 from uov_jax.bar import Bar
 from uov_jax.command_line import command, next_steps
 from uov_jax.command_line.dataset import add_dataset, open_tables, rig_of_options
+from uov_jax.config import load_config
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.evaluation.confusion import ConfusionMatrix
@@ -136,7 +137,7 @@ def training_command(options: argparse.Namespace, teacher: str) -> str:
     """
     simulated = teacher == SIMULATED
     recipe = next_steps.recipe_of("annotation_free", teacher) + ":sim" * simulated
-    data = next_steps.read(recipe).data
+    data = load_config(recipe).data
     fields = {"data.root": options.data, "data.labels": options.output}
     fields |= {"data.version": options.version, "data.vocabulary": options.vocabulary}
     fields |= next_steps.rig_fields(rig_of_options(options), data)

@@ -15,11 +15,10 @@ from uov_jax.checkpoints.run import has_checkpoint, is_free
 from uov_jax.command_line.dataset import rig_words
 from uov_jax.config import (
     OVERRIDE,
-    RECIPES,
     default_directory,
+    find_recipe,
     flat_fields,
     load_config,
-    split_spec,
 )
 from uov_jax.datasets.keyframe import NUSCENES_RIG, Rig, rig_of
 
@@ -28,20 +27,14 @@ TEACHERS_DATA = ("data.dumps", "data.features", "data.labels")
 
 
 def script(name: str, *arguments: object) -> str:
-    """A command as it is typed."""
+    """A command as it is typed in a checkout; `typed.as_typed` makes the console's of it."""
     return shlex.join(["python", f"scripts/{name}.py", *map(str, arguments)])
 
 
 def recipe_of(stage: str, teacher: str) -> str:
     """The recipe of a stage for a teacher, the one of SAN where the teacher has none."""
     name = f"configs/{stage}_{teacher}.py"
-    return name if (RECIPES.parent / name).is_file() else f"configs/{stage}_san.py"
-
-
-def read(recipe: str) -> ConfigDict:
-    """A recipe, by `FILE:VARIANT`; one that is not here is looked for in the checkout."""
-    here = split_spec(recipe)[0].is_file()
-    return load_config(recipe if here else str(RECIPES.parent / recipe))
+    return name if find_recipe(Path(name)) else f"configs/{stage}_san.py"
 
 
 def rig_fields(rig: Rig, data: ConfigDict) -> dict[str, Any]:
@@ -74,13 +67,13 @@ def training(
     of its own, so that the plain recipe's stays free for the plain command.
 
     Args:
-        recipe: `FILE:VARIANT`.
+        recipe: `RECIPE:VARIANT`.
         fields: values by name; those that the recipe has already are left out.
         name: ends the name of a directory of its own, such as "mini_train".
         own: the data are not the recipe's, though no field says so.
 
     """
-    known = dict(flat_fields(read(recipe)))
+    known = dict(flat_fields(load_config(recipe)))
     changed = {field: value for field, value in fields.items() if str(value) != str(known[field])}
     directory = default_directory(recipe)
     words = ["--config", recipe]

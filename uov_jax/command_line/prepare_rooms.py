@@ -45,6 +45,7 @@ from pathlib import Path
 
 from uov_jax.bar import Bar
 from uov_jax.command_line import command
+from uov_jax.command_line.typed import as_typed
 from uov_jax.datasets.openscene_rooms import OpenSceneRooms
 from uov_jax.datasets.prepare_rooms import (
     BYTES_PER_POINT,
@@ -205,7 +206,9 @@ def show_notes(notes: Iterable[str]) -> None:
 def say_next(options: argparse.Namespace) -> None:
     """Say which command comes next."""
     print(
-        "Next, with images of the rooms: scripts/fuse_features.py, which makes features of the "
-        f"points of {options.output} from them; of ScanNet's .sens recordings images are extracted "
-        "with scripts/extract_frames.py."
+        as_typed(
+            "Next, with images of the rooms: scripts/fuse_features.py, which makes features of the "
+            f"points of {options.output} from them; of ScanNet's .sens recordings images are "
+            "extracted with scripts/extract_frames.py."
+        )
     )

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from uov_jax import compilation
 from uov_jax.command_line import command
@@ -82,7 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def ask(options: argparse.Namespace) -> None:
     """Answer the query that the options say."""
-    logging.set_verbosity(logging.ERROR)
     compilation.use_cache()
     if options.checkpoint is None or is_of_rooms(options.checkpoint):
         ask_room(options)

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from uov_jax.checkpoints.run import find_checkpoint, read_record
+from uov_jax.checkpoints.folder import read_record
+from uov_jax.checkpoints.run import find_checkpoint
 from uov_jax.command_line import command
 from uov_jax.command_line.text_tower import embedded_texts
 from uov_jax.datasets.rooms import RoomStore

@@ -1,4 +1,4 @@
-"""Command lines with a recipe: `--config FILE:VARIANT --config.field=value`."""
+"""Command lines with a recipe: `--config RECIPE:VARIANT --config.field=value`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     """The option that names the recipe."""
     parser.add_argument(
         "--config",
-        metavar="FILE[:VARIANT]",
-        help="the recipe; any of its fields is changed by --config.FIELD=VALUE",
+        metavar="RECIPE[:VARIANT]",
+        help="the recipe, a file or a name; any of its fields is changed by --config.FIELD=VALUE",
     )
 
 

@@ -96,14 +96,21 @@ class Pose:
     @property
     def matrix(self) -> np.ndarray:
         """float64[3, 3]: the rotation matrix R; the quaternion is normalised first."""
-        w, x, y, z = np.array(self.rotation, np.float64) / np.linalg.norm(self.rotation)
-        return np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-            ]
-        )
+        return rotation_matrices([self.rotation])[0]
+
+
+def rotation_matrices(quaternions: Sequence[Sequence[float]]) -> np.ndarray:
+    """float64[n, 3, 3]: the rotation matrices of quaternions w, x, y, z, normalised first."""
+    rows = np.array(quaternions, np.float64).reshape(-1, 4)
+    rows /= np.sqrt((rows * rows).sum(axis=1, keepdims=True))
+    w, x, y, z = rows.T
+    matrix = np.empty((len(rows), 3, 3))
+    matrix[:, 0, 0], matrix[:, 1, 1] = 1 - 2 * (y * y + z * z), 1 - 2 * (x * x + z * z)
+    matrix[:, 2, 2] = 1 - 2 * (x * x + y * y)
+    matrix[:, 0, 1], matrix[:, 1, 0] = 2 * (x * y - z * w), 2 * (x * y + z * w)
+    matrix[:, 0, 2], matrix[:, 2, 0] = 2 * (x * z + y * w), 2 * (x * z - y * w)
+    matrix[:, 1, 2], matrix[:, 2, 1] = 2 * (y * z - x * w), 2 * (y * z + x * w)
+    return matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

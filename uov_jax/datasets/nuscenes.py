@@ -13,7 +13,7 @@ from uov_jax.datasets.projection import pair_points, points_seen
 from uov_jax.datasets.required_files import require_keyframe_files, require_keyframe_sweeps
 from uov_jax.datasets.sweeps import PointLabels
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import read_bytes, write_text
+from uov_jax.files import ABSENT, read_bytes, write_text
 from uov_jax.vocabulary import Vocabulary, load_vocabulary
 from uov_jax.vocabulary.vocabulary import NUSCENES_RAW_LABELS
 
@@ -64,6 +64,10 @@ class NuScenesSweeps:
     def token(self, index: int) -> str:
         """The `sample` token."""
         return self.keyframes[index].token
+
+    def path(self, index: int) -> Path:
+        """The file of a sweep."""
+        return self.keyframes[index].lidar_path
 
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity."""
@@ -135,9 +139,10 @@ class NuScenesLabelFormat:
             InputError: it has another number of labels, or one beyond C - 1.
 
         """
-        if not path.is_file():
-            raise MissingFileError(f"{path}: no such label file")
-        labels = np.frombuffer(read_bytes(path), np.uint8)
+        try:
+            labels = np.frombuffer(read_bytes(path), np.uint8)
+        except ABSENT as error:
+            raise MissingFileError(f"{path}: no such label file") from error
         if len(labels) != num_points:
             raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
         if num_points and labels.max() >= self.num_classes:
@@ -168,11 +173,12 @@ def read_lidarseg(
 
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        labels = np.frombuffer(read_bytes(path), np.uint8)
+    except ABSENT as error:
         raise MissingFileError(
             f"{path}: no such label file: unpack the nuScenes-lidarseg archive into the dataset"
-        )
-    labels = np.frombuffer(read_bytes(path), np.uint8)
+        ) from error
     if len(labels) != num_points:
         raise InputError(f"{path}: {len(labels)} labels, but the sweep has {num_points} points")
     if num_points and labels.max() >= num_raw_labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -175,9 +176,13 @@ class _Sensors:
             height=height,
         )
 
+    @functools.cached_property
+    def _column(self) -> dict[str, int]:
+        """The column of every channel."""
+        return {name.decode(): number for number, name in enumerate(self.index.channel)}
+
     def _view(self, row: int, channel: str) -> int:
-        column = int(np.flatnonzero(self.index.channel == channel.encode())[0])
-        return int(self.index.view[row, column])
+        return int(self.index.view[row, self._column[channel]])
 
 
 def _pose(row: np.ndarray) -> Pose:
@@ -186,10 +191,11 @@ def _pose(row: np.ndarray) -> Pose:
 
 
 class _Cameras(Sequence[CameraView]):
-    """The camera views of one keyframe, made when they are looked at."""
+    """The camera views of one keyframe, made when they are first looked at."""
 
     def __init__(self, sensors: _Sensors, row: int) -> None:
         self._sensors, self._row = sensors, row
+        self._made: dict[str, CameraView] = {}
 
     def __len__(self) -> int:
         return len(self._sensors.rig.cameras)
@@ -203,8 +209,13 @@ class _Cameras(Sequence[CameraView]):
     def __getitem__(self, number: int | slice) -> CameraView | tuple[CameraView, ...]:
         chosen = self._sensors.rig.cameras[number]
         if isinstance(chosen, str):
-            return self._sensors.camera(self._row, chosen)
-        return tuple(self._sensors.camera(self._row, channel) for channel in chosen)
+            return self._view(chosen)
+        return tuple(map(self._view, chosen))
+
+    def _view(self, channel: str) -> CameraView:
+        if channel not in self._made:
+            self._made[channel] = self._sensors.camera(self._row, channel)
+        return self._made[channel]
 
 
 class Keyframes(Sequence[Keyframe]):

@@ -18,7 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from uov_jax.datasets.rooms import RoomError
-from uov_jax.datasets.scans import GREY, SPLITS, Scan, classes_of_numbers, plain_coords
+from uov_jax.datasets.scans import (
+    GREY,
+    SPLITS,
+    Scan,
+    check_coords,
+    classes_of_numbers,
+    plain_coords,
+)
 from uov_jax.errors import MissingFileError
 from uov_jax.pickled import read_pickled
 from uov_jax.vocabulary import Vocabulary
@@ -112,6 +119,32 @@ def read_openscene(path: Path, vocabulary: Vocabulary) -> Scan:
         RoomError: it holds something else than two or three arrays, or labels of other classes.
 
     """
+    stored, colors, numbers = openscene_arrays(path)
+    coords = plain_coords(stored, str(path))
+    notes: tuple[str, ...] = ()
+    if colors is None:
+        colors = np.full(coords.shape, GREY, np.uint8)
+        notes = (f"{path}: no colours, grey stands for them",)
+    labels = None
+    if numbers is not None:
+        classes = len(vocabulary.eval_classes) - 1
+        labels = classes_of_numbers(numbers, classes, NO_CLASS, str(path))
+        if len(labels) != len(coords):
+            raise RoomError(f"{path}: {len(labels):,} labels, but {len(coords):,} points")
+    return Scan(coords, colors, labels, str(path), notes)
+
+
+def openscene_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """What a `.pth` file holds. Nothing of the file is run.
+
+    Returns:
+        Coordinates, numbers [N, 3]; colours uint8[N, 3], None where there are none; labels as they
+        are stored, None where there are none.
+
+    Raises:
+        As `read_openscene`, but for labels.
+
+    """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file of OpenScene's preprocessed points")
     found = read_pickled(path)
@@ -127,20 +160,11 @@ def read_openscene(path: Path, vocabulary: Vocabulary) -> Scan:
             f"{path}: expected coordinates, colours and, but for test scenes, labels; found {what}"
         )
     arrays = [np.asarray(part) for part in parts]
-    coords = plain_coords(arrays[0], str(path))
-    notes = []
-    if arrays[1].ndim == 0 and arrays[1] == 0:
-        colors = np.full(coords.shape, GREY, np.uint8)
-        notes.append(f"{path}: no colours, grey stands for them")
-    else:
-        colors = _bytes_of_colors(arrays[1], len(coords), path)
-    labels = None
-    if len(arrays) == 3:
-        classes = len(vocabulary.eval_classes) - 1
-        labels = classes_of_numbers(arrays[2], classes, NO_CLASS, str(path))
-        if len(labels) != len(coords):
-            raise RoomError(f"{path}: {len(labels):,} labels, but {len(coords):,} points")
-    return Scan(coords, colors, labels, str(path), tuple(notes))
+    check_coords(arrays[0], str(path))
+    colors = None
+    if arrays[1].ndim > 0 or arrays[1] != 0:
+        colors = _bytes_of_colors(arrays[1], len(arrays[0]), path)
+    return arrays[0], colors, arrays[2] if len(arrays) == 3 else None
 
 
 def _bytes_of_colors(colors: np.ndarray, points: int, path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The vertices of a PLY file (Stanford's polygon format), ASCII or binary.
+"""The vertices of a PLY file (Stanford's polygon format), ASCII or binary; clouds written as one.
 
 A mesh's faces are never read: they come after the vertices.
 """
@@ -6,14 +6,15 @@ A mesh's faces are never read: they come after the vertices.
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from uov_jax.datasets.text_table import read_rows
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import DAMAGE, read_bytes
+from uov_jax.files import read_bytes
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -22,6 +23,9 @@ TYPES = {
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 BYTE_ORDERS = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}
+# The names that are written, as the oldest readers know them.
+NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint"}
+NAMES |= {"f4": "float", "f8": "double"}
 MOST_HEADER = 2**16  # bytes
 NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -39,6 +43,7 @@ class PlyHeader:
         vertices: their number.
         dtype: of a vertex, a field for every property.
         size: bytes of the header.
+        more: something else follows the vertices, such as faces.
 
     """
 
@@ -46,6 +51,7 @@ class PlyHeader:
     vertices: int
     dtype: np.dtype
     size: int
+    more: bool
 
 
 def read_ply_header(path: Path) -> PlyHeader:
@@ -72,17 +78,44 @@ def read_ply(path: Path) -> np.ndarray:
     """
     header = read_ply_header(path)
     content = read_bytes(path)[header.size :]
-    text = header.format == "ascii"
-    wanted = header.vertices * (1 if text else header.dtype.itemsize)
-    if len(content) < wanted and not (text and not content.strip()):
+    if header.format == "ascii" and header.vertices:
+        return read_rows(
+            path, content, header.vertices, header.dtype, more=header.more, error=PlyError
+        )
+    wanted, width = header.vertices * header.dtype.itemsize, header.dtype.itemsize
+    if len(content) < wanted:
         raise PlyError(
             f"{path}: {header.vertices:,} vertices need {wanted:,} bytes, found {len(content):,}: "
             "cut off, copy or download it again"
         )
-    if text:
-        return _ascii_vertices(path, content, header)
+    if not header.more and len(content) >= wanted + width:
+        raise PlyError(
+            f"{path}: {len(content) - wanted:,} bytes follow the {header.vertices:,} vertices, and "
+            "the header names nothing else: it is of another file"
+        )
     found = np.frombuffer(content, header.dtype, header.vertices)
     return found.astype(header.dtype.newbyteorder("="))
+
+
+def ply_bytes(
+    vertices: np.ndarray, comments: Sequence[str] = (), lists: Sequence[str] = ()
+) -> bytes:
+    """A file of vertices, binary and little-endian.
+
+    Args:
+        vertices: structured array [N], a field of plain numbers for every property.
+        comments: lines of the header.
+        lists: lines of the header that declare what a mesh has besides, of which there are none.
+
+    """
+    dtype = vertices.dtype.newbyteorder("<")
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {' '.join(comment.split())}" for comment in comments]
+    lines.append(f"element vertex {len(vertices)}")
+    lines += [f"property {NAMES[dtype[name].str[1:]]} {name}" for name in dtype.names or ()]
+    lines += [*lists, "end_header", ""]
+    # Some readers take nothing else than ASCII.
+    return "\n".join(lines).encode("ascii", "replace") + vertices.astype(dtype).tobytes()
 
 
 def vertex_coords(vertices: np.ndarray, path: Path) -> np.ndarray:
@@ -137,30 +170,4 @@ def _header(path: Path, start: bytes) -> PlyHeader:
                 )
     if not format_ or vertices < 0 or not fields or len(dict(fields)) != len(fields):
         raise PlyError(f"{path}: the header tells no format, or no vertices with properties")
-    return PlyHeader(format_, vertices, np.dtype(fields), line_end + 1)
-
-
-def _ascii_vertices(path: Path, content: bytes, header: PlyHeader) -> np.ndarray:
-    names = header.dtype.names or ()
-    if not header.vertices:
-        return np.empty(0, header.dtype)
-    if not content.strip():
-        raise PlyError(f"{path}: the file ends with its header: cut off, copy it again")
-    try:
-        numbers = np.loadtxt(io.BytesIO(content), np.float64, max_rows=header.vertices, ndmin=2)
-    except DAMAGE as error:
-        raise PlyError(f"{path}: vertices that are no numbers: {error}") from error
-    if numbers.shape != (header.vertices, len(names)):
-        raise PlyError(
-            f"{path}: expected {header.vertices:,} vertices of {len(names)} numbers, found "
-            f"{list(numbers.shape)}: cut off, or the header is of another file"
-        )
-    found = np.empty(header.vertices, header.dtype)
-    for column, name in enumerate(names):
-        values, dtype = numbers[:, column], header.dtype[name]
-        if dtype.kind in "iu":
-            least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
-            if not ((least <= values) & (values <= most)).all():
-                raise PlyError(f"{path}: a vertex has a {name!r} that is not {least} to {most}")
-        found[name] = values.astype(dtype)
-    return found
+    return PlyHeader(format_, vertices, np.dtype(fields), line_end + 1, more=element > 1)

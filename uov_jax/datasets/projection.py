@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from uov_jax.datasets.keyframe import CameraView, Keyframe
+from uov_jax.datasets.keyframe import CameraView, Keyframe, rotation_matrices
+from uov_jax.host import engine
 
 MIN_DEPTH = 1.0  # metres; nearer points lie on the camera's own casing or mount
 
@@ -63,75 +65,64 @@ def project(
     from their origin, to float32 after each step, which moves pixels by up to a few hundredths.
 
     Args:
-        points: float[N, 3 or more], metres in the LiDAR's frame.
+        points: float32[N, 3 or more], metres in the LiDAR's frame.
         keyframe: gives the LiDAR's poses.
         camera: one of its views.
         image_size: height and width, where they differ from the view's.
 
     """
-    return _project(_coordinates(points), keyframe, camera, image_size)
+    cameras, sizes = _geometry(keyframe, [camera])
+    if image_size is not None:
+        sizes[0] = image_size
+    return Projection(*engine().project_points(points, cameras, sizes, MIN_DEPTH))
 
 
 def pair_points(points: np.ndarray, keyframe: Keyframe) -> Pairs:
-    """All pairs of points float[N, 3 or more] with the keyframe's cameras."""
-    coordinates = _coordinates(points)
-    columns = []
-    for number, camera in enumerate(keyframe.cameras):
-        projection = _project(coordinates, keyframe, camera, None)
-        point = np.flatnonzero(projection.visible).astype(np.int32)
-        columns.append((point, np.full(len(point), number, np.int32), *projection.pixels()))
-    if not columns:
-        return Pairs(*(np.zeros(0, np.int32) for _ in range(4)))
-    return Pairs(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    """All pairs of points float32[N, 3 or more] with the keyframe's cameras."""
+    return Pairs(*engine().pair_points(points, *_geometry(keyframe, keyframe.cameras), MIN_DEPTH))
 
 
-def _coordinates(points: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(points[:, :3].T, np.float64)
+def _geometry(keyframe: Keyframe, cameras: Sequence[CameraView]) -> tuple[np.ndarray, np.ndarray]:
+    """What leads from a point to depths and pixels, as rows of numbers a, b of a . x + b.
+
+    Returns:
+        float64[C, 4, 4], of every camera the depth and the three coordinates of the pixel; int64
+        [C, 2], heights and widths.
+
+    """
+    rotation, translation = lidar_to_cameras(keyframe, cameras)
+    numbers = np.empty((len(cameras), 4, 4))
+    numbers[:, 0, :3], numbers[:, 0, 3] = rotation[:, 2], translation[:, 2]
+    if len(cameras):
+        intrinsic = np.stack([camera.intrinsic for camera in cameras])
+        numbers[:, 1:, :3] = intrinsic @ rotation
+        numbers[:, 1:, 3] = _products(intrinsic, translation)
+    sizes = [(camera.height, camera.width) for camera in cameras]
+    return numbers, np.array(sizes, np.int64).reshape(-1, 2)
 
 
-def _project(
-    coordinates: np.ndarray,
-    keyframe: Keyframe,
-    camera: CameraView,
-    image_size: tuple[int, int] | None,
-) -> Projection:
-    height, width = image_size or (camera.height, camera.width)
-    rotation, translation = lidar_to_camera(keyframe, camera)
-    depth = _affine(rotation[2], translation[2], coordinates)
-    # Most points lie behind: the image plane's two coordinates are computed for the others alone.
-    (deep,) = np.nonzero(depth > MIN_DEPTH)
-    ahead = coordinates[:, deep]
-    to_image, offset = camera.intrinsic @ rotation, camera.intrinsic @ translation
-    scale = 1 / _affine(to_image[2], offset[2], ahead)
-    u = _affine(to_image[0], offset[0], ahead) * scale
-    v = _affine(to_image[1], offset[1], ahead) * scale
-    uv = np.full((len(depth), 2), np.nan)
-    uv[deep, 0], uv[deep, 1] = u, v
-    visible = np.zeros(len(depth), bool)
-    visible[deep] = (u > 0) & (u < width - 1) & (v > 0) & (v < height - 1)
-    return Projection(uv, depth, visible)
+def lidar_to_cameras(
+    keyframe: Keyframe, cameras: Sequence[CameraView]
+) -> tuple[np.ndarray, np.ndarray]:
+    """float64[C, 3, 3] R and float64[C, 3] t: x -> R x + t from the LiDAR's frame to a camera's."""
+    poses = [keyframe.sensor_to_ego, keyframe.ego_to_global]
+    for camera in cameras:
+        poses += [camera.ego_to_global, camera.sensor_to_ego]
+    turns = rotation_matrices([pose.rotation for pose in poses])
+    origins = np.array([pose.translation for pose in poses], np.float64)
+    rotation = turns[1] @ turns[0]
+    translation = turns[1] @ origins[0] + origins[1]
+    rotations, translations = rotation[None], translation[None]
+    for first in (2, 3):
+        back = turns[first::2].transpose(0, 2, 1)
+        rotations = back @ rotations
+        translations = _products(back, translations - origins[first::2])
+    return rotations, translations
 
 
-def _affine(row: np.ndarray, offset: float, coordinates: np.ndarray) -> np.ndarray:
-    # Not a matrix product: several workers that each start BLAS's threads hinder each other.
-    x, y, z = coordinates
-    return row[0] * x + row[1] * y + row[2] * z + offset
-
-
-def lidar_to_camera(keyframe: Keyframe, camera: CameraView) -> tuple[np.ndarray, np.ndarray]:
-    """float64[3, 3] R and float64[3] t: x -> R x + t from the LiDAR's frame to the camera's."""
-    rotation, translation = np.eye(3), np.zeros(3)
-    for pose in (keyframe.sensor_to_ego, keyframe.ego_to_global):
-        rotation, translation = (
-            pose.matrix @ rotation,
-            pose.matrix @ translation + np.array(pose.translation),
-        )
-    for pose in (camera.ego_to_global, camera.sensor_to_ego):
-        rotation, translation = (
-            pose.matrix.T @ rotation,
-            pose.matrix.T @ (translation - np.array(pose.translation)),
-        )
-    return rotation, translation
+def _products(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """[C, 3]: every matrix [C, 3, 3] times its vector [C, 3]."""
+    return (matrices @ vectors[..., None])[..., 0]
 
 
 def points_seen(pairs: Pairs, num_points: int) -> np.ndarray:

@@ -113,12 +113,17 @@ def same_name(name: str) -> str:
 
 def plain_coords(coords: np.ndarray, where: str) -> np.ndarray:
     """float32[N, 3] of coordinates of any type of numbers; RoomError for another shape."""
+    check_coords(coords, where)
+    return np.ascontiguousarray(coords, np.float32)
+
+
+def check_coords(coords: np.ndarray, where: str) -> None:
+    """RoomError unless these are numbers [N, 3]."""
     if coords.ndim != 2 or coords.shape[1] != 3 or coords.dtype.kind not in "fiu":
         raise RoomError(
             f"{where}: coordinates: expected numbers [points, 3], found {coords.dtype} "
             f"{list(coords.shape)}"
         )
-    return np.ascontiguousarray(coords, np.float32)
 
 
 def classes_of_numbers(

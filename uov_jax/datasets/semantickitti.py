@@ -21,7 +21,7 @@ from uov_jax.datasets.lidar_file import SEMANTICKITTI_COLUMNS, SweepColumns, rea
 from uov_jax.datasets.required_files import require_labels, require_sweeps
 from uov_jax.datasets.splits import step_of_share
 from uov_jax.errors import InputError, MissingFileError
-from uov_jax.files import read_bytes
+from uov_jax.files import ABSENT, read_bytes
 
 UNKNOWN = 255
 
@@ -103,10 +103,15 @@ class SemanticKittiScans:
         path = self.scans[index]
         return f"{path.parent.parent.name}_{path.stem}"
 
+    def path(self, index: int) -> Path:
+        """The file of a scan."""
+        return self.scans[index]
+
     def points(self, index: int) -> np.ndarray:
         """float32[N, 4]: x, y, z in metres, intensity plus the offset."""
         points = read_points(self.scans[index], self.columns)
         if self.intensity_offset:
+            points = points.copy()
             points[:, 3] += np.float32(self.intensity_offset)
         return points
 
@@ -193,9 +198,10 @@ def read_classes(path: str | Path, num_points: int) -> np.ndarray:
 
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such label file")
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except ABSENT as error:
+        raise MissingFileError(f"{path}: no such label file") from error
     if len(content) != 4 * num_points:
         raise InputError(
             f"{path}: {len(content)} bytes, expected {4 * num_points} (a uint32 for each of the "

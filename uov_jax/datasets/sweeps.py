@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,10 @@ class LabelledSweeps(Protocol):
 
     def token(self, index: int) -> str:
         """What names a sweep in messages, and in the names of files."""
+        ...
+
+    def path(self, index: int) -> Path:
+        """The file of a sweep."""
         ...
 
     def points(self, index: int) -> np.ndarray:

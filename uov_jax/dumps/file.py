@@ -27,17 +27,20 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from uov_jax.contents import is_zip, parse_json, parse_npz
+from uov_jax.contents import is_zip, parse_json
 from uov_jax.dumps.mask_runs import MaskRuns
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
+    ABSENT,
     DAMAGE,
     byte_planes,
     check_version,
     from_byte_planes,
     read_bytes,
+    read_stored_npz,
     write_npz,
 )
+from uov_jax.host import engine
 
 FORMAT_VERSION = 2
 HOW_TO_RENEW = "write the dumps, or simulate the drive, again into a new folder"
@@ -109,7 +112,7 @@ class CameraMasks:
             )
         if len(self.words) and self.words.min() < -1:
             raise ValueError(f"{self.channel}: word index {self.words.min()} is below -1 (no word)")
-        if not np.isfinite(self.embeddings).all():
+        if not engine().are_finite_halves(np.ascontiguousarray(self.embeddings).view(np.uint16)):
             mask = int(np.flatnonzero(~np.isfinite(self.embeddings).all(axis=1))[0]) + 1
             raise ValueError(
                 f"{self.channel}: the embedding of mask {mask} is not finite in half precision"
@@ -226,13 +229,17 @@ def _packed(array: np.ndarray, level: int) -> np.ndarray:
     return np.frombuffer(frame, np.uint8)
 
 
-def _unpacked(frame: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+def _unpacked(
+    decompressor: zstandard.ZstdDecompressor,
+    frame: memoryview,
+    dtype: str,
+    shape: tuple[int, ...],
+) -> np.ndarray:
     """The array of a frame; ValueError unless it has just this size."""
     size = np.dtype(dtype).itemsize * math.prod(shape)
-    content = frame.tobytes()
-    if zstandard.frame_content_size(content) != size:
+    if zstandard.frame_content_size(frame) != size:
         raise ValueError(f"an array of other than the {list(shape)} numbers that the header says")
-    data = zstandard.ZstdDecompressor().decompress(content, max_output_size=max(size, 1))
+    data = decompressor.decompress(frame, max_output_size=max(size, 1))
     return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -253,19 +260,20 @@ def read_dump(
 
     """
     path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such teacher dump")
-    content = read_bytes(path)
+    try:
+        content = read_bytes(path)
+    except ABSENT as error:
+        raise MissingFileError(f"{path}: no such teacher dump") from error
     if not is_zip(content):
         raise DumpError(
             f"{path}: corrupt or truncated teacher dump: {len(content)} bytes without "
             "the directory that ends every complete file"
         )
     try:
-        arrays = parse_npz(content, most=MOST_BYTES)
-        header = parse_json(arrays["header"].tobytes())
+        frames = read_stored_npz(content)
+        header = parse_json(bytes(frames.pop("header")))
         _check_header(path, header, embedding_size)
-        return _assemble(header, arrays)
+        return _assemble(header, frames)
     except DumpError:
         raise
     except (*DAMAGE, zstandard.ZstdError, AttributeError) as error:
@@ -327,16 +335,20 @@ def _check_header(path: Path, header: dict[str, Any], embedding_size: int | None
         )
 
 
-def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> TeacherDump:
+def _assemble(header: dict[str, Any], frames: dict[str, memoryview]) -> TeacherDump:
     num_masks = sum(camera["masks"] for camera in header["cameras"])
     num_runs = sum(camera["runs"] for camera in header["cameras"])
     size = header["embedding_size"]
-    lengths = from_byte_planes(_unpacked(arrays["run_length"], "u1", (2, num_runs)))
-    ids = from_byte_planes(_unpacked(arrays["run_mask"], "u1", (header["id_bytes"], num_runs)))
-    words = _unpacked(arrays["word"], "<i4", (num_masks,))
-    planes = _unpacked(arrays["embedding"], "u1", (2, num_masks * size))
-    embeddings = from_byte_planes(planes).view(np.float16).reshape(num_masks, size)
+    decompressor = zstandard.ZstdDecompressor()
 
+    def unpacked(name: str, dtype: str, *shape: int) -> np.ndarray:
+        return _unpacked(decompressor, frames[name], dtype, shape)
+
+    lengths = from_byte_planes(unpacked("run_length", "u1", 2, num_runs))
+    ids = from_byte_planes(unpacked("run_mask", "u1", header["id_bytes"], num_runs))
+    words = unpacked("word", "<i4", num_masks)
+    planes = unpacked("embedding", "u1", 2, num_masks * size)
+    embeddings = from_byte_planes(planes).view(np.float16).reshape(num_masks, size)
     cameras = []
     run = mask = 0
     for camera in header["cameras"]:

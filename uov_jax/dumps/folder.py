@@ -78,6 +78,10 @@ class DumpSource(Protocol):
         """MissingDumpError unless every keyframe has a dump."""
         ...
 
+    def paths(self, keyframe: KeyframeLike) -> list[Path]:
+        """Where the files of a keyframe's dump lie."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class DumpManifest:
@@ -199,6 +203,10 @@ class DumpFolder:
         """Where the dump of a keyframe lies, or will lie."""
         return self.root / f"{_token(keyframe)}.npz"
 
+    def paths(self, keyframe: str | KeyframeLike) -> list[Path]:
+        """The same, as all folders of dumps have it: one file."""
+        return [self.path(keyframe)]
+
     def __contains__(self, keyframe: str | KeyframeLike) -> bool:
         """Whether a keyframe has its dump."""
         return self.path(keyframe).is_file()
@@ -211,10 +219,11 @@ class DumpFolder:
             DumpError: the file is corrupt or does not belong into this folder.
 
         """
-        if keyframe not in self:
-            raise self._missing([_token(keyframe)], 1)
         path = self.path(keyframe)
-        dump = read_dump(path, embedding_size=self.embedding_size)
+        try:
+            dump = read_dump(path, embedding_size=self.embedding_size)
+        except MissingFileError as error:
+            raise self._missing([_token(keyframe)], 1) from error
         self._check_belongs(dump, _token(keyframe), str(path))
         return dump
 
@@ -295,11 +304,11 @@ class DumpFolder:
             "vocabulary_hash": dump.vocabulary_hash,
             "embedding_size": dump.embedding_size,
         }
-        expected = {"keyframe": token} | dataclasses.asdict(self.manifest)
         for name, value in found.items():
-            if value != expected[name]:
+            expected = token if name == "keyframe" else getattr(self.manifest, name)
+            if value != expected:
                 raise DumpError(
-                    f"{place}: {name} is {value!r}, expected {expected[name]!r} as in "
+                    f"{place}: {name} is {value!r}, expected {expected!r} as in "
                     f"{self.root / MANIFEST.name}"
                 )
         words = len(self._vocabulary) if self._vocabulary else None

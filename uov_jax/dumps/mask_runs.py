@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from uov_jax.host import engine
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MaskRuns:
@@ -46,15 +48,14 @@ class MaskRuns:
         cls, height: int, width: int, lengths: np.ndarray, ids: np.ndarray
     ) -> MaskRuns:
         """Build from run lengths [R] and ids [R]; ValueError unless they fill the image exactly."""
-        lengths = np.asarray(lengths)
-        total = int(lengths.sum(dtype=np.int64))
-        if total != height * width or len(lengths) != len(ids) or not np.all(lengths > 0):
+        lengths = np.asarray(lengths, np.int64)
+        start = engine().run_starts(lengths, height * width)
+        if start is None or len(lengths) != len(ids):
+            total = int(lengths.sum())
             raise ValueError(
                 f"{len(lengths)} runs with {len(ids)} ids cover {total} pixels, expected non-empty "
                 f"runs over the {height} x {width} = {height * width} pixels of the image"
             )
-        lengths = lengths.astype(np.int32)
-        start = np.cumsum(lengths, dtype=np.int32) - lengths
         return cls(height, width, start, np.asarray(ids, np.uint16))
 
     def split_longer_than(self, longest: int) -> MaskRuns:
@@ -91,8 +92,11 @@ class MaskRuns:
                 f"pixel rows {v.min()}..{v.max()}, columns {u.min()}..{u.max()} leave the image of "
                 f"{self.height} x {self.width} pixels"
             )
-        pixel = v.astype(np.int32) * np.int32(self.width) + u.astype(np.int32)
-        return self.ids[np.searchsorted(self.start, pixel, side="right") - 1]
+        return engine().look_up(self.numbers(0), v.astype(np.int32), u.astype(np.int32))
+
+    def numbers(self, num_masks: int) -> tuple[np.ndarray, np.ndarray, int, int, int]:
+        """Runs, image and number of masks as the engine takes them."""
+        return self.start, self.ids, self.height, self.width, num_masks
 
     def areas(self, num_masks: int) -> np.ndarray:
         """int64[num_masks + 1]: pixels of every id from 0 (void) to num_masks."""

@@ -15,6 +15,7 @@ from uov_jax import compilation
 from uov_jax.afi.parameters import FlatInteraction
 from uov_jax.bar import Bar
 from uov_jax.checkpoints.load import TrainedNetwork, load_network
+from uov_jax.daemon_threads import TIMEOUT
 from uov_jax.datasets.submission import expected_bytes, pack_submission, write_labels
 from uov_jax.datasets.sweeps import labelled_indices
 from uov_jax.errors import InputError, decoration
@@ -46,6 +47,7 @@ class EvaluationSettings:
         submission: pack them for the benchmark's server; needs the whole split.
         pictures: sweeps that are drawn.
         workers: threads that build sweeps ahead.
+        timeout: seconds after which a thread that builds one sweep counts as hanging.
         compilation_cache: as `config.run.compilation_cache`.
 
     """
@@ -57,6 +59,7 @@ class EvaluationSettings:
     submission: bool = False
     pictures: int = 4
     workers: int = 2
+    timeout: float = TIMEOUT
     compilation_cache: str = ""
 
 
@@ -288,6 +291,8 @@ class _Run:
             self.indices[done:],
             self.networks,
             workers=self.settings.workers,
+            timeout=self.settings.timeout,
+            name_of=self.split.token,
             smoothings={
                 end: self._smoothing(*setting)
                 for end, setting in _smoothings(self.settings).items()

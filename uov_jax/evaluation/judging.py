@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uov_jax import sparse
+from uov_jax.daemon_threads import PATIENCE, TIMEOUT, DaemonThreads, HangingError
 from uov_jax.errors import NotFiniteError
 from uov_jax.evaluation.clock import SweepClock
 
@@ -62,6 +65,9 @@ def judge(
     networks: Mapping[str, ClassesOfRows],
     *,
     workers: int,
+    timeout: float = TIMEOUT,
+    name_of: Callable[[Item], str] = str,
+    at_once: int = 1,
     smoothings: Mapping[str, Smoothing] | None = None,
     clock: SweepClock | None = None,
 ) -> Iterator[JudgedSweep]:
@@ -74,19 +80,29 @@ def judge(
         items: one a sweep.
         networks: by name.
         workers: threads that build samples ahead.
+        timeout: seconds after which a thread that builds one sample counts as hanging.
+        name_of: gives an item's name for messages.
+        at_once: sweeps whose networks' outputs are not waited for before the next is begun.
         smoothings: by name, applied to each network's classes.
         clock: is told what takes the time; the consumer's own work is for the consumer to note.
 
     Raises:
         NotFiniteError: a network gave NOT_FINITE to points.
+        HangingError: a sample was not built within the timeout.
         FaultError: a GPU was given a bad plan or index.
 
     """
     clock = clock or SweepClock()
     clock.start()
-    for sample in prefetched(build, items, workers):
-        clock.note("data")
-        rows = {name: classes_of_rows(sample) for name, classes_of_rows in networks.items()}
+    begun: collections.deque[tuple[Sample, dict[str, Any]]] = collections.deque()
+    samples = prefetched(build, items, workers, timeout, name_of)
+    while True:
+        for sample in itertools.islice(samples, at_once - len(begun)):
+            clock.note("data")
+            begun.append((sample, {name: of(sample) for name, of in networks.items()}))
+        if not begun:
+            return
+        sample, rows = begun.popleft()
         columns: dict[str, np.ndarray] = {}
         probabilities: dict[str, np.ndarray] = {}
         for name, found in rows.items():
@@ -136,21 +152,41 @@ def evenly_spaced(items: Sequence[Item], number: int | None) -> list[Item]:
 
 
 def prefetched(
-    build: Callable[[Item], Built], items: Sequence[Item], workers: int
+    build: Callable[[Item], Built],
+    items: Iterable[Item],
+    workers: int,
+    timeout: float = TIMEOUT,
+    name_of: Callable[[Item], str] = str,
 ) -> Iterator[Built]:
-    """`build(item)` for every item in order, built ahead by threads; 0 builds as they are asked."""
+    """`build(item)` for every item in order, built ahead by threads; 0 builds as they are asked.
+
+    Raises:
+        HangingError: a thread has not built an item within the timeout, in seconds; has its name.
+
+    """
     if not workers:
         yield from map(build, items)
         return
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[Built]] = []
-        try:
-            for item in items:
-                waiting.append(pool.submit(build, item))
-                if len(waiting) > workers:
-                    yield waiting.pop(0).result()
-            while waiting:
-                yield waiting.pop(0).result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    threads, patience = DaemonThreads(workers, "samples"), PATIENCE
+    waiting: collections.deque[tuple[Item, concurrent.futures.Future[Built]]] = collections.deque()
+
+    def first() -> Built:
+        nonlocal patience
+        item, future = waiting.popleft()
+        if not concurrent.futures.wait([future], timeout).done:
+            patience = 0
+            raise HangingError(
+                f"{name_of(item)}: has been read and prepared for {timeout:g} s without an "
+                "end: the file system hangs, or the machine"
+            )
+        return future.result()
+
+    try:
+        for item in items:
+            waiting.append((item, threads.submit(build, item)))
+            if len(waiting) > workers:
+                yield first()
+        while waiting:
+            yield first()
+    finally:
+        threads.close(patience)

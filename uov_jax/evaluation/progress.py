@@ -45,6 +45,8 @@ def evaluation_identity(
         "config.run.",
         "config.data.workers",
         "config.data.worker_processes",
+        "config.data.worker_timeout",
+        "config.data.skip_damaged",
         # Its content counts, see `JudgedSplit.identity`, not where it lies.
         "config.data.vocabulary",
         # Sizes of padded arrays: padding influences nothing.

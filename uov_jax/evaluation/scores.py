@@ -114,6 +114,28 @@ class Scores:
             own = {name: mask[seen] for name, mask in masks.items()}
             self._column(TEACHER).add(truth[seen], teacher[seen], own)
 
+    def counted(self) -> dict[str, Any]:
+        """Everything that was counted, as plain values for `add_counted`."""
+        return {
+            "labelled_sweeps": self.labelled_sweeps,
+            "agreement": self.agreement,
+            "columns": {name: subsets.counts().tolist() for name, subsets in self.columns.items()},
+        }
+
+    def add_counted(self, counted: Mapping[str, Any]) -> None:
+        """Add what others of the same classes have counted, as `counted` gives it."""
+        self.labelled_sweeps += counted["labelled_sweeps"]
+        for name, (equal, total) in counted["agreement"].items():
+            before = self.agreement.get(name, (0, 0))
+            self.agreement[name] = (before[0] + equal, before[1] + total)
+        for name, counts in counted["columns"].items():
+            column = self._column(name)
+            column.restore(column.counts() + np.array(counts, np.int64))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.columns, self.agreement, self.labelled_sweeps = {}, {}, 0
+
     @property
     def judged(self) -> dict[str, SubsetScores]:
         """The columns with any point of a true class."""

@@ -15,31 +15,47 @@ import math
 import numpy as np
 
 from uov_jax.datasets.projection import Pairs
+from uov_jax.host import engine
 
 
-def rotate_about_z(xyz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn points float32[N, 3] about z by an angle uniform over the circle."""
+def rotate_about_z(rng: np.random.Generator) -> tuple[float, float]:
+    """Cosine and sine, of float32, of an angle uniform over the circle."""
     angle = rng.uniform(0, 2 * np.pi)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    rotation = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], np.float32)
-    return xyz @ rotation.T
+    return float(np.float32(np.cos(angle))), float(np.float32(np.sin(angle)))
 
 
-def flip_axes(xyz: np.ndarray, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
-    """Mirror points float32[N, 3] in x and in y, each with the given probability."""
-    signs = np.ones(3, np.float32)
-    signs[:2] = np.where(rng.random(2) < probability, -1, 1)
-    return xyz * signs
+def flip_axes(rng: np.random.Generator, probability: float = 0.5) -> tuple[float, float]:
+    """The signs of x and of y after mirroring each with the given probability."""
+    flipped = rng.random(2) < probability
+    return -1.0 if flipped[0] else 1.0, -1.0 if flipped[1] else 1.0
 
 
-def scale(xyz: np.ndarray, rng: np.random.Generator, smallest: float, largest: float) -> np.ndarray:
-    """Scale points float32[N, 3] about the sensor by a factor uniform in [smallest, largest].
+def scale(rng: np.random.Generator, smallest: float, largest: float) -> float:
+    """A factor uniform in [smallest, largest], of float32.
 
     Not part of the published recipes. Ground next to the car lies below the view of the cameras,
     where the rings are denser than anywhere the teacher sees; a shrunk sweep has such rings under
     the teacher's masks.
     """
-    return xyz * np.float32(rng.uniform(smallest, largest))
+    return float(np.float32(rng.uniform(smallest, largest)))
+
+
+def move(
+    points: np.ndarray,
+    turn: tuple[float, float] | None = None,
+    signs: tuple[float, float] = (1.0, 1.0),
+    factor: float = 1.0,
+) -> np.ndarray:
+    """Points float32[N, 3] turned about z, mirrored, and scaled about the sensor, in this order.
+
+    Args:
+        points: float32[N, 3 or more].
+        turn: of `rotate_about_z`, None for no turn.
+        signs: of `flip_axes`.
+        factor: of `scale`.
+
+    """
+    return engine().moved_points(points, turn, signs, factor)
 
 
 def drop_cuboid(
@@ -49,7 +65,7 @@ def drop_cuboid(
     rng: np.random.Generator,
     largest_share: float = 0.2,
     fewest_pairs: int = 1024,
-) -> tuple[np.ndarray, Pairs]:
+) -> tuple[np.ndarray | None, Pairs]:
     """Drop the points inside one random axis-aligned cuboid, and their pairs.
 
     Its sides are one random share, uniform up to `largest_share`, of the cloud's extent, and its
@@ -64,21 +80,18 @@ def drop_cuboid(
         fewest_pairs: nothing is dropped where any camera would keep fewer pairs than this.
 
     Returns:
-        Rows kept int32[n] and the pairs kept, which count points among the rows kept.
+        Rows kept int32[n], None for all, and the pairs kept, whose points are counted among them.
 
     """
-    everything = np.arange(len(xyz), dtype=np.int32)
     if not len(xyz):
-        return everything, pairs
-    half_side = np.ptp(xyz, axis=0) * np.float32(rng.uniform(0, largest_share) / 2)
-    centre = xyz[rng.integers(len(xyz))]
-    kept = ~(np.abs(xyz - centre) < half_side).all(axis=1)
-    kept_pairs = pairs.select(kept[pairs.point])
-    per_camera = np.bincount(kept_pairs.camera, minlength=num_cameras)
-    if per_camera.min() < fewest_pairs:
-        return everything, pairs
-    new_row = np.cumsum(kept, dtype=np.int32) - 1
-    return everything[kept], kept_pairs._replace(point=new_row[kept_pairs.point])
+        return None, pairs
+    share = np.float32(rng.uniform(0, largest_share) / 2)
+    half_sides = np.array(engine().extent(xyz), np.float32) * share
+    rows = engine().outside_box(xyz, xyz[rng.integers(len(xyz))], half_sides)
+    kept = Pairs(*engine().pairs_of_points(pairs, rows, len(xyz)))
+    if np.bincount(kept.camera, minlength=num_cameras).min() < fewest_pairs:
+        return None, pairs
+    return rows, kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,22 +155,28 @@ def crop_images(
         The pairs kept, their v and u again in the full images, and the crop of every camera.
 
     """
-    kept_pairs, crops = [], []
+    ends = np.searchsorted(pairs.camera, np.arange(len(image_sizes) + 1), "left")
+    crops, windows = [], []
     for camera, image_size in enumerate(image_sizes):
-        own = pairs.select(pairs.camera == camera)
-        crop, inside = _draw_accepted_crop(own, image_size, settings, rng)
-        own = own.select(inside)
-        if settings.at_small_pixel:
-            row, column = small_pixels(own, crop, settings.size)
-            v = crop.top + row * crop.height // settings.size[0]
-            u = crop.left + column * crop.width // settings.size[1]
-            own = own._replace(v=v, u=u)
-        kept_pairs.append(own)
+        own = slice(ends[camera], ends[camera + 1])
+        crop, window = _draw_accepted_crop(pairs.v[own], pairs.u[own], image_size, settings, rng)
         crops.append(crop)
-    if not kept_pairs:
-        return pairs, crops
-    columns = zip(*kept_pairs, strict=True)
-    return Pairs(*(np.concatenate(column) for column in columns)), crops
+        windows.append(window)
+    kept = Pairs(*engine().pairs_inside(pairs, windows))
+    if settings.at_small_pixel:
+        kept = _at_small_pixels(kept, crops, settings.size)
+    return kept, crops
+
+
+def _at_small_pixels(pairs: Pairs, crops: list[Crop], size: tuple[int, int]) -> Pairs:
+    """The pairs at the pixels of the full images that the small ones show for theirs."""
+    v, u = np.empty_like(pairs.v), np.empty_like(pairs.u)
+    for camera, crop in enumerate(crops):
+        own = pairs.camera == camera
+        row, column = small_pixels(pairs.select(own), crop, size)
+        v[own] = crop.top + row * crop.height // size[0]
+        u[own] = crop.left + column * crop.width // size[1]
+    return pairs._replace(v=v, u=u)
 
 
 def small_pixels(pairs: Pairs, crop: Crop, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -193,20 +212,44 @@ def draw_crop(
     return Crop((image_height - height) // 2, (image_width - width) // 2, height, width)
 
 
+Window = tuple[int, int, int, int]
+
+
 def _draw_accepted_crop(
-    pairs: Pairs, image_size: tuple[int, int], settings: CropSettings, rng: np.random.Generator
-) -> tuple[Crop, np.ndarray]:
-    num_pairs = len(pairs.point)
-    for _ in range(settings.attempts if num_pairs else 0):
+    v: np.ndarray,
+    u: np.ndarray,
+    image_size: tuple[int, int],
+    settings: CropSettings,
+    rng: np.random.Generator,
+) -> tuple[Crop, Window]:
+    """A crop that keeps enough of the pairs at rows v and columns u, and the window it keeps."""
+    for _ in range(settings.attempts if len(v) else 0):
         crop = draw_crop(image_size, settings, rng)
-        inside = _inside(pairs, crop, settings.size)
-        count = np.count_nonzero(inside)
-        if count > settings.enough_pairs or count > settings.enough_share * num_pairs:
-            return crop, inside
+        window = _window(crop, settings.size)
+        count = engine().count_inside(v, u, window)
+        if count > settings.enough_pairs or count > settings.enough_share * len(v):
+            return crop, window
     whole = Crop(0, 0, *image_size)
-    return whole, _inside(pairs, whole, settings.size)
+    return whole, _window(whole, settings.size)
 
 
-def _inside(pairs: Pairs, crop: Crop, size: tuple[int, int]) -> np.ndarray:
-    row, column = small_pixels(pairs, crop, size)
-    return (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+def _window(crop: Crop, size: tuple[int, int]) -> Window:
+    """First and end of the rows, then of the columns, whose `small_pixels` lie in the small image.
+
+    They leave out what rounds over the edge, and reach over the crop where its edge rounds inward.
+    """
+    return (
+        *_span(crop.top, crop.height, size[0]),
+        *_span(crop.left, crop.width, size[1]),
+    )
+
+
+def _span(first: int, length: int, pixels: int) -> tuple[int, int]:
+    """The places from `first` on that fall into so many small pixels, and the end of them."""
+    scale = pixels / length
+    begin, end = first, first + length
+    while round((begin - 1 - first) * scale) >= 0:
+        begin -= 1
+    while round((end - 1 - first) * scale) >= pixels:
+        end -= 1
+    return begin, end

@@ -11,7 +11,14 @@ from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder, RoomFeatures
 from uov_jax.input import room_augment
-from uov_jax.input.batching import Batch, Capacities, build_plans, stack_devices
+from uov_jax.input.batching import (
+    Allocate,
+    Batch,
+    Capacities,
+    build_plans,
+    fitting_plan,
+    in_shards,
+)
 from uov_jax.input.room_augment import ALL_AUGMENTATIONS, RoomAugmentation
 from uov_jax.input.room_voxels import random_offset, random_rotation, room_voxels
 from uov_jax.input.voxels import merge_sweeps
@@ -27,7 +34,7 @@ class DistillationSample:
         colors: float32[V, 3], of each voxel's first point, from -1 to 1.
         seen: int32[S], the voxels whose first point a view saw, rising.
         embedding: float16[S, D], the features of those points.
-        offset: int32[3], that a step moves all its voxels by where this room comes first.
+        offset: int32[3], that a shard's voxels are all moved by where this room comes first.
         focus: the voxel about which the room is cut where it is too large.
 
     """
@@ -91,9 +98,13 @@ class DistillationSource:
         """Rooms times how often each comes in an epoch."""
         return len(self.rooms) * self.loop
 
+    def name(self, index: int) -> str:
+        """The name of a room."""
+        return self.rooms[index % len(self.rooms)]
+
     def sample(self, index: int, rng: np.random.Generator) -> DistillationSample:
         """Build one sample; the same generator state gives the same sample."""
-        name = self.rooms[index % len(self.rooms)]
+        name = self.name(index)
         room = self.store.room(name)
         fused = self.features.room(name, len(room))
         return distillation_sample(room, fused, self.voxel_size, self.augmentation, rng)
@@ -156,22 +167,28 @@ class CollateRooms:
     """The batch of ESG.
 
     Attributes:
-        most_voxels: of a device's rooms, a room on the average. Where they have more together, the
+        most_voxels: of a shard's rooms, a room on the average. Where they have more together, the
             largest rooms are cut to a part, another one in every epoch, and the others stay whole;
             None: nothing is cut.
+        shards: of a device, of equally many rooms each.
 
     """
 
     most_voxels: int | None = None
+    shards: int = 1
 
     def __call__(
-        self, samples: Sequence[Sequence[DistillationSample]], capacities: Capacities
+        self,
+        samples: Sequence[Sequence[DistillationSample]],
+        capacities: Capacities,
+        allocate: Allocate = np.empty,
     ) -> Batch:
         """Make the batch.
 
         Args:
             samples: for every local device its rooms.
             capacities: all devices take the smallest plan that holds the fullest of them.
+            allocate: makes the batch's arrays.
 
         Returns:
             Arrays with a leading axis over the devices: `plan`, `features` float32[N, 3], `target`
@@ -181,30 +198,31 @@ class CollateRooms:
             BatchTooLargeError: more voxels than the largest capacity, with numbers.
 
         """
-        if self.most_voxels is not None:
-            samples = [cut_to(rooms, self.most_voxels * len(rooms)) for rooms in samples]
-        merged = [
-            merge_sweeps([sample.coords + rooms[0].offset for sample in rooms]) for rooms in samples
+        samples = [
+            [room for shard in in_shards(rooms, self.shards) for room in self._together(shard)]
+            for rooms in samples
         ]
+        merged = [merge_sweeps([sample.coords for sample in rooms]) for rooms in samples]
         names = [[sample.room for sample in rooms] for rooms in samples]
-        _, plans = build_plans([cloud.coords for cloud in merged], capacities.plans, names)
-        devices = []
-        for rooms, cloud, plan in zip(samples, merged, plans, strict=True):
-            capacity = len(plan.coords[0])
-            target = np.zeros((capacity, rooms[0].embedding.shape[1]), np.float16)
-            seen = np.zeros(capacity, bool)
-            for sample, row in zip(rooms, cloud.row, strict=True):
-                target[row[sample.seen]] = sample.embedding
-                seen[row[sample.seen]] = True
-            devices.append(
-                {
-                    "plan": plan,
-                    "features": cloud.gather([sample.colors for sample in rooms], capacity),
-                    "target": target,
-                    "seen": seen,
-                }
-            )
-        return stack_devices(devices)
+        spec = capacities.plans[fitting_plan(merged, capacities.plans, names)]
+        shape, width = (len(samples), spec.capacity), samples[0][0].embedding.shape[1]
+        features = allocate((*shape, 3), np.float32)
+        target, seen = allocate((*shape, width), np.float16), allocate(shape, bool)
+        target[:], seen[:] = 0, False
+        for device, (rooms, cloud) in enumerate(zip(samples, merged, strict=True)):
+            cloud.gather([sample.colors for sample in rooms], features[device])
+            for number, sample in enumerate(rooms):
+                rows = cloud.rows(number, sample.seen)
+                target[device, rows], seen[device, rows] = sample.embedding, True
+        plan = build_plans(merged, spec, allocate)
+        return {"plan": plan, "features": features, "target": target, "seen": seen}
+
+    def _together(self, rooms: Sequence[DistillationSample]) -> list[DistillationSample]:
+        """The rooms of a shard, cut where they have too many voxels and moved by one offset."""
+        if self.most_voxels is not None:
+            rooms = cut_to(rooms, self.most_voxels * len(rooms))
+        offset = rooms[0].offset
+        return [dataclasses.replace(room, coords=room.coords + offset) for room in rooms]
 
 
 def cut_to(rooms: Sequence[DistillationSample], most: int) -> list[DistillationSample]:

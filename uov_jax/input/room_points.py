@@ -11,7 +11,7 @@ import numpy as np
 from uov_jax.datasets.rooms import RoomStore
 from uov_jax.errors import InputError
 from uov_jax.fusion.features import FeatureFolder
-from uov_jax.input.batching import Batch
+from uov_jax.input.batching import Allocate, Batch
 
 
 class RoomLabels(Protocol):
@@ -66,9 +66,13 @@ class PointSource:
         """Number of rooms."""
         return len(self.rooms)
 
+    def name(self, index: int) -> str:
+        """The name of a room."""
+        return self.rooms[index]
+
     def sample(self, index: int, rng: np.random.Generator) -> PointSample:
         """Draw points of one room; several times each where it has fewer that are seen."""
-        name = self.rooms[index]
+        name = self.name(index)
         number = self.store.facts(name).points
         fused = self.features.room(name, number)
         seen = np.flatnonzero(fused.visible)
@@ -79,12 +83,17 @@ class PointSource:
         return PointSample(name, fused.read(rows), labels[seen[rows]])
 
 
-def collate_points(samples: Sequence[Sequence[PointSample]], capacities: Any = None) -> Batch:
+def collate_points(
+    samples: Sequence[Sequence[PointSample]],
+    capacities: Any = None,
+    allocate: Allocate = np.empty,
+) -> Batch:
     """The batch of ESS.
 
     Args:
         samples: for every local device its rooms, of equally many points.
         capacities: not needed: batches always have the same shape.
+        allocate: makes the batch's arrays.
 
     Returns:
         Arrays with a leading axis over the devices: `features` float16[N, D], `labels` uint8[N].
@@ -94,8 +103,8 @@ def collate_points(samples: Sequence[Sequence[PointSample]], capacities: Any = N
     rooms, first = len(samples[0]), samples[0][0]
     points, size = first.features.shape
     # Written once: they are large, and stacking would copy them a second time.
-    features = np.empty((len(samples), rooms, points, size), first.features.dtype)
-    labels = np.empty((len(samples), rooms, points), np.uint8)
+    features = allocate((len(samples), rooms, points, size), first.features.dtype)
+    labels = allocate((len(samples), rooms, points), np.uint8)
     for device, row in enumerate(samples):
         for number, sample in enumerate(row):
             features[device, number] = sample.features

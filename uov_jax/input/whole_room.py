@@ -10,10 +10,9 @@ import numpy as np
 from uov_jax import sparse
 from uov_jax.datasets.rooms import Room
 from uov_jax.fusion.features import RoomFeatures
-from uov_jax.input.batching import build_plans
+from uov_jax.input.batching import whole_cloud
 from uov_jax.input.room_distillation import network_colors
 from uov_jax.input.room_voxels import room_voxels
-from uov_jax.input.voxels import merge_sweeps
 
 # Rows of features that are in memory at a time.
 CHUNK = 16_384
@@ -45,12 +44,11 @@ def room_input(
 
     """
     voxels = room_voxels(room.coords, voxel_size, room.name, rotation)
-    merged = merge_sweeps([voxels.coords])
-    _, (plan,) = build_plans([merged.coords], plans, [room.name])
     colors = network_colors(room.colors[voxels.first])
+    inputs, row = whole_cloud(voxels.coords, colors, plans, room.name)
     return {
-        "inputs": {"features": merged.gather([colors], len(plan.coords[0])), "plan": plan},
-        "inverse": merged.row[0][voxels.inverse],
+        "inputs": inputs,
+        "inverse": row[voxels.inverse],
         "points": np.asarray(room.coords),
         "token": room.name,
     }

@@ -15,8 +15,8 @@ from uov_jax.datasets.projection import pair_points, points_seen
 from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.dumps.check import matching_cameras
 from uov_jax.dumps.folder import DumpSource
-from uov_jax.input.batching import build_plans
-from uov_jax.input.voxels import CYLINDRICAL, merge_sweeps, voxels_of
+from uov_jax.input.batching import whole_cloud
+from uov_jax.input.voxels import CYLINDRICAL, voxels_of
 from uov_jax.superpoints.grouping import point_superpoints
 from uov_jax.vocabulary import Vocabulary
 
@@ -41,12 +41,10 @@ def network_input(
 
     """
     voxelized = voxels_of(points, voxels, token)
-    merged = merge_sweeps([voxelized.coords])
-    _, (plan,) = build_plans([merged.coords], plans, [token])
-    features = merged.gather([points[voxelized.first, 3:4]], len(plan.coords[0]))
+    inputs, row = whole_cloud(voxelized.coords, points[voxelized.first, 3:4], plans, token)
     return {
-        "inputs": {"features": features, "plan": plan},
-        "inverse": merged.row[0][voxelized.inverse],
+        "inputs": inputs,
+        "inverse": row[voxelized.inverse],
         "points": points,
         "token": token,
     }

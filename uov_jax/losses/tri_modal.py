@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from uov_jax import sparse
+from uov_jax.losses.devices import gather_rows
 
 # Rows of the similarity matrix that exist at once: 1,024 x 3,600 float32 are 15 MB.
 ROW_BLOCK = 1024
@@ -88,11 +91,12 @@ def mean_cross_entropy_rows(
     key_valid: jax.Array,
     temperature: float,
     targets_by_class: jax.Array | None = None,
+    most_rows: int | None = None,
 ) -> jax.Array:
     """Cross-entropy of `queries @ keys.T / temperature`, averaged over the valid rows.
 
     Blocks of rows are recomputed in the backward pass, so that of the [S, T] similarities only
-    `ROW_BLOCK` rows exist at once.
+    `most_rows` rows exist at once.
 
     Args:
         queries: float32 [S, D].
@@ -103,6 +107,7 @@ def mean_cross_entropy_rows(
         key_valid: bool [T]; other keys take no part in the softmax.
         temperature: divides the similarities.
         targets_by_class: float32 [C, T], soft targets whose rows sum to 1; None: one-hot.
+        most_rows: of a block; None: `ROW_BLOCK`.
 
     Returns:
         float32 scalar; 0, with gradient 0, if no row is valid.
@@ -111,7 +116,7 @@ def mean_cross_entropy_rows(
     rows = queries.shape[0]
     if rows == 0:
         return jnp.zeros((), jnp.float32)
-    blocks = -(-rows // ROW_BLOCK)
+    blocks = -(-rows // (most_rows or ROW_BLOCK))
     height = -(-rows // blocks)
     padding = blocks * height - rows
     target = jnp.where(row_valid, target, 0)
@@ -136,6 +141,14 @@ def mean_cross_entropy_rows(
     return jnp.sum(sums) / jnp.maximum(count, 1.0)
 
 
+def mean_over_shards(term: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
+    """Mean of a term over the first axis of arrays, all shards at once."""
+    # A batch of one compiles to a program that computes more of it twice.
+    if len(arrays[0]) == 1:
+        return term(*(array[0] for array in arrays))
+    return jnp.mean(jax.vmap(term)(*arrays))
+
+
 def tri_modal_loss(
     point_features: jax.Array,
     pair_voxel: jax.Array,
@@ -148,13 +161,16 @@ def tri_modal_loss(
     temperature: float = 0.07,
     image_weight: float = 0.5,
     text_weight: float = 0.5,
+    axis_name: str | None = None,
+    devices_of_a_shard: int = 1,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of tri-modal pre-training for the batch of one device (UOV-TMP).
+    """Loss of tri-modal pre-training for the shards of one device (UOV-TMP).
 
     A superpoint is the set of (point, camera) pairs under one mask of one image. Its mean
-    feature is pulled to the embedding of its mask against all other masks of the device
+    feature is pulled to the embedding of its mask against all other masks of its shard
     (InfoNCE), and to the words like its own against all words (soft cross-entropy).
     Superpoints without a pair take no part; those with word -1 take no part in the text term.
+    The loss is the mean over the shards.
 
     The reference numbers masks `image * 150 + id`, so that an id of 150 or more spills over into
     the next image and the masks of two images share a mean. That is left out on purpose: here
@@ -164,18 +180,22 @@ def tri_modal_loss(
     Args:
         point_features: float [N, D], rows of length 1.
         pair_voxel: int32 [P], row of `point_features`, -1 = padding.
-        pair_superpoint: int32 [P] in 0..S-1, -1 = padding.
-        superpoint_word: int32 [S], -1 = no word.
-        superpoint_embedding: float [S, D], any length of row; a zero row stays zero.
+        pair_superpoint: int32 [P], shard * S + superpoint, -1 = padding.
+        superpoint_word: int32 [shards, S], -1 = no word.
+        superpoint_embedding: float [shards, S, D], any length of row; a zero row stays zero.
         text_embeddings: float [W, D], or None: no text term.
         text_targets: float32 [W, W] of `soft_text_targets`; goes with `text_embeddings`.
         temperature: of both softmaxes.
         image_weight: weight of the image term.
         text_weight: weight of the text term.
+        axis_name: of the devices; None for one alone.
+        devices_of_a_shard: how many devices next to each other hold a shard together, each a part
+          of its superpoints: means, words and embeddings are gathered, see `gather_rows`.
 
     Returns:
-        The scalar loss (0 with gradient 0 for an empty batch), and the float32 scalars
-        `image_loss`, `superpoints` (those that took part) and, with text, `text_loss`.
+        The scalar loss (an empty shard counts as 0, with gradient 0), and the float32 scalars
+        `image_loss`, `superpoints` (those of a shard that took part) and, with text, `text_loss`,
+        which are means over the shards too.
 
     Raises:
         ValueError: sizes disagree, or one of the two text arrays is missing.
@@ -184,29 +204,43 @@ def tri_modal_loss(
     _check_sizes(point_features, superpoint_word, superpoint_embedding, text_embeddings)
     if (text_embeddings is None) != (text_targets is None):
         raise ValueError("text_embeddings and text_targets go together; one of them is missing")
-    num_superpoints = superpoint_embedding.shape[0]
-    means, count = superpoint_means(point_features, pair_voxel, pair_superpoint, num_superpoints)
-    present = count > 0
-    image_loss = mean_cross_entropy_rows(
-        means,
-        _unit_rows(superpoint_embedding),
-        jnp.arange(num_superpoints, dtype=jnp.int32),
-        present,
-        present,
-        temperature,
-    )
-    loss = image_weight * image_loss
-    metrics = {"image_loss": image_loss, "superpoints": jnp.sum(present.astype(jnp.float32))}
-    if text_embeddings is not None:
-        text_loss = mean_cross_entropy_rows(
-            means,
-            _unit_rows(text_embeddings),
+    shards, slots = superpoint_word.shape
+    means, count = superpoint_means(point_features, pair_voxel, pair_superpoint, shards * slots)
+    means, count, superpoint_word, superpoint_embedding = gather_rows(
+        (
+            means.reshape(shards, slots, -1),
+            count.reshape(shards, slots),
             superpoint_word,
-            present & (superpoint_word >= 0),
-            jnp.ones(text_embeddings.shape[0], bool),
-            temperature,
-            jnp.asarray(text_targets),
+            superpoint_embedding,
+        ),
+        axis_name,
+        devices_of_a_shard,
+        axis=1,
+    )
+    present = count > 0
+    most_rows = max(1, ROW_BLOCK // shards)
+
+    def image_term(means: jax.Array, embedding: jax.Array, present: jax.Array) -> jax.Array:
+        own = jnp.arange(len(present), dtype=jnp.int32)
+        keys = _unit_rows(embedding)
+        return mean_cross_entropy_rows(
+            means, keys, own, present, present, temperature, most_rows=most_rows
         )
+
+    image_loss = mean_over_shards(image_term, means, superpoint_embedding, present)
+    loss = image_weight * image_loss
+    taking_part = jnp.mean(jnp.sum(present.astype(jnp.float32), axis=1))
+    metrics = {"image_loss": image_loss, "superpoints": taking_part}
+    if text_embeddings is not None:
+        words, targets = _unit_rows(text_embeddings), jnp.asarray(text_targets)
+
+        def text_term(means: jax.Array, word: jax.Array, present: jax.Array) -> jax.Array:
+            named, known = present & (word >= 0), jnp.ones(len(words), bool)
+            return mean_cross_entropy_rows(
+                means, words, word, named, known, temperature, targets, most_rows
+            )
+
+        text_loss = mean_over_shards(text_term, means, superpoint_word, present)
         loss = loss + text_weight * text_loss
         metrics["text_loss"] = text_loss
     return loss, metrics
@@ -226,14 +260,15 @@ def _check_sizes(
     text_embeddings: jax.Array | None,
 ) -> None:
     size = point_features.shape[1]
-    if superpoint_embedding.shape[1] != size:
+    if superpoint_embedding.ndim != 3 or superpoint_word.shape != superpoint_embedding.shape[:2]:
         raise ValueError(
-            f"mask embeddings have {superpoint_embedding.shape[1]} values, point features {size}: "
-            "the network's outputs must be as many as the teacher's embedding"
+            f"words {list(superpoint_word.shape)} for embeddings "
+            f"{list(superpoint_embedding.shape)}: expected [shards, S] and [shards, S, D]"
         )
-    if superpoint_word.shape != superpoint_embedding.shape[:1]:
+    if superpoint_embedding.shape[2] != size:
         raise ValueError(
-            f"{superpoint_word.shape[0]} words for {superpoint_embedding.shape[0]} superpoints"
+            f"mask embeddings have {superpoint_embedding.shape[2]} values, point features {size}: "
+            "the network's outputs must be as many as the teacher's embedding"
         )
     if text_embeddings is not None and text_embeddings.shape[1] != size:
         raise ValueError(

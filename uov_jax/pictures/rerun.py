@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uov_jax.datasets.keyframe import CameraView, Keyframe
-from uov_jax.datasets.projection import lidar_to_camera
+from uov_jax.datasets.projection import lidar_to_cameras
 from uov_jax.errors import InputError, MissingPackageError
 from uov_jax.evaluation.confusion import class_names
 from uov_jax.files import replacing
@@ -103,7 +103,7 @@ def _log_points(rr: Any, frame: Frame, colors: np.ndarray) -> None:
 
 
 def _log_camera(rr: Any, keyframe: Keyframe, view: CameraView) -> None:
-    rotation, translation = lidar_to_camera(keyframe, view)
+    (rotation,), (translation,) = lidar_to_cameras(keyframe, [view])
     place = f"world/{view.channel}"
     # Of the camera in the LiDAR's frame: the inverse motion.
     rr.log(place, rr.Transform3D(mat3x3=rotation.T, translation=-rotation.T @ translation))

@@ -14,7 +14,7 @@ from uov_jax.sparse.backends import (
     use_kernels,
     use_precision,
 )
-from uov_jax.sparse.engine import keep_freed_memory
+from uov_jax.sparse.engine import give_freed_memory_back, keep_freed_memory
 from uov_jax.sparse.gradients import with_gradient
 from uov_jax.sparse.norm import (
     affine_gradient_rows,
@@ -37,6 +37,7 @@ from uov_jax.sparse.ops import (
     unit_rows,
 )
 from uov_jax.sparse.plan import (
+    MOST_LEVELS,
     ROOMY_FRACTIONS,
     CapacityError,
     DeferredPlan,
@@ -47,9 +48,16 @@ from uov_jax.sparse.plan import (
     build_plan,
     build_plan_in_series,
     defer_plan,
+    empty_plan,
+    fill_plan,
+    level_counts,
     locality_order,
+    pad_plan,
+    pad_rows,
     plan_in_jit,
     smallest_spec,
+    sorted_voxels,
+    spec_for,
     submanifold_map,
     voxelize,
 )
@@ -58,6 +66,7 @@ from uov_jax.sparse.state import moving_average
 from uov_jax.sparse.voxels import VoxelRows, voxelize_in_jit
 
 __all__ = [
+    "MOST_LEVELS",
     "PRECISIONS",
     "ROOMY_FRACTIONS",
     "CapacityError",
@@ -80,7 +89,9 @@ __all__ = [
     "current_precision",
     "defer_plan",
     "defers_plans",
+    "empty_plan",
     "farthest_points",
+    "fill_plan",
     "gather_gemm",
     "gather_gemm_affine",
     "gather_gemm_dw",
@@ -89,16 +100,22 @@ __all__ = [
     "gather_rows",
     "gather_scatter_rows",
     "identity_map",
+    "give_freed_memory_back",
     "keep_freed_memory",
+    "level_counts",
     "locality_order",
     "moving_average",
     "multiply_rows",
+    "pad_plan",
+    "pad_rows",
     "plan_in_jit",
     "raise_fault",
     "register_backend",
     "rounded_weights",
     "scatter_add_rows",
     "smallest_spec",
+    "sorted_voxels",
+    "spec_for",
     "submanifold_map",
     "unit_rows",
     "use_backend",

@@ -7,23 +7,20 @@ from types import ModuleType
 
 import jax
 
-from uov_jax import processors
+from uov_jax import host, processors
+from uov_jax.host import EngineMissingError
 from uov_jax.sparse import kernels
 
 AVAILABLE = "available"
-
-
-class EngineMissingError(RuntimeError):
-    """The compiled extension is not built; the message says how to build it."""
 
 
 @functools.cache
 def load_engine() -> tuple[ModuleType | None, str]:
     """The compiled module, set up and with its handlers registered, or None and the reason."""
     try:
-        import uov_jax._engine as _engine
-    except ImportError as error:
-        return None, f"the extension uov_jax._engine is not built ({error}): run `pip install .`"
+        _engine = host.engine()
+    except EngineMissingError as error:
+        return None, str(error)
     for name, handler in _engine.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     _engine.use_processors(processors.available())
@@ -69,3 +66,14 @@ def keep_freed_memory() -> bool:
     """
     module, _ = load_engine()
     return module is not None and module.keep_freed_memory()
+
+
+def give_freed_memory_back() -> None:
+    """Give freed memory to the system once, also what `keep_freed_memory` keeps.
+
+    Between kinds of work: steps and evaluations in turn leave pieces that fit neither, so that what
+    is kept grows by a third of a megabyte with each. Without glibc it does nothing.
+    """
+    module, _ = load_engine()
+    if module is not None:
+        module.give_freed_memory_back()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -32,7 +33,7 @@ class CapacityError(ValueError):
 
 
 class Voxels(NamedTuple):
-    """Voxels of one cloud, in order of first occurrence."""
+    """Voxels of one cloud."""
 
     coords: np.ndarray
     """int32 [V, 3]: floor of position / voxel size."""
@@ -116,6 +117,7 @@ def _check_mirrored(forward: np.ndarray) -> None:
             )
 
 
+MOST_LEVELS = 5  # of a plan
 ROOMY_FRACTIONS = (1.0, 0.75, 0.50, 0.30, 0.16)
 """For the last of a series of specs, which has to hold every sweep."""
 
@@ -142,7 +144,11 @@ class PlanSpec:
     """Whether batches leave the maps to the compiled program: see `DeferredPlan`."""
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or not 1 <= self.levels <= 5 or self.first_kernel not in (3, 5):
+        if (
+            self.capacity < 1
+            or not 1 <= self.levels <= MOST_LEVELS
+            or self.first_kernel not in (3, 5)
+        ):
             raise ValueError(f"no plan has such a shape: {self}")
         if len(self.fractions) < self.levels:
             raise ValueError(f"{self.levels} levels need as many fractions: {self.fractions}")
@@ -230,10 +236,10 @@ def voxelize(
     cylindrical: bool,
     threads: int | None = None,
 ) -> Voxels:
-    """Quantise one cloud (host function).
+    """Quantise one cloud (host function); voxels come in the order of their first points.
 
     Args:
-        points: float32 [N, 3], metres.
+        points: float32 [N, 3 or more], metres.
         voxel_size: metres per axis; cylindrical: (metres of radius, degrees of azimuth, metres).
         cylindrical: voxels of (hypot(x, y), atan2(y, x), z) as UOV and SLidR use them.
         threads: at most so many; None: one for each processor that this process may use. What
@@ -243,15 +249,32 @@ def voxelize(
         ValueError: a point is not finite or outside +-65,000 voxels, or sizes are not positive.
 
     """
-    require_voxel_size(voxel_size)
     points = np.asarray(points)
+    size = _checked_voxels(points, voxel_size)
+    return Voxels(*engine().voxelize(points, size, cylindrical, _at_most(threads)))
+
+
+def sorted_voxels(
+    points: np.ndarray, voxel_size: tuple[float, float, float], cylindrical: bool
+) -> Voxels:
+    """The voxels of `voxelize` in the order of (x, y, z), by the caller's thread alone.
+
+    Clouds of them that follow each other are in `locality_order`.
+    """
+    return Voxels(*engine().sorted_voxels(points, _checked_voxels(points, voxel_size), cylindrical))
+
+
+def _checked_voxels(
+    points: np.ndarray, voxel_size: tuple[float, float, float]
+) -> tuple[float, ...]:
+    require_voxel_size(voxel_size)
     if points.dtype != np.float32:
         raise ValueError(f"points must be float32, not {points.dtype}")
-    return Voxels(*engine().voxelize(points, tuple(voxel_size), cylindrical, _at_most(threads)))
+    return tuple(voxel_size)
 
 
 def locality_order(coords: np.ndarray) -> np.ndarray:
-    """Permutation int32 [V] that sorts int32 [V, 4] coordinates by (batch, x, y, z).
+    """Permutation int32 [V] that sorts int32 [V, 4] coordinates by (batch, x, y, z), or [V, 3].
 
     Neighbours then lie within a few slices of x of each other: near in memory, and the order in
     which plans are built without another sort.
@@ -274,12 +297,23 @@ def _as_int32(coords: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(coords)
 
 
-def _check_counts(counts: Sequence[int], spec: PlanSpec) -> None:
-    if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
-        raise _refuse(counts, spec)
+def level_counts(coords: np.ndarray, levels: int) -> np.ndarray:
+    """int32 [levels]: voxels of level 0 and of the coarser ones, without building any.
+
+    The counts of clouds of different batches add up.
+
+    Args:
+        coords: int32 [n, 4] (batch, x, y, z), or [n, 3] of one cloud, in any order.
+        levels: 1 to 5.
+
+    Raises:
+        ValueError: a coordinate is duplicate or out of range; names the row.
+
+    """
+    return np.array(engine().level_counts(_as_int32(coords), levels), np.int32)
 
 
-def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
+def _refuse(counts: Sequence[int] | np.ndarray, spec: PlanSpec) -> CapacityError:
     level = next(i for i, n in enumerate(counts) if n > spec.capacities[i])
     return CapacityError(
         f"level {level} of the plan has {counts[level]:,} voxels but room for "
@@ -288,54 +322,173 @@ def _refuse(counts: Sequence[int], spec: PlanSpec) -> CapacityError:
     )
 
 
+def empty_plan(
+    spec: PlanSpec, devices: int, allocate: Callable[..., np.ndarray] = np.empty
+) -> Plan | DeferredPlan:
+    """Arrays for the plans of so many devices, under a leading axis, for `fill_plan`.
+
+    Args:
+        spec: static shape; says if the plan is deferred.
+        devices: how many.
+        allocate: makes an array, of a shape and a dtype; its content does not matter.
+
+    """
+
+    def array(*shape: int) -> np.ndarray:
+        return allocate((devices, *shape), np.int32)
+
+    sizes = spec.capacities
+    level0, counts = array(sizes[0], 4), array(len(sizes))
+    if spec.deferred:
+        return DeferredPlan((level0,), counts, spec)
+    return Plan(
+        coords=(level0, *(array(size, 4) for size in sizes[1:])),
+        counts=counts,
+        same=tuple(NeighbourMap(array(27, size), mirrored=True) for size in sizes),
+        first=NeighbourMap(array(125, sizes[0]), mirrored=True) if spec.first_kernel == 5 else None,
+        down=tuple(
+            NeighbourMap(array(8, coarse), array(8, fine))
+            for fine, coarse in itertools.pairwise(sizes)
+        ),
+    )
+
+
+def fill_plan(
+    plan: Plan | DeferredPlan,
+    coords: np.ndarray,
+    spec: PlanSpec,
+    threads: int | None = None,
+    counts: Sequence[int] | np.ndarray | None = None,
+) -> None:
+    """Build the plan of one device in arrays that are there (of `empty_plan`).
+
+    Args:
+        plan: the arrays of one device.
+        coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it. They may be the first
+            rows of the plan's own.
+        spec: static shape.
+        threads: as in `voxelize`.
+        counts: of `level_counts`, where they are known.
+
+    Raises:
+        CapacityError: a level has more voxels than rows; the arrays hold nothing of use.
+        ValueError: a coordinate is duplicate or out of range; names the row.
+
+    """
+    coords = _as_int32(coords)
+    if len(coords) > spec.capacity or isinstance(plan, DeferredPlan):
+        if counts is None:
+            counts = engine().level_counts(coords, spec.levels)
+    else:
+        counts = engine().fill_plan(
+            coords,
+            [each.forward for each in plan.same],
+            None if plan.first is None else plan.first.forward,
+            [each.forward for each in plan.down],
+            [each.transpose for each in plan.down],
+            list(plan.coords[1:]),
+            _at_most(threads),
+        )
+    if any(n > room for n, room in zip(counts, spec.capacities, strict=True)):
+        raise _refuse(counts, spec)
+    level0 = plan.coords[0]
+    level0[: len(coords)] = coords
+    level0[len(coords) :] = -1
+    plan.counts[:] = counts
+
+
 def defer_plan(coords: np.ndarray, spec: PlanSpec) -> DeferredPlan:
     """What it takes to build a plan inside a compiled program; checked here, as `build_plan` does.
 
-    Args:
-        coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it.
-        spec: static shape.
-
-    Raises:
-        CapacityError: a level has more voxels than rows.
-        ValueError: a coordinate is duplicate or out of range; names the row.
-
+    Args and errors as of `fill_plan`.
     """
-    coords = _as_int32(coords)
-    counts = engine().level_counts(coords, spec.levels)
-    _check_counts(counts, spec)
-    level0 = np.full((spec.capacity, 4), -1, np.int32)
-    level0[: len(coords)] = coords
-    return DeferredPlan((level0,), np.asarray(counts, np.int32), spec)
+    return _one_plan(coords, dataclasses.replace(spec, deferred=True), None)
 
 
 def build_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None = None) -> Plan:
-    """Build a plan on the host, as numpy arrays.
+    """Build a plan on the host, as numpy arrays; args and errors as of `fill_plan`."""
+    return _one_plan(coords, dataclasses.replace(spec, deferred=False), threads)
+
+
+def _one_plan(coords: np.ndarray, spec: PlanSpec, threads: int | None) -> Any:
+    plan = jax.tree.map(lambda array: array[0], empty_plan(spec, 1))
+    fill_plan(plan, coords, spec, threads)
+    return plan
+
+
+def pad_plan(
+    plan: Plan | DeferredPlan, spec: PlanSpec, allocate: Callable[..., np.ndarray] = np.empty
+) -> Plan | DeferredPlan:
+    """The same plan in arrays of a larger spec, without building it again.
 
     Args:
-        coords: int32 [n, 4] (batch, x, y, z), in any order; rows keep it.
-        spec: static shape.
-        threads: as in `voxelize`.
+        plan: numpy arrays, under any leading axes.
+        spec: with at least as many rows on every level; levels, first kernel and whether it is
+            deferred are the plan's.
+        allocate: as of `empty_plan`, of arrays with the same leading axes.
 
     Raises:
-        CapacityError: a level has more voxels than rows.
-        ValueError: a coordinate is duplicate or out of range; names the row.
+        ValueError: it is no such spec.
 
     """
-    coords = _as_int32(coords)
-    if len(coords) > spec.capacity:
-        raise _refuse(engine().level_counts(coords, spec.levels), spec)
-    built = engine().plan(coords, list(spec.capacities), spec.first_kernel == 5, _at_most(threads))
-    same, first, down, down_transpose, level_coords, counts = built
-    _check_counts(counts, spec)
-    level0 = np.full((spec.capacity, 4), -1, np.int32)
-    level0[: len(coords)] = coords
+    if (
+        isinstance(plan, DeferredPlan) != spec.deferred
+        or len(spec.capacities) != np.shape(plan.counts)[-1]
+    ):
+        raise ValueError(f"no plan of this kind has the shape {spec}")
+    if isinstance(plan, DeferredPlan):
+        (coords,) = _padded_levels(plan.coords, spec.capacities, -2, allocate)
+        return DeferredPlan((coords,), plan.counts, spec)
+    if (plan.first is None) != (spec.first_kernel == 3):
+        raise ValueError(f"no plan of this kind has the shape {spec}")
+    sizes = spec.capacities
+
+    def maps(arrays: Sequence[Array], rows: Sequence[int]) -> tuple[np.ndarray, ...]:
+        return _padded_levels(arrays, rows, -1, allocate)
+
+    same = maps([each.forward for each in plan.same], sizes)
+    first = None if plan.first is None else maps([plan.first.forward], sizes)[0]
+    down = maps([each.forward for each in plan.down], sizes[1:])
+    back = maps([each.transpose for each in plan.down], sizes)
     return Plan(
-        coords=(level0, *level_coords),
-        counts=counts,
-        same=tuple(NeighbourMap(m, mirrored=True) for m in same),
+        coords=_padded_levels(plan.coords, sizes, -2, allocate),
+        counts=plan.counts,
+        same=tuple(NeighbourMap(each, mirrored=True) for each in same),
         first=None if first is None else NeighbourMap(first, mirrored=True),
-        down=tuple(NeighbourMap(f, t) for f, t in zip(down, down_transpose, strict=True)),
+        down=tuple(NeighbourMap(f, t) for f, t in zip(down, back, strict=True)),
     )
+
+
+def _padded_levels(
+    arrays: Sequence[Array], rows: Sequence[int], axis: int, allocate: Callable[..., np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    return tuple(
+        pad_rows(array, size, axis, -1, allocate) for array, size in zip(arrays, rows, strict=False)
+    )
+
+
+def pad_rows(
+    array: np.ndarray,
+    rows: int,
+    axis: int,
+    fill: int,
+    allocate: Callable[..., np.ndarray] = np.empty,
+) -> np.ndarray:
+    """The array with so many rows along one axis, the new ones `fill`; ValueError if it has more.
+
+    As it is where it has them already.
+    """
+    if array.shape[axis] == rows:
+        return array
+    if array.shape[axis] > rows:
+        raise ValueError(f"{array.shape[axis]} rows do not fit {rows}")
+    shape = list(array.shape)
+    shape[axis] = rows
+    padded = allocate(tuple(shape), array.dtype)
+    moved = np.moveaxis(padded, axis, 0)
+    moved[: array.shape[axis]] = np.moveaxis(array, axis, 0)
+    moved[array.shape[axis] :] = fill
+    return padded
 
 
 def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
@@ -348,8 +501,11 @@ def smallest_spec(coords: np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
     """
     if not series:
         raise ValueError("the series of plan shapes is empty")
-    coords = _as_int32(coords)
-    counts = engine().level_counts(coords, series[-1].levels)
+    return spec_for(level_counts(coords, series[-1].levels), series)
+
+
+def spec_for(counts: Sequence[int] | np.ndarray, series: Sequence[PlanSpec]) -> PlanSpec:
+    """The first of a series of growing specs with so many rows on every level; CapacityError."""
     for spec in series:
         if all(n <= room for n, room in zip(counts, spec.capacities, strict=True)):
             return spec

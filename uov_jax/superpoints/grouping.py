@@ -8,6 +8,7 @@ import numpy as np
 
 from uov_jax.datasets.projection import Pairs, points_seen
 from uov_jax.dumps.file import CameraMasks
+from uov_jax.host import engine
 
 
 class Superpoints(NamedTuple):
@@ -35,15 +36,12 @@ def mask_ids(pairs: Pairs, cameras: list[CameraMasks]) -> np.ndarray:
 
 def group_pairs(pairs: Pairs, cameras: list[CameraMasks]) -> Superpoints:
     """Group the pairs by camera and mask; pairs on void take no part."""
-    ids = mask_ids(pairs, cameras)
-    hit = ids > 0
-    first_mask = np.cumsum([0] + [masks.num_masks for masks in cameras])
-    number = first_mask[pairs.camera[hit]] + ids[hit] - 1
+    images = [masks.runs.numbers(masks.num_masks) for masks in cameras]
     # Masks that no point hits would only make the loss's similarity matrix larger.
-    present, pair_superpoint = np.unique(number, return_inverse=True)
+    pair_point, pair_superpoint, present = engine().group_pairs(pairs, images)
     return Superpoints(
-        pair_point=pairs.point[hit],
-        pair_superpoint=pair_superpoint.astype(np.int32),
+        pair_point=pair_point,
+        pair_superpoint=pair_superpoint,
         word=np.concatenate([masks.words for masks in cameras])[present],
         embedding=np.concatenate([masks.embeddings for masks in cameras])[present],
     )

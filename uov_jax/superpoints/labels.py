@@ -26,6 +26,7 @@ from uov_jax.datasets.keyframe import CAMERAS, LIDAR, NUSCENES_RIG, Keyframe, Ri
 from uov_jax.dumps.folder import DumpSource, settings_identity
 from uov_jax.errors import InputError, MissingFileError
 from uov_jax.files import (
+    ABSENT,
     DAMAGE,
     ManifestFile,
     byte_planes,
@@ -256,8 +257,6 @@ class PseudoLabelFolder:
 
         """
         path = self.path(keyframe)
-        if not path.is_file():
-            raise _missing(path, 1, 1)
         if self.manifest.format == "npy":
             return read_reference_labels(path, num_points, self.vocabulary.num_raw_labels)
         number, word = self._read(path, keyframe, num_points)
@@ -280,7 +279,7 @@ class PseudoLabelFolder:
         self, path: Path, keyframe: Keyframe, num_points: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """int32[N] superpoint of every point and int32[S] words, checked."""
-        content = read_bytes(path)
+        content = _read_labels(path)
         if not is_zip(content):
             raise PseudoLabelError(
                 f"{path}: corrupt or truncated pseudo labels: {len(content)} bytes "
@@ -334,8 +333,6 @@ class ReferencePseudoLabels:
     def raw_labels(self, keyframe: Keyframe, num_points: int) -> np.ndarray:
         """int32[num_points]: the raw label of every point, -1 for none."""
         path = reference_path(self.root, keyframe)
-        if not path.is_file():
-            raise _missing(path, 1, 1)
         return read_reference_labels(path, num_points, self.vocabulary.num_raw_labels)
 
     def labels(self, keyframe: Keyframe, num_points: int) -> np.ndarray:
@@ -380,7 +377,7 @@ def read_reference_labels(
         PseudoLabelError: it is corrupt, of another length, or holds what is no such code.
 
     """
-    content = read_bytes(path)
+    content = _read_labels(path)
     try:
         codes = parse_npy(content)
     except DAMAGE as error:
@@ -420,6 +417,13 @@ def _check(keyframes: Sequence[Keyframe], path: Callable[[Keyframe], Path]) -> N
         raise _missing(paths[missing[0]], len(missing), len(keyframes))
     again = "delete them, and make them again with scripts/make_superpoints.py"
     refuse_empty(paths, sizes, "pseudo labels", again, PseudoLabelError)
+
+
+def _read_labels(path: Path) -> bytes:
+    try:
+        return read_bytes(path)
+    except ABSENT as error:
+        raise _missing(path, 1, 1) from error
 
 
 def _missing(first: Path, number: int, total: int) -> MissingPseudoLabelsError:

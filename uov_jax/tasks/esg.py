@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from uov_jax import losses
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard, Words
 from uov_jax.errors import InputError
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_augment import RoomAugmentation
 from uov_jax.input.room_distillation import CollateRooms, DistillationSource
 from uov_jax.input.whole_room import judged_facts, room_input
 from uov_jax.quirks import UNDISTORTED_ROOMS, quirks_of
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.cards import recipe_card, room_figures
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    recipe_batches,
+    recipe_capacities,
+    worker_timeout,
+)
 from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import nearest_words, word_classifier
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict
 
 
@@ -74,6 +85,19 @@ class Distillation:
         """Rooms and features, which a checkpoint is bound to."""
         return self.data.identity()
 
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the words and the figures of some training rooms."""
+        features, store = self.data.features, self.data.store
+        facts = features.manifest
+        words = Words(
+            self.data.vocabulary,
+            np.asarray(features.text_embeddings, np.float32),
+            facts.teacher,
+            facts.weights_hash,
+        )
+        figures = room_figures(self.data.train, lambda name: store.room(name).coords)
+        return dataclasses.replace(recipe_card(self.config), words=words, training=figures)
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one feature of the teacher's embedding size a voxel."""
         size = self.data.features.manifest.embedding_size
@@ -84,7 +108,11 @@ class Distillation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        collate = CollateRooms(self.config.data.most_voxels or None)
+        most = self.config.data.most_voxels or None
+
+        def collate(geometry: Geometry) -> CollateRooms:
+            return CollateRooms(most, geometry.shards)
+
         return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(
@@ -104,15 +132,23 @@ class Distillation:
         """The mean IoU over all points."""
         return metrics.get("miou")
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Scores over all points of rooms voxelised once, beside the features; a table."""
 
         def classes_of_rows(sample: Any) -> jax.Array:
             return self._classify(predict(sample["inputs"]))
 
-        workers = self.config.data.workers
         return validate_rooms(
-            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step
+            self.data,
+            self._evaluation_sample,
+            classes_of_rows,
+            self.config.data.workers,
+            worker_timeout(self.config),
+            directory,
+            step,
+            share,
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.errors import InputError
 from uov_jax.evaluation.scoring import SEEN
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.fusion.pseudo_labels import PseudoLabelFolder
 from uov_jax.input.batching import pad
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.room_points import PointSource, collate_points
 from uov_jax.input.whole_room import CHUNK, judged_facts
 from uov_jax.models.adapter import FeatureAdapter
-from uov_jax.tasks.recipe_batches import recipe_batches
+from uov_jax.tasks.recipe_batches import recipe_batches, worker_timeout
 from uov_jax.tasks.rooms import open_rooms, validate_rooms
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_words, word_classifier
 from uov_jax.training.task import Predict
@@ -65,6 +66,9 @@ class Specialisation:
         """Rooms, features and pseudo labels, which a checkpoint is bound to."""
         return self.data.identity() | {"pseudo_labels": self.labels.identity(self.data.train)}
 
+    def card(self) -> None:
+        """None: an adapter labels no clouds."""
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The adapter."""
         del axis_name
@@ -76,7 +80,7 @@ class Specialisation:
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
         return recipe_batches(
-            self.config, self.source, collate_points, num_devices, fixed_shape=True
+            self.config, self.source, lambda _: collate_points, num_devices, fixed_shape=True
         )
 
     def loss(
@@ -107,7 +111,9 @@ class Specialisation:
         """The mean IoU over the points that views saw."""
         return metrics.get("miou_seen")
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Scores over the points that views saw, beside the fused features; a table."""
 
         def classes_of_rows(sample: Any) -> np.ndarray:
@@ -117,9 +123,16 @@ class Specialisation:
                 found.append(np.asarray(self._classify(output))[: len(part)])
             return np.concatenate(found)
 
-        workers = self.config.data.workers
         return validate_rooms(
-            self.data, self._evaluation_sample, classes_of_rows, workers, directory, step, SEEN
+            self.data,
+            self._evaluation_sample,
+            classes_of_rows,
+            self.config.data.workers,
+            worker_timeout(self.config),
+            directory,
+            step,
+            share,
+            SEEN,
         )
 
     def _evaluation_sample(self, name: str) -> dict[str, Any]:

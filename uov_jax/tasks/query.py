@@ -22,12 +22,9 @@ from scipy.spatial import cKDTree
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import VoxelSettings
+from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import load_network
-from uov_jax.checkpoints.run import (
-    CheckpointError,
-    find_checkpoint,
-    read_record,
-)
+from uov_jax.checkpoints.run import find_checkpoint
 from uov_jax.datasets.image_file import read_image
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.projection import Pairs, pair_points
@@ -157,7 +154,7 @@ def rows_of(texts: Sequence[str], words: np.ndarray, vocabulary: Vocabulary) -> 
         QueryError: a text is neither; names the words most like it.
 
     """
-    rows = np.stack([words[_indices(text, vocabulary)].mean(axis=0) for text in texts])
+    rows = np.stack([words[word_indices(text, vocabulary)].mean(axis=0) for text in texts])
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
@@ -308,7 +305,13 @@ def _camera_of(places: np.ndarray, keyframe: Keyframe, pairs: Pairs) -> CameraPa
     return None
 
 
-def _indices(text: str, vocabulary: Vocabulary) -> list[int]:
+def word_indices(text: str, vocabulary: Vocabulary) -> list[int]:
+    """Which words of the vocabulary a text is: itself, or those of the class that it names.
+
+    Raises:
+        QueryError: it is neither; names the words most like it.
+
+    """
     if indices := vocabulary.indices(text):
         return list(indices)
     classes = [name.replace("_", " ") for name in vocabulary.eval_classes]

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from uov_jax import sparse
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.folder import CheckpointError, read_record
 from uov_jax.checkpoints.load import load_network
-from uov_jax.checkpoints.run import CheckpointError, find_checkpoint, read_record
+from uov_jax.checkpoints.run import find_checkpoint
 from uov_jax.datasets.rooms import Room, RoomStore
 from uov_jax.errors import NotFiniteError
 from uov_jax.fusion.features import FeatureFolder

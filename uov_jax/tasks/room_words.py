@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from uov_jax.checkpoints.run import find_checkpoint, read_record
+from uov_jax.checkpoints.folder import read_record
+from uov_jax.checkpoints.run import find_checkpoint
 from uov_jax.errors import InputError
 from uov_jax.fusion.words import RoomWords, read_words
 from uov_jax.vocabulary import Vocabulary

@@ -18,6 +18,7 @@ from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.score_files import write_table
 from uov_jax.evaluation.scores import TEACHER, Scores
 from uov_jax.evaluation.scoring import BY_FEW, BY_NONE, EVERYWHERE, ROOMS, SEEN, room_mean_iou
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK
 from uov_jax.fusion.features import FeatureFolder
 from uov_jax.fusion.pseudo_labels import features_identity
@@ -120,8 +121,10 @@ def validate_rooms(
     sample: Callable[[str], Mapping[str, Any]],
     classes_of_rows: Callable[[Mapping[str, Any]], Any],
     workers: int,
+    timeout: float,
     directory: Path,
     step: int,
+    share: Share = WHOLE,
     judged: str = EVERYWHERE,
 ) -> dict[str, float]:
     """Judge the validation rooms, beside their features; writes and prints the table.
@@ -131,8 +134,10 @@ def validate_rooms(
         sample: of a room's name; as `Scores.add` and `judge` take it.
         classes_of_rows: as `judge` takes it.
         workers: threads that build samples ahead.
+        timeout: as `judge` takes it.
         directory: takes the tables.
         step: of the run.
+        share: of this process.
         judged: which points the samples have: `EVERYWHERE`, or `SEEN` for those alone that views
             saw.
 
@@ -146,9 +151,20 @@ def validate_rooms(
     if not data.validation:
         return {}
     scores = Scores(data.vocabulary.eval_classes, ROOMS)
-    rooms = judge(sample, data.validation, {NETWORK: classes_of_rows}, workers=workers)
-    for room in Bar(rooms, total=len(data.validation), desc="validation", leave=False):
+    mine = share.of(data.validation)
+    rooms = judge(
+        sample,
+        mine,
+        {NETWORK: classes_of_rows},
+        workers=workers,
+        timeout=timeout,
+        at_once=share.at_once,
+    )
+    for room in Bar(
+        rooms, total=len(mine), desc="validation", leave=False, disable=not share.writes
+    ):
         scores.add(room.sample, room.columns)
+    share.merge(scores)
     network = dict(scores.columns[NETWORK].matrices)
     if judged != EVERYWHERE:
         network = {judged: network[EVERYWHERE]}
@@ -156,8 +172,9 @@ def validate_rooms(
     columns = {f"network, {subset}": network[subset] for subset in METRICS if subset in network}
     columns[TEACHER] = teacher
     columns = {name: matrix for name, matrix in columns.items() if matrix.points}
-    Bar.write(tables.format_table(columns, scoring=ROOMS))
-    write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
+    if share.writes:
+        Bar.write(tables.format_table(columns, scoring=ROOMS))
+        write_table(columns, directory / "tables" / f"step_{step:07d}", ROOMS)
     found = {
         name: room_mean_iou(network[subset])
         for subset, name in METRICS.items()

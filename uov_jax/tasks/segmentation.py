@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,27 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard
 from uov_jax.checkpoints.load import load_weights
 from uov_jax.datasets.sweeps import LabelledSweeps, labelled_indices
 from uov_jax.errors import MissingFileError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge, where_finite
 from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.loader import TrainBatches
 from uov_jax.input.segmentation import SegmentationSource, collate_segmentation
 from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.cards import recipe_card, sweep_figures
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    geometry_of_axis,
+    recipe_batches,
+    recipe_capacities,
+    worker_timeout,
+)
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.training.optimizer import FROZEN
 from uov_jax.training.task import Predict, fingerprint
@@ -85,6 +95,14 @@ class Segmentation:
             "training_sweeps": fingerprint("\n".join(tokens).encode()),
         }
 
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the figures of some training sweeps."""
+        card = recipe_card(self.config)
+        figures = sweep_figures(
+            self.source.indices, self.train.points, self.voxels, card.intensity_offset
+        )
+        return dataclasses.replace(card, training=figures)
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with the logits of all classes, the ignored one among them."""
         return segmentation_model(self.config.model, len(self.classes), rngs, axis_name)
@@ -109,20 +127,24 @@ class Segmentation:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        return recipe_batches(self.config, self.source, collate_segmentation, num_devices)
+        return recipe_batches(self.config, self.source, lambda _: collate_segmentation, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Cross-entropy + Lovász-softmax of one device's voxels, unlabelled ones left out.
+        """Cross-entropy + Lovász-softmax of the shards of one device, unlabelled voxels left out.
 
         A frozen trunk is in evaluation mode, its batch norms included.
         """
-        del axis_name
         if self.frozen_trunk:
             model.eval()
         logits = model(batch["features"], batch["plan"])
-        return losses.segmentation_loss(logits, batch["labels"])
+        geometry = geometry_of_axis(self.config, axis_name)
+        if geometry.shards > 1:
+            shard = batch["plan"].coords[0][:, 0] // jnp.int32(geometry.sweeps_of_a_shard)
+            return losses.segmentation_loss(logits, batch["labels"], shard, geometry.shards)
+        rows = losses.gather_rows((logits, batch["labels"]), axis_name, geometry.devices_of_a_shard)
+        return losses.segmentation_loss(*rows)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head; the trunk is trained unless it is frozen."""
@@ -134,7 +156,9 @@ class Segmentation:
         """The mean IoU over the classes that occur, else the agreement with the pseudo labels."""
         return metrics.get("miou", metrics.get("teacher_agreement"))
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Scores over points, beside the pseudo labels where there are some; table and pictures."""
         if self.validation is None:
             return {}
@@ -142,17 +166,23 @@ class Segmentation:
         indices = evenly_spaced(self.judged, run.validation_keyframes)
         drawn = {self.validation.token(i) for i in evenly_spaced(indices, run.picture_keyframes)}
         scores = Scores(self.classes)
+        mine = share.of(indices)
 
         def classes_of_rows(sample: Any) -> Any:
             return _best_class(predict(sample["inputs"]))
 
         sweeps = judge(
             self._evaluation_sample,
-            indices,
+            mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            timeout=worker_timeout(self.config),
+            name_of=self.validation.token,
+            at_once=share.at_once,
         )
-        for sweep in Bar(sweeps, total=len(indices), desc="validation", leave=False):
+        for sweep in Bar(
+            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
+        ):
             scores.add(sweep.sample, sweep.columns)
             if sweep.sample["token"] in drawn:
                 prediction = sweep.columns[NETWORK]
@@ -167,14 +197,16 @@ class Segmentation:
                         self.classes,
                         self.validation.ahead,
                     )
+        share.merge(scores)
         found = ValidationScores(scores, "miou")
         if not scores.labelled_sweeps:
             return found.metrics()
-        lines = [tables.format_table(found.columns)]
-        if found.teacher.points:
-            lines += found.summary()
-        Bar.write("\n".join(lines))
-        found.write_tables(directory, step)
+        if share.writes:
+            lines = [tables.format_table(found.columns)]
+            if found.teacher.points:
+                lines += found.summary()
+            Bar.write("\n".join(lines))
+            found.write_tables(directory, step)
         matrix = found.everywhere
         return found.metrics() | {
             "miou_absent_one": matrix.mean_iou("one"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,11 +9,9 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from uov_jax.afi import PUBLISHED, FlatInteraction, smooth_labels
-from uov_jax.afi.ground import ground_ring
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
-from uov_jax.datasets.split import NUSCENES, Split, open_split
+from uov_jax.datasets.split import Split, open_split
 from uov_jax.datasets.sweeps import LabelledSweeps
 from uov_jax.errors import MissingFileError
 from uov_jax.evaluation.judged_split import OneClassARow
@@ -22,11 +19,9 @@ from uov_jax.input.whole_sweep import sweep_sample
 from uov_jax.superpoints.labels import open_pseudo_labels
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
 from uov_jax.tasks.segmentation import best_class, class_probabilities, segmentation_model
+from uov_jax.tasks.sweep_smoothing import smooth_sweep
 from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
-
-# A scan has 3.6 times the points of a nuScenes sweep; see `FlatInteraction.points`.
-SEMANTICKITTI_AFI = FlatInteraction(points=65_536)
 
 
 class SegmentationSplit(OneClassARow):
@@ -104,16 +99,14 @@ class SegmentationSplit(OneClassARow):
         probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
         """uint8[N]: smoothed, on nuScenes with a plane fitted to the ground near the sensor."""
-        nuscenes = self._opened.dataset == NUSCENES
-        afi = PUBLISHED if nuscenes else SEMANTICKITTI_AFI
-        return smooth_labels(
-            points[:, :3],
+        return smooth_sweep(
+            points,
             classes,
-            afi if afi_points is None else dataclasses.replace(afi, points=afi_points),
-            num_classes=len(self.classes),
-            ground=ground_ring(self._vocabulary.ground_classes) if nuscenes else None,
-            probabilities=probabilities,
-            workers=-1,
+            len(self.classes),
+            self._opened.dataset,
+            self._vocabulary.ground_classes,
+            afi_points,
+            probabilities,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ml_collections import ConfigDict
 from uov_jax import losses
 from uov_jax.bar import Bar
 from uov_jax.checkpoints.agreement import voxel_settings
+from uov_jax.checkpoints.card import NetworkCard, Words
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_keyframe_files
 from uov_jax.datasets.split import open_dataset
@@ -23,16 +26,25 @@ from uov_jax.errors import InputError, decoration
 from uov_jax.evaluation import tables
 from uov_jax.evaluation.judging import evenly_spaced, judge
 from uov_jax.evaluation.scores import Scores
+from uov_jax.evaluation.share import WHOLE, Share
 from uov_jax.evaluation.validation import NETWORK, ValidationScores
 from uov_jax.input.augment import CropSettings
 from uov_jax.input.batching import fitting_size, pad
-from uov_jax.input.loader import TrainBatches
+from uov_jax.input.loader import Collate, TrainBatches
 from uov_jax.input.tri_modal import TriModalAugmentation, TriModalSource, collate_tri_modal
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.pictures.judged import validation_picture
-from uov_jax.tasks.recipe_batches import check_model, recipe_batches, recipe_capacities
+from uov_jax.tasks.cards import recipe_card, sweep_figures
+from uov_jax.tasks.recipe_batches import (
+    check_model,
+    geometry_of_axis,
+    recipe_batches,
+    recipe_capacities,
+    worker_timeout,
+)
 from uov_jax.tasks.recipe_model import recipe_model
 from uov_jax.tasks.zero_shot import word_classifier
+from uov_jax.training.geometry import Geometry
 from uov_jax.training.task import Predict, fingerprint
 from uov_jax.vocabulary import load_vocabulary
 
@@ -103,6 +115,16 @@ class TriModalPretraining:
             ),
         }
 
+    def card(self) -> NetworkCard:
+        """Of the recipe, with the words and the figures of some training sweeps."""
+        manifest = getattr(self.dumps, "manifest", None)
+        weights = manifest.weights_hash if manifest else ""
+        words = None
+        if self.text is not None:
+            words = Words(self.vocabulary, self.text, self.dumps.teacher, weights)
+        figures = sweep_figures(self.source.keyframes, Keyframe.points, self.voxels)
+        return dataclasses.replace(recipe_card(self.config), words=words, training=figures)
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one unit feature of the teacher's embedding size a voxel."""
         return pretraining_model(self.config.model, self.dumps.embedding_size, rngs, axis_name)
@@ -112,15 +134,19 @@ class TriModalPretraining:
 
     def train_batches(self, num_devices: int) -> TrainBatches:
         """Endless batches for this process's devices."""
-        return recipe_batches(self.config, self.source, collate_tri_modal, num_devices)
+
+        def collate(geometry: Geometry) -> Collate:
+            return functools.partial(collate_tri_modal, shards=geometry.shards)
+
+        return recipe_batches(self.config, self.source, collate, num_devices)
 
     def loss(
         self, model: Any, batch: Any, axis_name: str | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The tri-modal loss of one device's batch."""
-        del axis_name
+        """The tri-modal loss of the shards of one device."""
         output = model(batch["features"], batch["plan"])
-        return self._loss_of(output, batch)
+        devices = geometry_of_axis(self.config, axis_name).devices_of_a_shard
+        return self._loss_of(output, batch, axis_name, devices)
 
     def parameter_group(self, path: str) -> str:
         """The last layer is the head."""
@@ -132,7 +158,9 @@ class TriModalPretraining:
             return metrics["zero_shot_miou"]
         return -metrics["validation_loss"] if "validation_loss" in metrics else None
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share = WHOLE
+    ) -> dict[str, float]:
         """Validation loss, zero-shot scores beside the teacher's, pictures and a table.
 
         The loss is that of batches of one sweep: it has fewer masks to tell apart than a training
@@ -146,22 +174,28 @@ class TriModalPretraining:
             keyframe.token
             for keyframe in evenly_spaced(self.validation, self.config.run.picture_keyframes)
         }
-        sums: dict[str, float] = {}
+        found_terms: dict[str, list[jax.Array]] = {}
+        mine = share.of(self.validation)
 
         def classes_of_rows(sample: Any) -> Any:
             output = predict(sample["inputs"])
             row_class, terms = self._judge(output, {name: sample[name] for name in PAIR_ARRAYS})
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+                found_terms.setdefault(name, []).append(value)
             return row_class
 
         sweeps = judge(
             self._evaluation_sample,
-            self.validation,
+            mine,
             {NETWORK: classes_of_rows},
             workers=self.config.data.workers,
+            timeout=worker_timeout(self.config),
+            name_of=lambda keyframe: keyframe.token,
+            at_once=share.at_once,
         )
-        for sweep in Bar(sweeps, total=len(self.validation), desc="validation", leave=False):
+        for sweep in Bar(
+            sweeps, total=len(mine), desc="validation", leave=False, disable=not share.writes
+        ):
             scores.add(sweep.sample, sweep.columns)
             if NETWORK in sweep.columns and sweep.sample["token"] in drawn:
                 colors = self.vocabulary.colors
@@ -171,11 +205,13 @@ class TriModalPretraining:
                     validation_picture(
                         directory, step, sweep.sample, prediction, colors, names, "y"
                     )
+        share.merge(scores)
+        sums = share.sums({name: [*map(float, found)] for name, found in found_terms.items()})
         means = {f"validation_{name}": total / len(self.validation) for name, total in sums.items()}
         if self.text is None:
             return means
         found = ValidationScores(scores, "zero_shot_miou")
-        if scores.labelled_sweeps:
+        if scores.labelled_sweeps and share.writes:
             Bar.write("\n".join([tables.format_table(found.columns), *found.summary()]))
             found.write_tables(directory, step)
         return means | found.metrics()
@@ -221,7 +257,9 @@ class TriModalPretraining:
                 f"have {self.dumps.embedding_size} values"
             )
 
-    def _loss_of(self, output: jax.Array, pairs: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def _loss_of(
+        self, output: jax.Array, pairs: Any, axis_name: str | None = None, devices: int = 1
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         settings = self.config.loss
         return losses.tri_modal_loss(
             output,
@@ -234,6 +272,8 @@ class TriModalPretraining:
             temperature=settings.temperature,
             image_weight=settings.image_weight,
             text_weight=settings.text_weight,
+            axis_name=axis_name,
+            devices_of_a_shard=devices,
         )
 
     def _judge_output(self, output: jax.Array, pairs: Any) -> tuple[Any, dict[str, jax.Array]]:
@@ -256,8 +296,8 @@ class TriModalPretraining:
         arrays = (
             pad(sample["inverse"][groups.pair_point], pairs, -1),
             pad(groups.pair_superpoint, pairs, -1),
-            pad(groups.word, masks, -1),
-            pad(groups.embedding, masks, 0),
+            pad(groups.word, masks, -1)[None],
+            pad(groups.embedding, masks, 0)[None],
         )
         return sample | dict(zip(PAIR_ARRAYS, arrays, strict=True))
 

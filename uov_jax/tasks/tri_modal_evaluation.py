@@ -9,19 +9,17 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from uov_jax.afi.ground import ground_ring
-from uov_jax.afi.parameters import PUBLISHED, FlatInteraction
-from uov_jax.afi.smoothing import smooth_labels
 from uov_jax.checkpoints.agreement import voxel_settings
 from uov_jax.datasets.keyframe import Keyframe
 from uov_jax.datasets.required_files import require_keyframe_files
-from uov_jax.datasets.split import open_split
+from uov_jax.datasets.split import NUSCENES, open_split
 from uov_jax.dumps.folder import MissingDumpError
 from uov_jax.dumps.reference import open_dumps
 from uov_jax.errors import InputError
 from uov_jax.evaluation.judged_split import OneClassARow
 from uov_jax.input.whole_sweep import keyframe_sample
 from uov_jax.tasks.recipe_batches import recipe_capacities
+from uov_jax.tasks.sweep_smoothing import smooth_sweep
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.tasks.zero_shot import word_classifier, word_probabilities
 from uov_jax.vocabulary import load_vocabulary, vocabulary_identity
@@ -114,14 +112,14 @@ class ZeroShotSplit(OneClassARow):
         probabilities: np.ndarray | None = None,
     ) -> np.ndarray:
         """uint8[N]: smoothed, with a plane fitted to the ground near the sensor."""
-        return smooth_labels(
-            points[:, :3],
+        return smooth_sweep(
+            points,
             classes,
-            PUBLISHED if afi_points is None else FlatInteraction(points=afi_points),
-            num_classes=len(self.classes),
-            ground=ground_ring(self.vocabulary.ground_classes),
-            probabilities=probabilities,
-            workers=-1,
+            len(self.classes),
+            NUSCENES,
+            self.vocabulary.ground_classes,
+            afi_points,
+            probabilities,
         )
 
     def _has_dumps(self) -> bool:

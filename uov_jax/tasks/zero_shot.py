@@ -37,10 +37,22 @@ def word_classifier(
     text, classes = evaluated_words(text_embeddings, vocabulary, predict_ignored)
 
     def classify(features: jax.Array) -> jax.Array:
-        similarity = jnp.matmul(features, jnp.asarray(text.T), precision="highest")
-        return where_finite(features, jnp.asarray(classes)[jnp.argmax(similarity, axis=1)])
+        return nearest_class(features, jnp.asarray(text.T), jnp.asarray(classes))
 
     return classify
+
+
+def nearest_class(features: jax.Array, words: jax.Array, classes: jax.Array) -> jax.Array:
+    """uint8[N]: of features [N, D] the class of the nearest word, the first of equal ones.
+
+    Args:
+        features: NOT_FINITE comes out where they are not finite.
+        words: float32[D, W], a unit column for every word.
+        classes: uint8[W], of the words.
+
+    """
+    similarity = jnp.matmul(features, words, precision="highest")
+    return where_finite(features, classes[jnp.argmax(similarity, axis=1)])
 
 
 def nearest_words(

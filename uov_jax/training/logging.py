@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import math
 import secrets
-from collections.abc import Mapping
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +17,7 @@ from uov_jax.errors import InputError, decoration
 from uov_jax.files import replacing, write_text
 
 FIRST_COLUMNS = ("step", "epoch")
+FLUSH_SECONDS = 30.0  # after which what TensorBoard shows is brought to the disk
 
 
 class MetricsTable:
@@ -30,6 +36,7 @@ class MetricsTable:
         self.path = Path(path)
         self.columns: list[str] = list(FIRST_COLUMNS)
         self._rows: list[dict[str, str]] = []
+        self._lacks_rows = False  # the file, of which the last could not be written
         if self.path.exists():
             self._read(resume_step)
         self._write_all()
@@ -45,11 +52,23 @@ class MetricsTable:
         else:
             self._rows.append(row)
         self.columns += new_columns
-        if joins or new_columns:
-            self._write_all()
+        try:
+            if joins or new_columns or self._lacks_rows:
+                self._write_all()
+            else:
+                with self.path.open("a", newline="", encoding="utf-8") as file:
+                    csv.DictWriter(file, self.columns, restval="").writerow(row)
+        except OSError as error:
+            # A full disk shall not end a run that could be saved once there is room again.
+            if not self._lacks_rows:
+                print(
+                    f"{self.path}: not written ({error.strerror}): rows are kept until they can be",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self._lacks_rows = True
         else:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self.columns, restval="").writerow(row)
+            self._lacks_rows = False
 
     def _read(self, resume_step: int) -> None:
         with self.path.open(newline="", encoding="utf-8") as file:
@@ -93,24 +112,50 @@ class Writer(Protocol):
 
 
 class TensorBoard:
-    """Events in the folder `tensorboard` of a run."""
+    """Events in the folder `tensorboard` of a run, written in the caller's thread.
+
+    tensorboardX's own `SummaryWriter` leaves that to a thread. It ends with the first error of the
+    disk, and whoever adds to its queue then waits for ever.
+    """
 
     def __init__(self, directory: Path, resume_step: int) -> None:
         """Hide the events of steps that come again."""
-        import tensorboardX  # Late: it is slow to import.
+        # Late: it is slow to import.
+        from tensorboardX.proto.event_pb2 import SessionLog
+        from tensorboardX.record_writer import RecordWriter
 
-        self._writer = tensorboardX.SummaryWriter(
-            str(directory / "tensorboard"), purge_step=resume_step + 1, write_to_disk=True
-        )
+        folder = directory / "tensorboard"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():.3f}.{socket.gethostname()}"
+        self._file = RecordWriter(str(folder / name))
+        self._flushed = -math.inf
+        self._write(file_version="brain.Event:2")
+        self._write(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        from tensorboardX.summary import scalar
+
+        try:
+            for name, value in metrics.items():
+                self._write(step=step, summary=scalar(name, value))
+            if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+                self._file.flush()
+                self._flushed = time.monotonic()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            raise
 
     def close(self) -> None:
         """Flush everything."""
-        self._writer.close()
+        with contextlib.closing(self._file):
+            self._file.flush()
+
+    def _write(self, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._file.write(Event(wall_time=time.time(), **content).SerializeToString())
 
 
 class WeightsAndBiases:
@@ -144,10 +189,14 @@ class WeightsAndBiases:
             dir=str(directory),
             config=dict(config),
         )
+        # Its own count of steps cannot go back, and what comes below it is dropped: all that a run
+        # takes again from its last checkpoint. So the step is a metric, over which all are drawn.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
-        self._run.log(dict(metrics), step=step)
+        self._run.log({"step": step, **metrics})
 
     def close(self) -> None:
         """Flush everything."""
@@ -155,7 +204,11 @@ class WeightsAndBiases:
 
 
 class RunLog:
-    """All logs of a run, in its directory; silent on processes other than the main one."""
+    """All logs of a run, in its directory; silent on processes other than the main one.
+
+    A writer that fails is switched off, after a line that says why: it ends no training, and hides
+    no error. What it lacks is in metrics.csv.
+    """
 
     def __init__(
         self,
@@ -183,21 +236,25 @@ class RunLog:
         """
         self.directory = Path(directory)
         self._table: MetricsTable | None = None
-        self._writers: list[Writer] = []
+        self._writers: dict[str, Writer] = {}
         if not on:
             return
         self._table = MetricsTable(self.directory / "metrics.csv", resume_step)
         if tensorboard:
-            self._writers.append(TensorBoard(self.directory, resume_step))
+            with self._switched_off_if_it_fails("TensorBoard"):
+                self._writers["TensorBoard"] = TensorBoard(self.directory, resume_step)
         if wandb_project:
-            self._writers.append(WeightsAndBiases(self.directory, wandb_project, config or {}))
+            # Nothing is trained yet, so what is wrong with an account or a project can be mended.
+            service = WeightsAndBiases(self.directory, wandb_project, config or {})
+            self._writers["Weights & Biases"] = service
 
     def add(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write the metrics of one step."""
         if self._table is not None:
             self._table.add(step, epoch, metrics)
-        for writer in self._writers:
-            writer.add(step, metrics)
+        for name, writer in [*self._writers.items()]:
+            with self._switched_off_if_it_fails(name):
+                writer.add(step, metrics)
 
     def plot(self) -> Path | None:
         """Draw loss.png from metrics.csv; None on other processes and before the first row.
@@ -216,5 +273,20 @@ class RunLog:
 
     def close(self) -> None:
         """Flush everything."""
-        for writer in self._writers:
-            writer.close()
+        for name, writer in [*self._writers.items()]:
+            with self._switched_off_if_it_fails(name):
+                writer.close()
+
+    @contextlib.contextmanager
+    def _switched_off_if_it_fails(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Whatever it is, days of work do not end with it.
+            self._writers.pop(name, None)
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(
+                f"{name} is switched off until the next start ({what}): metrics.csv has what is "
+                "missing there",
+                file=sys.stderr,
+                flush=True,
+            )

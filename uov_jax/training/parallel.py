@@ -1,22 +1,25 @@
 """How a step is spread over devices and hosts. Nothing else knows `jax.pmap`.
 
-Every device runs the same per-device function over the axis `AXIS`, on its own shard of the batch
+Every device runs the same per-device function over the axis `AXIS`, on its own part of the batch
 and its own copy of the state. The function averages its gradients and metrics with `average`;
 batch statistics are averaged inside the model, by its batch norms, and must not be averaged again.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uov_jax.errors import InputError
+from uov_jax.training import hosts
+from uov_jax.training.cluster import find_member
+from uov_jax.training.meeting import meet
 
 AXIS = "data"
 Tree = TypeVar("Tree")
@@ -45,16 +48,44 @@ def in_place(update: Callable[..., Tree], *trees: Any) -> Tree:
     return jax.tree.map(reduced, update(*jax.tree.map(expanded, trees)))
 
 
-def start_hosts(address: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Join the other hosts of a run; call it before any device is used.
+def start_hosts(
+    address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    join_timeout: float = 300.0,
+    host_timeout: float = hosts.PATIENCE,
+) -> None:
+    """Join the other processes of a run; call it before any device is used.
 
     Args:
         address: host:port of process 0; None: as the cluster's environment says.
-        num_processes: number of hosts' processes; None: as the environment says.
+        num_processes: how many there are; None: as the environment says.
         process_id: number of this one; None: as the environment says.
+        join_timeout: seconds to wait until all have come.
+        host_timeout: seconds without a sign of life, after which a process counts as lost.
+
+    Raises:
+        InputError: neither options nor environment say who this process is.
+        NotMetError: not all came, or they do not fit together.
 
     """
-    jax.distributed.initialize(address, num_processes, process_id)
+    member = find_member(address, num_processes, process_id, os.environ, join_timeout)
+    names = meet(member.place, join_timeout)
+    # Signals are the loop's: it lets all processes stop at one step.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(
+        member.place.address,
+        member.place.processes,
+        member.place.process,
+        local_device_ids=member.devices,
+        cluster_detection_method="deactivate",
+        initialization_timeout=round(join_timeout),
+        # Of `hosts` the message is better, so it shall come first.
+        heartbeat_timeout_seconds=round(3 * host_timeout),
+        shutdown_timeout_seconds=round(3 * host_timeout),
+    )
+    hosts.connected(names, host_timeout)
 
 
 def choose_devices(number: int | None = None) -> list[jax.Device]:
@@ -92,8 +123,8 @@ class Parallel:
     def __init__(self, devices: Sequence[jax.Device] | None = None) -> None:
         """Use these devices of this process (all by default)."""
         self.devices = list(devices) if devices is not None else jax.local_devices()
-        self.process = jax.process_index()
-        self.num_processes = jax.process_count()
+        self.hosts = hosts.here()
+        self.num_processes = self.hosts.processes
         self.num_devices = len(self.devices) * self.num_processes
         mesh = Mesh(np.array(self.devices), (AXIS,))
         self._sharding = NamedSharding(mesh, PartitionSpec(AXIS))
@@ -101,7 +132,7 @@ class Parallel:
     @property
     def is_main(self) -> bool:
         """Whether this process writes logs and speaks to the user."""
-        return self.process == 0
+        return self.hosts.is_main
 
     def replicate(self, tree: Tree) -> Tree:
         """A copy of host arrays on each device of this process, under a leading axis."""
@@ -141,36 +172,24 @@ class Parallel:
         devices = None if self.num_processes > 1 else self.devices
         return jax.pmap(function, axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
-    def on_first(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Compile `function(tree, *host arrays)` for the first device and its copy of `tree`."""
-        device = self.devices[0]
+    def in_turn(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Compile `function(tree, *host arrays)` for one device and its copy of `tree`.
+
+        Each call is for the next device of this process; results are there before they are ready.
+        """
+        turns = itertools.cycle(self.devices)
 
         @jax.jit
         def run(copies: Any, *arguments: Any) -> Any:
             return function(jax.tree.map(lambda array: array[0], copies), *arguments)
 
         def call(replicated: Any, *arguments: Any) -> Any:
-            copies = jax.tree.map(lambda array: array.addressable_shards[0].data, replicated)
+            device = next(turns)
+
+            def copy_there(array: jax.Array) -> jax.Array:
+                return next(s.data for s in array.addressable_shards if s.device == device)
+
+            copies = jax.tree.map(copy_there, replicated)
             return run(copies, *jax.device_put(arguments, device))
 
         return call
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any process. Every process must call it."""
-        if self.num_processes == 1:
-            return flag
-        flags = multihost_utils.process_allgather(np.array(flag))
-        return bool(np.any(flags))
-
-    def gather(self, value: Any) -> list[Any]:
-        """Every process's value (anything JSON can say), in order. All processes must call it."""
-        if self.num_processes == 1:
-            return [value]
-        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-        sizes = multihost_utils.process_allgather(np.array(len(text), np.int32))
-        padded = np.zeros(int(np.max(sizes)), np.uint8)
-        padded[: len(text)] = text
-        rows = np.asarray(multihost_utils.process_allgather(padded))
-        return [
-            json.loads(bytes(row[:size])) for row, size in zip(rows, np.ravel(sizes), strict=True)
-        ]

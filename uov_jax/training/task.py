@@ -10,9 +10,28 @@ from typing import Any, Protocol
 import jax
 from flax import nnx
 
+from uov_jax.checkpoints.card import NetworkCard
+from uov_jax.evaluation.share import Share
+
 # Maps what a network is asked with (arguments by name, such as `features` float32[N, C] of level 0
 # and their `plan`) to its output [N, D], in evaluation mode.
 Predict = Callable[[Mapping[str, Any]], jax.Array]
+
+# Called once before every step in all processes, with its number from 0 and the size that its batch
+# needs here, of sizes numbered as they rise; gives the size that all shall have. It may raise.
+Agree = Callable[[int, int], int]
+
+
+class BatchIterator(Iterator[Any], Protocol):
+    """Batches one after the other; closed at the end if it has `close`.
+
+    Attributes:
+        wait_seconds: how long the caller waited for the last one to be built. What the processes
+            agree on before its step is no part of that.
+
+    """
+
+    wait_seconds: float
 
 
 class Batches(Protocol):
@@ -25,8 +44,18 @@ class Batches(Protocol):
 
     steps_per_epoch: int
 
-    def starting_at(self, step: int) -> Iterator[Any]:
-        """The batches from a step on, counted from 0."""
+    def starting_at(self, step: int, agree: Agree | None = None) -> BatchIterator:
+        """The batches from a step on, counted from 0.
+
+        Args:
+            step: the first.
+            agree: what processes of a run agree on before each step.
+
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A word for what some of the training samples contain, the same on all hosts."""
         ...
 
 
@@ -46,6 +75,13 @@ class Task(Protocol):
         """What a checkpoint must have been trained on to fit: teacher, vocabulary and the like."""
         ...
 
+    def card(self) -> NetworkCard | None:
+        """What checkpoints say of the network, so that it labels clouds alone; None if it cannot.
+
+        Some of the training clouds are looked at.
+        """
+        ...
+
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network; its batch norms average over the devices of `axis_name`."""
         ...
@@ -60,7 +96,8 @@ class Task(Protocol):
     def train_batches(self, num_devices: int) -> Batches:
         """Endless batches, stacked over this process's devices.
 
-        They are a function of the step alone, so a run that is gone on with needs its step only.
+        With `config.accumulate_steps` above 1 each is a tuple of so many micro-batches. They are a
+        function of the step alone, so a run that is gone on with needs its step only.
         """
         ...
 
@@ -70,12 +107,19 @@ class Task(Protocol):
         """Scalar loss and scalar metrics of one device's batch.
 
         The step averages both, and the gradient, over the devices of `axis_name`. A loss that is a
-        mean over rows, of which a device may have few or none, counts those of all devices by it.
+        mean over rows, of which a device may have few or none, counts those of all devices by it,
+        and a term that sees sweeps of several devices gathers them. So neither depends on how many
+        devices there are; see `training/geometry.py`.
         """
         ...
 
-    def evaluate(self, predict: Predict, directory: Path, step: int) -> dict[str, float]:
-        """Validate; may write pictures and tables into the directory and print."""
+    def evaluate(
+        self, predict: Predict, directory: Path, step: int, share: Share
+    ) -> dict[str, float]:
+        """Validate; may write pictures and tables into the directory and print.
+
+        Each of several processes judges its share, and all return the metrics of the whole.
+        """
         ...
 
     def score(self, metrics: dict[str, float]) -> float | None:

@@ -6,6 +6,7 @@ from uov_jax.vocabulary.vocabulary import (
     Vocabulary,
     VocabularyError,
     load_vocabulary,
+    parse_vocabulary,
     vocabulary_identity,
     vocabulary_of_words,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "load_vocabulary",
+    "parse_vocabulary",
     "vocabulary_identity",
     "vocabulary_of_words",
 ]

@@ -83,6 +83,26 @@ class Vocabulary:
             )
         return found[0]
 
+    def content(self) -> dict[str, Any]:
+        """What a file of this dictionary holds, as `parse_vocabulary` takes it."""
+        starts = np.unique(self.word_group, return_index=True)[1]
+        groups = [
+            {
+                "raw_index": int(self.word_raw_index[first]),
+                "eval_class": int(self.word_eval_class[first]),
+                "words": [self.words[i] for i in np.flatnonzero(self.word_group == number)],
+                "thing": bool(self.word_is_thing[first]),
+            }
+            for number, first in enumerate(starts)
+        ]
+        return {
+            "name": self.name,
+            "eval_classes": list(self.eval_classes),
+            "groups": groups,
+            "colors": self.colors.tolist(),
+            "ground": [self.eval_classes[number] for number in self.ground_classes],
+        }
+
     def words_of_class(self, eval_class: int) -> np.ndarray:
         """int32[n]: indices of the words of one evaluation class."""
         return np.flatnonzero(self.word_eval_class == eval_class).astype(np.int32)
@@ -107,6 +127,11 @@ def load_vocabulary(name_or_path: str | Path = "nuscenes") -> Vocabulary:
     except ValueError as error:
         raise VocabularyError(f"{source}: not a JSON file: {error}") from error
     return _parse(content, source, name)
+
+
+def parse_vocabulary(content: Any, source: str) -> Vocabulary:
+    """The dictionary of a file's content; `source` names it in VocabularyError."""
+    return _parse(content, source, "")
 
 
 def vocabulary_identity(vocabulary: Vocabulary) -> dict[str, str]:

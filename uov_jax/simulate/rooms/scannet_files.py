@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from uov_jax.datasets.ply_file import ply_bytes
 from uov_jax.files import write_atomically, write_bytes, write_text
 from uov_jax.simulate.rooms.kinds import KINDS, NYU40_NAMES
 from uov_jax.simulate.rooms.scan import Scan
@@ -23,6 +24,7 @@ SENS_VERSION, JPEG, ZLIB_USHORT = 4, 2, 1
 # Of a vertex.
 CLOUD = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
 CLOUD += [(name, "u1") for name in ("red", "green", "blue", "alpha")]
+NO_FACES = ("element face 0", "property list uchar int vertex_indices")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,6 @@ def write_cloud(path: Path, scan: Scan) -> None:
 
 
 def _ply(scan: Scan, fields: list[tuple[str, str]]) -> bytes:
-    names = {"<f4": "float", "u1": "uchar", "<u2": "ushort"}
     rows = np.zeros(len(scan.coords), np.dtype(fields))
     for axis, name in enumerate(("x", "y", "z")):
         rows[name] = scan.coords[:, axis]
@@ -68,10 +69,7 @@ def _ply(scan: Scan, fields: list[tuple[str, str]]) -> bytes:
     rows["alpha"] = 255
     if ("label", "<u2") in fields:
         rows["label"] = scan.nyu40
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    lines += [f"property {names[kind]} {name}" for name, kind in fields]
-    lines += ["element face 0", "property list uchar int vertex_indices", "end_header"]
-    return "\n".join(lines).encode() + b"\n" + rows.tobytes()
+    return ply_bytes(rows, lists=NO_FACES)
 
 
 def write_label_table(path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Whether a cloud looks like training clouds: what is said, and which option it names."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from uov_jax.clouds.cloud import Reading, Stored, cloud_of
+from uov_jax.clouds.likeness import (
+    CloudFigures,
+    density_difference,
+    differences,
+    figures_of,
+    fullest_layer,
+    medians,
+)
+
+
+def street(points: int = 6000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """float32[N, 3] and float32[N]: ground 1.8 m below the sensor, walls, intensities to 255."""
+    rng = np.random.default_rng(seed)
+    ground = np.column_stack([rng.uniform(-40, 40, (points, 2)), rng.normal(-1.8, 0.02, points)])
+    side = rng.choice([-20.0, 20.0], points // 3)
+    along, up = rng.uniform(-40, 40, points // 3), rng.uniform(-1.8, 6, points // 3)
+    xyz = np.concatenate([ground, np.column_stack([along, side, up])]).astype(np.float32)
+    return xyz, rng.uniform(0, 255, len(xyz)).astype(np.float32)
+
+
+@pytest.fixture
+def trained() -> CloudFigures:
+    return medians([figures_of(*street(seed=seed), voxels=4000) for seed in range(3)])
+
+
+def test_figures_are_those_of_the_scene(trained: CloudFigures) -> None:
+    x, y, z = trained.extent
+    assert 76 < x < 80
+    assert 76 < y < 80
+    assert 6 < z < 8
+    assert trained.ground == pytest.approx(-1.8, abs=0.13)
+    assert trained.intensity == pytest.approx(252, abs=2)
+    assert (trained.points, trained.points_per_voxel) == (8000, 2.0)
+
+
+def test_figures_survive_json(trained: CloudFigures) -> None:
+    assert CloudFigures.from_json(trained.as_json()) == trained
+    room = figures_of(street()[0])
+    again = CloudFigures.from_json(room.as_json())
+    assert math.isnan(again.intensity)
+    assert again.extent == room.extent
+
+
+def test_the_fullest_layer_is_the_one_with_most_points() -> None:
+    heights = np.array([0.1, 0.2, 5.0, -3.3, -3.4, -3.26], np.float32)
+    assert fullest_layer(heights) == pytest.approx(-3.375)
+
+
+def test_another_street_is_alike(trained: CloudFigures) -> None:
+    assert differences(*street(seed=9), trained, sensor=True) == []
+    # Half or twice as large is still a street.
+    xyz, intensity = street(seed=9)
+    near = xyz * np.float32([0.5, 0.5, 1.0])
+    assert differences(near, intensity, trained, sensor=True) == []
+
+
+def mended(xyz: np.ndarray, intensity: np.ndarray, reading: Reading) -> list[np.ndarray]:
+    """A cloud as a reader mends it."""
+    cloud = cloud_of(Stored(xyz, intensity, None, "made", ("x",)), "made", "made", reading)
+    assert cloud.intensity is not None
+    return [cloud.xyz, cloud.intensity]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "option", "reading"),
+    [
+        (lambda xyz: xyz * np.float32(1000), "--scale 0.001", Reading(scale=0.001)),
+        (lambda xyz: xyz * np.float32(100), "--scale 0.01", Reading(scale=0.01)),
+        # Of a file with y upward, and of a camera's coordinates with y downward.
+        (lambda xyz: xyz[:, [0, 2, 1]] * np.float32([1, 1, -1]), "--up y", Reading(up="y")),
+        (lambda xyz: xyz[:, [0, 2, 1]] * np.float32([1, -1, 1]), "--up=-y", Reading(up="-y")),
+        (lambda xyz: xyz * np.float32([1, -1, -1]), "--up=-z", Reading(up="-z")),
+    ],
+)
+def test_wrong_units_and_axes_name_the_option_that_mends_them(
+    trained: CloudFigures, wrong, option: str, reading: Reading
+) -> None:
+    xyz, intensity = street(seed=4)
+    (said,) = differences(wrong(xyz), intensity, trained, sensor=True)
+    assert said.rstrip(")").endswith(option)
+    again = mended(np.ascontiguousarray(wrong(xyz)), intensity, reading)
+    assert differences(*again, trained, sensor=True) == []
+
+
+@pytest.mark.parametrize(("factor", "option"), [(1 / 255, "255"), (257.0, "0.00389105")])
+def test_other_intensities_name_their_scale(
+    trained: CloudFigures, factor: float, option: str
+) -> None:
+    xyz, intensity = street(seed=4)
+    other = intensity * np.float32(factor)
+    (said,) = differences(xyz, other, trained, sensor=True)
+    assert said.endswith(f"--intensity-scale {option}")
+    scaled = mended(xyz, other, Reading(intensity_scale=float(option)))
+    assert differences(*scaled, trained, sensor=True) == []
+
+
+def test_intensities_of_zeros_are_no_intensities(trained: CloudFigures) -> None:
+    xyz, intensity = street()
+    (said,) = differences(xyz, np.zeros_like(intensity), trained, sensor=True)
+    assert "--columns" in said
+
+
+def test_a_sensor_at_another_height_is_lifted(trained: CloudFigures) -> None:
+    xyz, intensity = street(seed=2)
+    low = xyz + np.float32([0, 0, 1.5])
+    (said,) = differences(low, intensity, trained, sensor=True)
+    assert said.endswith("(--lift -1.5)")
+    assert differences(low, intensity, trained, sensor=False) == []  # a room has no sensor
+
+
+def test_unlike_in_size_without_a_known_unit(trained: CloudFigures) -> None:
+    xyz, intensity = street()
+    (said,) = differences(xyz / np.float32(30), intensity, trained, sensor=True)
+    assert "(--scale)" in said
+
+
+def test_density_is_compared(trained: CloudFigures) -> None:
+    assert density_difference(3.0, trained) is None
+    assert "20 points a voxel" in str(density_difference(20.0, trained))
+    assert density_difference(0.2, trained) is not None
+    unknown = figures_of(street()[0])
+    assert density_difference(20.0, unknown) is None

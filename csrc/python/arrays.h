@@ -29,14 +29,18 @@ inline void require_shape(const py::array& array, const char* name, py::ssize_t 
   }
 }
 
-// The points float32 [N, 3 or more] of an array, without a copy.
-inline Points points_of(const PointRows& array, const char* name = "points") {
+// The points float32 [N, 3 or more] of an array. Without a copy where the numbers of a point lie
+// side by side; else `array` becomes a copy in which they do, such as of the table[:, [2, 0, 1]] of
+// numpy.
+inline Points points_of(PointRows& array, const char* name = "points") {
   constexpr auto kBytes = static_cast<py::ssize_t>(sizeof(float));
+  if (array.ndim() != 2 || array.shape(1) < 3) {
+    throw std::invalid_argument(std::string(name) + " must have shape [N, 3 or more]");
+  }
   // Numpy gives an array without numbers any strides.
-  const bool apart = array.size() > 0 && (array.strides(1) != kBytes || array.strides(0) % kBytes);
-  if (array.ndim() != 2 || array.shape(1) < 3 || apart) {
-    throw std::invalid_argument(std::string(name) +
-                                " must be [N, 3 or more], the numbers of each side by side");
+  if (array.size() > 0 && (array.strides(1) != kBytes || array.strides(0) % kBytes)) {
+    array = Float32::ensure(array);
+    if (!array) throw py::error_already_set();
   }
   return {array.data(), array.shape(0), array.strides(0) / kBytes};
 }

@@ -67,7 +67,7 @@ std::vector<Camera> cameras_of(const Float64& numbers,
   return cameras;
 }
 
-py::tuple project_points(const PointRows& points, const Float64& cameras,
+py::tuple project_points(PointRows points, const Float64& cameras,
                          const py::array_t<int64_t, py::array::c_style>& sizes,
                          double least_depth) {
   const std::vector<Camera> all = cameras_of(cameras, sizes, least_depth);
@@ -79,7 +79,7 @@ py::tuple project_points(const PointRows& points, const Float64& cameras,
   return py::make_tuple(pixels, depth, seen);
 }
 
-py::tuple find_pairs(const PointRows& points, const Float64& cameras,
+py::tuple find_pairs(PointRows points, const Float64& cameras,
                      const py::array_t<int64_t, py::array::c_style>& sizes, double least_depth) {
   const std::vector<Camera> all = cameras_of(cameras, sizes, least_depth);
   const Points rows = points_of(points);
@@ -106,7 +106,7 @@ bool is_plausible_sweep(const Float32& table, const std::vector<std::array<float
   return sweep_is_plausible(table.data(), table.shape(0), columns, nearest);
 }
 
-Float32 moved_points(const PointRows& points, const std::optional<std::array<float, 2>>& turn,
+Float32 moved_points(PointRows points, const std::optional<std::array<float, 2>>& turn,
                      std::array<float, 2> signs, float factor) {
   const Points rows = points_of(points);
   Float32 moved({rows.count, int64_t{3}});
@@ -118,13 +118,13 @@ Float32 moved_points(const PointRows& points, const std::optional<std::array<flo
   return moved;
 }
 
-std::array<float, 3> extent_of(const PointRows& points) {
+std::array<float, 3> extent_of(PointRows points) {
   std::array<float, 3> sides{};
   extent(points_of(points), sides.data());
   return sides;
 }
 
-Int32 rows_outside_box(const PointRows& points, std::array<float, 3> centre,
+Int32 rows_outside_box(PointRows points, std::array<float, 3> centre,
                        std::array<float, 3> half_sides) {
   return to_numpy(outside_box(points_of(points), centre.data(), half_sides.data()));
 }
@@ -214,7 +214,7 @@ void place_coords(Int32 level0, const std::vector<Int32>& sweeps) {
   std::memset(out, 0xff, sizeof(int32_t) * 4 * (level0.shape(0) - total));
 }
 
-py::tuple voxels_in_order(const PointRows& points, std::array<float, 3> size, bool cylindrical) {
+py::tuple voxels_in_order(PointRows points, std::array<float, 3> size, bool cylindrical) {
   const Points rows = points_of(points);
   Voxels voxels;
   {

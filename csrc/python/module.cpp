@@ -47,7 +47,7 @@ uov::ParallelFor for_rows(int64_t rows, int64_t threads) {
   return uov::on_own_threads(uov::threads_worth(rows, threads));
 }
 
-py::tuple voxelize(const uov::PointRows& points, std::array<float, 3> size, bool cylindrical,
+py::tuple voxelize(uov::PointRows points, std::array<float, 3> size, bool cylindrical,
                    int64_t threads) {
   const uov::Points rows = uov::points_of(points);
   uov::Voxels voxels;

@@ -25,8 +25,8 @@ README, FIRST_HOUR = ROOT / "README.md", ROOT / "docs" / "start.md"
 OTHERS = [page for page in PAGES if page.name != "indoor.md"]
 COMMAND = re.compile(r"(?<![\w/])(?:python scripts/(\w+)\.py|uov-jax ([a-z][\w-]*))(?=\s|$)(.*)")
 # What nobody has who only has this program: where the recipes look for nuScenes, a shared disk, a
-# GPU, and a cloud of the reader's own.
-FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|cloud\.ply|^gpu_check$")
+# GPU, and clouds of the reader's own.
+FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|cloud\.ply|^sweeps/|^gpu_check$")
 # What is added to commands to make them small.
 SMALLER = {
     "simulate": ["--scenes=2", "--keyframes=2", "--image-scale=0.2", "--workers=1"],
@@ -114,7 +114,7 @@ def test_readme_says_of_what_is_there_that_it_is_there() -> None:
 def test_every_command_that_needs_nothing_of_others_is_typed_in_the_first_hour() -> None:
     first = typed_on(FIRST_HOUR)
     assert [command.name for command in first] == [
-        "simulate", "train", "evaluate", "query", "draw", "report_dump", "make_superpoints",
+        "simulate", "train", "evaluate", "predict", "query", "draw", "report_dump", "make_superpoints",
         "train", "evaluate", "train", "train", "export_checkpoint",
     ]  # fmt: skip
     for page in OTHERS:
@@ -149,7 +149,7 @@ def test_the_first_hour_leads_from_an_empty_folder_to_trained_networks(tmp_path:
         words = [name.replace("_", "-"), *arguments, *SMALLER.get(name, [])]
         run_typed([sys.executable, "-c", CONSOLE, *words], folder)
     made = {path.name for path in folder.iterdir()}
-    assert made == {"data", "runs", "pictures", "tmp_san.npz"}
+    assert made == {"data", "runs", "labels", "pictures", "tmp_san.npz"}
     runs = {path.name for path in (folder / "runs").iterdir() if path.suffix != ".lock"}
     assert {f"{recipe}-sim" for recipe in (
         "tmp_san", "annotation_free_san", "linear_probing_nuscenes", "finetune_nuscenes",

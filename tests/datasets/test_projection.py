@@ -89,6 +89,21 @@ def test_pairs_are_the_visible_points_of_every_camera_in_order(tiny_keyframes):
         np.testing.assert_array_equal(own.v, np.round(found.uv[found.visible, 1]))
 
 
+@pytest.mark.parametrize("layout", ["by column", "every second row", "backwards"])
+def test_points_may_lie_in_memory_in_any_way(tiny_keyframes, layout):
+    keyframe = tiny_keyframes[0]
+    points = keyframe.points()
+    laid = {
+        "by column": np.asfortranarray(points),
+        "every second row": np.repeat(points, 2, axis=0)[::2],
+        "backwards": points[::-1].copy()[::-1],
+    }[layout]
+    for expected, found in zip(
+        pair_points(points, keyframe), pair_points(laid, keyframe), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_agrees_with_the_oracle_on_the_tiny_dataset(tiny_keyframes):
     keyframe = tiny_keyframes[0]
     points = keyframe.points()[:100]

@@ -162,7 +162,7 @@ def read_points(path: str | Path, columns: SweepColumns) -> np.ndarray:
         if wrong := implausible(table, columns, columns.largest_intensity):
             raise InputError(f"{path}: {wrong}{other_columns(content, columns)}")
     order = [columns.names.index(name) for name in NEEDED]
-    return table[:, :4] if order == [0, 1, 2, 3] else table[:, order]
+    return table[:, :4] if order == [0, 1, 2, 3] else np.take(table, order, axis=1)
 
 
 def other_columns(content: bytes, columns: SweepColumns) -> str:

@@ -119,12 +119,12 @@ compilers: $(VENV)/installed
 	done
 
 # It has no wheels for some platforms that all else has. A planted mistake is looked for first.
-$(VENV)/fuzz: $(VENV)/teachers requirements/fuzz.txt
+$(VENV)/fuzz: $(VENV)/teachers $(VENV)/clouds requirements/fuzz.txt
 	$(INSTALL) -r requirements/fuzz.txt
 	touch $@
 
 FUZZ_SECONDS := 600
-FUZZ_TARGETS := dumps sweeps labels tables pickles checkpoints rooms features scans images texts
+FUZZ_TARGETS := dumps sweeps labels tables pickles checkpoints rooms features scans images texts clouds
 fuzz: build $(VENV)/fuzz
 	rm -rf build/fuzz/planted
 	! $(RUN) -m tests.fuzz planted --seconds 120 2> /dev/null

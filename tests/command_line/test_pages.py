@@ -114,8 +114,8 @@ def test_readme_says_of_what_is_there_that_it_is_there() -> None:
 def test_every_command_that_needs_nothing_of_others_is_typed_in_the_first_hour() -> None:
     first = typed_on(FIRST_HOUR)
     assert [command.name for command in first] == [
-        "simulate", "train", "evaluate", "predict", "query", "draw", "report_dump", "make_superpoints",
-        "train", "evaluate", "train", "train", "export_checkpoint",
+        "simulate", "train", "evaluate", "predict", "query", "draw", "report_dump",
+        "make_superpoints", "train", "evaluate", "train", "train", "export_checkpoint",
     ]  # fmt: skip
     for page in OTHERS:
         for command in typed_on(page):

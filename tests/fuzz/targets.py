@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pypcd4 import Encoding
 from safetensors.numpy import save_file
 
+from tests.clouds import cloud_files
 from tests.datasets.indoor_files import (
     cloud,
     intrinsics_of,
@@ -30,6 +32,7 @@ from tests.fuzz.rule import Reader, Target
 from tests.tiny_dataset import random_masks, write_dataset
 from tests.tiny_rooms import write_rooms
 from uov_jax.checkpoints.files import load_state_dict_file
+from uov_jax.clouds import AS_STORED, Reading, bag_file, clouds_in
 from uov_jax.datasets import image_file
 from uov_jax.datasets.extracted_frames import ExtractedFrames
 from uov_jax.datasets.frames import read_color, read_depth
@@ -377,6 +380,56 @@ def depth_picture() -> bytes:
     return encoded(Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8)), "PNG")
 
 
+# Clouds of any format.
+
+AS_FLOATS = Reading(columns="x y z intensity")
+
+
+def write_las(folder: Path, compress: bool, minor: int) -> None:
+    rng = generator()
+    numbers = rng.integers(-50_000, 50_000, (POINTS, 3)).astype(np.int32)
+    others = rng.integers(0, 2**16, (POINTS, 4)).astype(np.uint16)
+    content = cloud_files.las_bytes(numbers, others[:, 0], others[:, 1:], minor=minor)
+    if compress:
+        cloud_files.write_laz(folder / "a.laz", content, folder)
+    else:
+        (folder / "a.las").write_bytes(content)
+
+
+def write_cloud_archive(folder: Path) -> None:
+    fields = cloud_files.sweep(POINTS)
+    content = {"points": cloud_files.xyz_of(fields), "intensity": fields["intensity"]}
+    write_npz(folder / "a.npz", content)
+
+
+def messages() -> dict[str, list[bytes]]:
+    return {"/points": [cloud_files.cloud_message(cloud_files.sweep(POINTS)) for _ in range(2)]}
+
+
+def write_message(folder: Path) -> None:
+    (folder / "message").write_bytes(messages()["/points"][0])
+
+
+def read_message(folder: Path) -> None:
+    content = (folder / "message").read_bytes()
+    bag_file._sweep(content, "a", "a message", 0, AS_STORED)
+
+
+def clouds_of(name: str, reading: Reading) -> Any:
+    def read(folder: Path) -> None:
+        for _, load in clouds_in(folder / name, reading):
+            cloud = load()
+            assert cloud.xyz.shape == (len(cloud.finite), 3)
+
+    return read
+
+
+def cloud_reader(
+    name: str, path: str, write: Any, reading: Reading = AS_STORED, zipped: bool = False
+) -> Reader:
+    return Reader(name, (path,), write, clouds_of(path, reading), zipped=zipped)
+
+
 # Texts.
 
 
@@ -667,6 +720,59 @@ TARGETS: dict[str, Target] = {
                 ("splits.json",),
                 write_bytes("splits.json", b'{"train": ["scene-1"], "val": []}'),
                 lambda folder: read_own_splits(folder / "splits.json"),
+            ),
+        )
+    ),
+    "clouds": Target(
+        (
+            cloud_reader("columns", "a.bin", lambda f: write_sweep(f / "a.bin", 4), AS_FLOATS),
+            *(
+                cloud_reader(
+                    f"pcd {encoding.name}",
+                    "a.pcd",
+                    lambda f, encoding=encoding: cloud_files.write_pcd(
+                        f / "a.pcd", cloud_files.sweep(POINTS), encoding
+                    ),
+                )
+                for encoding in Encoding
+            ),
+            cloud_reader(
+                "ply",
+                "a.ply",
+                lambda f: cloud_files.write_ply(f / "a.ply", cloud_files.colored(POINTS)),
+            ),
+            cloud_reader(
+                "table",
+                "a.npy",
+                lambda f: np.save(
+                    f / "a.npy", cloud_files.table_of(cloud_files.sweep(POINTS), "x y z intensity")
+                ),
+                AS_FLOATS,
+            ),
+            cloud_reader("archive", "a.npz", write_cloud_archive, zipped=True),
+            Reader("openscene", ("room.pth",), write_room_pickle, clouds_of("room.pth", AS_STORED)),
+            *(
+                cloud_reader(
+                    f"las 1.{minor}",
+                    "a.las",
+                    functools.partial(write_las, compress=False, minor=minor),
+                )
+                for minor in (2, 4)
+            ),
+            *(
+                cloud_reader(
+                    f"laz 1.{minor}",
+                    "a.laz",
+                    functools.partial(write_las, compress=True, minor=minor),
+                )
+                for minor in (2, 4)
+            ),
+            Reader("message", ("message",), write_message, read_message),
+            cloud_reader(
+                "mcap", "a.mcap", lambda f: cloud_files.write_mcap(f / "a.mcap", messages())
+            ),
+            cloud_reader(
+                "sqlite", "a.db3", lambda f: cloud_files.write_db3(f / "a.db3", messages())
             ),
         )
     ),

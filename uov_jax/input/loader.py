@@ -41,7 +41,7 @@ class SampleSource(Protocol):
 # They stand after the seed, so that the kinds of stream never coincide: numpy pads entropy with
 # zeros, which would make (seed, epoch) and (seed, epoch, 0) one stream.
 _ORDER, _AUGMENTATION, _REPLACEMENT, _LOOK = 1, 2, 3, 4
-SAMPLES_TO_COMPARE = 8
+SAMPLES_TO_COMPARE = 32
 MOST_REPLACEMENTS = 100  # that are tried for one damaged sample
 NAMES_SHOWN = 3
 

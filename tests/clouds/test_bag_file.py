@@ -21,6 +21,7 @@ from tests.clouds.cloud_files import (
     write_mcap,
     xyz_of,
 )
+from tests.fuzz.rule import MOST_MEMORY, frugal
 from uov_jax.clouds import Cloud, CloudError, Reading, clouds_in, read_cloud
 from uov_jax.errors import MissingPackageError
 
@@ -214,3 +215,18 @@ def test_a_missing_package_is_named_with_its_line(
     expected = r"a\.mcap: reading it needs the package 'rosbags', .*pip install 'uov-jax\[ros\]'"
     with pytest.raises(MissingPackageError, match=expected):
         clouds_in(path)
+
+
+def test_a_record_that_says_it_is_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
+    path = write_mcap(
+        tmp_path / "a.mcap", {"/points": [cloud_message(sweep())]}, use_chunking=False
+    )
+    content = bytearray(path.read_bytes())
+    (summary,) = struct.unpack_from("<Q", content, len(content) - 28)
+    struct.pack_into("<Q", content, summary + 1, 2**34)  # the length after the kind
+    path.write_bytes(content)
+    with (
+        frugal(MOST_MEMORY),
+        pytest.raises(CloudError, match=r"a\.mcap: no ROS 2 bag, or damaged: .*Truncated record"),
+    ):
+        read_cloud(path)

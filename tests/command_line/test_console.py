@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,48 @@ def test_its_help_names_all_and_imports_none() -> None:
         assert done.stdout.endswith("\n0 []\n"), done.stdout + done.stderr
         for name in COMMANDS:
             assert f"  {name.replace('_', '-')} " in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["predict"]])
+def test_whoever_stops_reading_hears_nothing_more(words: list[str]) -> None:
+    code = "import sys; from uov_jax.command_line.console import main; sys.exit(main())"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    if words == ["predict"]:  # Its mistake goes to standard error, which is read.
+        assert done.returncode == 2
+        assert b"arguments are required" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (command.UNREAD, b"")
+
+
+def test_a_command_whose_output_nobody_reads_ends_in_silence() -> None:
+    code = """
+        import sys
+        from uov_jax.command_line import command
+        def work():
+            for _ in range(100_000): print("a line")
+        sys.exit(command.run(work))
+    """
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT, stdout=writing, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (command.UNREAD, b"")
+
+
+def test_another_broken_pipe_is_a_bug_that_is_shown() -> None:
+    def work() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        command.run(work)
 
 
 @pytest.mark.parametrize("columns", [30, 80, 200])

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 import uov_jax
+from tests.clouds.cloud_files import colors_of, las_bytes, write_laz, xyz_of
 from tests.clouds.test_read import in_every_format, real_fields
 from tests.datasets.indoor_files import openscene_pickle
+from tests.pages import ROOT, blocks_of
 from tests.tasks.test_prediction import parts, room_run, run
 from uov_jax import teachers
+from uov_jax.checkpoints.files import load_state_dict_file, save_state_dict_file
 from uov_jax.checkpoints.transfer import export_checkpoint
 from uov_jax.clouds import read_label
 from uov_jax.command_line import predict as script
@@ -211,6 +214,73 @@ def test_a_real_cloud_gets_the_same_labels_in_every_format(
         assert call(checkpoint, path, "--output", folder, "--files", "label", *NO_PICTURES) == 0
         (file,) = folder.glob("*.label")
         np.testing.assert_array_equal(read_label(file, len(points)), expected, err_msg=path.name)
+
+
+@pytest.mark.parametrize("ending", [".las", ".laz"])
+@pytest.mark.parametrize("dataset", ["nuscenes", "semantickitti", "scannet"])
+def test_a_real_cloud_of_las(
+    dataset: str, ending: str, run: Path, room_run: Path, tmp_path: Path
+) -> None:
+    """Of millimetres and 16 bits of intensity, as the format has them."""
+    fields = real_fields(dataset)
+    numbers = np.rint(xyz_of(fields).astype(np.float64) * 1000).astype(np.int32)
+    rooms, number = dataset == "scannet", len(numbers)
+    colors = colors_of(fields) if rooms else np.zeros((number, 3), np.uint8)
+    intensity, scale = np.zeros(number, np.uint16), 1.0
+    if not rooms:
+        scale = {"nuscenes": 1.0, "semantickitti": 1 / 4096}[dataset]
+        intensity = np.rint(fields["intensity"] / scale).astype(np.uint16)
+    content = las_bytes(numbers, intensity, colors.astype(np.uint16) << 8)
+    path = tmp_path / f"a{ending}"
+    if ending == ".laz":
+        write_laz(path, content, tmp_path)
+    else:
+        path.write_bytes(content)
+    checkpoint = room_run if rooms else run
+    options = ("--files", "label", *NO_PICTURES, "--intensity-scale", scale)
+    assert call(checkpoint, path, *options) == 0
+    points = (numbers * 0.001).astype(np.float32)
+    given: dict[str, Any] = {"colours": colors} if rooms else {}
+    if not rooms:
+        given = {"intensity": intensity.astype(np.float32) * np.float32(scale)}
+    expected = uov_jax.load(checkpoint).predict(points, **given)
+    np.testing.assert_array_equal(labels_of(tmp_path, "a"), expected)
+
+
+@pytest.mark.parametrize("recipe", ["tmp_san", "configs/tmp_san.py"])
+def test_weights_of_others_with_the_recipe_that_they_are_of(
+    recipe: str, run: Path, sweep: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name or its file; without it one line says which there are."""
+    file, _ = sweep
+    export_checkpoint(run, tmp_path / "network.npz")
+    tensors = load_state_dict_file(tmp_path / "network.npz").state_dict
+    save_state_dict_file(tmp_path / "theirs.npz", tensors)
+    columns = ("--columns", "x y z intensity ring", *NO_PICTURES)
+    assert call(tmp_path / "theirs.npz", file, *columns) == 1
+    assert "name the recipe that they are of" in capsys.readouterr().err
+    # The recipe is found; its network is larger than this one.
+    assert call(tmp_path / "theirs.npz", file, "--recipe", recipe, *columns) == 1
+    assert "173 tensors of the recipe's network are not there" in capsys.readouterr().err
+    assert call(tmp_path / "theirs.npz", file, "--recipe", "moon", *columns) == 1
+    assert "moon" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])
+def test_the_three_lines_of_a_page_label_points(
+    page: str, run: Path, sweep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = [
+        block for block in blocks_of(ROOT / page) if any("uov_jax.load(" in x for x in block.lines)
+    ]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tmp_san-sim").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    _, given = sweep
+    names: dict[str, Any] = dict(given)
+    exec("\n".join(line.strip() for line in block.lines), names)
+    np.testing.assert_array_equal(names["labels"], uov_jax.load(run).predict(**given))
+    assert names["network"].classes[1] == "barrier"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from plyfile import PlyData
 
+from tests.clouds.cloud_files import cloud_message, sweep, write_mcap
 from uov_jax.clouds import Cloud, CloudError, Reading, clouds_in, read_label
 from uov_jax.errors import InputError, MissingPackageError
 from uov_jax.pictures import rerun
@@ -175,6 +176,38 @@ def test_a_deleted_file_is_written_again(tmp_path: Path, network: Any) -> None:
     (tmp_path / "clouds" / "sweep_001.predicted.npz").unlink()
     label_clouds(network, clouds, PLAIN)
     assert network.asked == ["sweep_001"]
+
+
+def test_a_cloud_that_changed_is_labelled_anew(tmp_path: Path, network: Any) -> None:
+    write_clouds(tmp_path / "clouds", 3)
+    label_clouds(network, clouds_in(tmp_path / "clouds"), PLAIN)
+    network.asked.clear()
+    other = np.ones((7, 4), np.float32)
+    np.save(tmp_path / "clouds" / "sweep_001.npy", other)
+    result = label_clouds(network, clouds_in(tmp_path / "clouds"), PLAIN)
+    assert network.asked == ["sweep_001"]
+    assert (result.done, result.earlier) == (3, 2)
+    labels = read_label(tmp_path / "clouds" / "sweep_001.predicted.label", 7)
+    np.testing.assert_array_equal(labels, sides(other))
+    # Neither done nor counted, though it once was.
+    (tmp_path / "clouds" / "sweep_001.npy").write_bytes(b"no cloud")
+    result = label_clouds(network, clouds_in(tmp_path / "clouds"), PLAIN)
+    assert (result.done, result.earlier, result.failed) == (2, 2, 1)
+
+
+def test_a_sweep_of_a_bag_that_changed_is_labelled_anew(tmp_path: Path, network: Any) -> None:
+    def write(*seeds: int) -> None:
+        messages = [cloud_message(sweep(50, seed)) for seed in seeds]
+        (tmp_path / "drive.mcap").unlink(missing_ok=True)
+        write_mcap(tmp_path / "drive.mcap", {"/points": messages})
+
+    write(0, 1, 2)
+    label_clouds(network, clouds_in(tmp_path / "drive.mcap"), PLAIN)
+    network.asked.clear()
+    write(0, 7, 2, 3)
+    result = label_clouds(network, clouds_in(tmp_path / "drive.mcap"), PLAIN)
+    assert network.asked == ["drive-000001", "drive-000003"]
+    assert (result.done, result.earlier) == (4, 2)
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import io
+import os
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uov_jax.clouds.cloud import Cloud, CloudError, Reading, Stored, cloud_of
+from uov_jax.clouds.cloud import Cloud, CloudError, Loader, Reading, Stored, cloud_of
 from uov_jax.clouds.fields import stored_of_fields
 from uov_jax.clouds.packages import one_line, required_package
 
 METADATA = "metadata.yaml"  # of a bag that is a folder
 KIND = "sensor_msgs/msg/PointCloud2"
+AT_ONCE = 2**20  # bytes
 # PointField's numbers of types.
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 
@@ -41,7 +45,7 @@ class Bag:
     sweeps: int
     reading: Reading
 
-    def __iter__(self) -> Iterator[tuple[str, Callable[[], Cloud]]]:
+    def __iter__(self) -> Iterator[tuple[str, Loader]]:
         """Names such as "drive-000012", and what reads each sweep, in the order of their times."""
         with _opened(self.path) as reader:
             wanted = [each for each in reader.connections if _is_cloud(each, self.topic)]
@@ -59,7 +63,8 @@ class Bag:
                     return
                 _, stamp, message = found
                 name = f"{self.path.stem}-{number:06d}"
-                yield name, functools.partial(_sweep, message, name, place, stamp, self.reading)
+                read = functools.partial(_sweep, message, name, place, stamp, self.reading)
+                yield name, Loader(read, f"{stamp}, {len(message)}, {zlib.crc32(message)}")
                 number += 1
 
 
@@ -101,11 +106,35 @@ def _is_cloud(connection: Any, topic: str) -> bool:
     return connection.msgtype == KIND and connection.topic == topic
 
 
+class _File(io.BufferedReader):
+    """A file of which no more is asked for than it has.
+
+    rosbags believes what a record of mcap says of its own length, and Python makes room for that
+    before it reads.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file."""
+        if size is not None and size > AT_ONCE:
+            size = max(min(size, os.fstat(self.fileno()).st_size - self.tell()), 0)
+        return super().read(size)
+
+
+class _Path(type(Path())):  # type: ignore[misc]
+    """A path whose files are such."""
+
+    def open(self, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        """As of any path."""
+        if mode == "rb":
+            return _File(io.FileIO(self))
+        return super().open(mode, *arguments, **named)
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A reader of rosbags."""
     module = required_package("rosbags.rosbag2", "ros", str(path))
-    reader = module.Reader(path)
+    reader = module.Reader(_Path(path))
     try:
         reader.open()
     except Exception as error:  # Of three packages that unpack and decompress.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -166,6 +166,24 @@ class Cloud:
             f", only {', '.join(self.source.fields)}: if one of these is it, say so, such as "
             "'intensity=amplitude' or 'red=r0 green=g0 blue=b0' (--columns)"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """What reads a cloud when it is called.
+
+    Attributes:
+        read: reads it.
+        stamp: a word that is another one when there is something else to be read.
+
+    """
+
+    read: Callable[[], Cloud]
+    stamp: str
+
+    def __call__(self) -> Cloud:
+        """The cloud."""
+        return self.read()
 
 
 def cloud_of(

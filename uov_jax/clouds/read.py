@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from uov_jax.clouds.bag_file import METADATA, Bag, open_bag
-from uov_jax.clouds.cloud import AS_STORED, Cloud, CloudError, Reading, Stored, cloud_of
+from uov_jax.clouds.cloud import AS_STORED, Cloud, CloudError, Loader, Reading, Stored, cloud_of
 from uov_jax.clouds.columns import read_columns
 from uov_jax.clouds.fields import stored_of_fields
 from uov_jax.clouds.labels import is_prediction
@@ -18,8 +18,6 @@ from uov_jax.clouds.openscene_file import read_pth
 from uov_jax.clouds.pcd_file import read_pcd
 from uov_jax.datasets.ply_file import read_ply, read_ply_header
 from uov_jax.errors import MissingFileError
-
-Loader = Callable[[], Cloud]
 
 
 def _read_ply(path: Path, reading: Reading) -> Stored:
@@ -147,8 +145,9 @@ def _is_cloud(path: Path) -> bool:
 def _part(path: Path, reading: Reading) -> tuple[str, Loader] | Bag:
     if path.suffix.lower() in BAGS:
         return open_bag(path, reading)
-    name = cloud_name(path)
-    return name, functools.partial(_read, path, name, reading)
+    name, facts = cloud_name(path), path.stat()
+    read = functools.partial(_read, path, name, reading)
+    return name, Loader(read, f"{path.name}, {facts.st_size}, {facts.st_mtime_ns}")
 
 
 def _read(path: Path, name: str, reading: Reading) -> Cloud:

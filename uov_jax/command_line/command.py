@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import select
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from absl import logging
 
@@ -18,12 +22,13 @@ from uov_jax.files import expand_home
 from uov_jax.job_array import Shard, parse_shard, shard_from_environment, unproven_tasks
 
 STOPPED = 130  # as a shell says it of Ctrl-C
+UNREAD = 141  # as a shell says it of a program whose reader, such as `head`, has gone
 GOES_ON = "The same command goes on from here."
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose help shows a command's own documentation as it stands."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=program(),
         description=as_typed(description or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,6 +37,31 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     # Options that are paths are declared as type=Path.
     made.register("type", Path, home_expanded)
     return made
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose help may be read in part."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End the program, in silence where nobody reads its help any more."""
+        super().exit(UNREAD if status == 0 and is_unread() else status, message)
+
+
+def is_unread() -> bool:
+    """Whether what reads this program's output has gone, of which nothing more is said then."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # It is no file, or closed.
+        return False
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    looking = select.poll()
+    looking.register(output, select.POLLOUT)
+    # Of what could not be written a part is forgotten, so that flushing alone tells nothing.
+    if not any(state & (select.POLLERR | select.POLLHUP) for _, state in looking.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # Python flushes once more at the end.
+    return True
 
 
 def home_expanded(path: str) -> Path:
@@ -90,6 +120,15 @@ def shard_of(options: argparse.Namespace, environment: Mapping[str, str] = os.en
     return shard
 
 
+def say_predict(checkpoint: str | Path) -> None:
+    """Say how a network labels clouds of the reader's own."""
+    where = shlex.quote(str(checkpoint))
+    print(
+        as_typed(f"Labels for your own clouds: python scripts/predict.py {where} FILE_OR_FOLDER"),
+        flush=True,
+    )
+
+
 def say_next(*commands: str) -> None:
     """Say what can be typed now."""
     for number, words in enumerate(commands):
@@ -128,6 +167,8 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and is_unread():
+            return UNREAD
         if error.filename is None:
             raise
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)

@@ -6,6 +6,7 @@ It imports none of them before one is asked for, since most import JAX.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import importlib
 import shutil
@@ -14,6 +15,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from uov_jax.command_line.command import UNREAD, is_unread
 from uov_jax.command_line.typed import PROGRAM, as_typed, by_console, console_name
 
 FOLDER = Path(__file__).parent
@@ -36,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sub-command that the arguments begin with; returns the exit status."""
     words = sys.argv[1:] if arguments is None else [*arguments]
     if not words or words[0] in ("-h", "--help"):
-        print(overview(shutil.get_terminal_size().columns))
-        return 0
+        with contextlib.suppress(BrokenPipeError):
+            print(overview(shutil.get_terminal_size().columns))
+        return UNREAD if is_unread() else 0
     name = words[0].replace("-", "_")
     known = commands()
     if name not in known:

@@ -53,3 +53,6 @@ def export(options: argparse.Namespace) -> None:
     folder = options.output.with_suffix("")
     folder = folder.with_suffix("") if tar else folder
     command.say_next(next_steps.script("import_checkpoint", options.output, "--output", folder))
+    card = exported.card
+    if card is not None and (card["task"] not in ("tri_modal", "esg") or card["words"]):
+        command.say_predict(options.output)

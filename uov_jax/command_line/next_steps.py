@@ -121,6 +121,13 @@ def after_training(
     return commands
 
 
+def labels_clouds(config: ConfigDict) -> bool:
+    """Whether the network of a recipe labels clouds without more: it has outputs or words."""
+    if config.task == "tri_modal":
+        return bool(config.loss.text_weight)
+    return bool(config.task != "ess")
+
+
 def superpoints_folder(dumps: str | Path) -> Path:
     """Where the recipes look for the pseudo labels of `data/dumps/san`: in `superpoints` beside."""
     folder = Path(dumps)

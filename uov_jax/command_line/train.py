@@ -83,4 +83,6 @@ def train(options: argparse.Namespace) -> int:
         if result.finished and not jax.process_index():
             following = next_steps.after_training(options.config, config, options.fields, directory)
             command.say_next(*(following or [f"look at {directory}"]))
+            if next_steps.labels_clouds(config):
+                command.say_predict(directory)
     return 128 + result.signal if result.signal is not None and not result.finished else 0

@@ -114,8 +114,8 @@ class PredictionResult:
 class Journal:
     """A line for every cloud whose files are whole, in the folder of the labels.
 
-    Each says what its labels were made with, by which clouds that are labelled in another way are
-    not taken for done. A line that a kill cut off is none.
+    Each says what its labels were made with and of what, by which clouds that have changed, or are
+    labelled in another way, are not taken for done. A line that a kill cut off is none.
     """
 
     def __init__(self, folder: Path, made_with: str) -> None:
@@ -133,6 +133,7 @@ class Journal:
                 name, made = str(entry["cloud"]), entry["made_with"]
                 counts = [int(count) for count in entry["points"]]
                 facts = {"points": counts, "not_finite": int(entry["not_finite"])}
+                facts["of"] = str(entry["of"])
             except (ValueError, KeyError, TypeError):
                 continue
             # The last line of a cloud counts: its files are of that call.
@@ -140,9 +141,9 @@ class Journal:
             if made == made_with:
                 self.done[name] = facts
 
-    def add(self, name: str, points: np.ndarray, not_finite: int) -> None:
-        """Note that a cloud's files are whole."""
-        facts = {"points": points.tolist(), "not_finite": not_finite}
+    def add(self, name: str, stamp: str, points: np.ndarray, not_finite: int) -> None:
+        """Note that the files of a cloud, of this stamp, are whole."""
+        facts = {"of": stamp, "points": points.tolist(), "not_finite": not_finite}
         line = json.dumps({"cloud": name, "made_with": self._made_with, **facts})
         with self.path.open("ab") as file:
             file.write(b"\n" * self._torn + line.encode() + b"\n")
@@ -225,16 +226,17 @@ class _Run:
         names: list[str] = []
         gone_through = failed = earlier = 0
         with Bar(total=self.total, unit="cloud", disable=self.total == 1) as bar:
-            for number, name, cloud in self._read(names):
+            for number, name, stamp, cloud in self._read(names):
                 gone_through += 1
                 if cloud is None:
                     earlier += 1
                     bar.update()
                     continue
+                self.journal.done.pop(name, None)  # if it is done, then of what it was before
                 try:
                     if isinstance(cloud, UserError):
                         raise cloud
-                    self._label(number, name, cloud)
+                    self._label(number, name, stamp, cloud)
                 except UserError as error:
                     if self.total == 1:
                         raise
@@ -260,8 +262,8 @@ class _Run:
             stop.signal,
         )
 
-    def _read(self, names: list[str]) -> Iterator[tuple[int, str, Cloud | UserError | None]]:
-        """Clouds in order, read ahead by a thread; None for those that are done."""
+    def _read(self, names: list[str]) -> Iterator[tuple[int, str, str, Cloud | UserError | None]]:
+        """Number, name, stamp and cloud in order, read ahead by a thread; None for what is done."""
 
         def items() -> Iterator[tuple[int, str, Loader]]:
             clouds = iter(self.clouds)
@@ -271,28 +273,28 @@ class _Run:
                 except StopIteration:
                     return
                 except UserError as error:  # A bag that breaks off; what came before is whole.
-                    yield number, self.clouds.path.name, functools.partial(_fail, error)
+                    yield number, self.clouds.path.name, Loader(functools.partial(_fail, error), "")
                     return
                 names.append(name)
                 yield number, name, load
 
-        def read(item: tuple[int, str, Loader]) -> tuple[int, str, Cloud | UserError | None]:
+        def read(item: tuple[int, str, Loader]) -> tuple[int, str, str, Cloud | UserError | None]:
             number, name, load = item
-            if self._is_done(name):
-                return number, name, None
+            if self._is_done(name, load.stamp):
+                return number, name, load.stamp, None
             try:
-                return number, name, lifted(load(), self.settings.lift)
+                return number, name, load.stamp, lifted(load(), self.settings.lift)
             except UserError as error:
-                return number, name, error
+                return number, name, load.stamp, error
 
         return prefetched(read, items(), AHEAD)
 
-    def _is_done(self, name: str) -> bool:
-        if self.settings.again or name not in self.journal.done:
+    def _is_done(self, name: str, stamp: str) -> bool:
+        if self.settings.again or self.journal.done.get(name, {}).get("of") != stamp:
             return False
         return all(path.is_file() for path in _paths(self.output, name, self.settings.kinds))
 
-    def _label(self, number: int, name: str, cloud: Cloud) -> None:
+    def _label(self, number: int, name: str, stamp: str, cloud: Cloud) -> None:
         """Label one cloud, write its files, and note that they are whole."""
         network, settings, output = self.network, self.settings, self.output
         for note in cloud.source.notes:
@@ -312,7 +314,7 @@ class _Run:
             with decoration(f"The picture of {name}", Bar.write):
                 _draw(network, cloud, labels, output / f"{name}{PICTURE}")
         counts = np.bincount(labels[cloud.finite], minlength=len(network.classes))
-        self.journal.add(name, counts, found.not_finite)
+        self.journal.add(name, stamp, counts, found.not_finite)
 
     def _say(self, name: str, sentence: str, kind: str) -> None:
         """Say something of a cloud; of many clouds, each kind of thing once."""

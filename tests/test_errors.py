@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from uov_jax.command_line import command
@@ -23,6 +27,10 @@ from uov_jax.errors import (
 
 def raising(error: BaseException) -> None:
     raise error
+
+
+def raising_of(work: Callable[..., Any], *arguments: object) -> None:
+    jax.block_until_ready(work(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,17 @@ def test_the_systems_errors_name_their_file(
 ) -> None:
     assert command.run(lambda: raising(NotADirectoryError(20, "Not a directory", "x/y"))) == 1
     assert capsys.readouterr().err == "error: x/y: Not a directory\n"
+
+
+def test_a_device_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the true error of the allocator."""
+    rows = jnp.arange(2**20, dtype=jnp.float32)
+    sort = jax.jit(lambda rows: jnp.sort(rows[:, None] * rows[None, :], axis=0))
+    assert command.run(lambda: raising_of(sort, rows)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: a device has too little memory: RESOURCE_EXHAUSTED")
+    assert said.endswith("Take one with more, or the machine's own (JAX_PLATFORMS=cpu)\n")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -33,6 +35,7 @@ from uov_jax.tasks import prediction
 from uov_jax.tasks.build import build_task
 from uov_jax.tasks.prediction import CloudLabeller, UnlabelledError
 from uov_jax.tasks.query import QueriedNetwork, QueryError
+from uov_jax.training.device_memory import DeviceMemoryError
 from uov_jax.vocabulary import VocabularyError, load_vocabulary
 
 VOCABULARY = load_vocabulary()
@@ -224,6 +227,25 @@ def test_outputs_that_are_not_finite_are_an_error(network, keyframe):
     parameters = network._state.parameters | {"final.kernel": head * np.float32(np.nan)}
     broken._state = network._state._replace(parameters=parameters)
     with pytest.raises(NotFiniteError, match="the points given: the network's outputs of"):
+        broken.predict(**parts(keyframe))
+
+
+def test_a_cloud_that_a_device_has_no_room_for_is_named(network, keyframe):
+    """By the true error of the allocator."""
+
+    @jax.jit
+    def greedy(*given: Any) -> jax.Array:
+        del given
+        rows = jnp.arange(2**20, dtype=jnp.float32)
+        return jnp.sort(rows[:, None] * rows[None, :], axis=0)[0]
+
+    broken = copy.copy(network)
+    broken._classify = greedy
+    with pytest.raises(
+        DeviceMemoryError,
+        match=r"^the points given: too little memory for a cloud of [\d,]+ voxels: "
+        r"RESOURCE_EXHAUSTED.*\. Cut it into parts, or take the machine's own memory",
+    ):
         broken.predict(**parts(keyframe))
 
 

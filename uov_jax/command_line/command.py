@@ -160,12 +160,20 @@ def run(work: Callable[[], int | None], stopped: str = GOES_ON) -> int:
     except UserError as error:
         print(as_typed(f"error: {error}"), file=sys.stderr)
     except RuntimeError as error:
-        from uov_jax.sparse.engine import EngineMissingError  # Late: it imports JAX.
+        from uov_jax.sparse.engine import EngineMissingError  # Late: they import JAX.
         from uov_jax.sparse.kernels import KernelsError
+        from uov_jax.training.device_memory import EXHAUSTED
 
-        if not isinstance(error, EngineMissingError | KernelsError):
+        if EXHAUSTED in str(error):
+            print(
+                f"error: a device has too little memory: {str(error).splitlines()[0]}. Take one "
+                "with more, or the machine's own (JAX_PLATFORMS=cpu)",
+                file=sys.stderr,
+            )
+        elif isinstance(error, EngineMissingError | KernelsError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
             raise
-        print(f"error: {error}", file=sys.stderr)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and is_unread():
             return UNREAD

@@ -37,6 +37,7 @@ from uov_jax.tasks.segmentation import best_class, segmentation_model
 from uov_jax.tasks.sweep_smoothing import smooth_sweep
 from uov_jax.tasks.tri_modal import pretraining_model
 from uov_jax.tasks.zero_shot import evaluated_words, nearest_class
+from uov_jax.training import device_memory
 from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import vocabulary_of_words
 
@@ -209,8 +210,13 @@ class CloudLabeller:
         if trained is not None:
             warnings = differences(xyz, values if sweeps else None, trained, sensor=sweeps)
         sample = self._sample(cloud, xyz, values, warnings)
-        rows = np.asarray(self._classify(self._state, sample["inputs"], *self._words))
-        sparse.raise_fault()
+        voxels = int(sample["inverse"].max()) + 1
+        with device_memory.needed(
+            f"{cloud.source.place}: too little memory for a cloud of {voxels:,} voxels",
+            lambda: "Cut it into parts, or take the machine's own memory (JAX_PLATFORMS=cpu)",
+        ):
+            rows = np.asarray(self._classify(self._state, sample["inputs"], *self._words))
+            sparse.raise_fault()
         labels = rows[sample["inverse"]]
         if wrong := int(np.count_nonzero(labels == NOT_FINITE)):
             raise NotFiniteError(

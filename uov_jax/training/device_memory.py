@@ -18,7 +18,7 @@ EXHAUSTED = "RESOURCE_EXHAUSTED"  # what JAX says of a device without free memor
 
 
 class DeviceMemoryError(UserError):
-    """A device has too little memory for a step; names the fields that need less."""
+    """A device has too little memory for its work; names what needs less."""
 
 
 @contextlib.contextmanager
@@ -39,16 +39,29 @@ def explained(
         what_is_left: gives a sentence on what the run can go on from.
 
     """
+    with needed(
+        f"{device} has too little memory at step {step}",
+        lambda: ways_out(config, geometry) + what_is_left(),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def needed(said: str, way_out: Callable[[], str]) -> Iterator[None]:
+    """Around work of a device: where its memory is too small, DeviceMemoryError.
+
+    Args:
+        said: what is amiss and with what; JAX's first line follows.
+        way_out: gives a sentence on what needs less.
+
+    """
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         text = str(error).strip() or type(error).__name__
         if isinstance(error, jax.errors.JaxRuntimeError) and EXHAUSTED not in text:
             raise
-        raise DeviceMemoryError(
-            f"{device} has too little memory at step {step}: {text.splitlines()[0]}. "
-            f"{ways_out(config, geometry)}{what_is_left()}"
-        ) from error
+        raise DeviceMemoryError(f"{said}: {text.splitlines()[0]}. {way_out()}") from error
 
 
 def ways_out(config: ConfigDict, geometry: Geometry) -> str:

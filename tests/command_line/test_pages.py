@@ -26,7 +26,7 @@ OTHERS = [page for page in PAGES if page.name != "indoor.md"]
 COMMAND = re.compile(r"(?<![\w/])(?:python scripts/(\w+)\.py|uov-jax ([a-z][\w-]*))(?=\s|$)(.*)")
 # What nobody has who only has this program: where the recipes look for nuScenes, a shared disk, a
 # GPU, and clouds of the reader's own.
-FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|cloud\.ply|^sweeps/|^gpu_check$")
+FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|scan\.ply|^sweeps/|^gpu_check$")
 # What is added to commands to make them small.
 SMALLER = {
     "simulate": ["--scenes=2", "--keyframes=2", "--image-scale=0.2", "--workers=1"],

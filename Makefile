@@ -101,7 +101,7 @@ bench: build $(VENV)/teachers
 
 # A process for every core, files whole, as what they share is made once for each.
 test: build $(VENV)/teachers $(VENV)/clouds
-	$(RUN) -m pytest -p xdist -n auto --maxprocesses 8 --dist loadfile
+	$(RUN) -m pytest -p xdist -n auto --maxprocesses 8 --dist loadfile --durations 30
 
 chaos: build
 	$(RUN) -m pytest -m slow -s tests/training/test_chaos.py

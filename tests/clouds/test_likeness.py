@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
-from uov_jax.clouds.cloud import Reading, Stored, cloud_of
+from uov_jax.clouds.cloud import TURNS, Reading, Stored, cloud_of
 from uov_jax.clouds.likeness import (
     CloudFigures,
     density_difference,
@@ -90,6 +91,85 @@ def test_wrong_units_and_axes_name_the_option_that_mends_them(
     assert said.rstrip(")").endswith(option)
     again = mended(np.ascontiguousarray(wrong(xyz)), intensity, reading)
     assert differences(*again, trained, sensor=True) == []
+
+
+@pytest.mark.parametrize(
+    ("factor", "options"),
+    [
+        (210.0, ["0.01", "0.001"]),  # of twice the size in centimetres, a fifth in millimetres
+        (400.0, ["0.001", "0.01"]),
+        (2000.0, ["0.001"]),
+        (50.0, ["0.01"]),
+    ],
+)
+def test_clouds_of_another_size_in_another_unit_name_all_that_it_may_be(
+    trained: CloudFigures, factor: float, options: list[str]
+) -> None:
+    xyz, intensity = street(seed=4)
+    (said,) = differences(xyz * np.float32(factor), intensity, trained, sensor=True)
+    assert re.findall(r"--scale ([\d.]+)", said) == options
+
+
+@pytest.mark.parametrize("up", ["z", "-z", "y", "-y", "x", "-x"])
+@pytest.mark.parametrize("wrong", ["z", "-z", "y", "-y"])
+def test_what_is_named_is_to_be_given_in_place_of_what_was(
+    trained: CloudFigures, up: str, wrong: str
+) -> None:
+    """A file with one axis upward, read with another: the option named mends it."""
+    xyz, intensity = street(seed=4)
+    stored = np.empty_like(xyz)
+    for own, (axis, sign) in enumerate(TURNS[up]):
+        stored[:, axis] = sign * xyz[:, own]
+
+    def said(up: str) -> list[str]:
+        reading = Reading(up=up)
+        points, light = mended(stored, intensity, reading)
+        return differences(points, light, trained, True, reading)
+
+    assert said(up) == []
+    if wrong != up:
+        (sentence,) = said(wrong)
+        if "--up" in sentence:
+            (option,) = re.findall(r"--up[ =](\S+)", sentence)
+            assert option == up
+        else:
+            # The world on its head about another axis than that which was looked for.
+            assert "--lift" in sentence
+
+
+def test_totals_are_named_of_what_was_given(trained: CloudFigures) -> None:
+    xyz, intensity = street(seed=2)
+    low = xyz + np.float32([0, 0, 2.5])
+    (said,) = differences(low, intensity, trained, True, lift=-1.0)
+    assert said.endswith("(--lift -3.5)")
+    dark, scaled = intensity / np.float32(510), Reading(intensity_scale=0.5)
+    (said,) = differences(xyz, dark, trained, True, scaled)
+    assert said.endswith("--intensity-scale 127.5")
+    darker = dark / np.float32(8)  # too dark for a sensor whose full scale is 1
+    (said,) = differences(xyz, darker, trained, True, scaled)
+    assert float(said.split()[-1]) == pytest.approx(0.5 * 252 * 510 * 8 / 252, rel=0.05)
+    small, scaled = xyz * np.float32(100), Reading(scale=10.0)
+    (said,) = differences(small, intensity, trained, True, scaled)
+    assert said.endswith("--scale 0.1")
+
+
+@pytest.mark.parametrize("full", [4095.0, 1023.0])
+def test_a_sensor_of_12_bits_is_scaled_to_training_of_8(trained: CloudFigures, full: float) -> None:
+    xyz, intensity = street(seed=4)
+    other = intensity * np.float32(16 * full / 4095)
+    found = differences(xyz, other, trained, sensor=True)
+    if full == 4095.0:
+        (said,) = found
+        assert said.endswith(f"--intensity-scale {255 / 4095:.6g}")
+    else:
+        assert found == []  # A factor of four is within what sensors differ by.
+
+
+def test_points_from_the_ground_on_are_lowered_and_not_turned_over(trained: CloudFigures) -> None:
+    xyz, intensity = street(seed=2)
+    raised = xyz + np.float32([0, 0, 3.2])
+    (said,) = differences(raised, intensity, trained, sensor=True)
+    assert said.endswith("(--lift -3.2)")
 
 
 @pytest.mark.parametrize(("factor", "option"), [(1 / 255, "255"), (257.0, "0.00389105")])

@@ -123,13 +123,8 @@ ONES = np.ones((4, 3), np.float32)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"xyz": ONES, "colors": ONES * -1}, "colours of float32 from -1 to -1, expected bytes"),
-        ({"xyz": ONES, "colors": ONES * 1.5}, "colours of float32 from 1.5 to 1.5"),
         ({"xyz": ONES, "colors": ONES[:2]}, "2 colours, but 4 points"),
         ({"xyz": ONES, "intensity": ONES[:2, 0]}, "2 intensities, but 4 points"),
-        ({"xyz": ONES, "intensity": ONES}, r"intensity: expected a number a point, .*\[4, 3\]"),
-        ({"xyz": ONES, "rgb": ONES[:, 0].astype("f8")}, "packed colours of float64, expected 32"),
-        ({"xyz": ONES, "rgb": ONES[:, :2]}, r"colours: expected numbers \[points, 3\]"),
         ({"xyz": ONES[:, :2], "a": ONES}, r"positions: expected numbers \[points, 3\], .*\[4, 2\]"),
         ({"x": ONES[:, 0], "y": ONES[:, 0]}, "the points have no z, only x, y"),
         ({"x": ONES[:1, 0], "y": ONES[:, 0], "z": ONES[:, 0]}, "of different lengths: 1, 4, 4"),
@@ -146,6 +141,36 @@ def test_what_is_wrong_in_an_archive_is_named(
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(CloudError, match=rf"a\.npz: .*{message}"):
         read_cloud(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"xyz": ONES, "colors": ONES * -1}, "colours of float32 from -1 to -1, expected bytes"),
+        ({"xyz": ONES, "colors": ONES * 1.5}, "colours of float32 from 1.5 to 1.5"),
+        ({"xyz": ONES, "intensity": ONES}, r"intensity: expected a number a point, .*\[4, 3\]"),
+        ({"xyz": ONES, "rgb": ONES[:, 0].astype("f8")}, "packed colours of float64, expected 32"),
+        ({"xyz": ONES, "rgb": ONES[:, :2]}, r"colours: expected numbers \[points, 3\]"),
+    ],
+)
+def test_what_is_wrong_is_an_error_for_who_needs_it(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    cloud = read_cloud(tmp_path / "a.npz")
+    needed, other = cloud.needed_colors, cloud.needed_intensity
+    if "intensity" in arrays:
+        needed, other = cloud.needed_intensity, cloud.needed_colors
+    with pytest.raises(CloudError, match=rf"a\.npz: .*{message}"):
+        needed()
+    with pytest.raises(CloudError, match="the points have no"):
+        other()
+
+
+def test_fractions_may_be_rounded(tmp_path: Path) -> None:
+    colors = np.array([[-1e-7, 0.5, 1.0000002]], np.float32)
+    np.savez(tmp_path / "a.npz", xyz=ONES[:1], colors=colors)
+    assert read_cloud(tmp_path / "a.npz").needed_colors().tolist() == [[0, 128, 255]]
 
 
 def npy(array: np.ndarray) -> bytes:

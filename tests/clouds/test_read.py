@@ -113,6 +113,34 @@ def test_two_clouds_of_one_name_are_refused(tmp_path: Path) -> None:
         read_cloud(tmp_path)
 
 
+def test_a_file_called_like_a_sweep_of_a_bag_is_refused(tmp_path: Path) -> None:
+    write_mcap(tmp_path / "drive.mcap", {"/points": [cloud_message(sweep())] * 2})
+    np.save(tmp_path / "drive-1.npy", table_of(sweep(), "x y z"))
+    assert len(clouds_in(tmp_path)) == 3
+    np.save(tmp_path / "drive-000001.npy", table_of(sweep(), "x y z"))
+    with pytest.raises(CloudError, match=r"drive-000001\.npy: .* like those of a sweep of drive"):
+        clouds_in(tmp_path)
+
+
+def test_a_damaged_bag_stops_no_other_cloud(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", table_of(sweep(), "x y z"))
+    (tmp_path / "b.mcap").write_bytes(b"no bag")
+    loaders = dict(clouds_in(tmp_path))
+    assert len(loaders["a"]()) == 40
+    with pytest.raises(CloudError, match=r"b\.mcap: no ROS 2 bag, or damaged"):
+        loaders["b"]()
+
+
+def test_options_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", table_of(sweep(), "x y z"))
+    for path in (tmp_path, tmp_path / "a.npy"):
+        with pytest.raises(CloudError, match="topics are of bags, and here is none"):
+            clouds_in(path, Reading(topic="/points"))
+    (tmp_path / "b.pth").write_bytes(openscene_pickle((xyz_of(sweep()), 0)))
+    with pytest.raises(CloudError, match=r"b\.pth: arrays .* leave --columns out"):
+        read_cloud(tmp_path / "b.pth", Reading(columns="x y z"))
+
+
 def test_what_is_no_cloud_or_folder_of_clouds_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="nowhere: no such file or folder of point clouds"):
         clouds_in(tmp_path / "nowhere")

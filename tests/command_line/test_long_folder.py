@@ -64,6 +64,7 @@ def labelling(run: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::uov_jax.tasks.prediction.CloudWarning")
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read in /proc")
 def test_hundreds_of_sweeps_killed_again_and_again(run: Path, tmp_path: Path) -> None:
     folder, output = tmp_path / "sweeps", tmp_path / "sweeps" / "labels"

@@ -26,7 +26,7 @@ OTHERS = [page for page in PAGES if page.name != "indoor.md"]
 COMMAND = re.compile(r"(?<![\w/])(?:python scripts/(\w+)\.py|uov-jax ([a-z][\w-]*))(?=\s|$)(.*)")
 # What nobody has who only has this program: where the recipes look for nuScenes, a shared disk, a
 # GPU, and clouds of the reader's own.
-FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|scan\.ply|^sweeps/|^gpu_check$")
+FOREIGN = re.compile(r"\bdata/nuscenes\b|/shared/|scan\.ply|^uov_tmp_san\.pt$|^gpu_check$")
 # What is added to commands to make them small.
 SMALLER = {
     "simulate": ["--scenes=2", "--keyframes=2", "--image-scale=0.2", "--workers=1"],
@@ -88,39 +88,24 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.name)
 def test_every_command_of_a_page_is_there_and_its_options_are_taken(page: Path) -> None:
     for command in [command for line in code_of(page) for command in commands_in(line)]:
-        assert command.name in here() or is_to_come(command), f"{page.name} names {command}"
+        assert command.name in here(), f"{page.name} names {command}"
     for command in typed_on(page):
-        if is_to_come(command):
-            continue
         module = importlib.import_module(f"uov_jax.command_line.{command.name}")
         options = module.parse(command.arguments)
         if "fields" in options and "config" in options:
             assert read_recipe(options).data
 
 
-def is_to_come(command: Typed) -> bool:
-    """Whether README says of a command that is not there that this is so."""
-    said = "`predict`, here and below, is being built and not there yet" in README.read_text(
-        "utf-8"
-    )
-    return said and command.name == "predict" and command.name not in here()
-
-
-def test_readme_says_of_what_is_there_that_it_is_there() -> None:
-    assert ("not there yet" in README.read_text("utf-8")) == ("predict" not in here())
-
-
 @pytest.mark.usefixtures("checkout")
 def test_every_command_that_needs_nothing_of_others_is_typed_in_the_first_hour() -> None:
     first = typed_on(FIRST_HOUR)
     assert [command.name for command in first] == [
-        "simulate", "train", "evaluate", "predict", "query", "draw", "report_dump",
+        "simulate", "train", "evaluate", "predict", "predict", "query", "draw", "report_dump",
         "make_superpoints", "train", "evaluate", "train", "train", "export_checkpoint",
     ]  # fmt: skip
     for page in OTHERS:
         for command in typed_on(page):
-            foreign = is_to_come(command) or is_foreign(command)
-            assert foreign != (command in first), f"{page.name}: {command}"
+            assert is_foreign(command) != (command in first), f"{page.name}: {command}"
 
 
 def test_what_is_typed_and_what_is_of_others_is_recognised(tmp_path: Path) -> None:
@@ -149,7 +134,7 @@ def test_the_first_hour_leads_from_an_empty_folder_to_trained_networks(tmp_path:
         words = [name.replace("_", "-"), *arguments, *SMALLER.get(name, [])]
         run_typed([sys.executable, "-c", CONSOLE, *words], folder)
     made = {path.name for path in folder.iterdir()}
-    assert made == {"data", "runs", "labels", "pictures", "tmp_san.npz"}
+    assert made == {"data", "runs", "labels", "cones", "pictures", "tmp_san.npz"}
     runs = {path.name for path in (folder / "runs").iterdir() if path.suffix != ".lock"}
     assert {f"{recipe}-sim" for recipe in (
         "tmp_san", "annotation_free_san", "linear_probing_nuscenes", "finetune_nuscenes",

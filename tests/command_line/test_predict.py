@@ -29,6 +29,8 @@ from uov_jax.vocabulary import load_vocabulary
 __all__ = ["room_run", "run"]  # fixtures
 
 NO_PICTURES = ("--pictures", "0")
+# The sweeps of the tiny dataset are of random points: none is like another.
+pytestmark = pytest.mark.filterwarnings("ignore::uov_jax.tasks.prediction.CloudWarning")
 
 
 @pytest.fixture(autouse=True)

@@ -412,7 +412,7 @@ def write_message(folder: Path) -> None:
 
 def read_message(folder: Path) -> None:
     content = (folder / "message").read_bytes()
-    bag_file._sweep(content, "a", "a message", 0, AS_STORED)
+    bag_file._sweep(content, "a", "a message", AS_STORED)
 
 
 def clouds_of(name: str, reading: Reading) -> Any:

@@ -16,7 +16,7 @@ from uov_jax.checkpoints.agreement import VoxelSettings
 from uov_jax.errors import InputError
 from uov_jax.input.voxels import CYLINDRICAL
 from uov_jax.tasks.build import build_task
-from uov_jax.tasks.cards import LOOKED_AT, recipe_card, sweep_figures
+from uov_jax.tasks.cards import LOOKED_AT, recipe_card, room_figures, sweep_figures
 from uov_jax.vocabulary import load_vocabulary
 
 
@@ -51,6 +51,17 @@ def test_damaged_sweeps_are_left_out_of_the_figures() -> None:
     assert found is not None
     assert found.points == 8
     assert sweep_figures(range(1, 3), points, CYLINDRICAL) is None
+
+
+def test_figures_of_rooms_have_their_density() -> None:
+    def points(name: str) -> np.ndarray:
+        cells = np.stack(np.meshgrid(*[np.arange(5.0)] * 3), axis=-1).reshape(-1, 3)
+        return np.repeat(cells * 0.02 + 0.01, int(name), axis=0).astype(np.float32)
+
+    found = room_figures(["1", "3", "5"], points, 0.02)
+    assert found is not None
+    assert found.points_per_voxel == 3.0
+    assert found.points == 375
 
 
 @pytest.mark.parametrize("recipe", ["tmp_san", "annotation_free_san", "finetune_nuscenes"])

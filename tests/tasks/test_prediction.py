@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from uov_jax.checkpoints.files import load_state_dict_file, save_state_dict_file
 from uov_jax.checkpoints.folder import CheckpointError
 from uov_jax.checkpoints.load import NetworkMismatchError
 from uov_jax.checkpoints.transfer import export_checkpoint, import_checkpoint
+from uov_jax.clouds import read_cloud
 from uov_jax.clouds.cloud import CloudError
 from uov_jax.clouds.likeness import figures_of
 from uov_jax.datasets.keyframe import Keyframe
@@ -33,12 +35,14 @@ from uov_jax.errors import InputError, MissingFileError, NotFiniteError
 from uov_jax.input.whole_room import room_input
 from uov_jax.tasks import prediction
 from uov_jax.tasks.build import build_task
-from uov_jax.tasks.prediction import CloudLabeller, UnlabelledError
+from uov_jax.tasks.prediction import CloudLabeller, CloudWarning, UnlabelledError
 from uov_jax.tasks.query import QueriedNetwork, QueryError
 from uov_jax.training.device_memory import DeviceMemoryError
 from uov_jax.vocabulary import VocabularyError, load_vocabulary
 
 VOCABULARY = load_vocabulary()
+# The sweeps of the tiny dataset are of random points: none is like another.
+pytestmark = pytest.mark.filterwarnings("ignore::uov_jax.tasks.prediction.CloudWarning")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,49 @@ def test_outputs_that_are_not_finite_are_an_error(network, keyframe):
     broken._state = network._state._replace(parameters=parameters)
     with pytest.raises(NotFiniteError, match="the points given: the network's outputs of"):
         broken.predict(**parts(keyframe))
+
+
+def test_only_what_a_network_takes_must_be_a_number(run, network, keyframe, room_run):
+    given = parts(keyframe)
+    colours = np.zeros((len(given["points"]), 3), np.uint8)
+    np.testing.assert_array_equal(
+        network.predict(**given, colours=colours), network.predict(**given)
+    )
+    room = RoomStore(room_run.parent / "rooms").room("scene0002_00")
+    labeller = uov_jax.load(room_run)
+    expected = labeller.predict(room.coords, colours=room.colors)
+    light = np.where(np.arange(len(room.coords)) % 2, np.nan, 1.0).astype(np.float32)
+    found = labeller.predict(room.coords, colours=room.colors, intensity=light)
+    np.testing.assert_array_equal(found, expected)
+    points = np.where([[True], [False]], given["points"][:2], np.nan)
+    with pytest.raises(CloudError, match="none has a finite position and intensity"):
+        network.predict(points, intensity=np.array([np.nan, 1.0]))
+
+
+def test_a_sweeps_colours_may_be_anything(run, network, keyframe, tmp_path):
+    given = parts(keyframe)
+    points = given["points"]
+    content = {"points": points, "intensity": given["intensity"]}
+    np.savez(tmp_path / "a.npz", colors=points - 50, **content)
+    cloud = read_cloud(tmp_path / "a.npz")
+    labels = network.predict_cloud(cloud).labels
+    np.testing.assert_array_equal(labels, network.predict(**given))
+    with pytest.raises(CloudError, match=r"a\.npz: colours of float32 from"):
+        cloud.needed_colors()
+
+
+def test_points_unlike_training_are_warned_of(network, keyframe):
+    given = parts(keyframe)
+    card = dataclasses.replace(
+        network.card, training=figures_of(given["points"], given["intensity"])
+    )
+    made = copy.copy(network)
+    made.card = card
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.predict(**given)
+    with pytest.warns(CloudWarning, match=r"do not look like the training data: .*--lift -2"):
+        made.predict(given["points"] + np.float32([0, 0, 2]), intensity=given["intensity"])
 
 
 def test_a_cloud_that_a_device_has_no_room_for_is_named(network, keyframe):

@@ -61,8 +61,9 @@ class BySide:
         del afi
         self.asked.append(cloud.name)
         side = np.where(cloud.xyz[cloud.finite, 0] < 0, 1, 2).astype(np.uint8)
-        missing = int(np.count_nonzero(~cloud.finite))
-        return Prediction(cloud.in_place(side), missing, self.warnings)
+        labels = np.zeros(len(cloud), np.uint8)
+        labels[cloud.finite] = side
+        return Prediction(labels, cloud.finite, self.warnings)
 
 
 def sides(points: np.ndarray) -> np.ndarray:
@@ -208,6 +209,60 @@ def test_a_sweep_of_a_bag_that_changed_is_labelled_anew(tmp_path: Path, network:
     result = label_clouds(network, clouds_in(tmp_path / "drive.mcap"), PLAIN)
     assert network.asked == ["drive-000001", "drive-000003"]
     assert (result.done, result.earlier) == (4, 2)
+
+
+def test_labels_of_another_file_are_not_taken_for_a_clouds_own(
+    tmp_path: Path, network: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of KITTI's sequences, whose scans are called alike: equal in size, and in their time."""
+    for folder, sign in (("a", 1), ("b", -1)):
+        (tmp_path / folder).mkdir()
+        for name in ("000000", "000001"):
+            points = np.float32(
+                [[sign, 2, 3, 4], [sign, 5, 1, 2], [sign, 9, 2, 5], [sign, 1, 1, 1]]
+            )
+            np.save(tmp_path / folder / f"{name}.npy", points)
+            os.utime(tmp_path / folder / f"{name}.npy", ns=(5, 5))
+    settings = PredictionSettings(tmp_path / "out", pictures=0)
+    label_clouds(network, clouds_in(tmp_path / "a"), settings)
+    result = label_clouds(network, clouds_in(tmp_path / "b"), settings)
+    assert (result.done, result.earlier, result.failed) == (0, 0, 2)
+    said = capsys.readouterr()
+    assert "a/000000.npy: give another --output" in said.out + said.err
+    path = tmp_path / "out" / "000000.predicted.label"
+    np.testing.assert_array_equal(read_label(path, 4), 2)
+    # What has been moved is labelled anew.
+    (tmp_path / "a").rename(tmp_path / "moved")
+    result = label_clouds(network, clouds_in(tmp_path / "b"), settings)
+    assert (result.done, result.earlier, result.failed) == (2, 0, 0)
+    np.testing.assert_array_equal(read_label(path, 4), 1)
+
+
+def test_a_file_that_vanishes_stops_no_other(
+    tmp_path: Path, network: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clouds(tmp_path / "clouds", 4)
+    clouds = clouds_in(tmp_path / "clouds")
+    (tmp_path / "clouds" / "sweep_002.npy").unlink()
+    result = label_clouds(network, clouds, PLAIN)
+    assert (result.done, result.failed) == (3, 1)
+    said = capsys.readouterr()
+    assert "sweep_002.npy: No such file or directory" in said.out + said.err
+    assert (tmp_path / "clouds" / SUMMARY).is_file()
+
+
+def test_pictures_that_are_asked_for_later_are_drawn(tmp_path: Path, network: Any) -> None:
+    write_clouds(tmp_path / "clouds", 2)
+    clouds = clouds_in(tmp_path / "clouds")
+    assert label_clouds(network, clouds, PLAIN).pictures == 0
+    network.asked.clear()
+    assert label_clouds(network, clouds, PredictionSettings(pictures=1)).pictures == 1
+    assert len(network.asked) == 1
+
+
+def test_a_height_that_is_no_number_is_refused() -> None:
+    with pytest.raises(InputError, match="lift nan: expected a number of metres"):
+        PredictionSettings(lift=float("nan"))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,10 @@ class Bag:
     sweeps: int
     reading: Reading
 
+    def name(self, number: int) -> str:
+        """Of a sweep, by its number from 0 on."""
+        return f"{self.path.stem}-{number:06d}"
+
     def __iter__(self) -> Iterator[tuple[str, Loader]]:
         """Names such as "drive-000012", and what reads each sweep, in the order of their times."""
         with _opened(self.path) as reader:
@@ -61,10 +65,11 @@ class Bag:
                     ) from error
                 if found is None:
                     return
-                _, stamp, message = found
-                name = f"{self.path.stem}-{number:06d}"
-                read = functools.partial(_sweep, message, name, place, stamp, self.reading)
-                yield name, Loader(read, f"{stamp}, {len(message)}, {zlib.crc32(message)}")
+                _, time, message = found
+                name = self.name(number)
+                read = functools.partial(_sweep, message, name, place, self.reading)
+                stamp = f"{time}, {len(message)}, {zlib.crc32(message)}"
+                yield name, Loader(read, self.path, stamp)
                 number += 1
 
 
@@ -148,7 +153,7 @@ def _opened(path: Path) -> Iterator[Any]:
         reader.close()
 
 
-def _sweep(message: bytes, name: str, place: str, stamp: int, reading: Reading) -> Cloud:
+def _sweep(message: bytes, name: str, place: str, reading: Reading) -> Cloud:
     """The cloud of one message as it is serialised (CDR)."""
     types = _types(place)
     try:
@@ -157,7 +162,7 @@ def _sweep(message: bytes, name: str, place: str, stamp: int, reading: Reading) 
         raise
     except Exception as error:  # Made by a generated reader, of bytes that may be anything.
         raise CloudError(f"{place}: no {KIND}, or damaged: {one_line(error)}") from error
-    return cloud_of(stored, name, place, reading, stamp)
+    return cloud_of(stored, name, place, reading)
 
 
 def _types(place: str) -> Any:

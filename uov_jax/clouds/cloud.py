@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -75,6 +76,8 @@ class Stored:
         form: the format, such as "PCD, binary".
         fields: names of what the file has of a point, "" for columns without names.
         notes: what was assumed or left out, each a sentence.
+        amiss: errors by "intensity" and "colors", of what is there but cannot be used. Whether that
+            matters decides who reads it.
 
     """
 
@@ -84,6 +87,7 @@ class Stored:
     form: str
     fields: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    amiss: Mapping[str, CloudError] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +99,9 @@ class Source:
         form: the format, such as "PCD, binary".
         fields: names of what the file has of a point, none where columns have no names.
         notes: what was assumed or left out, each a sentence.
-        stamp: nanoseconds, when a sweep of a bag was recorded; None elsewhere.
+        amiss: as `Stored` has it.
+        reading: how it was read.
+        lift: metres by which `xyz` is higher than that.
 
     """
 
@@ -103,7 +109,9 @@ class Source:
     form: str
     fields: tuple[str, ...]
     notes: tuple[str, ...]
-    stamp: int | None = None
+    amiss: Mapping[str, CloudError] = dataclasses.field(default_factory=dict)
+    reading: Reading = AS_STORED
+    lift: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +125,7 @@ class Cloud:
             What has moved is `xyz`; with `offset` added it is where the file has it.
         intensity: float32[N], scaled, or None.
         colors: uint8[N, 3], RGB, or None.
-        finite: bool[N]: position and intensity are numbers; the other rows may hold anything.
+        finite: bool[N]: the position is of numbers; the other rows may hold anything.
         positions: float32[N, 3] or float64[N, 3], as they are stored, to the last bit.
         source: where it comes from.
 
@@ -138,23 +146,27 @@ class Cloud:
 
     def needed_intensity(self) -> np.ndarray:
         """float32[N], the intensity; CloudError where there is none."""
+        if "intensity" in self.source.amiss:
+            raise self.source.amiss["intensity"]
         if self.intensity is None:
             raise CloudError(f"{self.source.place}: the points have no intensity{self._found()}")
         return self.intensity
 
     def needed_colors(self) -> np.ndarray:
         """uint8[N, 3], the colours; CloudError where there are none."""
+        if "colors" in self.source.amiss:
+            raise self.source.amiss["colors"]
         if self.colors is None:
             raise CloudError(f"{self.source.place}: the points have no colours{self._found()}")
         return self.colors
 
-    def in_place(self, labels: np.ndarray) -> np.ndarray:
-        """Labels of the finite points, in their order, as labels [N] of all: 0 for the others."""
-        if labels.shape != (np.count_nonzero(self.finite),):
-            raise ValueError(f"labels {labels.shape} for {np.count_nonzero(self.finite)} points")
-        found = np.zeros(len(self), labels.dtype)
-        found[self.finite] = labels
-        return found
+    def lifted(self, metres: float) -> Cloud:
+        """The cloud with all its points so much higher; files still have them where they were."""
+        if not metres:
+            return self
+        source = dataclasses.replace(self.source, lift=self.source.lift + metres)
+        xyz = self.xyz + np.array([0, 0, metres], np.float32)
+        return dataclasses.replace(self, xyz=xyz, source=source)
 
     def _found(self) -> str:
         if not self.source.fields:
@@ -174,11 +186,13 @@ class Loader:
 
     Attributes:
         read: reads it.
-        stamp: a word that is another one when there is something else to be read.
+        path: the file, or of a sweep its bag.
+        stamp: a word that is another one when there is something else to be read there.
 
     """
 
     read: Callable[[], Cloud]
+    path: Path
     stamp: str
 
     def __call__(self) -> Cloud:
@@ -186,9 +200,7 @@ class Loader:
         return self.read()
 
 
-def cloud_of(
-    stored: Stored, name: str, place: str, reading: Reading, stamp: int | None = None
-) -> Cloud:
+def cloud_of(stored: Stored, name: str, place: str, reading: Reading) -> Cloud:
     """A cloud in metres with z upward of what a file holds.
 
     Raises:
@@ -204,13 +216,17 @@ def cloud_of(
     if intensity is not None and not np.isfinite(intensity).any():
         notes.append("the intensity is no number anywhere: taken as missing")
         intensity = None
-    if intensity is not None:
-        finite &= np.isfinite(intensity)
     if not finite.any():
         raise CloudError(f"{place}: of {len(finite):,} points none has a finite position")
     if missing := len(finite) - np.count_nonzero(finite):
         notes.append(f"{missing:,} of {len(finite):,} points are not finite")
-    source = Source(place, stored.form, stored.fields, tuple(notes), stamp)
+    if offset.any():
+        east, north, up = (f"{metres:,.0f}" for metres in offset)
+        notes.append(
+            f"these are coordinates of a map: what follows is from ({east}, {north}, {up}) on, the "
+            "middle of the points, while sweeps are from their sensor on"
+        )
+    source = Source(place, stored.form, stored.fields, tuple(notes), stored.amiss, reading)
     return Cloud(name, xyz, offset, intensity, stored.colors, finite, stored.positions, source)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from uov_jax.clouds.cloud import CloudError
 
+ROUNDING = 1e-5  # by which fractions may leave 0 to 1
+
 
 def packed_colors(values: np.ndarray, place: str) -> np.ndarray:
     """uint8[N, 3] of PCL's `rgb` and `rgba`: red, green, blue in the low bytes of 32 bits.
@@ -58,8 +60,8 @@ def byte_colors(
         if most > 255:
             return (table >> 8).astype(np.uint8), ()
         return table.astype(np.uint8), ("the colours are taken as 0 to 255, not as 0 to 65535",)
-    if table.dtype.kind == "f" and least >= 0 and most <= 1:
-        return np.rint(table.astype(np.float64) * 255).astype(np.uint8), ()
+    if table.dtype.kind == "f" and least >= -ROUNDING and most <= 1 + ROUNDING:
+        return np.rint(np.clip(table.astype(np.float64), 0, 1) * 255).astype(np.uint8), ()
     if least < 0 or most > 255 or not (table == np.floor(table)).all():
         raise CloudError(
             f"{place}: colours of {table.dtype} from {least:g} to {most:g}, expected bytes, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ USUAL = tuple(
     )
 )
 LARGEST_INTENSITY = 65535.0  # of any sensor
+UNITS = {"millimetres": 0.001, "centimetres": 0.01}  # metres
+NO_POINT = "no point is finite"
 KNOWN = (*POSITION, "intensity", RING, *COLORS, OTHER)
 
 
@@ -54,19 +56,27 @@ def read_columns(path: Path, reading: Reading) -> Stored:
             "ending of its format"
         )
 
-    def wrong(columns: Columns) -> str:
-        return columns.wrong_size(len(content)) or _wrong(
-            _floats(content, columns), columns, reading.scale
-        )
+    def wrong(columns: Columns, scale: float | None = reading.scale) -> str:
+        return columns.wrong_size(len(content)) or _wrong(_floats(content, columns), columns, scale)
 
     if reading.columns is None:
-        columns = _only_usual(USUAL, wrong, f"{path}: {len(content):,} bytes")
+        usual = [columns for columns in USUAL if not columns.wrong_size(len(content))] or USUAL
+        if all(map(wrong, usual)):
+            for unit, scale in UNITS.items():
+                if fit := [columns for columns in usual if not wrong(columns, scale)]:
+                    which = "" if len(fit) == 1 else " and the right --columns"
+                    raise CloudError(
+                        f"{path}: no cloud in metres, but maybe {_either(fit)} in {unit}: if so, "
+                        f"give --scale {scale:g}{which}"
+                    )
+        columns = _only_usual(usual, wrong, f"{path}: {len(content):,} bytes")
         notes: tuple[str, ...] = (f"columns taken as {columns.text}",)
     else:
+        # Who names the columns may have another unit, or coordinates of a map.
         columns, notes = named_columns(reading.columns, str(path)), ()
-        if says := wrong(columns):
-            fit = [f"'{other.text}'" for other in USUAL if not wrong(other)]
-            hint = f"; with the columns {' or '.join(fit)} it would do" if fit else ""
+        if says := wrong(columns, None):
+            fit = [other for other in USUAL if not wrong(other)]
+            hint = f"; with the columns {_either(fit)} it would do" if fit else ""
             raise CloudError(f"{path}: {says}{hint}")
     return _stored(_floats(content, columns), columns, str(path), "float32 columns", notes)
 
@@ -85,6 +95,8 @@ def stored_of_table(table: np.ndarray, columns: str | None, place: str, form: st
 
     """
     count = table.shape[1]
+    if not len(table):
+        raise CloudError(f"{place}: no points in it ({form})")
     if columns is not None:
         named = named_columns(columns, place)
         if len(named.names) != count:
@@ -121,25 +133,28 @@ def named_columns(text: str, place: str) -> Columns:
     return Columns(names)
 
 
-def _only_usual(
-    usual: tuple[Columns, ...] | list[Columns], wrong: Callable[[Columns], str], what: str
-) -> Columns:
+def _only_usual(usual: Sequence[Columns], wrong: Callable[[Columns], str], what: str) -> Columns:
     """The one of the usual columns that nothing speaks against."""
     says = {columns.text: wrong(columns) for columns in usual}
     fit = [columns for columns in usual if not says[columns.text]]
     if len(fit) == 1:
         return fit[0]
     if fit:
-        options = " or ".join(f"'{columns.text}'" for columns in fit)
         raise CloudError(
-            f"{what}: nothing tells whether the columns are {options}: name them (--columns)"
+            f"{what}: nothing tells whether the columns are {_either(fit)}: name them (--columns)"
         )
+    if {*says.values()} == {NO_POINT}:
+        raise CloudError(f"{what}: {NO_POINT}")
     reasons = "; ".join(f"as '{text}', {reason}" for text, reason in says.items())
     raise CloudError(
         f"{what}: none of the usual columns{f' ({reasons})' if reasons else ''}: name them all in "
         "their order (--columns 'x y z intensity _'), and the unit, if it is not the metre "
         "(--scale 0.001)"
     )
+
+
+def _either(columns: Sequence[Columns]) -> str:
+    return " or ".join(f"'{each.text}'" for each in columns)
 
 
 def _floats(content: bytes, columns: Columns) -> np.ndarray:
@@ -161,7 +176,7 @@ def _wrong(table: np.ndarray, columns: Columns, scale: float | None) -> str:
     table = table[:, used].astype(np.float64)
     finite = np.isfinite(table).all(axis=1)
     if not finite.any():
-        return "no point is finite"
+        return NO_POINT
     table[~finite] = 0  # They contradict nothing.
     if scale is not None:
         table[:, [shown.names.index(name) for name in POSITION]] *= scale

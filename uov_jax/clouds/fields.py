@@ -41,8 +41,18 @@ def stored_of_fields(
 
     """
     found = _Fields(fields, columns, place)
-    intensity = found.numbers("intensity")
-    colors, notes = _colors(found, place)
+    amiss: dict[str, CloudError] = {}
+    intensity: np.ndarray | None = None
+    colors: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    try:
+        intensity = found.numbers("intensity")
+    except CloudError as error:
+        amiss["intensity"] = error
+    try:
+        colors, notes = _colors(found, place)
+    except CloudError as error:
+        amiss["colors"] = error
     table = _axes(found, place)
     if table is None:
         table = _matrix(found, place)
@@ -54,7 +64,7 @@ def stored_of_fields(
     for name, values in (("intensities", intensity), ("colours", colors)):
         if values is not None and len(values) != len(table):
             raise CloudError(f"{place}: {len(values):,} {name}, but {len(table):,} points")
-    return Stored(as_positions(table), intensity, colors, form, tuple(fields), notes)
+    return Stored(as_positions(table), intensity, colors, form, tuple(fields), notes, amiss)
 
 
 def _axes(found: _Fields, place: str) -> np.ndarray | None:

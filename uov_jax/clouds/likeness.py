@@ -8,10 +8,13 @@ kept with a network and compared with those of every cloud that it is asked abou
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from uov_jax.clouds.cloud import AS_STORED, TURNS, Reading
 
 LAYER = 0.25  # metres; the ground is the layer of so much height with the most points
 INNER = (1.0, 99.0)  # percent of the points; the rest are outliers
@@ -21,7 +24,8 @@ FLATTER = 0.4  # times as flat along another axis than upward
 BRIGHTER = 8.0  # times the intensity
 HIGHER = 1.0  # metres between the sensor's heights above ground
 DENSER = 6.0  # times the points a voxel
-UNITS = {1000.0: "millimetres", 100.0: "centimetres"}  # a metre in these
+FULL_SCALES = (1.0, 255.0, 1023.0, 4095.0, 65535.0)  # of a sensor's intensities
+UNITS = {1000.0: "millimetre", 100.0: "centimetre"}  # by how many make a metre
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,12 @@ def fullest_layer(heights: np.ndarray) -> float:
 
 
 def differences(
-    xyz: np.ndarray, intensity: np.ndarray | None, trained: CloudFigures, sensor: bool
+    xyz: np.ndarray,
+    intensity: np.ndarray | None,
+    trained: CloudFigures,
+    sensor: bool,
+    reading: Reading = AS_STORED,
+    lift: float = 0.0,
 ) -> list[str]:
     """In what a cloud does not look like training clouds, each with the option that mends it.
 
@@ -100,24 +109,26 @@ def differences(
         intensity: float32[N], or None where it is not looked at.
         trained: the training clouds' figures.
         sensor: whether the origin is the sensor, so that heights can be compared.
+        reading: how the cloud was read: the options named are those to give in their place.
+        lift: metres by which it is higher than it was read.
 
     Returns:
         Sentences; none where nothing is amiss. Where the unit is wrong that is all.
 
     """
     own = figures_of(xyz, intensity)
-    if unit := _unit(own, trained):
+    if unit := _unit(own, trained, reading.scale):
         return [unit]
     found = []
     if axis := _other_axis(xyz, own, trained, sensor):
-        found.append(axis)
+        found.append(_turned(axis, reading.up))
     elif sensor and abs(own.ground - trained.ground) > HIGHER:
         found.append(
             f"the ground lies {-own.ground:.1f} m below the sensor, in training "
             f"{-trained.ground:.1f} m: move the points along z so that it agrees (--lift "
-            f"{trained.ground - own.ground:.1f})"
+            f"{lift + trained.ground - own.ground:.1f})"
         )
-    if bright := _intensity(own, trained):
+    if bright := _intensity(own, trained, reading.intensity_scale):
         found.append(bright)
     return found
 
@@ -134,18 +145,21 @@ def density_difference(points_per_voxel: float, trained: CloudFigures) -> str | 
     )
 
 
-def _unit(own: CloudFigures, trained: CloudFigures) -> str | None:
+def _unit(own: CloudFigures, trained: CloudFigures, given: float) -> str | None:
     ratio = float(np.linalg.norm(own.extent) / max(float(np.linalg.norm(trained.extent)), 1e-6))
     if 1 / LARGER <= ratio <= LARGER:
         return None
     size = " x ".join(f"{side:.4g}" for side in own.extent)
     usual = " x ".join(f"{side:.4g}" for side in trained.extent)
-    for factor, unit in UNITS.items():
-        if factor / LARGER < ratio <= factor * LARGER / 2.5:
-            return (
-                f"it measures {size} m, training clouds {usual} m: if these are {unit}, give "
-                f"--scale {1 / factor:g}"
-            )
+    # A small cloud in millimetres is as large as a large one in centimetres: both are named.
+    near = sorted(UNITS, key=lambda factor: abs(math.log(ratio / factor)))
+    options = [
+        f"if its unit is the {UNITS[factor]}, give --scale {given / factor:g}"
+        for factor in near
+        if 1 / LARGER <= ratio / factor <= LARGER
+    ]
+    if options:
+        return f"it measures {size} m, training clouds {usual} m: {'; '.join(options)}"
     return (
         f"it measures {size} m, training clouds {usual} m: if its unit is not the metre, give the "
         "metres of one (--scale)"
@@ -155,28 +169,31 @@ def _unit(own: CloudFigures, trained: CloudFigures) -> str | None:
 def _other_axis(
     xyz: np.ndarray, own: CloudFigures, trained: CloudFigures, sensor: bool
 ) -> str | None:
-    """That another axis points upward: clouds of the world are flat, with most points below."""
+    """The axis that points upward, if another does: the world is flat, with most points below."""
     flat = int(np.argmin(own.extent))
     if int(np.argmin(trained.extent)) != 2:
-        return None
-    if flat == 2:
-        upside_down = sensor and trained.ground < -HIGHER / 2 and own.ground > HIGHER / 2
-        return _turned("-z") if upside_down else None
-    if own.extent[flat] > FLATTER * own.extent[2]:
         return None
     heights = xyz[:, flat]
     low, high = np.percentile(heights, INNER)
     below = fullest_layer(heights) < (low + high) / 2
-    return _turned(("" if below else "-") + "xyz"[flat])
+    if flat == 2:
+        high_ground = trained.ground < -HIGHER / 2 and own.ground > HIGHER / 2
+        return "-z" if sensor and high_ground and not below else None
+    if own.extent[flat] > FLATTER * own.extent[2]:
+        return None
+    return ("" if below else "-") + "xyz"[flat]
 
 
-def _turned(up: str) -> str:
+def _turned(up: str, given: str) -> str:
+    """A sentence: `up` is an axis of the cloud, which was read with `given` upward."""
+    axis, sign = TURNS[given]["xyz".index(up[-1])]
+    up = "xyz"[axis] if sign == (-1 if up.startswith("-") else 1) else f"-{'xyz'[axis]}"
     # "-y" alone would be an option.
     option = f"--up={up}" if up.startswith("-") else f"--up {up}"
-    return f"z does not seem to point upward, but {up}: if so, give {option}"
+    return f"{given} does not seem to point upward, but {up}: if so, give {option}"
 
 
-def _intensity(own: CloudFigures, trained: CloudFigures) -> str | None:
+def _intensity(own: CloudFigures, trained: CloudFigures, given: float) -> str | None:
     if not (own.intensity == own.intensity and trained.intensity > 0):
         return None
     if own.intensity <= 0:
@@ -188,14 +205,15 @@ def _intensity(own: CloudFigures, trained: CloudFigures) -> str | None:
     if 1 / BRIGHTER <= ratio <= BRIGHTER:
         return None
     scale = _full_scale(trained.intensity) / _full_scale(own.intensity)
-    if scale == 1.0:
+    # Not where the sensor's own full scale does not bring the two together.
+    if not 1 / BRIGHTER <= ratio * scale <= BRIGHTER:
         scale = float(f"{1 / ratio:.2g}")
     return (
         f"intensities go up to {own.intensity:.3g}, in training to {trained.intensity:.3g}: give "
-        f"--intensity-scale {scale:.6g}"
+        f"--intensity-scale {given * scale:.6g}"
     )
 
 
 def _full_scale(intensity: float) -> float:
-    """What a sensor counts to whose intensities go up to this: 1, a byte, or 16 bits."""
-    return 1.0 if intensity <= 1.0 else 255.0 if intensity <= 255.0 else 65535.0
+    """What a sensor counts to whose intensities go up to this: 1, 8, 10, 12 or 16 bits."""
+    return next((full for full in FULL_SCALES if intensity <= full), intensity)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from uov_jax.clouds.bag_file import METADATA, Bag, open_bag
@@ -17,7 +17,7 @@ from uov_jax.clouds.numpy_file import read_npy, read_npz
 from uov_jax.clouds.openscene_file import read_pth
 from uov_jax.clouds.pcd_file import read_pcd
 from uov_jax.datasets.ply_file import read_ply, read_ply_header
-from uov_jax.errors import MissingFileError
+from uov_jax.errors import MissingFileError, UserError
 
 
 def _read_ply(path: Path, reading: Reading) -> Stored:
@@ -52,7 +52,7 @@ class Clouds:
     Attributes:
         path: the file or folder.
         parts: files and bags.
-        others: files in the folder that are no clouds.
+        others: files in the folder that are neither clouds nor predictions.
 
     """
 
@@ -117,7 +117,9 @@ def clouds_in(path: str | Path, reading: Reading = AS_STORED) -> Clouds:
         if path.suffix.lower() not in ENDINGS:
             what = f"files called {path.suffix}" if path.suffix else "files without an ending"
             raise CloudError(f"{path}: {what} are not read as point clouds; {READABLE}")
-        return Clouds(path, (_part(path, reading),))
+        part = _part(path, reading)
+        _check_topic(path, [part], reading)
+        return Clouds(path, (part,))
     files = sorted(file for file in path.glob("[!.]*") if file.is_file())
     paths = [file for file in files if _is_cloud(file)]
     if not paths:
@@ -130,12 +132,33 @@ def clouds_in(path: str | Path, reading: Reading = AS_STORED) -> Clouds:
                 f"{file}: its labels would be called like those of {other.name}: rename one, or "
                 "move it into another folder"
             )
-    return Clouds(path, tuple(_part(file, reading) for file in paths), len(files) - len(paths))
+    parts = tuple(_part_or_error(file, reading) for file in paths)
+    for bag in parts:
+        if isinstance(bag, Bag):
+            _check_names(bag, named)
+    _check_topic(path, parts, reading)
+    return Clouds(path, parts, sum(not is_prediction(file) for file in files) - len(paths))
 
 
 def cloud_name(path: Path) -> str:
     """The name of a file's cloud: "a" of `a.ply` and of `a.pcd.bin`, as nuScenes calls sweeps."""
     return path.stem.removesuffix(".pcd") if path.suffix.lower() == ".bin" else path.stem
+
+
+def _check_names(bag: Bag, named: Mapping[str, Path]) -> None:
+    """Refuse files that are called like a bag's sweeps."""
+    for name, file in named.items():
+        stem, _, number = name.rpartition("-")
+        if stem == bag.path.stem and number.isdecimal() and name == bag.name(int(number)):
+            raise CloudError(
+                f"{file}: its labels would be called like those of a sweep of {bag.path.name}: "
+                "rename one, or move it into another folder"
+            )
+
+
+def _check_topic(path: Path, parts: Sequence[tuple[str, Loader] | Bag], reading: Reading) -> None:
+    if reading.topic is not None and not any(isinstance(part, Bag) for part in parts):
+        raise CloudError(f"{path}: topics are of bags, and here is none: leave --topic out")
 
 
 def _is_cloud(path: Path) -> bool:
@@ -145,15 +168,38 @@ def _is_cloud(path: Path) -> bool:
 def _part(path: Path, reading: Reading) -> tuple[str, Loader] | Bag:
     if path.suffix.lower() in BAGS:
         return open_bag(path, reading)
-    name, facts = cloud_name(path), path.stat()
+    name = cloud_name(path)
     read = functools.partial(_read, path, name, reading)
-    return name, Loader(read, f"{path.name}, {facts.st_size}, {facts.st_mtime_ns}")
+    return name, Loader(read, path, _stamp(path))
+
+
+def _part_or_error(path: Path, reading: Reading) -> tuple[str, Loader] | Bag:
+    """The same; of a bag that cannot be opened what says so in its turn."""
+    try:
+        return _part(path, reading)
+    except UserError as error:
+        return cloud_name(path), Loader(functools.partial(_fail, error), path, _stamp(path))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        facts = path.stat()
+    except OSError:  # It has gone meanwhile, which is said when it is read.
+        return ""
+    return f"{facts.st_size}, {facts.st_mtime_ns}"
+
+
+def _fail(error: UserError) -> Cloud:
+    raise error
 
 
 def _read(path: Path, name: str, reading: Reading) -> Cloud:
-    if not path.stat().st_size:
-        raise CloudError(f"{path}: an empty file, expected a point cloud")
-    stored = READERS[path.suffix.lower()](path, reading)
+    try:
+        if not path.stat().st_size:
+            raise CloudError(f"{path}: an empty file, expected a point cloud")
+        stored = READERS[path.suffix.lower()](path, reading)
+    except OSError as error:
+        raise CloudError(f"{path}: {error.strerror or error}") from error
     return cloud_of(stored, name, str(path), reading)
 
 

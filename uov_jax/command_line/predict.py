@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uov_jax.command_line import command
+from uov_jax.command_line.typed import as_typed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,12 +132,13 @@ def predict(options: argparse.Namespace) -> int:
     print(f"Loading {options.checkpoint}.", flush=True)
     network = load(options.checkpoint, options.recipe)
     for sentence in network.card.assumed:
-        print(f"{network.source}: {sentence}.", flush=True)
+        print(as_typed(f"{network.source}: {sentence}."), flush=True)
     if options.text:
         network = network.for_texts(embed(options, network))
+    others = f" ({clouds.others:,} other files there are none)" if clouds.others else ""
     print(
-        f"{len(clouds):,} cloud(s) of {options.clouds}, {len(network.classes) - 1} classes: "
-        f"{shortened(network.classes[1:])}.",
+        f"{len(clouds):,} cloud(s) of {options.clouds}{others}, "
+        f"{len(network.classes) - 1} classes: {shortened(network.classes[1:])}.",
         flush=True,
     )
     result = label_clouds(network, clouds, settings)
@@ -199,9 +201,14 @@ def farewell(options: argparse.Namespace, result: PredictionResult) -> None:
         print(f"Stopped after {result.done:,} of {result.total:,} clouds. {command.GOES_ON}")
         return
     before = f", {result.earlier:,} of them before" if result.earlier else ""
-    names = ", ".join(f"NAME.predicted.{kind}" for kind in FILES if kind in options.files)
+    if not result.done:
+        print("No cloud has labels.")
+        return
+    kinds = [kind for kind in FILES if kind in options.files] + ["png"] * (result.pictures > 0)
+    names = ", ".join(f"NAME.predicted.{kind}" for kind in kinds)
     print(f"Labelled {result.done:,} cloud(s){before}. Wrote into {result.output}: {names}.")
     if result.recording is not None:
         command.say_next(f"rerun {result.recording}", f"look at {result.output}")
     else:
-        command.say_next(f"look at the pictures and predicted.txt in {result.output}")
+        pictures = "the pictures and " if result.pictures else ""
+        command.say_next(f"look at {pictures}predicted.txt in {result.output}")

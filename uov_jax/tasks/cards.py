@@ -21,6 +21,7 @@ from uov_jax.dumps.reference import open_dumps
 from uov_jax.errors import InputError, UserError
 from uov_jax.evaluation.judging import evenly_spaced
 from uov_jax.fusion.words import read_words
+from uov_jax.input.room_voxels import room_voxels
 from uov_jax.input.voxels import voxels_of
 from uov_jax.tasks.recipe_batches import ROOM_TASKS
 from uov_jax.training.task import fingerprint
@@ -62,9 +63,16 @@ def sweep_figures(
     return _medians_of_some(clouds, figures)
 
 
-def room_figures(rooms: Sequence[str], points: Callable[[str], np.ndarray]) -> CloudFigures | None:
-    """As `sweep_figures`, of points float32[N, 3] of rooms; their voxels are not counted."""
-    return _medians_of_some(rooms, lambda room: figures_of(np.asarray(points(room))))
+def room_figures(
+    rooms: Sequence[str], points: Callable[[str], np.ndarray], voxel_size: float
+) -> CloudFigures | None:
+    """As `sweep_figures`, of points float32[N, 3] of rooms and voxels of so many metres."""
+
+    def figures(room: str) -> CloudFigures:
+        coords = np.asarray(points(room))
+        return figures_of(coords, None, len(room_voxels(coords, voxel_size, room).coords))
+
+    return _medians_of_some(rooms, figures)
 
 
 def _medians_of_some(

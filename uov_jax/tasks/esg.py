@@ -95,8 +95,11 @@ class Distillation:
             facts.teacher,
             facts.weights_hash,
         )
-        figures = room_figures(self.data.train, lambda name: store.room(name).coords)
-        return dataclasses.replace(recipe_card(self.config), words=words, training=figures)
+        card = recipe_card(self.config)
+        figures = room_figures(
+            self.data.train, lambda name: store.room(name).coords, card.voxels.size[0]
+        )
+        return dataclasses.replace(card, words=words, training=figures)
 
     def build_model(self, rngs: nnx.Rngs, axis_name: str | None) -> nnx.Module:
         """The network with one feature of the teacher's embedding size a voxel."""

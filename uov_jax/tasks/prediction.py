@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from uov_jax.checkpoints.card import ROOMS, NetworkCard, read_card
 from uov_jax.checkpoints.files import StoredNetwork
 from uov_jax.checkpoints.load import TrainedNetwork, load_network, read_network
 from uov_jax.clouds import Cloud
-from uov_jax.clouds.cloud import AS_STORED, Stored, cloud_of
+from uov_jax.clouds.cloud import AS_STORED, CloudError, Stored, cloud_of
 from uov_jax.clouds.likeness import density_difference, differences
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import Room
@@ -47,6 +48,10 @@ MOST_VOXELS = 2_000_000  # of a cloud: activations of the large network then tak
 WORDS_AT_ONCE = 64  # numbers of words are padded to multiples, so that few programs are compiled
 
 
+class CloudWarning(UserWarning):
+    """Points do not look like those that a network learned from; says what would mend it."""
+
+
 class UnlabelledError(InputError):
     """A checkpoint's network labels no clouds, or not without a recipe; says what would help."""
 
@@ -57,13 +62,13 @@ class Prediction:
 
     Attributes:
         labels: uint8[N], the class of every point, 0 for those that are not finite.
-        not_finite: how many are not.
+        finite: bool[N], whether position and intensity, where the network takes it, are numbers.
         warnings: in what the cloud does not look like training clouds, each with what mends it.
 
     """
 
     labels: np.ndarray
-    not_finite: int
+    finite: np.ndarray
     warnings: tuple[str, ...]
 
 
@@ -135,6 +140,8 @@ class CloudLabeller:
         given: dict[str, np.ndarray | None] = (
             dict(texts) if isinstance(texts, Mapping) else dict.fromkeys(texts)
         )
+        if not all(text.strip() for text in given):
+            raise InputError("an empty text: expected words such as 'traffic cone'")
         named = vocabulary_of_words(list(given))
         rows: list[np.ndarray] = []
         classes: list[int] = []
@@ -190,7 +197,14 @@ class CloudLabeller:
             NotFiniteError: the network's outputs are not finite.
 
         """
-        return self.predict_cloud(_cloud(points, intensity, colours), afi=afi).labels
+        found = self.predict_cloud(_cloud(points, intensity, colours), afi=afi)
+        for sentence in found.warnings:
+            warnings.warn(
+                f"the points given do not look like the training data: {sentence}",
+                CloudWarning,
+                stacklevel=2,
+            )
+        return found.labels
 
     def predict_cloud(self, cloud: Cloud, *, afi: bool = False) -> Prediction:
         """Label a cloud that was read from a file; errors as `predict`."""
@@ -201,15 +215,22 @@ class CloudLabeller:
             )
         if afi and self.is_of_rooms:
             raise InputError("AFI is of sweeps, not of rooms: leave --afi out")
-        finite = cloud.finite
-        xyz = cloud.xyz[finite]
-        sweeps = not self.is_of_rooms
-        values = (cloud.needed_intensity() if sweeps else cloud.needed_colors())[finite]
-        warnings: list[str] = []
-        trained = self.card.training
+        sweeps, finite = not self.is_of_rooms, cloud.finite
+        values = cloud.needed_intensity() if sweeps else cloud.needed_colors()
+        if sweeps:
+            finite = finite & np.isfinite(values)
+        if not finite.any():
+            raise CloudError(
+                f"{cloud.source.place}: of {len(cloud):,} points none has a finite position and "
+                "intensity"
+            )
+        xyz, values = cloud.xyz[finite], values[finite]
+        said: list[str] = []
+        trained, source = self.card.training, cloud.source
         if trained is not None:
-            warnings = differences(xyz, values if sweeps else None, trained, sensor=sweeps)
-        sample = self._sample(cloud, xyz, values, warnings)
+            light = values if sweeps else None
+            said = differences(xyz, light, trained, sweeps, source.reading, source.lift)
+        sample = self._sample(cloud, xyz, values, said)
         voxels = int(sample["inverse"].max()) + 1
         with device_memory.needed(
             f"{cloud.source.place}: too little memory for a cloud of {voxels:,} voxels",
@@ -224,38 +245,38 @@ class CloudLabeller:
                 "points are not finite: its training had broken down, or the cloud is far from "
                 "anything that it was trained on"
             )
-        if trained is not None and trained.points_per_voxel > 0 and not warnings:
-            per_voxel = len(xyz) / len(np.unique(sample["inverse"]))
-            if density := density_difference(per_voxel, trained):
-                warnings.append(density)
+        if trained is not None and trained.points_per_voxel > 0 and not said:
+            if density := density_difference(len(xyz) / voxels, trained):
+                said.append(density)
         if afi:
             labels = smooth_sweep(
                 sample["points"], labels, len(self.classes), self.card.dataset, self._ground
             )
-        missing = len(finite) - len(xyz)
-        return Prediction(cloud.in_place(labels), missing, tuple(warnings))
+        found = np.zeros(len(cloud), np.uint8)
+        found[finite] = labels
+        return Prediction(found, finite, tuple(said))
 
     def _sample(
-        self, cloud: Cloud, xyz: np.ndarray, values: np.ndarray, warnings: Sequence[str]
+        self, cloud: Cloud, xyz: np.ndarray, values: np.ndarray, said: Sequence[str]
     ) -> dict[str, Any]:
-        card = self.card
+        card, place = self.card, cloud.source.place
         try:
             if self.is_of_rooms:
-                room = Room(cloud.name, xyz, values, None)
+                room = Room(place, xyz, values, None)
                 return room_input(room, self._plans, card.voxels.size[0])
             feature = values + np.float32(card.intensity_offset)
             points = np.column_stack([xyz, feature]).astype(np.float32)
-            return network_input(points, self._plans, card.voxels, cloud.name)
+            return network_input(points, self._plans, card.voxels, place)
         except sparse.CapacityError as error:
-            why = warnings[0] if warnings else "cut it into parts, or leave points out"
+            why = said[0] if said else "cut it into parts, or leave points out"
             raise InputError(
-                f"{cloud.source.place}: more voxels than the {self._plans[-1].capacity:,} that a "
+                f"{place}: more voxels than the {self._plans[-1].capacity:,} that a "
                 f"cloud may have: {why}"
             ) from error
         except InputError as error:
-            if not warnings:
+            if not said:
                 raise
-            raise InputError(f"{error}. {warnings[0]}") from error
+            raise InputError(f"{error}. {said[0]}") from error
 
     def _rows(self, text: str, vector: np.ndarray | None) -> tuple[list[np.ndarray], list[int]]:
         """The unit rows that stand for a text, and the words of the vocabulary that it takes."""

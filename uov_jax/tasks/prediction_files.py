@@ -7,6 +7,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ class PredictionSettings:
     def __post_init__(self) -> None:
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise InputError(f"kinds {self.kinds}: expected some of {', '.join(KINDS)}")
+        if not math.isfinite(self.lift):
+            raise InputError(f"lift {self.lift}: expected a number of metres")
         if self.recording is not None and "label" not in self.kinds:
             raise InputError(
                 f"{self.recording}: a recording is made of the .label files, which are not to be "
@@ -93,6 +96,7 @@ class PredictionResult:
         total: clouds that there are, of bags as they say.
         points: int64[C], points of each class over all that are done.
         not_finite: points without a label because they are not finite.
+        pictures: of clouds that there are.
         finished: whether no cloud is left.
         signal: that was sent meanwhile, None without one.
         recording: file for the Rerun viewer, None without one.
@@ -106,6 +110,7 @@ class PredictionResult:
     total: int
     points: np.ndarray
     not_finite: int
+    pictures: int = 0
     finished: bool = True
     signal: int | None = None
     recording: Path | None = None
@@ -114,14 +119,20 @@ class PredictionResult:
 class Journal:
     """A line for every cloud whose files are whole, in the folder of the labels.
 
-    Each says what its labels were made with and of what, by which clouds that have changed, or are
-    labelled in another way, are not taken for done. A line that a kill cut off is none.
+    Each says what its labels were made with and of which file, by which clouds that have changed,
+    or are labelled in another way, are not taken for done. A line that a kill cut off is none.
+
+    Attributes:
+        done: what is known of the clouds that were labelled in this way.
+        files: of which file the labels are that lie here, labelled in whatever way.
+
     """
 
     def __init__(self, folder: Path, made_with: str) -> None:
         """Read what is there; `made_with` is a word for the network and the settings."""
         self.path, self._made_with = folder / JOURNAL, made_with
         self.done: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, str] = {}
         self._torn = False
         if not self.path.is_file():
             return
@@ -132,18 +143,36 @@ class Journal:
                 entry = parse_json(line)
                 name, made = str(entry["cloud"]), entry["made_with"]
                 counts = [int(count) for count in entry["points"]]
-                facts = {"points": counts, "not_finite": int(entry["not_finite"])}
-                facts["of"] = str(entry["of"])
+                file, stamp = str(entry["file"]), str(entry["stamp"])
+                facts: dict[str, Any] = {"file": file, "stamp": stamp}
+                facts |= {"points": counts, "not_finite": int(entry["not_finite"])}
             except (ValueError, KeyError, TypeError):
                 continue
             # The last line of a cloud counts: its files are of that call.
             self.done.pop(name, None)
+            self.files[name] = file
             if made == made_with:
                 self.done[name] = facts
 
-    def add(self, name: str, stamp: str, points: np.ndarray, not_finite: int) -> None:
-        """Note that the files of a cloud, of this stamp, are whole."""
-        facts = {"of": stamp, "points": points.tolist(), "not_finite": not_finite}
+    def is_of(self, name: str, load: Loader) -> bool:
+        """Whether a cloud is done, and the file still what it was."""
+        facts = self.done.get(name, {})
+        return (facts.get("file"), facts.get("stamp")) == (_resolved(load), load.stamp)
+
+    def require_own(self, name: str, load: Loader) -> None:
+        """Refuse to write over labels of another file that is still there."""
+        other = self.files.get(name)
+        if other is not None and other != _resolved(load) and Path(other).exists():
+            raise InputError(
+                f"{load.path}: {self.path.parent} has labels of that name already, of {other}: "
+                "give another --output, or delete those"
+            )
+
+    def add(self, name: str, load: Loader, points: np.ndarray, not_finite: int) -> None:
+        """Note that the files of a cloud are whole."""
+        facts: dict[str, Any] = {"file": _resolved(load), "stamp": load.stamp}
+        facts |= {"points": points.tolist(), "not_finite": not_finite}
+        self.files[name] = _resolved(load)
         line = json.dumps({"cloud": name, "made_with": self._made_with, **facts})
         with self.path.open("ab") as file:
             file.write(b"\n" * self._torn + line.encode() + b"\n")
@@ -151,6 +180,10 @@ class Journal:
             os.fsync(file.fileno())
         self._torn = False
         self.done[name] = facts
+
+
+def _resolved(load: Loader) -> str:
+    return str(load.path.resolve())
 
 
 def made_with(network: CloudLabeller, settings: PredictionSettings) -> str:
@@ -226,7 +259,7 @@ class _Run:
         names: list[str] = []
         gone_through = failed = earlier = 0
         with Bar(total=self.total, unit="cloud", disable=self.total == 1) as bar:
-            for number, name, stamp, cloud in self._read(names):
+            for number, name, load, cloud in self._read(names):
                 gone_through += 1
                 if cloud is None:
                     earlier += 1
@@ -236,7 +269,8 @@ class _Run:
                 try:
                     if isinstance(cloud, UserError):
                         raise cloud
-                    self._label(number, name, stamp, cloud)
+                    self.journal.require_own(name, load)
+                    self._label(number, name, load, cloud)
                 except UserError as error:
                     if self.total == 1:
                         raise
@@ -258,12 +292,15 @@ class _Run:
             self.total,
             points,
             not_finite,
+            sum((self.output / f"{name}{PICTURE}").is_file() for name in names),
             not stop or gone_through >= self.total,
             stop.signal,
         )
 
-    def _read(self, names: list[str]) -> Iterator[tuple[int, str, str, Cloud | UserError | None]]:
-        """Number, name, stamp and cloud in order, read ahead by a thread; None for what is done."""
+    def _read(
+        self, names: list[str]
+    ) -> Iterator[tuple[int, str, Loader, Cloud | UserError | None]]:
+        """Clouds in order, read ahead by a thread; None for those that are done."""
 
         def items() -> Iterator[tuple[int, str, Loader]]:
             clouds = iter(self.clouds)
@@ -273,28 +310,32 @@ class _Run:
                 except StopIteration:
                     return
                 except UserError as error:  # A bag that breaks off; what came before is whole.
-                    yield number, self.clouds.path.name, Loader(functools.partial(_fail, error), "")
+                    path = self.clouds.path
+                    yield number, path.name, Loader(functools.partial(_fail, error), path, "")
                     return
                 names.append(name)
                 yield number, name, load
 
-        def read(item: tuple[int, str, Loader]) -> tuple[int, str, str, Cloud | UserError | None]:
+        def read(
+            item: tuple[int, str, Loader],
+        ) -> tuple[int, str, Loader, Cloud | UserError | None]:
             number, name, load = item
-            if self._is_done(name, load.stamp):
-                return number, name, load.stamp, None
+            if self._is_done(number, name, load):
+                return number, name, load, None
             try:
-                return number, name, load.stamp, lifted(load(), self.settings.lift)
+                return number, name, load, load().lifted(self.settings.lift)
             except UserError as error:
-                return number, name, load.stamp, error
+                return number, name, load, error
 
         return prefetched(read, items(), AHEAD)
 
-    def _is_done(self, name: str, stamp: str) -> bool:
-        if self.settings.again or self.journal.done.get(name, {}).get("of") != stamp:
+    def _is_done(self, number: int, name: str, load: Loader) -> bool:
+        if self.settings.again or not self.journal.is_of(name, load):
             return False
-        return all(path.is_file() for path in _paths(self.output, name, self.settings.kinds))
+        kinds = (*self.settings.kinds, *(["picture"] * (number in self.drawn)))
+        return all(path.is_file() for path in _paths(self.output, name, kinds))
 
-    def _label(self, number: int, name: str, stamp: str, cloud: Cloud) -> None:
+    def _label(self, number: int, name: str, load: Loader, cloud: Cloud) -> None:
         """Label one cloud, write its files, and note that they are whole."""
         network, settings, output = self.network, self.settings, self.output
         for note in cloud.source.notes:
@@ -313,8 +354,8 @@ class _Run:
         if number in self.drawn:
             with decoration(f"The picture of {name}", Bar.write):
                 _draw(network, cloud, labels, output / f"{name}{PICTURE}")
-        counts = np.bincount(labels[cloud.finite], minlength=len(network.classes))
-        self.journal.add(name, stamp, counts, found.not_finite)
+        counts = np.bincount(labels[found.finite], minlength=len(network.classes))
+        self.journal.add(name, load, counts, int(np.count_nonzero(~found.finite)))
 
     def _say(self, name: str, sentence: str, kind: str) -> None:
         """Say something of a cloud; of many clouds, each kind of thing once."""
@@ -329,13 +370,6 @@ class _Run:
 
 def _fail(error: UserError) -> Cloud:
     raise error
-
-
-def lifted(cloud: Cloud, metres: float) -> Cloud:
-    """The cloud with all its points so much higher; files still have them where they were."""
-    if not metres:
-        return cloud
-    return dataclasses.replace(cloud, xyz=cloud.xyz + np.array([0, 0, metres], np.float32))
 
 
 def summary(network: CloudLabeller, result: PredictionResult) -> str:
@@ -383,7 +417,7 @@ def _frames(
     for name, load in clouds:
         if name not in journal.done:
             continue
-        cloud = lifted(load(), settings.lift)
+        cloud = load().lifted(settings.lift)
         labels = read_label(output / f"{name}{LABEL}", len(cloud)).astype(np.uint8)[cloud.finite]
         colors = None
         if network.is_of_rooms and cloud.colors is not None:

@@ -317,7 +317,8 @@ def word_indices(text: str, vocabulary: Vocabulary) -> list[int]:
     classes = [name.replace("_", " ") for name in vocabulary.eval_classes]
     if text in classes[1:]:
         return vocabulary.words_of_class(classes.index(text)).tolist()
-    near = difflib.get_close_matches(text, [*vocabulary.words, *classes[1:]], n=3, cutoff=0.6)
+    known = dict.fromkeys([*vocabulary.words, *classes[1:]])
+    near = difflib.get_close_matches(text, known, n=3, cutoff=0.6)
     hint = f"did you mean {', '.join(map(repr, near))}? " if near else ""
     raise QueryError(
         f"{text!r} is neither a word nor a class of the vocabulary {vocabulary.name!r}: {hint}"

@@ -204,23 +204,23 @@ import os, sys, time
 from pathlib import Path
 from uov_jax.checkpoints.lock import lock
 held = lock(Path({str(tmp_path)!r}))
-child = os.fork()
-if child == 0:
+if os.fork() == 0:
+    print(os.getpid(), flush=True)  # from here on it is a process of its own
     sys.stdin.read()
     os._exit(0)
-print(child, flush=True)
-os.kill(os.getpid(), 9)
+time.sleep(600)
 """
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-    )
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.wait()
-    os.kill(child, 0)  # it lives
-    lock.lock(tmp_path).release()
-    process.communicate("")
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        os.kill(child, 0)  # it lives
+        lock.lock(tmp_path).release()
+        process.communicate("")

@@ -369,8 +369,10 @@ def test_memory_is_flat_over_batches(source, processes):
     descriptors = watched[0].num_fds()
     for _ in range(300):
         next(batches)
-    # A batch is 1.2 MB: of 300 that were kept it would be 360.
-    assert all(grown(*each) < 8 for each in zip(watched, before, strict=True))
+    # A batch is 1.2 MB: of 300 that were kept it would be 360. What else a process that has run
+    # other tests gives back or takes meanwhile is some MB.
+    found = [grown(*each) for each in zip(watched, before, strict=True)]
+    assert max(found) < 40, found
     assert watched[0].num_fds() <= descriptors
     batches.close()
 

@@ -19,7 +19,7 @@ from tests.tasks.test_prediction import parts, room_run, run
 from uov_jax import teachers
 from uov_jax.checkpoints.files import load_state_dict_file, save_state_dict_file
 from uov_jax.checkpoints.transfer import export_checkpoint
-from uov_jax.clouds import read_label
+from uov_jax.clouds import Reading, read_cloud, read_label
 from uov_jax.command_line import predict as script
 from uov_jax.datasets.nuscenes_tables import NuScenesTables
 from uov_jax.datasets.rooms import RoomStore
@@ -212,10 +212,11 @@ def test_a_real_cloud_gets_the_same_labels_in_every_format(
         expected = network.predict(points, intensity=fields["intensity"])
     assert len(np.unique(expected)) > 1
     for path in files:
-        folder = tmp_path / f"labels-{path.name}"
-        assert call(checkpoint, path, "--output", folder, "--files", "label", *NO_PICTURES) == 0
-        (file,) = folder.glob("*.label")
-        np.testing.assert_array_equal(read_label(file, len(points)), expected, err_msg=path.name)
+        labels = network.predict_cloud(read_cloud(path)).labels
+        np.testing.assert_array_equal(labels, expected, err_msg=path.name)
+    assert call(checkpoint, path, "--files", "label", *NO_PICTURES) == 0
+    (file,) = tmp_path.glob("*.predicted.label")
+    np.testing.assert_array_equal(read_label(file, len(points)), expected)
 
 
 @pytest.mark.parametrize("ending", [".las", ".laz"])
@@ -238,15 +239,13 @@ def test_a_real_cloud_of_las(
         write_laz(path, content, tmp_path)
     else:
         path.write_bytes(content)
-    checkpoint = room_run if rooms else run
-    options = ("--files", "label", *NO_PICTURES, "--intensity-scale", scale)
-    assert call(checkpoint, path, *options) == 0
+    network = uov_jax.load(room_run if rooms else run)
+    labels = network.predict_cloud(read_cloud(path, Reading(intensity_scale=scale))).labels
     points = (numbers * 0.001).astype(np.float32)
     given: dict[str, Any] = {"colours": colors} if rooms else {}
     if not rooms:
         given = {"intensity": intensity.astype(np.float32) * np.float32(scale)}
-    expected = uov_jax.load(checkpoint).predict(points, **given)
-    np.testing.assert_array_equal(labels_of(tmp_path, "a"), expected)
+    np.testing.assert_array_equal(labels, network.predict(points, **given))
 
 
 @pytest.mark.parametrize("recipe", ["tmp_san", "configs/tmp_san.py"])

@@ -21,12 +21,13 @@ FAULTS = {
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "hang": lambda: os.kill(os.getpid(), signal.SIGSTOP),
 }
+LATE = 3.0  # seconds; several beats with --patience 5
 
 
 class FaultyBatches(TinyBatches):
     """Whose batch of a step does something, before it is agreed on."""
 
-    fault, at = "", -1
+    fault, at, late_at = "", -1, -1
 
     def __next__(self) -> dict[str, Any]:
         if self._number == self.at:
@@ -37,7 +38,10 @@ class FaultyBatches(TinyBatches):
             if self.fault in FAULTS:
                 FAULTS[self.fault]()
                 time.sleep(0.1)
-        return super().__next__()
+        batch = super().__next__()
+        if self._number == self.late_at:
+            time.sleep(LATE)  # after what processes agree on before a step
+        return batch
 
     def fingerprint(self) -> str:
         return "other" if self.fault == "files" else super().fingerprint()
@@ -48,12 +52,13 @@ class FaultyTask(TinyTask):
 
     def __init__(self, fault: str, at: int, pause: float) -> None:
         super().__init__(pause=pause)
-        self.fault, self.at = fault, at
+        self.fault, self.at, self.late_at = fault, at, -1
 
     def train_batches(self, num_devices: int) -> FaultyBatches:
         batches = super().train_batches(num_devices)
         batches.__class__ = FaultyBatches
         batches.fault, batches.at = self.fault, self.at  # type: ignore[attr-defined]
+        batches.late_at = self.late_at  # type: ignore[attr-defined]
         return batches  # type: ignore[return-value]
 
     def evaluate(
@@ -76,6 +81,7 @@ def main() -> None:
     parser.add_argument("--fault", default="")
     parser.add_argument("--at", type=int, default=-1)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--late-at", type=int, default=-1, help="step whose batch comes late")
     parser.add_argument("--steps-between", type=int, default=3)
     parser.add_argument("--patience", type=float, default=60.0)
     options = parser.parse_args()
@@ -86,6 +92,7 @@ def main() -> None:
     parallel.start_hosts(options.address, 2, options.process, host_timeout=options.patience)
     with hosts.ending_together():
         task = FaultyTask(options.fault, options.at, options.pause)
+        task.late_at = options.late_at
         result = loop.train(task, config, options.directory)
         print("metrics", result.metrics, flush=True)
     jax.distributed.shutdown()

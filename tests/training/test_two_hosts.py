@@ -187,10 +187,14 @@ print("\\n".join(found.lines()))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("slow", [0, 1])
 def test_a_step_that_breaks_on_one_is_kept_by_both_and_replayed_in_one_process(
-    tmp_path: Path,
+    tmp_path: Path, slow: int
 ) -> None:
-    found = ends(run(tmp_path / "run", "--fault", "nan", "--at", "6"))
+    """Also where one learns of the other's error before it has seen the step itself."""
+    fault = ("--fault", "nan", "--at", "6", "--late-at", "8" if slow else "-1")
+    late = ("--patience", "5", "--late-at", "-1" if slow else "8")
+    found = ends(run(tmp_path / "run", *fault, every=late))
     assert [status for status, _ in found] == [1, 1], found
     assert "error: loss is nan at step 7 " in found[0][1]
     folder = tmp_path / "run" / "not_finite" / "step_7"

@@ -442,6 +442,9 @@ class _Run:
             )
         except (OSError, UserError) as error:
             kept = f"Neither its state nor its batch could be kept: {error}"
+        # The first process to end ends the others, so none does before all have kept theirs.
+        with contextlib.suppress(HostsError):
+            self.hosts.exchange("what is kept of a step", now, channel="broken step")
         raise NonFiniteLossError(
             f"{name} is {value} at step {now} (epoch {epoch:.2f}); the run stops here. {kept}. "
             f"{left}. A smaller --config.optimizer.learning_rate or a "

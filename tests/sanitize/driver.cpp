@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -18,11 +19,16 @@
 #include "core/farthest_points.h"
 #include "core/gather_gemm.h"
 #include "core/kernel_choice.h"
+#include "core/level_counts.h"
+#include "core/moves.h"
 #include "core/moving_average.h"
 #include "core/norm.h"
 #include "core/own_threads.h"
+#include "core/pairs.h"
 #include "core/plan.h"
+#include "core/projection.h"
 #include "core/rows.h"
+#include "core/sweep_columns.h"
 #include "core/view.h"
 #include "core/view_features.h"
 #include "core/voxelize.h"
@@ -129,7 +135,7 @@ void run_coordinates(Maker& make, const ParallelFor& parallel_for, Results& resu
   for (const int64_t count : {0, 1, 900}) {
     const std::vector<int32_t> coords = make.coords(count);
     const std::vector<uov::KeyedRow> rows = uov::sorted_rows(coords.data(), count, 1);
-    results.add(uov::count_levels(rows, 5));
+    results.add(uov::level_counts(coords.data(), count, 4, 5));
     for (const int64_t room : {std::max<int64_t>(1, count), count / 2 + 1}) {
       const Plan plan = plan_of(rows, {count + 1, room, room, room, room}, parallel_for);
       results.add(plan.counts);
@@ -145,12 +151,67 @@ void run_coordinates(Maker& make, const ParallelFor& parallel_for, Results& resu
   for (float& value : points) value *= 1.3f;
   const float size[3] = {0.1f, 1.0f, 0.1f};
   for (const bool cylindrical : {false, true}) {
-    const uov::Voxels voxels = uov::voxelize(points.data(), 5000, size, cylindrical, parallel_for);
-    results.add(voxels.coords);
-    results.add(voxels.inverse);
+    for (const uov::Voxels& voxels :
+         {uov::voxelize({points.data(), 5000, 3}, size, cylindrical, parallel_for),
+          uov::sorted_voxels({points.data(), 5000, 3}, size, cylindrical)}) {
+      results.add(voxels.coords);
+      results.add(voxels.first);
+      results.add(voxels.inverse);
+    }
   }
   results.add(uov::farthest_points(points.data(), 5000, 40));
-  results.add(uov::voxelize(points.data(), 0, size, false, parallel_for).coords);
+  results.add(uov::voxelize({points.data(), 0, 3}, size, false, parallel_for).coords);
+}
+
+// What the input pipeline does with a sweep and its cameras, without threads of its own.
+void run_input(Maker& make, Results& results) {
+  const int64_t n = 4000, height = 60, width = 80, masks = 9;
+  const std::vector<float> table = make.rows<float>(5 * n);
+  const std::vector<uov::ColumnRange> columns(5, {-3, 3, true, true});
+  const auto plausible = static_cast<int32_t>(uov::sweep_is_plausible(table.data(), n, columns, 0));
+  results.add(std::vector<int32_t>{plausible});
+  std::vector<float> moved(3 * n), extent(3);
+  // The last point ends where the memory does.
+  const uov::Points points{table.data() + 2, n, 5};
+  uov::move_points(points, {true, 0.6f, 0.8f, -1, 1, 1.1f}, moved.data());
+  results.add(moved);
+  uov::extent({moved.data(), n, 3}, extent.data());
+  const float centre[3] = {0, 0, 0}, sides[3] = {extent[0] / 4, extent[1] / 4, extent[2] / 4};
+  const std::vector<int32_t> kept = uov::outside_box({moved.data(), n, 3}, centre, sides);
+  results.add(kept);
+  const uov::Camera camera{
+      {{0, 0, 1, 3.5}, {30, 0, 40, 140}, {0, 30, 30, 105}, {0, 0, 1, 3.5}}, height, width, 1.0};
+  std::vector<double> pixels(2 * n), depth(n);
+  std::vector<char> seen(n);
+  uov::project({moved.data(), n, 3}, camera, pixels.data(), depth.data(),
+               reinterpret_cast<bool*>(seen.data()));
+  results.add(seen);
+  const std::vector<uov::Pair> pairs = uov::pair_points({moved.data(), n, 3}, {camera, camera});
+  std::vector<std::vector<int32_t>> parts(4);
+  for (const uov::Pair& pair : pairs) {
+    parts[0].push_back(pair.point), parts[1].push_back(pair.camera);
+    parts[2].push_back(pair.row), parts[3].push_back(pair.column);
+  }
+  const auto count = static_cast<int64_t>(pairs.size());
+  const uov::PairColumns found{parts[0].data(), parts[1].data(), parts[2].data(), parts[3].data(),
+                               count};
+  const auto left = static_cast<int32_t>(uov::pairs_of_points(found, kept, n).size());
+  const uov::Window window{height / 3, height, 0, width / 2};
+  const auto inside =
+      static_cast<int32_t>(uov::count_inside(found.row, found.column, count, window));
+  const auto both = static_cast<int32_t>(uov::pairs_inside(found, {window, window}).size());
+  results.add(std::vector<int32_t>{left, inside, both});
+  const std::vector<int64_t> lengths(height * 2, width / 2);
+  std::vector<int32_t> start(lengths.size());
+  if (!uov::run_starts(lengths.data(), height * 2, height * width, start.data())) std::abort();
+  std::vector<uint16_t> ids(lengths.size()), hit(count);
+  for (uint16_t& id : ids) id = static_cast<uint16_t>(make.whole(0, masks));
+  const uov::MaskRuns runs{start.data(), ids.data(), height * 2, height, width, masks};
+  uov::look_up(runs, found.row, found.column, count, hit.data());
+  results.add(hit);
+  const uov::Groups groups = uov::group_pairs(found, {runs, runs});
+  results.add(groups.pair_superpoint);
+  results.add(groups.mask);
 }
 
 template <typename T>
@@ -271,6 +332,7 @@ Results run_all(uint32_t seed, const ParallelFor& parallel_for) {
   Maker make(seed);
   Results results;
   run_coordinates(make, parallel_for, results);
+  run_input(make, results);
   run_views(make, parallel_for, results);
   run_units(make, parallel_for, results);
   // As handlers do.

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from uov_jax.errors import InputError
@@ -42,6 +43,60 @@ def test_new_metrics_become_columns_and_join_the_row_of_their_step(tmp_path: Pat
     rows = read(tmp_path / "metrics.csv")
     assert [row["miou"] for row in rows] == ["", "0.5"]
     assert [row["loss"] for row in rows] == ["2", "1"]
+
+
+def test_whatever_comes_is_what_a_table_in_memory_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, joined rows, new columns, resumed runs, and disks that are full for a while."""
+    random, path = np.random.default_rng(0), tmp_path / "metrics.csv"
+    table, expected, step = MetricsTable(path), [], 0
+    plain = MetricsTable._write
+
+    def full(self: MetricsTable) -> None:
+        raise OSError(28, "No space left on device")
+
+    for _ in range(400):
+        names = random.choice(list("abcdefgh")[: 2 + len(expected) // 20], 2, replace=False)
+        metrics = {str(name): float(random.integers(100)) for name in names}
+        kind = random.integers(10)
+        if kind == 0 and step:
+            table = MetricsTable(path, step := max(step - 3, 0))
+            expected = [row for row in expected if int(row["step"]) <= step]
+        joins = kind < 4 and bool(expected) and int(expected[-1]["step"]) == step
+        step += not joins
+        if not joins:
+            expected.append({"step": str(step), "epoch": "0.5"})
+        expected[-1] |= {name: format(value, "g") for name, value in metrics.items()}
+        monkeypatch.setattr(MetricsTable, "_write", full if kind in (7, 8) else plain)
+        table.add(step, 0.5, metrics)
+        if kind in (7, 8):
+            monkeypatch.setattr(MetricsTable, "_write", plain)
+            table.add(step, 0.5, {})  # there is room again
+        found = [{n: v for n, v in row.items() if v} for row in read(path)]
+        assert found == expected
+        assert len(table._rows) == 1
+
+
+def test_rows_wait_for_room_with_all_their_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.csv"
+    table = MetricsTable(path)
+    table.add(1, 0.1, {"loss": 1.0})
+    with monkeypatch.context() as patch:
+
+        def full(self: MetricsTable, columns: list[str]) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(MetricsTable, "_widen", full)
+        table.add(2, 0.2, {"loss": 2.0, "miou": 0.5})
+        assert [row["step"] for row in read(path)] == ["1"]
+    table.add(3, 0.3, {"loss": 3.0})
+    assert [row["miou"] for row in read(path)] == ["", "0.5", ""]
+    path.unlink()
+    table.add(4, 0.4, {"loss": 4.0})
+    assert [row["step"] for row in read(path)] == ["3", "4"]
 
 
 def test_resuming_drops_the_steps_that_come_again(tmp_path: Path) -> None:

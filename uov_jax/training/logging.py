@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import math
 import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ class MetricsTable:
     """A CSV file with one row a step that grows new columns as new metrics come.
 
     A resumed run drops the rows of steps that it is going to take again, so no step stands twice.
+    Of a run of days only the last row is held in memory.
     """
 
     def __init__(self, path: str | Path, resume_step: int = 0) -> None:
@@ -35,29 +37,28 @@ class MetricsTable:
         """
         self.path = Path(path)
         self.columns: list[str] = list(FIRST_COLUMNS)
+        # The last row, which metrics of its step may join, and before it those that could not be
+        # written; they stand in the file from this byte on.
         self._rows: list[dict[str, str]] = []
-        self._lacks_rows = False  # the file, of which the last could not be written
-        if self.path.exists():
-            self._read(resume_step)
-        self._write_all()
+        self._begin = 0
+        self._lacks_rows = False
+        self._start(resume_step)
 
     def add(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write the metrics of a step; those of a step that stands last already join its row."""
         row = {name: format(float(value), ".9g") for name, value in metrics.items()}
         row = {"step": str(step), "epoch": format(epoch, ".6g"), **row}
-        joins = bool(self._rows) and self._rows[-1]["step"] == str(step)
-        new_columns = [name for name in row if name not in self.columns]
-        if joins:
+        if self._rows and self._rows[-1]["step"] == str(step):
             self._rows[-1].update(row)
         else:
             self._rows.append(row)
-        self.columns += new_columns
         try:
-            if joins or new_columns or self._lacks_rows:
-                self._write_all()
-            else:
-                with self.path.open("a", newline="", encoding="utf-8") as file:
-                    csv.DictWriter(file, self.columns, restval="").writerow(row)
+            if not self.path.exists():  # Somebody has moved it away.
+                self._write_new(self.columns, ())
+            names = dict.fromkeys(name for each in self._rows for name in each)
+            if new_columns := [name for name in names if name not in self.columns]:
+                self._widen(new_columns)
+            self._write()
         except OSError as error:
             # A full disk shall not end a run that could be saved once there is room again.
             if not self._lacks_rows:
@@ -70,33 +71,79 @@ class MetricsTable:
         else:
             self._lacks_rows = False
 
-    def _read(self, resume_step: int) -> None:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            self.columns = list(reader.fieldnames or FIRST_COLUMNS)
-            if tuple(self.columns[:2]) != FIRST_COLUMNS:
-                raise InputError(
-                    f"{self.path}: line 1: expected a header that starts with step,epoch, "
-                    f"found {','.join(self.columns)!r}"
-                )
-            rows = list(reader)
-        for number, row in enumerate(rows):
-            # A killed run may leave its last line half written.
-            whole = None not in row and None not in row.values() and row["step"].isdigit()
-            if not whole and number < len(rows) - 1:
-                raise InputError(
-                    f"{self.path}: line {number + 2}: expected {len(self.columns)} values and a "
+    def _start(self, resume_step: int) -> None:
+        """Write the rows up to a step anew, one by one."""
+        with contextlib.ExitStack() as stack:
+            rows: Iterator[dict[str, str]] = iter(())
+            if self.path.exists():
+                file = self.path.open(newline="", encoding="utf-8")
+                reader = csv.DictReader(stack.enter_context(file))
+                self.columns = list(reader.fieldnames or FIRST_COLUMNS)
+                rows = self._checked(reader, resume_step)
+            last = self._write_new(self.columns, rows)
+        if last is not None:
+            self._rows = [last]
+
+    def _checked(
+        self, reader: Iterable[dict[str, Any]], resume_step: int
+    ) -> Iterator[dict[str, str]]:
+        """The rows up to a step, without what they lack; InputError for what is none."""
+        if tuple(self.columns[:2]) != FIRST_COLUMNS:
+            raise InputError(
+                f"{self.path}: line 1: expected a header that starts with step,epoch, "
+                f"found {','.join(self.columns)!r}"
+            )
+        torn: InputError | None = None
+        for number, row in enumerate(reader, start=2):
+            if torn is not None:
+                raise torn
+            if None not in row and None not in row.values() and row["step"].isdigit():
+                if int(row["step"]) <= resume_step:
+                    yield {name: value for name, value in row.items() if value != ""}
+            else:
+                # A killed run may leave its last line half written.
+                torn = InputError(
+                    f"{self.path}: line {number}: expected {len(self.columns)} values and a "
                     f"step number, found {row}"
                 )
-            if whole and int(row["step"]) <= resume_step:
-                self._rows.append({name: value for name, value in row.items() if value != ""})
 
-    def _write_all(self) -> None:
-        with replacing(self.path) as temporary:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self.columns, restval="")
-                writer.writeheader()
-                writer.writerows(self._rows)
+    def _widen(self, new_columns: list[str]) -> None:
+        """Write what stands before the last row anew, with more columns."""
+        columns = self.columns + new_columns
+        with self.path.open("rb") as file:
+            settled = file.read(self._begin).decode("utf-8")
+        self._write_new(columns, csv.DictReader(io.StringIO(settled, newline="")), all_settled=True)
+        self.columns = columns
+
+    def _write_new(
+        self, columns: list[str], rows: Iterable[dict[str, str]], all_settled: bool = False
+    ) -> dict[str, str] | None:
+        """Write the whole file; returns its last row, where `_begin` is unless all are settled."""
+        last = None
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            file.write(_line(columns))
+            for last in rows:
+                begin = file.tell()
+                file.write(_line([last.get(name, "") for name in columns]))
+            self._begin = file.tell() if last is None or all_settled else begin
+        return last
+
+    def _write(self) -> None:
+        """Write the rows that are not settled, over what stands there of them."""
+        lines = [_line([r.get(c, "") for c in self.columns]) for r in self._rows]
+        with self.path.open("r+b") as file:
+            file.seek(self._begin)
+            file.write(b"".join(lines))
+            file.truncate()
+        self._begin += sum(map(len, lines[:-1]))
+        del self._rows[:-1]
+
+
+def _line(values: list[str]) -> bytes:
+    """A line of a CSV file."""
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(values)
+    return line.getvalue().encode()
 
 
 class Writer(Protocol):

@@ -17,8 +17,8 @@ from uov_jax.training.loop import train
 
 PROCESSES = Path("/proc")
 EVALUATIONS, STEPS_BETWEEN = 300, 10
-# Every allocator's pools are full by the first of these windows. Where a step is in flight, a twelfth
-# more is resident: the lower quartiles are of where none is.
+# Every allocator's pools are full by the first of these windows. Where a step is in flight, a
+# twelfth more is resident: the lower quartiles are of where none is.
 EARLY, LATE = slice(60, 180), slice(180, 300)
 GROWTH = 1.02
 

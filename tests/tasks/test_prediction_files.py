@@ -231,10 +231,15 @@ def test_labels_of_another_file_are_not_taken_for_a_clouds_own(
     assert "a/000000.npy: give another --output" in said.out + said.err
     path = tmp_path / "out" / "000000.predicted.label"
     np.testing.assert_array_equal(read_label(path, 4), 2)
+    # As the message says, deleting them makes room.
+    for label in (tmp_path / "out").glob("000001.predicted.*"):
+        label.unlink()
+    result = label_clouds(network, clouds_in(tmp_path / "b"), settings)
+    assert (result.done, result.earlier, result.failed) == (1, 0, 1)
     # What has been moved is labelled anew.
     (tmp_path / "a").rename(tmp_path / "moved")
     result = label_clouds(network, clouds_in(tmp_path / "b"), settings)
-    assert (result.done, result.earlier, result.failed) == (2, 0, 0)
+    assert (result.done, result.earlier, result.failed) == (2, 1, 0)
     np.testing.assert_array_equal(read_label(path, 4), 1)
 
 

@@ -160,9 +160,10 @@ class Journal:
         return (facts.get("file"), facts.get("stamp")) == (_resolved(load), load.stamp)
 
     def require_own(self, name: str, load: Loader) -> None:
-        """Refuse to write over labels of another file that is still there."""
+        """Refuse to write over labels that are there, of another file that still is."""
         other = self.files.get(name)
-        if other is not None and other != _resolved(load) and Path(other).exists():
+        here = any(path.exists() for path in _paths(self.path.parent, name, KINDS))
+        if here and other is not None and other != _resolved(load) and Path(other).exists():
             raise InputError(
                 f"{load.path}: {self.path.parent} has labels of that name already, of {other}: "
                 "give another --output, or delete those"

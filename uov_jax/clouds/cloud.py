@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from uov_jax.errors import InputError
+from uov_jax.errors import InputError, UserError
 
 # For every direction that a file may have upward: of which of its axes, and with which sign, the
 # three of a cloud are made. All are turns: left stays left.
@@ -198,6 +199,15 @@ class Loader:
     def __call__(self) -> Cloud:
         """The cloud."""
         return self.read()
+
+    @classmethod
+    def failing(cls, error: UserError, path: Path, stamp: str = "") -> Loader:
+        """What says of a cloud, when it is its turn, that it cannot be read."""
+        return cls(functools.partial(_fail, error), path, stamp)
+
+
+def _fail(error: UserError) -> Cloud:
+    raise error
 
 
 def cloud_of(stored: Stored, name: str, place: str, reading: Reading) -> Cloud:

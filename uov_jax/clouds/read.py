@@ -178,7 +178,7 @@ def _part_or_error(path: Path, reading: Reading) -> tuple[str, Loader] | Bag:
     try:
         return _part(path, reading)
     except UserError as error:
-        return cloud_name(path), Loader(functools.partial(_fail, error), path, _stamp(path))
+        return cloud_name(path), Loader.failing(error, path, _stamp(path))
 
 
 def _stamp(path: Path) -> str:
@@ -187,10 +187,6 @@ def _stamp(path: Path) -> str:
     except OSError:  # It has gone meanwhile, which is said when it is read.
         return ""
     return f"{facts.st_size}, {facts.st_mtime_ns}"
-
-
-def _fail(error: UserError) -> Cloud:
-    raise error
 
 
 def _read(path: Path, name: str, reading: Reading) -> Cloud:

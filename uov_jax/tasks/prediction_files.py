@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
@@ -312,7 +311,7 @@ class _Run:
                     return
                 except UserError as error:  # A bag that breaks off; what came before is whole.
                     path = self.clouds.path
-                    yield number, path.name, Loader(functools.partial(_fail, error), path, "")
+                    yield number, path.name, Loader.failing(error, path)
                     return
                 names.append(name)
                 yield number, name, load
@@ -367,10 +366,6 @@ class _Run:
         self.said.add(kind)
         others = " (said once, others may be alike)" if self.total > 1 else ""
         Bar.write(f"{name}: {sentence}{others}")
-
-
-def _fail(error: UserError) -> Cloud:
-    raise error
 
 
 def summary(network: CloudLabeller, result: PredictionResult) -> str:

@@ -337,6 +337,8 @@ def test_an_older_run_without_its_dumps_asks_for_texts(run, keyframe, tmp_path):
         old.predict(**parts(keyframe))
     with pytest.raises(QueryError, match="'sedan': the words that .* learned from are not at hand"):
         old.for_texts(["sedan"])
+    with pytest.raises(InputError, match="embeddings of 8 and 16 numbers"):
+        old.for_texts({"a": np.ones(8)})
     vectors = np.eye(2, 16)
     labels = old.for_texts({"one": vectors[0], "other one": vectors[1]}).predict(**parts(keyframe))
     assert set(np.unique(labels)) <= {1, 2}

@@ -61,9 +61,11 @@ def train(options: argparse.Namespace) -> int:
     # Late, so that wrong arguments are answered at once.
     import jax
 
+    from uov_jax import sparse
     from uov_jax.tasks.build import build_task
     from uov_jax.training import hosts, loop, parallel
 
+    sparse.keep_freed_memory()  # before any thread allocates
     for name in ("join_timeout", "host_timeout"):
         if getattr(options, name) <= 0:
             option = f"--{name.replace('_', '-')}"

@@ -65,6 +65,25 @@ def test_another_street_is_alike(trained: CloudFigures) -> None:
     assert differences(near, intensity, trained, sensor=True) == []
 
 
+def test_points_at_one_place_are_said_to_be(trained: CloudFigures) -> None:
+    for points in (np.float32([[1, 2, 3]]), np.zeros((10, 3), np.float32)):
+        light = np.ones(len(points), np.float32)
+        (said,) = differences(points, light, trained, sensor=True)
+        assert said.startswith("all its points lie at one place, training clouds measure ")
+
+
+def test_a_sweep_that_is_not_around_its_sensor_is_told_of(trained: CloudFigures) -> None:
+    xyz, intensity = street(seed=9)
+    moved = xyz + np.float32([0, 700, 0])
+    (said,) = differences(moved, intensity, trained, sensor=True)
+    assert re.match(
+        r"the middle of its points lies (69|70)\d m from the origin, where a sweep", said
+    )
+    # A sensor that looks ahead alone.
+    assert differences(xyz[xyz[:, 0] > 0], None, trained, sensor=True) == []
+    assert differences(moved, intensity, trained, sensor=False) == []
+
+
 def mended(xyz: np.ndarray, intensity: np.ndarray, reading: Reading) -> list[np.ndarray]:
     """A cloud as a reader mends it."""
     cloud = cloud_of(Stored(xyz, intensity, None, "made", ("x",)), "made", "made", reading)

@@ -292,7 +292,8 @@ def test_the_three_lines_of_a_page_label_points(
         (["--up", "up"], "error: up 'up': expected one of the axes"),
         (["--columns", "x y z _ _"], "the points have no intensity"),
         (["--files", "npz", "--rerun", "a.rrd"], "a.rrd: a recording is made of the .label files"),
-        (["--embeddings", "nowhere", "--text", "bed"], "nowhere"),
+        (["--embeddings", "nowhere", "--text", "bed"], "nowhere: no embeddings of words: make"),
+        (["--weights", "text.pth"], "error: --weights is of texts, and none are given: add --text"),
     ],
 )
 def test_a_mistake_is_one_line(

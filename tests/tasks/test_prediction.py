@@ -124,22 +124,72 @@ def test_texts_are_labelled_where_no_other_word_fits_better(network, keyframe, s
 
 
 def test_a_text_with_its_own_vector_is_asked_for(network, keyframe, similarity):
-    vector = network.card.words.embeddings[VOCABULARY.index("sedan")]
-    mine = network.for_texts({"a thing": 7 * vector}).predict(**parts(keyframe))
-    takes_part = VOCABULARY.word_eval_class > 0
-    index = VOCABULARY.index("sedan")
-    best = np.where(takes_part, similarity, -np.inf)
-    # Of equal rows the text's comes first.
-    expected = best.argmax(axis=1) == index
-    sure = clear(similarity)
+    classes = VOCABULARY.word_eval_class
+    best = np.where(classes > 0, similarity, -np.inf).argmax(axis=1)
+    index = int(np.bincount(best).argmax())  # the word of most points
+    vector = network.card.words.embeddings[index]
+    asked = network.for_texts({"a thing": 7 * vector})
+    (note,) = asked.notes
+    kind = VOCABULARY.eval_classes[classes[index]].replace("_", " ")
+    word = VOCABULARY.words[index]
+    assert note.startswith(f"'a thing' counts to the class {kind!r}, as {word!r} is the word neare")
+    mine = asked.predict(**parts(keyframe))
+    # Other words for the same do not speak against it.
+    takes_part = (classes > 0) & (classes != classes[index])
+    takes_part[index] = True
+    expected = np.where(takes_part, similarity, -np.inf).argmax(axis=1) == index
+    sure = clear(similarity[:, takes_part])
+    assert expected[sure].any()
     np.testing.assert_array_equal(mine[sure] == 1, expected[sure])
+
+
+@pytest.mark.parametrize("name", ["traffic cone", "vegetation", "car"])
+def test_a_class_with_its_own_vector_has_no_words_against_it(network, keyframe, name):
+    """As --embeddings and --weights give one; "vegetation" is a class and no word."""
+    words, own = network.card.words, VOCABULARY.eval_classes.index(name.replace(" ", "_"))
+    vector = words.embeddings[VOCABULARY.words_of_class(own)[0]]
+    asked = network.for_texts({name: vector})
+    assert asked.notes == ()
+    other = asked._words[0].T[asked._words[1] == 0]
+    left = np.flatnonzero(~np.isin(VOCABULARY.word_eval_class, [0, own]))
+    expected = words.embeddings[left].astype(np.float32)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_array_equal(other[: len(left)], expected)
+    assert (other[len(left) :] == expected[-1]).all()  # padding
+
+
+def test_texts_of_texts_are_as_those_asked_for_first(network, keyframe):
+    given = parts(keyframe)
+    twice = network.for_texts(["sedan"]).for_texts(["traffic cone"]).predict(**given)
+    np.testing.assert_array_equal(twice, network.for_texts(["traffic cone"]).predict(**given))
+
+
+@pytest.mark.parametrize("changed", [{"dtype": "bfloat16"}, {"precision": "tf32"}])
+def test_networks_of_rounded_products_compare_whole_features(run, keyframe, changed):
+    """A sum of products with words does not lose what a feature's rounding averages out."""
+    stored = prediction.read_network(run)
+    card = prediction._card(stored, None)
+    card = dataclasses.replace(card, model=dict(card.model) | changed)
+    loaded = prediction.load_network(prediction._builder(card, stored), stored, card.voxels)
+    made = CloudLabeller(card, loaded)
+    assert made._head["final.kernel"] is made._state.parameters["final.kernel"]
+    cloud = prediction._cloud(**parts(keyframe), colours=None)
+    sample = made._sample(cloud, cloud.xyz, cloud.intensity, [])
+    features = jax.jit(loaded.predict())(made._state, sample["inputs"])
+    similarity = np.asarray(features)[sample["inverse"]].astype(np.float64) @ made._words[0]
+    expected = made._words[1][similarity.argmax(axis=1)]
+    sure = clear(similarity[:, np.unique(made._words[0], axis=1, return_index=True)[1]])
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(made.predict(**parts(keyframe))[sure], expected[sure])
 
 
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
         (["sedann"], QueryError, "'sedann' is neither a word nor a class.*did you mean 'sedan'"),
-        ([], VocabularyError, "the words given"),
+        ([], InputError, r"texts \[\]: expected a list of words"),
+        ("sedan", InputError, "texts 'sedan': expected a list of words"),
+        ([f"{number}" for number in range(255)], VocabularyError, "the words given"),
         ({"a": np.zeros(16)}, InputError, "the embedding of 'a': expected a vector with a dir"),
         ({"a": np.ones(8)}, InputError, "embeddings of 8 and 16 numbers"),
     ],
@@ -275,6 +325,11 @@ def test_points_unlike_training_are_warned_of(network, keyframe):
         made.predict(**given)
     with pytest.warns(CloudWarning, match=r"do not look like the training data: .*--lift -2"):
         made.predict(given["points"] + np.float32([0, 0, 2]), intensity=given["intensity"])
+    with pytest.warns(CloudWarning, match=r"these are coordinates of a map: what follows is from"):
+        made.predict(given["points"] + np.float64([5e5, 4e6, 0]), intensity=given["intensity"])
+    # One point, as of a sensor that is covered.
+    with pytest.warns(CloudWarning, match="all its points lie at one place"):
+        made.predict(given["points"][:1], intensity=given["intensity"][:1])
 
 
 def test_a_cloud_that_a_device_has_no_room_for_is_named(network, keyframe):

@@ -22,7 +22,7 @@ import pytest
 from plyfile import PlyData
 
 from tests.clouds.cloud_files import cloud_message, sweep, write_mcap
-from uov_jax.clouds import Cloud, CloudError, Reading, clouds_in, read_label
+from uov_jax.clouds import Cloud, Reading, clouds_in, read_label
 from uov_jax.errors import InputError, MissingPackageError
 from uov_jax.pictures import rerun
 from uov_jax.tasks import prediction_files
@@ -85,6 +85,12 @@ def write_clouds(folder: Path, number: int, points: int = 50) -> dict[str, np.nd
         np.save(folder / f"sweep_{index:03d}.npy", array)
         found[f"sweep_{index:03d}"] = array
     return found
+
+
+def write_clouds_file(folder: Path) -> Path:
+    """One file of `write_clouds`."""
+    write_clouds(folder, 1)
+    return folder / "sweep_000.npy"
 
 
 @pytest.fixture
@@ -400,25 +406,65 @@ def test_one_damaged_cloud_of_several_is_left_out(
 def test_a_bag_that_breaks_off_loses_what_comes_after(
     tmp_path: Path, network: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_clouds(tmp_path / "clouds", 3)
-    whole = clouds_in(tmp_path / "clouds")
-
-    class Broken:
-        path = whole.path
-
-        def __len__(self) -> int:
-            return 3
-
-        def __iter__(self) -> Any:
-            yield from list(whole)[:2]
-            raise CloudError("the bag breaks off here")
-
-    broken: Any = Broken()
-    result = label_clouds(network, broken, PLAIN)
-    assert network.asked == ["sweep_000", "sweep_001"]
-    assert (result.done, result.failed) == (2, 1)
+    write_clouds(tmp_path / "clouds", 2)
+    messages = [cloud_message(sweep(200, seed)) for seed in range(5)]
+    bag = write_mcap(tmp_path / "clouds" / "drive.mcap", {"/points": messages}, chunk_size=3000)
+    content = bytearray(bag.read_bytes())
+    place = content.index(b"zstd", content.index(b"zstd") + 1) + 60  # in the second chunk
+    content[place : place + 40] = bytes(40)
+    bag.write_bytes(content)
+    clouds = clouds_in(tmp_path / "clouds")
+    result = label_clouds(network, clouds, PLAIN)
+    number = len(network.asked) - 2
+    assert 1 <= number <= 3
+    drive = [f"drive-{index:06d}" for index in range(number)]
+    assert network.asked == [*drive, "sweep_000", "sweep_001"]
+    assert (result.done, result.failed, result.total) == (2 + number, 5 - number, 7)
+    assert result.finished
     said = capsys.readouterr()
-    assert "clouds is left out: the bag breaks off here" in said.out + said.err
+    assert (
+        f"drive-{number:06d} is left out ({5 - number} clouds): {bag}, sweep {number} of /points: "
+        "the bag breaks off here" in said.out + said.err
+    )
+    # A recording is made of those that are there.
+    frames = prediction_files._frames(
+        network,
+        clouds,
+        PLAIN,
+        tmp_path / "clouds",
+        Journal(tmp_path / "clouds", made_with(network, PLAIN)),
+    )
+    assert len(list(frames)) == 2 + number
+
+
+def test_labels_that_were_being_written_over_are_made_anew(
+    tmp_path: Path, network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between two files of a cloud, in a call with other options."""
+    write_clouds(tmp_path / "clouds", 1)
+    clouds = clouds_in(tmp_path / "clouds")
+    label_clouds(network, clouds, PLAIN)
+
+    def die(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    other = BySide(network.source, "another network")
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction_files, "write_arrays", die)
+        with pytest.raises(KeyboardInterrupt):
+            label_clouds(other, clouds, PLAIN)
+    network.asked.clear()
+    label_clouds(network, clouds, PLAIN)
+    assert network.asked == ["sweep_000"]
+
+
+def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path, network: Any) -> None:
+    (load,) = dict(clouds_in(write_clouds_file(tmp_path))).values()
+    journal = Journal(tmp_path, "made")
+    journal.path = Path("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        journal.add("a", load, np.zeros(3, np.int64), 0)
+    assert caught.value.filename == "/dev/full"
 
 
 def test_a_damaged_cloud_alone_is_an_error(tmp_path: Path, network: Any) -> None:

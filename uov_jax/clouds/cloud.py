@@ -24,6 +24,7 @@ TURNS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 # Metres. The middle of no sweep and of no room is so far from its origin: these are coordinates of
 # a map, which in float32 are coarse, and more voxels from 0 than voxels may be.
+OF_A_MAP = "these are coordinates of a map"
 FAR = 1000.0
 
 
@@ -149,6 +150,8 @@ class Cloud:
         """float32[N], the intensity; CloudError where there is none."""
         if "intensity" in self.source.amiss:
             raise self.source.amiss["intensity"]
+        if self.intensity is None and "intensity" in self.source.fields:
+            raise CloudError(f"{self.source.place}: the intensity is no number anywhere")
         if self.intensity is None:
             raise CloudError(f"{self.source.place}: the points have no intensity{self._found()}")
         return self.intensity
@@ -189,21 +192,23 @@ class Loader:
         read: reads it.
         path: the file, or of a sweep its bag.
         stamp: a word that is another one when there is something else to be read there.
+        clouds: how many it stands for; several where they cannot be told apart any more.
 
     """
 
     read: Callable[[], Cloud]
     path: Path
     stamp: str
+    clouds: int = 1
 
     def __call__(self) -> Cloud:
         """The cloud."""
         return self.read()
 
     @classmethod
-    def failing(cls, error: UserError, path: Path, stamp: str = "") -> Loader:
+    def failing(cls, error: UserError, path: Path, stamp: str = "", clouds: int = 1) -> Loader:
         """What says of a cloud, when it is its turn, that it cannot be read."""
-        return cls(functools.partial(_fail, error), path, stamp)
+        return cls(functools.partial(_fail, error), path, stamp, clouds)
 
 
 def _fail(error: UserError) -> Cloud:
@@ -233,7 +238,7 @@ def cloud_of(stored: Stored, name: str, place: str, reading: Reading) -> Cloud:
     if offset.any():
         east, north, up = (f"{metres:,.0f}" for metres in offset)
         notes.append(
-            f"these are coordinates of a map: what follows is from ({east}, {north}, {up}) on, the "
+            f"{OF_A_MAP}: what follows is from ({east}, {north}, {up}) on, the "
             "middle of the points, while sweeps are from their sensor on"
         )
     source = Source(place, stored.form, stored.fields, tuple(notes), stored.amiss, reading)

@@ -120,6 +120,8 @@ def differences(
     if unit := _unit(own, trained, reading.scale):
         return [unit]
     found = []
+    if sensor and (away := _away(xyz, trained)):
+        found.append(away)
     if axis := _other_axis(xyz, own, trained, sensor):
         found.append(_turned(axis, reading.up))
     elif sensor and abs(own.ground - trained.ground) > HIGHER:
@@ -151,6 +153,8 @@ def _unit(own: CloudFigures, trained: CloudFigures, given: float) -> str | None:
         return None
     size = " x ".join(f"{side:.4g}" for side in own.extent)
     usual = " x ".join(f"{side:.4g}" for side in trained.extent)
+    if not ratio:
+        return f"all its points lie at one place, training clouds measure {usual} m"
     # A small cloud in millimetres is as large as a large one in centimetres: both are named.
     near = sorted(UNITS, key=lambda factor: abs(math.log(ratio / factor)))
     options = [
@@ -163,6 +167,17 @@ def _unit(own: CloudFigures, trained: CloudFigures, given: float) -> str | None:
     return (
         f"it measures {size} m, training clouds {usual} m: if its unit is not the metre, give the "
         "metres of one (--scale)"
+    )
+
+
+def _away(xyz: np.ndarray, trained: CloudFigures) -> str | None:
+    """A sentence if the points do not lie around the origin, where a sweep has its sensor."""
+    distance = float(np.linalg.norm(np.median(xyz[:, :2], axis=0)))
+    if distance <= max(trained.extent[:2]):
+        return None
+    return (
+        f"the middle of its points lies {distance:,.0f} m from the origin, where a sweep has its "
+        "sensor: subtract the sensor's position from the points"
     )
 
 

@@ -68,9 +68,21 @@ class Clouds:
         """Name and loader of every cloud."""
         for part in self.parts:
             if isinstance(part, Bag):
-                yield from part
+                yield from _sweeps(part)
             else:
                 yield part
+
+
+def _sweeps(bag: Bag) -> Iterator[tuple[str, Loader]]:
+    """Those of a bag; where it breaks off, a last one says so and stands for all that are lost."""
+    number = 0
+    try:
+        for each in bag:
+            yield each
+            number += 1
+    except UserError as error:
+        lost = max(bag.sweeps - number, 1)
+        yield bag.name(number), Loader.failing(error, bag.path, clouds=lost)
 
 
 def read_cloud(path: str | Path, reading: Reading = AS_STORED) -> Cloud:

@@ -114,6 +114,7 @@ def predict(options: argparse.Namespace) -> int:
     from uov_jax.tasks.prediction import load
     from uov_jax.tasks.prediction_files import PredictionSettings, label_clouds, summary
 
+    require_texts(options)
     logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that only its newest format has.
     reading = Reading(
         options.columns, options.scale, options.up, options.intensity_scale, options.topic
@@ -135,6 +136,8 @@ def predict(options: argparse.Namespace) -> int:
         print(as_typed(f"{network.source}: {sentence}."), flush=True)
     if options.text:
         network = network.for_texts(embed(options, network))
+        for sentence in network.notes:
+            print(f"{sentence}.", flush=True)
     others = f" ({clouds.others:,} other files there are none)" if clouds.others else ""
     print(
         f"{len(clouds):,} cloud(s) of {options.clouds}{others}, "
@@ -147,6 +150,19 @@ def predict(options: argparse.Namespace) -> int:
     if result.signal is not None and not result.finished:
         return 128 + result.signal
     return 1 if result.failed else 0
+
+
+def require_texts(options: argparse.Namespace) -> None:
+    """Refuse what says how texts are embedded where there are none."""
+    from uov_jax.errors import InputError
+
+    given = [
+        f"--{name}"
+        for name in ("embeddings", "vocabulary", "weights", "teacher")
+        if getattr(options, name)
+    ]
+    if given and not options.text:
+        raise InputError(f"{given[0]} is of texts, and none are given: add --text 'traffic cone'")
 
 
 def embed(options: argparse.Namespace, network: CloudLabeller) -> dict[str, np.ndarray | None]:
@@ -174,12 +190,18 @@ def embed(options: argparse.Namespace, network: CloudLabeller) -> dict[str, np.n
         return dict(zip(texts, rows, strict=True))
     if options.embeddings is None:
         return dict.fromkeys(texts)
+    from uov_jax.errors import MissingFileError
     from uov_jax.fusion.features import FeatureFolder
     from uov_jax.fusion.words import read_words
     from uov_jax.tasks.query import rows_of
     from uov_jax.vocabulary import load_vocabulary
 
-    folder = FeatureFolder(options.embeddings)
+    try:
+        folder = FeatureFolder(options.embeddings)
+    except MissingFileError as error:
+        raise MissingFileError(
+            f"{options.embeddings}: no embeddings of words: make them with scripts/embed_words.py"
+        ) from error
     vocabulary = load_vocabulary(options.vocabulary or folder.manifest.vocabulary)
     found = read_words(options.embeddings, vocabulary)
     if words is not None:

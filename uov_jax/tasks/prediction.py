@@ -21,7 +21,7 @@ from uov_jax.checkpoints.card import ROOMS, NetworkCard, read_card
 from uov_jax.checkpoints.files import StoredNetwork
 from uov_jax.checkpoints.load import HEAD, TrainedNetwork, load_network, read_network
 from uov_jax.clouds import Cloud
-from uov_jax.clouds.cloud import AS_STORED, CloudError, Stored, cloud_of
+from uov_jax.clouds.cloud import AS_STORED, OF_A_MAP, CloudError, Stored, cloud_of
 from uov_jax.clouds.likeness import density_difference, differences
 from uov_jax.config import load_config
 from uov_jax.datasets.rooms import Room
@@ -33,10 +33,12 @@ from uov_jax.input.whole_sweep import network_input
 from uov_jax.tasks.cards import TASKS, assumed_card
 from uov_jax.tasks.query import QueryError, word_indices
 from uov_jax.tasks.recipe_batches import check_model, recipe_capacities
-from uov_jax.tasks.recipe_model import recipe_model
+from uov_jax.tasks.recipe_model import recipe_precision
+from uov_jax.tasks.room_model import room_model
 from uov_jax.tasks.segmentation import best_class, segmentation_model
 from uov_jax.tasks.sweep_smoothing import smooth_sweep
-from uov_jax.tasks.zero_shot import evaluated_words
+from uov_jax.tasks.tri_modal import pretraining_model
+from uov_jax.tasks.zero_shot import evaluated_words, nearest_class
 from uov_jax.training import device_memory
 from uov_jax.training.task import fingerprint
 from uov_jax.vocabulary import vocabulary_of_words
@@ -80,8 +82,11 @@ class CloudLabeller:
         classes: names of the classes, by which labels are counted; the first one is of points
             without a label.
         colors: uint8[C, 3], RGB of each.
+        notes: what was assumed of the texts asked for.
 
     """
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, card: NetworkCard, network: TrainedNetwork) -> None:
         """Take a network that is loaded."""
@@ -91,12 +96,20 @@ class CloudLabeller:
         self._state = jax.device_put(network.state)
         self._head = {n: a for n, a in self._state.parameters.items() if n.startswith(HEAD)}
         self._plans = _plans(card)
+        # Rounded products of features average their errors out over the embedding, rounded scores
+        # of words do not.
+        model = ConfigDict(dict(card.model))
+        self._exact = jnp.dtype(model.dtype) == jnp.float32 and (
+            recipe_precision(model) == "float32"
+        )
         predict = network.predict()
 
-        def classify(state: Any, inputs: Any, classes: Any) -> jax.Array:
+        def classify(state: Any, inputs: Any, words: Any, classes: Any) -> jax.Array:
             output = predict(state, inputs)
             if classes is None:
                 return best_class(output)
+            if words is not None:
+                return nearest_class(output, words, classes)
             return where_finite(output, classes[jnp.argmax(output, axis=1)])
 
         self._classify = jax.jit(classify)
@@ -120,16 +133,19 @@ class CloudLabeller:
         """The same network, asked for some texts in the place of its classes.
 
         A point gets the text that fits it best, or none where a word of the vocabulary of another
-        class than the texts' fits better. Label 0 is "other", and texts are numbered from 1.
+        class than the texts' fits better. A text that is neither a word nor a class counts to the
+        class of the word nearest to it; `notes` of what comes back say which. Label 0 is "other",
+        and texts are numbered from 1.
 
         Args:
             texts: words or classes of the vocabulary, or any text with its unit vector float32[D]
                 in the space of the teacher that the network learned from, None for a word.
 
         Raises:
-            InputError: the network has an output a class, or vectors of another length.
+            InputError: the network has an output a class, no texts or an empty one, or vectors of
+                another length.
             QueryError: a text is no word of the vocabulary, or there are no words at all.
-            VocabularyError: no texts, more than 254, or an empty one.
+            VocabularyError: more than 254 texts.
 
         """
         if not self._by_words:
@@ -137,6 +153,8 @@ class CloudLabeller:
                 f"{self.source}: texts are for networks in the space of words; this one has an "
                 f"output for each of {len(self.card.classes) - 1} classes: leave --text out"
             )
+        if isinstance(texts, str) or not texts:
+            raise InputError(f"texts {texts!r}: expected a list of words, as ['traffic cone']")
         given: dict[str, np.ndarray | None] = (
             dict(texts) if isinstance(texts, Mapping) else dict.fromkeys(texts)
         )
@@ -145,9 +163,10 @@ class CloudLabeller:
         named = vocabulary_of_words(list(given))
         rows: list[np.ndarray] = []
         classes: list[int] = []
+        notes: list[str] = []
         asked: set[int] = set()
         for number, (text, vector) in enumerate(given.items(), start=1):
-            own, words = self._rows(text, vector)
+            own, words = self._rows(text, vector, notes)
             asked |= set(words)
             asked |= self._alike(words)
             rows.extend(own)
@@ -170,6 +189,7 @@ class CloudLabeller:
             )
         made = copy.copy(self)
         made.classes, made.colors, made._ground = (OTHER, *given), named.colors, ()
+        made.notes = tuple(notes)
         made._use_words(np.stack(rows), np.array(classes, np.uint8))
         return made
 
@@ -197,8 +217,10 @@ class CloudLabeller:
             NotFiniteError: the network's outputs are not finite.
 
         """
-        found = self.predict_cloud(_cloud(points, intensity, colours), afi=afi)
-        for sentence in found.warnings:
+        cloud = _cloud(points, intensity, colours)
+        found = self.predict_cloud(cloud, afi=afi)
+        of_a_map = [note for note in cloud.source.notes if OF_A_MAP in note]
+        for sentence in (*of_a_map, *found.warnings):
             warnings.warn(
                 f"the points given do not look like the training data: {sentence}",
                 CloudWarning,
@@ -236,8 +258,10 @@ class CloudLabeller:
             f"{cloud.source.place}: too little memory for a cloud of {voxels:,} voxels",
             lambda: "Cut it into parts, or take the machine's own memory (JAX_PLATFORMS=cpu)",
         ):
-            classes = self._words and self._words[1]
-            rows = np.asarray(self._classify(self._state, sample["inputs"], classes))
+            words, classes = self._words or (None, None)
+            if self._exact:
+                words = None  # they are in the last layer
+            rows = np.asarray(self._classify(self._state, sample["inputs"], words, classes))
             sparse.raise_fault()
         labels = rows[sample["inverse"]]
         if wrong := int(np.count_nonzero(labels == NOT_FINITE)):
@@ -279,15 +303,17 @@ class CloudLabeller:
                 raise
             raise InputError(f"{error}. {said[0]}") from error
 
-    def _rows(self, text: str, vector: np.ndarray | None) -> tuple[list[np.ndarray], list[int]]:
+    def _rows(
+        self, text: str, vector: np.ndarray | None, notes: list[str]
+    ) -> tuple[list[np.ndarray], list[int]]:
         """The unit rows that stand for a text, and the words of the vocabulary that it takes."""
         words = self.card.words
         if vector is not None:
             row = np.asarray(vector, np.float32)
             if row.ndim != 1 or not np.isfinite(row).all() or not np.linalg.norm(row) > 0:
                 raise InputError(f"the embedding of {text!r}: expected a vector with a direction")
-            taken = [] if words is None else list(words.vocabulary.indices(text))
-            return list(_unit(row[None])), taken
+            unit = _unit(row[None])
+            return list(unit), self._words_like(text, unit[0], notes)
         if words is None:
             raise QueryError(
                 f"{text!r}: the words that {self.source} learned from are not at hand; give the "
@@ -295,6 +321,26 @@ class CloudLabeller:
             )
         indices = word_indices(text, words.vocabulary)
         return list(_unit(words.embeddings[indices])), indices
+
+    def _words_like(self, text: str, unit: np.ndarray, notes: list[str]) -> list[int]:
+        """The words that a text with a vector stands for: its own, its class's or the nearest."""
+        words = self.card.words
+        if words is None or words.embeddings.shape[1] != len(unit):
+            return []
+        try:
+            return word_indices(text, words.vocabulary)
+        except QueryError:
+            rows, classes = evaluated_words(words.embeddings, words.vocabulary)
+            nearest = int(np.argmax(rows @ unit))
+            likeness, kind = float(rows[nearest] @ unit), int(classes[nearest])
+            nearest = int(np.flatnonzero(words.vocabulary.word_eval_class)[nearest])
+            notes.append(
+                f"{text!r} counts to the class "
+                f"{words.vocabulary.eval_classes[kind].replace('_', ' ')!r}, as "
+                f"{words.vocabulary.words[nearest]!r} is the word nearest to it (cosine "
+                f"{likeness:.2f}): ask for that class too to tell them apart"
+            )
+            return [nearest]
 
     def _alike(self, words: Sequence[int]) -> set[int]:
         """The words of the same classes: "sedan" does not speak against a car."""
@@ -306,15 +352,16 @@ class CloudLabeller:
     def _use_words(self, text: np.ndarray, classes: np.ndarray) -> None:
         """Label by unit rows float32[W, D] of the classes uint8[W].
 
-        The last layer gives the words' scores in the features' stead, a quarter of the network's
-        time less: it is linear, and which word is nearest does not depend on a feature's length.
+        The last layer gives the words' scores in the features' stead, in a quarter less time for
+        all: it is linear, and which word is nearest does not depend on a feature's length.
         """
         number = math.ceil(len(text) / WORDS_AT_ONCE) * WORDS_AT_ONCE
         # The last word again and again at the end: the first of equal ones is taken.
         rows = np.minimum(np.arange(number), len(text) - 1)
         words = text[rows].astype(np.float32).T
-        head = {n: jnp.matmul(a, words, precision="highest") for n, a in self._head.items()}
-        self._state = self._state._replace(parameters=self._state.parameters | head)
+        if self._exact:
+            head = {n: jnp.matmul(a, words, precision="highest") for n, a in self._head.items()}
+            self._state = self._state._replace(parameters=self._state.parameters | head)
         self._words = words, classes[rows]
 
 
@@ -366,8 +413,8 @@ def _builder(card: NetworkCard, stored: StoredNetwork) -> Any:
     last = next((v for n, v in stored.state_dict.items() if n.endswith("final.kernel")), None)
     if last is None:
         raise UnlabelledError(f"{stored.path}: no last layer ('final.kernel') in its tensors")
-    channels = 3 if card.unit == ROOMS else 1
-    return functools.partial(recipe_model, model, channels, int(last.shape[-1]))
+    build = room_model if card.unit == ROOMS else pretraining_model
+    return functools.partial(build, model, int(last.shape[-1]))
 
 
 def _plans(card: NetworkCard) -> tuple[sparse.PlanSpec, ...]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,18 +167,33 @@ class Journal:
                 "give another --output, or delete those"
             )
 
+    def begin(self, name: str, load: Loader) -> None:
+        """Note that files of a cloud are about to be written over, if there are some.
+
+        Else a kill would leave some of one call and some of another, and the older line.
+        """
+        if name in self.files:
+            facts = {"file": _resolved(load), "stamp": load.stamp, "points": [], "not_finite": 0}
+            self._write({"cloud": name, "made_with": None, **facts})
+
     def add(self, name: str, load: Loader, points: np.ndarray, not_finite: int) -> None:
         """Note that the files of a cloud are whole."""
         facts: dict[str, Any] = {"file": _resolved(load), "stamp": load.stamp}
         facts |= {"points": points.tolist(), "not_finite": not_finite}
-        self.files[name] = _resolved(load)
-        line = json.dumps({"cloud": name, "made_with": self._made_with, **facts})
-        with self.path.open("ab") as file:
-            file.write(b"\n" * self._torn + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._torn = False
+        self._write({"cloud": name, "made_with": self._made_with, **facts})
         self.done[name] = facts
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open("ab") as file:
+                file.write(b"\n" * self._torn + json.dumps(entry).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # a full disk does not say whose
+            error.filename = error.filename or str(self.path)
+            raise
+        self._torn = False
+        self.files[entry["cloud"]] = entry["file"]
 
 
 def _resolved(load: Loader) -> str:
@@ -260,7 +274,7 @@ class _Run:
         gone_through = failed = earlier = 0
         with Bar(total=self.total, unit="cloud", disable=self.total == 1) as bar:
             for number, name, load, cloud in self._read(names):
-                gone_through += 1
+                gone_through += load.clouds
                 if cloud is None:
                     earlier += 1
                     bar.update()
@@ -274,9 +288,10 @@ class _Run:
                 except UserError as error:
                     if self.total == 1:
                         raise
-                    failed += 1
-                    Bar.write(f"{name} is left out: {error}")
-                bar.update()
+                    failed += load.clouds
+                    more = f" ({load.clouds:,} clouds)" if load.clouds > 1 else ""
+                    Bar.write(f"{name} is left out{more}: {error}")
+                bar.update(load.clouds)
                 if stop:
                     break
         counted = [self.journal.done[name] for name in names if name in self.journal.done]
@@ -303,16 +318,7 @@ class _Run:
         """Clouds in order, read ahead by a thread; None for those that are done."""
 
         def items() -> Iterator[tuple[int, str, Loader]]:
-            clouds = iter(self.clouds)
-            for number in itertools.count():
-                try:
-                    name, load = next(clouds)
-                except StopIteration:
-                    return
-                except UserError as error:  # A bag that breaks off; what came before is whole.
-                    path = self.clouds.path
-                    yield number, path.name, Loader.failing(error, path)
-                    return
+            for number, (name, load) in enumerate(self.clouds):
                 names.append(name)
                 yield number, name, load
 
@@ -344,6 +350,7 @@ class _Run:
         for warning in found.warnings:
             self._say(name, f"does not look like the training data: {warning}", warning)
         labels = found.labels
+        self.journal.begin(name, load)
         remove_unfinished(output, [p.name for p in _paths(output, name, (*KINDS, "picture"))])
         if "label" in settings.kinds:
             write_label(output, name, labels)
@@ -411,7 +418,7 @@ def _frames(
 ) -> Iterator[Frame]:
     """The clouds that are done, read once more, with their labels as they were written."""
     for name, load in clouds:
-        if name not in journal.done:
+        if not journal.is_of(name, load):
             continue
         cloud = load().lifted(settings.lift)
         labels = read_label(output / f"{name}{LABEL}", len(cloud)).astype(np.uint8)[cloud.finite]

@@ -70,6 +70,19 @@ def no_programs_of_another_file() -> Iterator[None]:
     sparse.give_freed_memory_back()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quickly_compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What goes through whole recipes is compiled as fast as can be: a fifth of its time.
+
+    Values are compared where they are made, in sparse, models and losses, with all optimisations.
+    """
+    through = Path(__file__).parent.joinpath("tasks"), Path(__file__).parent / "command_line"
+    whole = any(folder in request.path.parents for folder in through)
+    jax.config.update("jax_disable_most_optimizations", whole)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return load_vocabulary()

@@ -89,7 +89,8 @@ def test_no_ray_falls_between_two_faces(kind):
     on_the_seam = np.repeat(np.linspace(0.05, 0.95, 31, dtype=np.float32)[:, None], 3, axis=1)
     on_the_seam[:, 2] = 0
     distance, face = mesh.intersect(on_the_seam, np.tile(rows((0, 0, 1)), (31, 1)))
-    np.testing.assert_array_equal(distance, 5)
+    # Embree divides by estimates that instruction sets refine differently.
+    np.testing.assert_array_max_ulp(distance, np.full_like(distance, 5), maxulp=2)
     assert set(face) <= {0, 1}
 
 

@@ -24,8 +24,8 @@ TURNS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 # Metres. The middle of no sweep and of no room is so far from its origin: these are coordinates of
 # a map, which in float32 are coarse, and more voxels from 0 than voxels may be.
-OF_A_MAP = "these are coordinates of a map"
 FAR = 1000.0
+OF_A_MAP = "these are coordinates of a map"
 
 
 class CloudError(InputError):
@@ -238,8 +238,8 @@ def cloud_of(stored: Stored, name: str, place: str, reading: Reading) -> Cloud:
     if offset.any():
         east, north, up = (f"{metres:,.0f}" for metres in offset)
         notes.append(
-            f"{OF_A_MAP}: what follows is from ({east}, {north}, {up}) on, the "
-            "middle of the points, while sweeps are from their sensor on"
+            f"{OF_A_MAP}: what follows is from ({east}, {north}, {up}) on, the middle of the "
+            "points, while sweeps are from their sensor on"
         )
     source = Source(place, stored.form, stored.fields, tuple(notes), stored.amiss, reading)
     return Cloud(name, xyz, offset, intensity, stored.colors, finite, stored.positions, source)
